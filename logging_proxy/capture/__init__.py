@@ -1,0 +1,1 @@
+"""Recording: what passed becomes records, the records go to the spool before the bytes go on."""

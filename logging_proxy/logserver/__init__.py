@@ -1,0 +1,1 @@
+"""The logging server: takes captures from spools and keeps them as files."""
