@@ -1,0 +1,76 @@
+"""
+The spool on disk: segment files of checked blocks.
+
+The spool's stream of bytes is cut into blocks, one for each write, and the
+blocks lie back to back in segment files that are named after the stream
+offset at which they start (16 hex digits, ``.seg``).  A block is::
+
+    magic    4s    b"LPB1"
+    length   u32   of the payload
+    crc      u32   CRC-32 of start and payload
+    (unused) u32
+    start    u64   offset of the payload in the stream
+    payload
+
+A block that was only half written, by a crash or because it is being written
+just now, fails its check; `BlockReader` then says so by giving nothing, and
+the reader looks again later.  Nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+BLOCK = struct.Struct("<4sIIIQ")
+MAGIC = b"LPB1"
+MAX_BLOCK = 64 << 20
+
+_NAME = re.compile(r"([0-9a-f]{16})\.seg")
+
+
+def segment_name(start: int) -> str:
+    """The name of the segment that starts at offset `start` of the stream."""
+    return f"{start:016x}.seg"
+
+
+def segment_start(name: str) -> int | None:
+    """The offset in a segment's name; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1], 16) if match else None
+
+
+def block_header(start: int, payload: bytes | memoryview) -> bytes:
+    """What stands before `payload` in a segment."""
+    crc = zlib.crc32(payload, zlib.crc32(start.to_bytes(8, "little")))
+    return BLOCK.pack(MAGIC, len(payload), crc, 0, start)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    start: int
+    payload: memoryview
+    end_in_file: int
+    """Where the next block's header stands in the segment file."""
+
+
+def read_block(data: memoryview, at: int, expected_start: int) -> Block | None:
+    """
+    The block whose header stands at `at` in `data`, a segment's content.
+
+    None when no whole and undamaged block with that start is there (yet).
+    """
+    if len(data) - at < BLOCK.size:
+        return None
+    magic, length, crc, _, start = BLOCK.unpack_from(data, at)
+    if magic != MAGIC or start != expected_start or length > MAX_BLOCK:
+        return None
+    body = at + BLOCK.size
+    if len(data) - body < length:
+        return None
+    payload = data[body : body + length]
+    if zlib.crc32(payload, zlib.crc32(start.to_bytes(8, "little"))) != crc:
+        return None
+    return Block(start, payload, body + length)
