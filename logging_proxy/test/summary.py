@@ -31,7 +31,7 @@ class Summary:
 
 
 def parse_result(line: bytes) -> Summary | None:
-    """The numbers in trial's last line, ``FAILED (skips=1, errors=2, successes=3)``; None for another line."""
+    """The numbers in trial's last line, ``FAILED (skips=1, errors=2, successes=3)``; None for others."""
     match = RESULT.match(line.rstrip())
     if match is None:
         return None
