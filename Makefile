@@ -53,7 +53,7 @@ $(VENV)/.created:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml
+$(VENV)/.installed: $(VENV)/.created setup.cfg
 	$(PIP) install --editable .
 	@touch $@
 

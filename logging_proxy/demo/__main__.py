@@ -15,66 +15,16 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import yaml
-
-from logging_proxy.demo import model_server
+from logging_proxy.configuration import ConfigurationError
 from logging_proxy.demo.captures import Half, describe, read_captures, wait_for_captures
 from logging_proxy.demo.conversation import MODEL, TURNS, Turn
-from logging_proxy.demo.processes import Program, ProgramError, is_free, is_listening, module
+from logging_proxy.demo.processes import Program, ProgramError, is_listening, module
+from logging_proxy.demo.scene import Address, Obstacle, Scene, check, read_scene
 
-ROUTE = "lmstudio"
 START_TIMEOUT = 60.0
 """Seconds.  The model loads in one, but a busy machine may read its 93 MB from a slow disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the demonstration needs of the configuration."""
-
-    config: Path
-    proxy: tuple[str, int]
-    logging_server: tuple[str, int]
-    model: tuple[str, int]
-    route: str
-    log_dir: Path
-
-
-def read_scene(config: Path) -> Scene:
-    """The addresses of the configuration file, which the proxy itself checks."""
-    tree = yaml.safe_load(config.read_text("utf-8"))
-    server, keeper, route = tree["server"], tree["logging_server"], tree["routes"][ROUTE]
-    destination = urlsplit(route["destination"])
-    return Scene(
-        config=config,
-        proxy=(server["host"], server["port"]),
-        logging_server=(keeper["host"], keeper["port"]),
-        model=(destination.hostname or "127.0.0.1", destination.port or 80),
-        route=f"http://{server['host']}:{server['port']}{route['pattern']}",
-        log_dir=config.parent / keeper["log_dir"],
-    )
-
-
-def obstacle(scene: Scene) -> str | None:
-    """Why the demonstration cannot start, in one line, or None."""
-    for package in ("openai", "anthropic"):
-        if find_spec(package) is None:
-            return f"the package {package} is not installed: 'make demo' installs it"
-    missing = model_server.missing()
-    if missing is not None:
-        return f"{missing}: 'make demo' installs it"
-    for what, (host, port) in (
-        ("the model server", scene.model),
-        ("the proxy", scene.proxy),
-        ("the logging server", scene.logging_server),
-    ):
-        if not is_free(host, port):
-            return f"{host}:{port}, where {what} has to listen, is in use by another program: end that first"
-    return None
 
 
 def model_is_ready(host: str, port: int) -> bool:
@@ -141,20 +91,22 @@ def show_half(half: Half) -> None:
         print(f"   {key}: {metadata.get(key)}")
 
 
+def announce(what: str, address: Address) -> None:
+    """Say that a program starts; the line goes on when it is ready."""
+    print(f"{what} on {address[0]}:{address[1]} ... ", end="", flush=True)
+
+
 def perform(scene: Scene, folder: Path) -> None:
     """The demonstration itself; leaving it, in whatever way, ends both programs."""
     known = {capture.request.path for capture in read_captures(scene.log_dir)}
     with start_model(scene, folder) as server:
-        print(f"llama.cpp with {MODEL} on {scene.model[0]}:{scene.model[1]} ...", end="", flush=True)
+        announce(f"llama.cpp with {MODEL}", scene.model)
         server.wait_until(lambda: model_is_ready(*scene.model), START_TIMEOUT)
-        print(
-            f" ready\nThe proxy with {scene.config} on {scene.proxy[0]}:{scene.proxy[1]} ...",
-            end="",
-            flush=True,
-        )
+        print("ready")
         with start_proxy(scene, folder) as proxy:
+            announce(f"The proxy with {scene.config}", scene.proxy)
             proxy.wait_until(lambda: is_listening(*scene.proxy), START_TIMEOUT)
-            print(" ready", flush=True)
+            print("ready")
             for turn in TURNS:
                 converse(turn, scene.route)
             show_captures(scene, known)
@@ -162,25 +114,35 @@ def perform(scene: Scene, folder: Path) -> None:
     print(f"\n== Both programs have ended, the proxy with status {status}.")
 
 
+def prepare(config: Path) -> Scene:
+    """The scene, with nothing in its way; `Obstacle` otherwise."""
+    try:
+        scene = read_scene(config)
+    except ConfigurationError as error:
+        raise Obstacle(str(error)) from None
+    check(scene)
+    return scene
+
+
 def main() -> int:
     """The exit status: 0 if everything went as it should."""
     parser = argparse.ArgumentParser(prog="python -m logging_proxy.demo")
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
-    scene = read_scene(parser.parse_args().config)
-    problem = obstacle(scene)
-    if problem is not None:
-        print(f"The demonstration cannot start: {problem}.", file=sys.stderr)
-        return 1
     # SIGTERM as an exception, so that it too leaves the contexts that end the children.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="logging-proxy-demo-") as folder:
-        try:
+    try:
+        scene = prepare(parser.parse_args().config)
+        with tempfile.TemporaryDirectory(prefix="logging-proxy-demo-") as folder:
             perform(scene, Path(folder))
-        except KeyboardInterrupt:
-            return 130
-        except Exception as error:
-            print(f"\nThe demonstration failed: {error}", file=sys.stderr)
-            return 1
+    except KeyboardInterrupt:
+        return 130
+    except Obstacle as error:
+        print(f"The demonstration cannot start: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # Whatever an SDK raises: the person wants to know what went wrong, not where.
+        print(f"\nThe demonstration failed: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     follow_parent()
     from twisted.scripts.twistd import run
 
-    run()  # type: ignore[no-untyped-call]
+    run()
 
 
 if __name__ == "__main__":
