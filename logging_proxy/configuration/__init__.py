@@ -1,1 +1,29 @@
 """The configuration file, read once into frozen values."""
+
+from __future__ import annotations
+
+from logging_proxy.configuration.options import (
+    Configuration,
+    HttpClientOptions,
+    LoggingOptions,
+    LoggingServerOptions,
+    RouteOptions,
+    ServerOptions,
+)
+from logging_proxy.configuration.problems import ConfigurationError, Problem
+from logging_proxy.configuration.reading import load_configuration, read_configuration
+from logging_proxy.configuration.secret import Secret
+
+__all__ = [
+    "Configuration",
+    "ConfigurationError",
+    "HttpClientOptions",
+    "LoggingOptions",
+    "LoggingServerOptions",
+    "Problem",
+    "RouteOptions",
+    "Secret",
+    "ServerOptions",
+    "load_configuration",
+    "read_configuration",
+]

@@ -1,0 +1,107 @@
+"""Kinds of value that name a place: ports, hosts, paths, URLs, and the two halves of a route."""
+
+from __future__ import annotations
+
+import re
+
+from logging_proxy.configuration import listeners
+from logging_proxy.configuration.document import Node, Scalar
+from logging_proxy.configuration.kinds import Integer, JSONSchema, Kind, Matching, Mistake, Surroundings, Text
+from logging_proxy.routing.mapping import Destination, DestinationError, parse_destination
+from logging_proxy.routing.patterns import Pattern, PatternError, parse, uses_wildcards
+
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_LAST_LABEL_NUMERIC = re.compile(r"(.*\.)?(0[xX])?[0-9]+\.?")
+
+
+class HostKind(Text):
+    """A host to listen on: a name or an IP address, without a port."""
+
+    def expected(self) -> str:
+        return "a host name or an IP address"
+
+    def check(self, node: Scalar) -> None:
+        name = _NAME.fullmatch(node.text) and len(node.text) <= 253
+        if listeners.address(node.text) or (name and not _LAST_LABEL_NUMERIC.fullmatch(node.text)):
+            return
+        raise self.unexpected(node, self._hint(node.text))
+
+    def _hint(self, text: str) -> str:
+        if text in ("", "*"):
+            return " (0.0.0.0 and :: stand for every address)"
+        if text.startswith("["):
+            return " (without brackets)"
+        if re.fullmatch(r"[^:/]+:[0-9]*", text):
+            return " (the port has a key of its own)"
+        return ""
+
+    def schema(self) -> JSONSchema:
+        return {"type": "string", "pattern": "^[A-Za-z0-9._:%-]+$"}
+
+
+class URLKind(Text):
+    """The URL of a server of ours: a destination without a query."""
+
+    def expected(self) -> str:
+        return "an http:// or https:// URL"
+
+    def check(self, node: Scalar) -> None:
+        if not {"?", "#"}.isdisjoint(node.text):
+            raise Mistake(f"expected {self.expected()} without query and fragment")
+        _destination(node.text)
+
+    def schema(self) -> JSONSchema:
+        return {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^/@?#\s]+(/[^?#\s]*)?$"}
+
+
+class PatternKind(Kind[Pattern]):
+    """A pattern of Go's ServeMux, without wildcards."""
+
+    def expected(self) -> str:
+        return "a pattern such as /v1/ or GET api.example/v1/{$}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> Pattern:
+        if not isinstance(node, Scalar) or node.type == "null":
+            raise self.unexpected(node)
+        try:
+            pattern = parse(node.text)
+        except PatternError as error:
+            raise Mistake(f"{error.reason} (at offset {error.offset}): expected {self.expected()}") from None
+        if uses_wildcards(pattern):
+            raise Mistake("wildcards are not supported: expected none but a final {$}")
+        return pattern
+
+    def schema(self) -> JSONSchema:
+        return {"type": "string", "pattern": r"^([^{]*/[^{]*|[^{]*/\{\$\})$"}
+
+
+class DestinationKind(Kind[Destination]):
+    """Where a route forwards to."""
+
+    def expected(self) -> str:
+        return "an http:// or https:// URL"
+
+    def read(self, node: Node, surroundings: Surroundings) -> Destination:
+        if not isinstance(node, Scalar) or node.type == "null":
+            raise self.unexpected(node)
+        return _destination(node.text)
+
+    def schema(self) -> JSONSchema:
+        return {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^/@?#\s]+([/?][^#\s]*)?$"}
+
+
+def _destination(text: str) -> Destination:
+    try:
+        return parse_destination(text)
+    except DestinationError as error:
+        raise Mistake(f"{error}: expected a URL such as http://127.0.0.1:1234/") from None
+
+
+PORT = Integer(0, 65535, "a port")
+HOST = HostKind()
+URL = URLKind()
+PATTERN = PatternKind()
+DESTINATION = DestinationKind()
+DIRECTORY = Matching("a directory (~ is not expanded)", r"[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*")
+NOT_FOUND_PATH = Matching("a path that begins with /, or an empty text", r"(/[!-\"$->@-z|~]*)?")

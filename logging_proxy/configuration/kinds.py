@@ -1,0 +1,263 @@
+"""
+The kinds of value that a key may have.
+
+A kind is the one place that says what is accepted: it reads a node, words the
+mistake, and describes itself to the JSON Schema and to the reference.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from logging_proxy.configuration import document
+from logging_proxy.configuration.document import Node, Scalar
+
+T = TypeVar("T")
+
+JSONSchema = dict[str, Any]
+
+_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
+_SIZE = re.compile(r"([0-9]{1,15}) ?(B|[KMGT]iB)")
+_SHOWABLE = re.compile(r"[!-~]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a value may refer to outside of the file."""
+
+    environ: Mapping[str, str]
+    read_file: Callable[[str], bytes]
+    """Bytes of a small file, or an `OSError`."""
+
+
+class Mistake(ValueError):
+    """What is wrong with a value and what was expected, in one line."""
+
+
+class Kind(ABC, Generic[T]):
+    """What a key's value has to be."""
+
+    @abstractmethod
+    def expected(self) -> str:
+        """What the value has to be, to stand after "expected" and in the reference."""
+
+    @abstractmethod
+    def read(self, node: Node, surroundings: Surroundings) -> T:
+        """The value of a node, or a `Mistake`."""
+
+    @abstractmethod
+    def schema(self) -> JSONSchema:
+        """A JSON Schema that accepts what `read` accepts, as far as a schema can say it."""
+
+    def written(self, value: T) -> str:
+        """A value as one would write it in YAML."""
+        return json.dumps(value)
+
+    def unexpected(self, node: Node, hint: str = "") -> Mistake:
+        """The mistake that `node` is not of this kind."""
+        if isinstance(node, Scalar) and node.type == "null":
+            return Mistake(f"no value is given: expected {self.expected()}")
+        return Mistake(f"expected {self.expected()}, not {shown(node)}{hint}")
+
+
+def shown(node: Node) -> str:
+    """A node as a message names it: a short word as it is, anything else by its type."""
+    if not isinstance(node, Scalar) or not _SHOWABLE.fullmatch(node.text):
+        return shown_type(node)
+    return f"'{node.text}'" if node.type == "str" else node.text
+
+
+def shown_type(node: Node) -> str:
+    """What a node is, without what it holds."""
+    if isinstance(node, document.Mapping):
+        return "a mapping"
+    if not isinstance(node, Scalar):
+        return "a list"
+    if node.type == "str":
+        return "this text" if node.text else "an empty text"
+    return {"bool": "true or false", "int": "a number", "float": "a number"}.get(node.type, "this value")
+
+
+class Boolean(Kind[bool]):
+    """`true` or `false`, and the other words that YAML 1.1 takes for them."""
+
+    def expected(self) -> str:
+        return "true or false"
+
+    def read(self, node: Node, surroundings: Surroundings) -> bool:
+        if isinstance(node, Scalar) and node.type == "bool":
+            return node.text.lower() in ("true", "yes", "on")
+        quoted = isinstance(node, Scalar) and node.text in ("true", "false")
+        raise self.unexpected(node, " (remove the quotes)" if quoted else "")
+
+    def schema(self) -> JSONSchema:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Integer(Kind[int]):
+    """A whole number within bounds, written in plain decimal."""
+
+    minimum: int
+    maximum: int
+    noun: str = "a whole number"
+
+    def expected(self) -> str:
+        return f"{self.noun} from {self.minimum} to {self.maximum}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> int:
+        if not isinstance(node, Scalar) or not _DECIMAL.fullmatch(node.text):
+            odd = isinstance(node, Scalar) and node.type == "int"
+            raise self.unexpected(node, " (write it in plain decimal)" if odd else "")
+        if node.type != "int":
+            raise self.unexpected(node, " (remove the quotes)")
+        value = int(node.text)
+        if not self.minimum <= value <= self.maximum:
+            raise self.unexpected(node)
+        return value
+
+    def schema(self) -> JSONSchema:
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+
+
+@dataclass(frozen=True, slots=True)
+class Duration(Kind[float]):
+    """A time span in seconds, whole or not, above 0."""
+
+    maximum: int = 31_536_000
+    """A year: longer ones overflow the timeout of poll()."""
+
+    def expected(self) -> str:
+        return f"a number of seconds above 0, {self.maximum} at most"
+
+    def read(self, node: Node, surroundings: Surroundings) -> float:
+        if not isinstance(node, Scalar) or node.type not in ("int", "float"):
+            quoted = isinstance(node, Scalar) and _DECIMAL.fullmatch(node.text)
+            raise self.unexpected(node, " (remove the quotes)" if quoted else "")
+        odd = not _DECIMAL.fullmatch(node.text) if node.type == "int" else not set("_:").isdisjoint(node.text)
+        if odd:
+            raise self.unexpected(node, " (write it in plain decimal)")
+        value = _number(node)
+        if not 0 < value <= self.maximum:
+            raise self.unexpected(node)
+        return value
+
+    def schema(self) -> JSONSchema:
+        return {"type": "number", "exclusiveMinimum": 0, "maximum": self.maximum}
+
+
+def _number(node: Scalar) -> float:
+    if node.type == "int":
+        return int(node.text)
+    special = node.text.lstrip("+-").lower() in (".inf", ".nan")
+    return math.nan if special else float(node.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Kind[int]):
+    """A number of bytes: a whole number, or one with a binary unit."""
+
+    minimum: int
+    maximum: int
+
+    def expected(self) -> str:
+        return f"a size from {self.written(self.minimum)} to {self.written(self.maximum)}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> int:
+        value = self._bytes(node)
+        if not self.minimum <= value <= self.maximum:
+            raise self.unexpected(node)
+        return value
+
+    def _bytes(self, node: Node) -> int:
+        if isinstance(node, Scalar) and node.type == "int" and _DECIMAL.fullmatch(node.text):
+            return int(node.text)
+        size = _SIZE.fullmatch(node.text) if isinstance(node, Scalar) and node.type == "str" else None
+        if size is None:
+            raise self.unexpected(node, " (write bytes, or a whole number and B, KiB, MiB, GiB or TiB)")
+        return int(size[1]) * _UNITS[size[2]]
+
+    def schema(self) -> JSONSchema:
+        number = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}
+
+    def written(self, value: int) -> str:
+        unit = max((unit for unit in _UNITS.values() if value % unit == 0 and value), default=1)
+        name = next(name for name, size in _UNITS.items() if size == unit)
+        return f"{value // unit}{name}"
+
+
+class Choice(Kind[str]):
+    """One of a few words."""
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def expected(self) -> str:
+        return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> str:
+        if not isinstance(node, Scalar):
+            raise self.unexpected(node)
+        if node.text in self.choices:
+            return node.text
+        raise self.unexpected(node, nearest(node.text, self.choices))
+
+    def schema(self) -> JSONSchema:
+        return {"enum": list(self.choices)}
+
+    def written(self, value: str) -> str:
+        return value
+
+
+class Text(Kind[str]):
+    """A text that a subclass looks at closer."""
+
+    def read(self, node: Node, surroundings: Surroundings) -> str:
+        if not isinstance(node, Scalar) or node.type == "null":
+            raise self.unexpected(node)
+        self.check(replace(node, type="str"))
+        if node.type != "str":
+            raise self.unexpected(node, " (put it in quotes)")
+        return node.text
+
+    @abstractmethod
+    def check(self, node: Scalar) -> None:
+        """Raise a `Mistake` when the text will not do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matching(Text):
+    """A text that a regular expression, which Python and JSON Schema read alike, matches as a whole."""
+
+    noun: str
+    expression: str
+
+    def expected(self) -> str:
+        return self.noun
+
+    def check(self, node: Scalar) -> None:
+        if not re.fullmatch(self.expression, node.text):
+            raise self.unexpected(node)
+
+    def schema(self) -> JSONSchema:
+        return {"type": "string", "pattern": f"^({self.expression})$"}
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """A hint at the known name that was probably meant, or nothing."""
+    folded = name.lower().replace("-", "_")
+    close = difflib.get_close_matches(folded, known, n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+BOOLEAN = Boolean()
+DURATION = Duration()

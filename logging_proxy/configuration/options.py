@@ -1,0 +1,197 @@
+"""
+The configuration's values, and the one table of its keys.
+
+A field annotated with a `Key` is a key of the file: its kind, its bounds, its
+default and its description are declared here and nowhere else.  Reading, the
+JSON Schema and the reference in the README all follow from this table, so that
+a new key is one new line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from logging_proxy.configuration.addresses import (
+    DESTINATION,
+    DIRECTORY,
+    HOST,
+    NOT_FOUND_PATH,
+    PATTERN,
+    PORT,
+    URL,
+)
+from logging_proxy.configuration.kinds import BOOLEAN, DURATION, Choice, Integer, Kind, Size
+from logging_proxy.configuration.problems import Problem
+from logging_proxy.configuration.secret import SECRET, Secret
+from logging_proxy.routing.mapping import Destination
+from logging_proxy.routing.patterns import Pattern
+
+Forwarded = Literal["keep", "replace", "append"]
+HalfClose = Literal["cancel", "allow"]
+OnCaptureError = Literal["pass", "block"]
+
+FORWARDED = Choice(*get_args(Forwarded))
+HALF_CLOSE = Choice(*get_args(HalfClose))
+ON_CAPTURE_ERROR = Choice(*get_args(OnCaptureError))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What the table says of a key."""
+
+    kind: Kind[Any]
+    description: str
+    absent: str = ""
+    """What holds when the key is left out, where that is no value of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The proxy's listener."""
+
+    port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 5601
+    host: Annotated[str, Key(HOST, "Host to listen on.")] = "localhost"
+    not_found: Annotated[
+        str, Key(NOT_FOUND_PATH, "Path that answers what no route takes; an empty text gives a plain 404.")
+    ] = "/404/"
+    forwarded: Annotated[
+        Forwarded,
+        Key(FORWARDED, "`X-Forwarded-*`: keep what the client sent, replace it, or append to it."),
+    ] = "keep"
+    via: Annotated[bool, Key(BOOLEAN, "Add `Via: 1.1 logging-proxy` to requests.")] = False
+    half_close: Annotated[
+        HalfClose,
+        Key(HALF_CLOSE, "A client that half-closes has left (`cancel`) or still waits (`allow`)."),
+    ] = "cancel"
+    head_limit: Annotated[int, Key(Size(1 << 10, 1 << 20), "Largest head of a request.")] = 65536
+    header_fields: Annotated[int, Key(Integer(1, 10_000), "Most header fields of a request.")] = 200
+    head_timeout: Annotated[float, Key(DURATION, "Seconds until a request's head must be complete.")] = 10
+    body_timeout: Annotated[float, Key(DURATION, "Seconds that a request's body may pause.")] = 60
+    keep_alive_timeout: Annotated[
+        float, Key(DURATION, "Seconds that a client's connection may be idle between requests.")
+    ] = 75
+    shutdown_timeout: Annotated[
+        float, Key(DURATION, "Seconds that exchanges have to finish when the proxy is stopped.")
+    ] = 30
+
+
+@dataclass(frozen=True, slots=True)
+class HttpClientOptions:
+    """The connections to destinations."""
+
+    connect_timeout: Annotated[float, Key(DURATION, "Seconds until a connection must stand.")] = 10
+    head_timeout: Annotated[float, Key(DURATION, "Seconds until a response's head must have come.")] = 600
+    stream_timeout: Annotated[float, Key(DURATION, "Seconds that a response's body may pause.")] = 3600
+    pool_idle_timeout: Annotated[float, Key(DURATION, "Seconds that an idle connection is kept.")] = 15
+    pool_size: Annotated[
+        int, Key(Integer(0, 65535), "Most idle connections per destination; 0 reuses none.")
+    ] = 256
+    pool_max_age: Annotated[float, Key(DURATION, "Seconds after which a connection is not used again.")] = 300
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingOptions:
+    """What is recorded, and where the records go."""
+
+    console: Annotated[bool, Key(BOOLEAN, "Write one line per exchange.")] = True
+    default: Annotated[bool, Key(BOOLEAN, "Capture routes that do not say, and unknown requests.")] = True
+    server_url: Annotated[
+        str | None, Key(URL, "Logging server that runs elsewhere.", absent="the embedded logging server")
+    ] = None
+    on_capture_error: Annotated[
+        OnCaptureError,
+        Key(ON_CAPTURE_ERROR, "Spool cannot be written: forward, count the loss (`pass`); 503 (`block`)."),
+    ] = "pass"
+    spool_dir: Annotated[
+        str | None,
+        Key(DIRECTORY, "Directory of the spools.", absent="`.spool` in `logging_server.log_dir`"),
+    ] = None
+    spool_limit: Annotated[int, Key(Size(1 << 20, 1 << 50), "Most bytes of a spool on disk.")] = 10 << 30
+    ring_dir: Annotated[
+        str, Key(DIRECTORY, "Directory of the ring, in memory: what it holds survives the process.")
+    ] = "/dev/shm"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingServerOptions:
+    """The logging server: the embedded one, and what `twistd logging-server` reads."""
+
+    host: Annotated[str, Key(HOST, "Host to listen on; beyond loopback only with a token.")] = "localhost"
+    port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 8080
+    log_dir: Annotated[str, Key(DIRECTORY, "Directory of the captures.")] = "logs"
+    token: Annotated[
+        Secret | None,
+        Key(SECRET, "Token that callers must present, but for `/health`.", absent="none is asked for"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """A route: which requests it takes, and where they go."""
+
+    name: str
+    pattern: Annotated[Pattern, Key(PATTERN, "Pattern of Go's `http.ServeMux`, without wildcards but `{$}`.")]
+    destination: Annotated[Destination, Key(DESTINATION, "URL that requests are forwarded to.")]
+    logging: Annotated[bool, Key(BOOLEAN, "Capture the route's exchanges.", absent="`logging.default`")]
+    line: int
+    """Line of the file that the route begins at, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that the file says, checked, with every default filled in."""
+
+    server: ServerOptions = ServerOptions()
+    http_client: HttpClientOptions = HttpClientOptions()
+    logging: LoggingOptions = LoggingOptions()
+    logging_server: LoggingServerOptions = LoggingServerOptions()
+    routes: tuple[RouteOptions, ...] = ()
+    warnings: tuple[Problem, ...] = dataclasses.field(default=(), compare=False)
+    """What is allowed and yet worth a line at start-up."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the proxy runs a logging server of its own."""
+        return self.logging.server_url is None
+
+
+SECTIONS: Mapping[str, type] = {
+    "server": ServerOptions,
+    "http_client": HttpClientOptions,
+    "logging": LoggingOptions,
+    "logging_server": LoggingServerOptions,
+}
+
+TOP_LEVEL = (*SECTIONS, "routes")
+
+
+@cache
+def keys_of(section: type) -> Mapping[str, Key]:
+    """The keys of a section, by name."""
+    hints = get_type_hints(section, include_extras=True)
+    annotated = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: extras[0] for name, extras in annotated.items() if extras}
+
+
+@cache
+def defaults_of(section: type) -> Mapping[str, Any]:
+    """The keys of a section that have a value when they are left out."""
+    fields = {field.name: field.default for field in dataclasses.fields(section)}
+    return {
+        name: fields[name] for name in keys_of(section) if fields[name] not in (dataclasses.MISSING, None)
+    }
+
+
+def summary_of(section: type) -> str:
+    """What a section is, in one sentence."""
+    return inspect.cleandoc(section.__doc__ or "").partition("\n")[0]
+
+
+def is_required(section: type, name: str) -> bool:
+    """Whether a section must have the key."""
+    return name not in defaults_of(section) and not keys_of(section)[name].absent

@@ -1,0 +1,79 @@
+"""Values that are never shown: given in the file, or kept in a file or a variable of their own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from logging_proxy.configuration.document import Mapping, Node, Scalar
+from logging_proxy.configuration.kinds import JSONSchema, Kind, Mistake, Surroundings
+
+_VISIBLE = re.compile(r"[!-~]{1,4096}")
+_SOURCES = ("file", "env")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret: `value` holds it, and no text that is made of the object does."""
+
+    value: str = field(repr=False)
+    written_out: bool = field(default=False, compare=False)
+    """Whether it stands in the configuration file itself."""
+
+
+class SecretKind(Kind[Secret]):
+    """
+    A secret of visible ASCII characters.
+
+    No mistake quotes anything that was written: a secret may have ended up
+    where the name of its file or variable belongs.
+    """
+
+    def expected(self) -> str:
+        return "a text of visible ASCII characters, {file: path} or {env: NAME}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> Secret:
+        if isinstance(node, Scalar):
+            if node.type not in ("str", "null"):
+                raise Mistake(f"expected {self.expected()} (put it in quotes)")
+            return Secret(self._checked(node.text, "the value"), written_out=True)
+        if not isinstance(node, Mapping) or len(node.entries) != 1 or node.entries[0].key not in _SOURCES:
+            raise Mistake(f"expected {self.expected()}")
+        source = node.entries[0]
+        if not isinstance(source.value, Scalar) or not source.value.text or source.value.type == "null":
+            raise Mistake(
+                f"no {'path' if source.key == 'file' else 'name'} is given: expected {self.expected()}"
+            )
+        read = self._from_file if source.key == "file" else self._from_environment
+        return Secret(read(source.value.text, surroundings))
+
+    def _from_environment(self, name: str, surroundings: Surroundings) -> str:
+        if name not in surroundings.environ:
+            raise Mistake("the environment variable that should hold it is not set")
+        return self._checked(surroundings.environ[name], "the environment variable's value")
+
+    def _from_file(self, path: str, surroundings: Surroundings) -> str:
+        try:
+            content = surroundings.read_file(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no usable path"
+            raise Mistake(f"the file that should hold it cannot be read: {reason}") from None
+        return self._checked(content.decode("latin-1").strip("\r\n"), "the file's content")
+
+    def _checked(self, value: str, what: str) -> str:
+        if not _VISIBLE.fullmatch(value):
+            raise Mistake(f"{what} will not do: expected 1 to 4096 visible ASCII characters, without spaces")
+        return value
+
+    def schema(self) -> JSONSchema:
+        reference = {
+            "type": "object",
+            "properties": {source: {"type": "string", "minLength": 1} for source in _SOURCES},
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+        return {"anyOf": [{"type": "string", "pattern": f"^{_VISIBLE.pattern}$"}, reference]}
+
+
+SECRET = SecretKind()

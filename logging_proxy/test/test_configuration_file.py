@@ -1,0 +1,86 @@
+"""The configuration file itself: what cannot be read, and who may read it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.configuration.reading import MAX_BYTES
+
+TOKEN = "logging_server:\n  token: hunter2\n"
+
+
+class FileTests(SynchronousTestCase):
+    """Loading a file."""
+
+    def write(self, content: bytes, mode: int = 0o600) -> str:
+        path = Path(self.mktemp())
+        path.write_bytes(content)
+        path.chmod(mode)
+        return str(path)
+
+    def line(self, path: str) -> str:
+        error = self.assertRaises(ConfigurationError, load_configuration, path, {})
+        return str(error).removeprefix(path)
+
+    def test_loads(self) -> None:
+        """A file is read as UTF-8, with or without a byte order mark."""
+        for content in (b"{}", b"\xef\xbb\xbf{}"):
+            self.assertEqual(load_configuration(self.write(content), {}), Configuration())
+
+    def test_missing(self) -> None:
+        """A file that is not there is one line without a position."""
+        self.assertEqual(self.line("absent.yaml"), ": cannot be read: No such file or directory")
+
+    def test_unreadable(self) -> None:
+        """So is a directory, a file that is not ours to read, and a path that is none."""
+        self.assertEqual(self.line("."), ": cannot be read: Is a directory")
+        self.assertEqual(self.line("a\x00b").removeprefix("a\\x00b"), ": cannot be read: embedded null byte")
+        if os.geteuid() != 0:
+            self.assertEqual(self.line(self.write(b"{}", 0)), ": cannot be read: Permission denied")
+
+    def test_not_utf8(self) -> None:
+        """A byte that is not UTF-8 is reported where it stands, in characters."""
+        self.assertEqual(
+            self.line(self.write("{}\n# é".encode() + b"\xff")),
+            ":2:4: not UTF-8: the byte 0xff does not belong here",
+        )
+
+    def test_too_large(self) -> None:
+        """A file of 1 MiB is read, one byte more is refused."""
+        blanks = b"{}\n".ljust(MAX_BYTES, b"\n")
+        self.assertEqual(load_configuration(self.write(blanks), {}), Configuration())
+        self.assertEqual(
+            self.line(self.write(blanks + b"\n")), ": larger than 1 MiB: expected a configuration"
+        )
+
+    def test_secret_file(self) -> None:
+        """A token's file is read; one without a token, or none at all, is a mistake that does not name it."""
+        secret = self.write(b"hunter2\n")
+        configuration = load_configuration(
+            self.write(f"logging_server: {{token: {{file: {secret}}}}}".encode()), {}
+        )
+        token = configuration.logging_server.token
+        assert token is not None
+        self.assertEqual(token.value, "hunter2")
+        for other in (self.write(b"\n"), self.write(b"hunter 2"), self.write(b"\xff"), self.mktemp()):
+            line = self.line(self.write(f"logging_server: {{token: {{file: {other}}}}}".encode()))
+            self.assertIn(": logging_server.token: the file", line)
+            self.assertNotIn(other, line)
+
+    def test_exposed_token(self) -> None:
+        """A token in a file that every user can read earns a warning, and nothing else does."""
+        path = self.write(TOKEN.encode(), 0o644)
+        (warning,) = load_configuration(path, {}).warnings
+        self.assertEqual(
+            str(warning),
+            f"{path}:2:3: logging_server.token: every local user can read it: "
+            "make the file private, or use {file: path} or {env: NAME}",
+        )
+        self.assertEqual(load_configuration(self.write(TOKEN.encode(), 0o640), {}).warnings, ())
+        self.assertEqual(load_configuration(self.write(b"{}", 0o644), {}).warnings, ())
+        by_name = self.write(b"logging_server: {token: {env: T}}", 0o644)
+        self.assertEqual(load_configuration(by_name, {"T": "hunter2"}).warnings, ())
