@@ -1,0 +1,69 @@
+"""
+What an exchange publishes, and the observer that hands it to the writer.
+
+The events are those of twisted.logger: dicts that observers are called with.
+The data path calls its observer directly rather than through a publisher,
+which would cost more (0.7 µs an event) than everything else that recording does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent
+from zope.interface import implementer
+
+from logging_proxy.capture.writer import CaptureWriter, Passed
+
+
+@implementer(ILogObserver)
+class CaptureObserver:
+    """Writes the records in events that have any; other events are not its business."""
+
+    def __init__(self, writer: CaptureWriter) -> None:
+        self.writer = writer
+
+    def __call__(self, event: LogEvent) -> None:
+        records = event.get("records")
+        if records is not None:
+            self.writer.write(event["exchange"], cast(Passed, records))
+
+
+class Capture:
+    """What one exchange publishes, until its END record."""
+
+    __slots__ = ("_observer", "number", "writer")
+
+    def __init__(self, number: int, observer: CaptureObserver) -> None:
+        self.number = number
+        self.writer = observer.writer
+        self._observer = observer
+
+    def passed(self, *records: tuple[int, int, bytes]) -> None:
+        """These records, in order.  Afterwards `full` tells whether their bytes may be passed on."""
+        event: dict[str, Any] = {"exchange": self.number, "records": records}
+        self._observer(event)
+
+    @property
+    def full(self) -> bool:
+        return self.writer.full
+
+    def when_room(self) -> Deferred[None]:
+        return self.writer.when_room()
+
+
+class Recorder:
+    """Makes the captures of one proxy; numbers are unique within the session."""
+
+    def __init__(self, observer: CaptureObserver) -> None:
+        self._observer = observer
+        self._numbers = itertools.count(1)
+
+    @property
+    def refuses(self) -> bool:
+        return self._observer.writer.refuses
+
+    def capture(self) -> Capture:
+        return Capture(next(self._numbers), self._observer)

@@ -1,0 +1,126 @@
+"""
+The logging server as a child process of the proxy: started, watched, started again.
+
+The child inherits its listening sockets and one end of a pipe whose other end
+only the proxy holds: when the proxy dies, however it dies, the child reads the
+pipe's end, empties the spool, and goes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from socket import socket
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+PIPE_FD = 3
+"""Where the child finds the pipe; its listening sockets follow."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds until a child that ended is started again; doubled each time it does not last."""
+
+LASTING = 30.0
+"""Seconds after which a child counts as having lasted."""
+
+
+class _Child(ProcessProtocol):
+    """One run of the child."""
+
+    def __init__(self, owner: ChildProcess) -> None:
+        self._owner = owner
+        self._rest = {1: b"", 2: b""}
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        *lines, self._rest[childFD] = (self._rest[childFD] + data).split(b"\n")
+        for line in lines:
+            self._owner.said(line.decode("utf-8", "replace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        self._owner.ended(reason)
+
+
+class ChildProcess:
+    """Keeps one child running until `stop`."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorProcess, arguments: Sequence[str], listeners: Sequence[socket]) -> None:
+        """`arguments` are those of twistd; the sockets `listeners` are handed down."""
+        self._reactor = reactor
+        self._clock: IReactorTime = reactor
+        self._arguments = arguments
+        self._listeners = listeners
+        self._process: IProcessTransport | None = None
+        self._pipe = -1
+        self._wait = FIRST_WAIT
+        self._started_at = 0.0
+        self._again: IDelayedCall | None = None
+        self._stopped: Deferred[None] | None = None
+
+    def start(self) -> None:
+        self._again = None
+        reading_end, self._pipe = os.pipe()
+        descriptors: dict[int, int | str] = {0: os.open(os.devnull, os.O_RDONLY), 1: "r", 2: "r"}
+        descriptors[PIPE_FD] = reading_end
+        for number, listener in enumerate(self._listeners, PIPE_FD + 1):
+            descriptors[number] = listener.fileno()
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+        code = "from twisted.scripts.twistd import run; run()"
+        self._started_at = self._clock.seconds()
+        self._process = self._reactor.spawnProcess(
+            _Child(self),
+            sys.executable,
+            [sys.executable, "-c", code, *self._arguments],
+            env=environment,
+            childFDs=descriptors,
+        )
+        os.close(reading_end)
+        null = descriptors[0]
+        assert isinstance(null, int)
+        os.close(null)
+
+    def said(self, line: str) -> None:
+        """A line of the child's output."""
+        self._log.info("{line}", line=line)
+
+    def ended(self, reason: Failure) -> None:
+        self._process = None
+        self._close_pipe()
+        if self._stopped is not None:
+            self._stopped.callback(None)
+            return
+        lasted = self._clock.seconds() - self._started_at
+        self._wait = FIRST_WAIT if lasted > LASTING else min(self._wait * 2, LONGEST_WAIT)
+        how = "ended" if reason.check(ProcessDone) else str(reason.value)
+        self._log.warn("logging server: {how}; again in {wait} s", how=how, wait=self._wait)
+        self._again = self._clock.callLater(self._wait, self.start)
+
+    def stop(self, patience: float) -> Deferred[None]:
+        """Let the child finish its work; after `patience` seconds it is ended.  Fires when it is gone."""
+        self._stopped = stopped = Deferred()
+        if self._again is not None:
+            self._again.cancel()
+        if self._process is None:
+            stopped.callback(None)
+            return stopped
+        self._close_pipe()
+        kill = self._clock.callLater(patience, self._kill)
+        stopped.addCallback(lambda _: kill.cancel() if kill.active() else None)
+        return stopped
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._log.warn("logging server: did not end in time; killed, its work goes on at the next start")
+            self._process.signalProcess("KILL")
+
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, -1
+        if pipe >= 0:
+            os.close(pipe)

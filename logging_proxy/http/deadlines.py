@@ -1,0 +1,55 @@
+"""
+Deadlines of many connections, looked at by one clock.
+
+A `callLater` for each wait would cost more than the rest of a small exchange's
+bookkeeping.  A connection only writes down until when it may take; one timer
+looks at all of them twice a second, and only while there are any.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+NEVER = float("inf")
+
+INTERVAL = 0.5
+"""Seconds between two looks, so the lateness of every time-out."""
+
+
+class Watched(Protocol):
+    deadline: float
+    """When to time out, in the clock's seconds; `NEVER` while nothing is awaited."""
+
+    def timedOut(self) -> None:
+        """The deadline has passed."""
+
+
+class Deadlines:
+    """Calls `timedOut` on what has passed its deadline."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._watched: set[Watched] = set()
+        self._call: IDelayedCall | None = None
+        self.now = clock.seconds
+        """The clock that deadlines are told in."""
+
+    def watch(self, watched: Watched) -> None:
+        self._watched.add(watched)
+        if self._call is None:
+            self._call = self._clock.callLater(INTERVAL, self._look)
+
+    def forget(self, watched: Watched) -> None:
+        self._watched.discard(watched)
+        if not self._watched and self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self) -> None:
+        self._call = self._clock.callLater(INTERVAL, self._look)
+        now = self.now()
+        for watched in [each for each in self._watched if each.deadline <= now]:
+            watched.deadline = NEVER
+            watched.timedOut()

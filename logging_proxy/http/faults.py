@@ -1,0 +1,16 @@
+"""What can be wrong with a message, named by whose fault it is."""
+
+from __future__ import annotations
+
+
+class RequestFault(Exception):
+    """The client sent what is not an acceptable request; it is answered `status` and the connection closed."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class ResponseFault(Exception):
+    """The upstream sent what is not an acceptable response; the connection to it is not used again."""

@@ -1,0 +1,42 @@
+"""What the engine and those who answer requests may rely on of each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.python.failure import Failure
+from zope.interface import Interface
+
+if TYPE_CHECKING:
+    from logging_proxy.http.heads import RequestHead
+    from logging_proxy.http.server import ServerConnection
+
+
+class Responder(Protocol):
+    """Answers one request.  It calls `finish` or `abort` of its connection once, and nothing of it after that."""
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        """More of the request's body, or its end."""
+
+    def clientLost(self, reason: Failure) -> None:
+        """The client is gone; the connection must not be used any more."""
+
+
+class IExchangeResource(Interface):
+    """A resource that answers a request from its head on, while the body is still arriving."""
+
+    def respond(
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+    ) -> Responder | None:
+        """
+        Start to answer.
+
+        The body's first bytes come along (perhaps none, perhaps all of it, then
+        `done` is true), so that head and body can be passed on together.  None
+        when the answer is complete already.  May raise `RequestFault`.
+        """

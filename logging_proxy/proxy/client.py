@@ -1,0 +1,285 @@
+"""
+The client's side of the engine: one connection to an upstream.
+
+A `ProxyClient` carries one exchange at a time and goes back to its pool after
+a response that leaves the connection in a known state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet import protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, CloseReader, response_body
+from logging_proxy.http.deadlines import NEVER
+from logging_proxy.http.faults import ResponseFault
+from logging_proxy.http.heads import ResponseHead
+from logging_proxy.http.wire import Send, gone, looks_closed, sender
+from logging_proxy.proxy.failures import HandshakeFailed, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from logging_proxy.proxy.pool import Pool
+
+
+class ResponseReceiver(Protocol):
+    """Who a response is for."""
+
+    def informationalReceived(self, head: ResponseHead) -> None:
+        """A 1xx response; the final one is still to come."""
+
+    def headReceived(
+        self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
+    ) -> None:
+        """The final response's head, and what of the body came with it."""
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        """More of the body, or its end."""
+
+    def upstreamLost(self, reason: Failure) -> None:
+        """The connection failed before the response was complete.  The client is of no use any more."""
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class ProxyClient(protocol.Protocol):
+    """One upstream connection; also the producer of its response's body."""
+
+    _log = Logger()
+
+    def __init__(self, pool: Pool, ready: Deferred[ProxyClient], secure: bool) -> None:
+        self.deadline = NEVER
+        self.send: Send = gone
+        self.uses = 0
+        self.born = pool.now()
+        self._pool = pool
+        self._ready: Deferred[ProxyClient] | None = ready
+        self._secure = secure
+        self._receive: Callable[[bytes], None] = self._receive_unasked
+        self._receiver: ResponseReceiver | None = None
+        self._method = b""
+        self._buffer = b""
+        self._body: BodyReader = NO_BODY
+        self._reusable = True
+        self._close_reason: Failure | None = None
+        self._wait = NEVER
+        self._lost = False
+
+    # --- the connection ----------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        self.send = sender(transport)
+        self._pool.opened(self)
+        if self._secure:
+            self.deadline = self._pool.now() + self._pool.limits.connect_timeout
+        else:
+            self._become_ready()
+
+    def handshakeCompleted(self) -> None:
+        """Only now is it known whom we talk to; until now nothing of a request has been written."""
+        self.deadline = NEVER
+        self._become_ready()
+
+    def _become_ready(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.callback(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
+        self.deadline = NEVER
+        self.send = gone
+        self._pool.closed(self)
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            why = HandshakeFailed(str(reason.value)) if reason.check(ConnectionDone) else reason.value
+            ready.errback(self._close_reason or Failure(why))
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        if reason.check(ConnectionDone) and self._receive == self._receive_body and self._body.finish():
+            receiver.bodyReceived(b"", b"", True, b"")
+        else:
+            receiver.upstreamLost(self._close_reason or reason)
+
+    def looks_closed(self) -> bool:
+        """Whether the upstream has closed (or written) while nobody asked it anything."""
+        return self._lost or self.transport is None or looks_closed(self.transport)
+
+    # --- a request -------------------------------------------------------------------
+
+    def begin(self, receiver: ResponseReceiver, method: bytes) -> None:
+        """The next response is for `receiver`; the caller now sends a `method` request."""
+        self.uses += 1
+        self._receiver = receiver
+        self._method = method
+        self._receive = self._receive_head
+        self._expect(self._pool.limits.head_timeout)
+
+    def _expect(self, seconds: float) -> None:
+        self._wait = seconds
+        self.deadline = self._pool.now() + seconds
+
+    def sending(self) -> None:
+        """More of the request has gone: the time for an answer starts again."""
+        if self._receive == self._receive_head:
+            self.deadline = self._pool.now() + self._wait
+
+    def release(self) -> None:
+        """The exchange is over on this side: back to the pool, if the connection can be used again."""
+        self._receiver = None
+        self._receive = self._receive_unasked
+        if self._reusable and not self._lost:
+            self._pool.put_back(self)
+        else:
+            self.abort()
+
+    def abort(self, reason: Failure | None = None) -> None:
+        """Give the connection up at once; the receiver, if there is one, is told `reason`."""
+        self.deadline = NEVER
+        if self._lost or self.transport is None:
+            return
+        self._close_reason = reason
+        self.transport.abortConnection()
+
+    def forsake(self) -> None:
+        """The receiver does not want the response any more."""
+        self._receiver = None
+        self.abort()
+
+    def close(self) -> None:
+        """End an idle connection in good order."""
+        if self.transport is not None and not self._lost:
+            self.transport.loseConnection()
+
+    # --- the response ------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            self._receive(data)
+        except (ResponseFault, BodyFault) as fault:
+            self._refuse(ResponseFault(str(fault)))
+
+    def _refuse(self, fault: ResponseFault) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._receive = self._receive_unasked
+        self._reusable = False
+        self.abort()
+        if receiver is not None:
+            receiver.upstreamLost(Failure(fault))
+
+    def _receive_unasked(self, data: bytes) -> None:
+        """Bytes that belong to no request: they must never become the next response (RFC 9112 §9.2)."""
+        if not self._lost and self._reusable:
+            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(data))
+        self._reusable = False
+        self._pool.forget(self)
+        self.abort()
+
+    def _receive_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or end > self._pool.limits.head_limit:
+                self._await_head(data)
+                return
+            raw = data[:end]
+            head = self._pool.heads.get(raw) or self._pool.heads.parse(raw)
+            data = data[end:] if end < len(data) else b""
+            if head.status >= 200:
+                self._final(head, data)
+                return
+            self._informational(head)
+            if self._receiver is None:
+                return
+
+    def _await_head(self, data: bytes) -> None:
+        if len(data) > self._pool.limits.head_limit:
+            raise ResponseFault("response head too long")
+        if not data.startswith(b"HTTP/1."[: len(data)]):
+            raise ResponseFault("not an HTTP/1.1 response")
+        self._buffer = data
+
+    def _informational(self, head: ResponseHead) -> None:
+        if head.status == 101:
+            raise ResponseFault("switching protocols without being asked")
+        if self._receiver is not None:
+            self._receiver.informationalReceived(head)
+
+    def _final(self, head: ResponseHead, data: bytes) -> None:
+        body = self._body = response_body(head, self._method)
+        if not head.keep_alive or type(body) is CloseReader:
+            self._reusable = False
+        payload = wire = b""
+        if body is not NO_BODY:
+            if data:
+                payload, wire, data = body.feed(data)
+            if not body.done:
+                self._receive = self._receive_body
+                self._expect(self._pool.limits.stream_timeout)
+        receiver = self._receiver
+        if body.done:
+            self._ended(data)
+        if receiver is not None:
+            receiver.headReceived(head, payload, wire, body.done, body.trailers)
+
+    def _receive_body(self, data: bytes) -> None:
+        body = self._body
+        payload, wire, rest = body.feed(data)
+        receiver = self._receiver
+        if body.done:
+            self._ended(rest)
+        else:
+            self.deadline = self._pool.now() + self._wait
+        if receiver is not None and (wire or body.done):
+            receiver.bodyReceived(payload, wire, body.done, body.trailers)
+
+    def _ended(self, rest: bytes) -> None:
+        self._receiver = None
+        self._receive = self._receive_unasked
+        self.deadline = NEVER
+        if rest:
+            self._receive_unasked(rest)
+
+    # --- flow control: the response's body -------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Stop reading the response; its idle time does not run while we hold it."""
+        self.deadline = NEVER
+        if self.transport is not None and not self._lost:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self.transport is not None and not self._lost:
+            self.deadline = self._pool.now() + self._wait
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.forsake()
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def timedOut(self) -> None:
+        if self._ready is not None:
+            self.abort(Failure(HandshakeFailed("TLS handshake not complete in time")))
+        elif self._receiver is not None:
+            what = "head" if self._receive == self._receive_head else "body"
+            receiver, self._receiver = self._receiver, None
+            self.abort()
+            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {what} in time")))
+        else:
+            self._pool.forget(self)
+            self.close()

@@ -1,0 +1,89 @@
+"""
+What went wrong with an exchange: one table from failures to outcome and status.
+
+The text that a client gets names the exchange and the kind of failure, nothing
+that an exception, an address or a header says.  The capture has the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet import error
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+
+from logging_proxy.http.faults import RequestFault, ResponseFault
+
+
+class UpstreamTimeout(Exception):
+    """The upstream did not go on in time; the text says with what."""
+
+
+class HandshakeFailed(Exception):
+    """The TLS handshake with the destination failed; the text says why."""
+
+
+class Shutdown(Exception):
+    """The proxy ended before the exchange did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`outcome` and `error` are for the capture, `status` and `text` for the client."""
+
+    outcome: str
+    status: int
+    text: str
+    error: str
+
+
+_CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
+    (error.TimeoutError, "connect_failed", 504, "the destination could not be reached in time"),
+    (CancelledError, "connect_failed", 504, "the destination could not be reached in time"),
+    (HandshakeFailed, "tls_failed", 502, "no secure connection to the destination"),
+    (SSL.Error, "tls_failed", 502, "no secure connection to the destination"),
+    (VerificationError, "tls_failed", 502, "no secure connection to the destination"),
+    (error.DNSLookupError, "connect_failed", 502, "the destination's name could not be resolved"),
+    (error.ConnectError, "connect_failed", 502, "the destination could not be reached"),
+)
+
+_WAITING: tuple[tuple[type[BaseException], str, int, str], ...] = (
+    (Shutdown, "interrupted", 503, "the proxy is shutting down"),
+    (RequestFault, "protocol_error", 400, "the request is malformed"),
+    (UpstreamTimeout, "upstream_timeout", 504, "the destination did not answer in time"),
+    (ResponseFault, "protocol_error", 502, "the destination's answer is malformed"),
+    (SSL.Error, "tls_failed", 502, "the secure connection to the destination failed"),
+    (error.ConnectionDone, "upstream_closed", 502, "the destination closed the connection without an answer"),
+    (error.ConnectionLost, "upstream_reset", 502, "the destination reset the connection"),
+    (error.ConnectionAborted, "upstream_reset", 502, "the destination reset the connection"),
+)
+
+
+def verdict(failure: Failure) -> Verdict:
+    """
+    The verdict on an exchange that `failure` has ended on the upstream's side.
+
+    What is in neither table is a fault of ours: 500, and the outcome says only
+    that the exchange was interrupted.
+    """
+    for kind, outcome, status, text in _CONNECTING + _WAITING:
+        if failure.check(kind):
+            return Verdict(outcome, status, text, _explain(failure))
+    return Verdict("interrupted", 500, "internal error", f"internal error: {failure.type.__name__}")
+
+
+def _explain(failure: Failure) -> str:
+    value = failure.value
+    if isinstance(value, VerificationError):
+        return "certificate verification failed: " + "; ".join(type(e).__name__ for e in value.errors)
+    if isinstance(value, SSL.Error):
+        return _explain_tls(value)
+    return " ".join(str(value).split()) or failure.type.__name__
+
+
+def _explain_tls(failure: SSL.Error) -> str:
+    reasons = [entry[-1] for entry in (failure.args[0] if failure.args else []) if entry]
+    return "TLS: " + ("; ".join(str(reason) for reason in reasons) or "connection lost")

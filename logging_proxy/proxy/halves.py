@@ -1,0 +1,164 @@
+"""
+The two halves of an exchange: bytes on their way from a source to a sink.
+
+A half passes on what it is given, in order, and holds its source back when the
+sink is slow or the spool has no room.  It is the producer registered with the
+sink's transport; the request's half and the response's half are two objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from logging_proxy.capture.events import Capture
+
+MOST_WAITING = 65536
+"""Bytes that wait in a half, on top of one read and the transport's own 64 KiB, before the source is paused."""
+
+_SINK, _SPOOL, _FULL = 1, 2, 4
+
+
+class Source(Protocol):
+    """Where a half's bytes come from."""
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where a half's bytes go."""
+
+    transport: Any
+
+    def send(self, data: bytes) -> bool: ...
+
+
+@implementer(IPushProducer)
+class Half:
+    """
+    One direction of an exchange.
+
+    Nothing is passed on before `sink` is set, nor before the spool has what
+    the exchange has recorded.  Call `finished` when it is known that no more
+    will come; `ended` is then called once everything has been handed to the sink.
+    """
+
+    __slots__ = (
+        "_capture",
+        "_finished",
+        "_paused",
+        "_registered",
+        "_source",
+        "_waiting",
+        "_waiting_size",
+        "sink",
+    )
+
+    def __init__(self, source: Source, capture: Capture | None) -> None:
+        self.sink: Sink | None = None
+        self._source: Source | None = source
+        self._capture = capture
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self._paused = 0
+        self._registered = False
+        self._finished = False
+
+    def pass_on(self, data: bytes) -> None:
+        """`data` has been recorded: send it, or keep it until it may be sent."""
+        sink, capture = self.sink, self._capture
+        if sink is None or self._waiting or (capture is not None and capture.writer.full):
+            self._wait(data)
+        elif data and not sink.send(data) and not self._registered:
+            self._register(sink)
+
+    def flow_to(self, sink: Sink) -> None:
+        """From now on bytes go to `sink`; those that were waiting go at once."""
+        self.sink = sink
+        self._flush()
+
+    def finished(self) -> None:
+        """No more bytes will come."""
+        self._finished = True
+        if not self._waiting:
+            self._end()
+
+    def stop(self) -> None:
+        """The half is over, whatever is still waiting; its source and sink are let go."""
+        sink, self.sink, self._source = self.sink, None, None
+        self._waiting.clear()
+        if self._registered and sink is not None and sink.transport is not None:
+            self._registered = False
+            sink.transport.unregisterProducer()
+
+    def ended(self) -> None:
+        """All bytes have been handed to the sink.  For subclasses."""
+
+    # --- waiting --------------------------------------------------------------------
+
+    def _wait(self, data: bytes) -> None:
+        if data:
+            self._waiting.append(data)
+            self._waiting_size += len(data)
+        capture = self._capture
+        if capture is not None and capture.writer.full:
+            self._pause(_SPOOL)
+            capture.when_room().addCallback(self._spool_has_room)
+        elif self._waiting_size > MOST_WAITING:
+            self._pause(_FULL)
+
+    def _spool_has_room(self, _: None) -> None:
+        if self._source is not None:
+            self._resume(_SPOOL)
+            self._flush()
+
+    def _flush(self) -> None:
+        capture, sink = self._capture, self.sink
+        if sink is None or (capture is not None and capture.writer.full):
+            return
+        if self._waiting:
+            data = b"".join(self._waiting)
+            self._waiting.clear()
+            self._waiting_size = 0
+            if not sink.send(data) and not self._registered:
+                self._register(sink)
+        self._resume(_FULL)
+        if self._finished:
+            self._end()
+
+    def _end(self) -> None:
+        self._finished = False
+        self.ended()
+
+    # --- flow control ------------------------------------------------------------------
+
+    def _register(self, sink: Sink) -> None:
+        """Only a sink that could not send everything at once needs to know its producer: most never do."""
+        if sink.transport is not None:
+            self._registered = True
+            sink.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self._pause(_SINK)
+
+    def resumeProducing(self) -> None:
+        self._resume(_SINK)
+
+    def stopProducing(self) -> None:
+        """The sink's connection is gone; it tells the exchange itself."""
+        self._registered = False
+
+    def _pause(self, reason: int) -> None:
+        if not self._paused and self._source is not None:
+            self._source.pauseProducing()
+        self._paused |= reason
+
+    def _resume(self, reason: int) -> None:
+        if self._paused & reason:
+            self._paused &= ~reason
+            if not self._paused and self._source is not None:
+                self._source.resumeProducing()

@@ -1,0 +1,134 @@
+"""
+Connections to one destination: idle ones kept for the next request, new ones made.
+
+The youngest idle connection is used first: it is the least likely to have been
+closed by the upstream, and the others can grow old and be given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from logging_proxy.http.deadlines import Deadlines
+from logging_proxy.http.heads import HeadCache, parse_response_head
+from logging_proxy.proxy.client import ProxyClient
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """How long an upstream may take, and how many idle connections are kept; seconds and bytes."""
+
+    connect_timeout: float = 10.0
+    head_timeout: float = 600.0
+    stream_timeout: float = 3600.0
+    head_limit: int = 65536
+    header_fields: int = 200
+    pool_idle_timeout: float = 15.0
+    pool_size: int = 256
+    pool_max_age: float = 300.0
+
+
+class _Clients(Factory):
+    noisy = False
+
+    def __init__(self, pool: Pool, secure: bool) -> None:
+        self._pool = pool
+        self._secure = secure
+        self.ready: Deferred[ProxyClient] = Deferred()
+
+    def buildProtocol(self, addr: object) -> ProxyClient:
+        return ProxyClient(self._pool, self.ready, self._secure)
+
+
+class Pool:
+    """
+    The connections to one destination.
+
+    `take` gives an idle connection at once or None; `connect` makes a new one.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        clock: IReactorTime,
+        deadlines: Deadlines,
+        limits: ClientLimits,
+        secure: bool,
+        name: str = "",
+    ) -> None:
+        self.now: Callable[[], float] = clock.seconds
+        self.limits = limits
+        self.heads = HeadCache(parse_response_head, limits.header_fields)
+        self._endpoint = endpoint
+        self._deadlines = deadlines
+        self._secure = secure
+        self._name = name
+        self._idle: list[ProxyClient] = []
+        self._open: set[ProxyClient] = set()
+        self._closed = False
+
+    def __str__(self) -> str:
+        return self._name
+
+    def take(self) -> ProxyClient | None:
+        """An idle connection that is good as far as can be known, or None."""
+        while self._idle:
+            client = self._idle.pop()
+            if self.now() - client.born > self.limits.pool_max_age:
+                client.close()
+            elif not client.looks_closed():
+                return client
+        return None
+
+    def connect(self) -> Deferred[ProxyClient]:
+        """
+        A new connection, TLS verified.  Cancelling it gives it up.
+
+        Fails with what the endpoint fails with, or `HandshakeFailed` and the errors of pyOpenSSL.
+        """
+        factory = _Clients(self, self._secure)
+        connecting = self._endpoint.connect(factory)
+
+        def failed(reason: Failure) -> None:
+            if not factory.ready.called:
+                factory.ready.errback(reason)
+
+        connecting.addErrback(failed)
+        result: Deferred[ProxyClient] = Deferred(lambda _: connecting.cancel())
+        factory.ready.chainDeferred(result)
+        return result
+
+    def put_back(self, client: ProxyClient) -> None:
+        """The connection's response is complete; it may be used again."""
+        if self._closed or len(self._idle) >= self.limits.pool_size:
+            client.close()
+            return
+        client.deadline = self.now() + self.limits.pool_idle_timeout
+        self._idle.append(client)
+
+    def forget(self, client: ProxyClient) -> None:
+        """The connection must not be used again."""
+        if client in self._idle:
+            self._idle.remove(client)
+
+    def opened(self, client: ProxyClient) -> None:
+        self._open.add(client)
+        self._deadlines.watch(client)
+
+    def closed(self, client: ProxyClient) -> None:
+        self.forget(client)
+        self._open.discard(client)
+        self._deadlines.forget(client)
+
+    def close(self) -> None:
+        """Close what is idle now, and everything else when its response is complete."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()

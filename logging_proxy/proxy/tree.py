@@ -1,0 +1,305 @@
+"""
+The Resource tree of the routes.
+
+`RouteTree` is the root: it matches the raw request target (twisted.web's own
+child look-up would decode it) and hands the request to the `RouteResource` of
+the route that takes it.  What no route takes it answers itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.web.resource import Resource
+from zope.interface import implementer
+
+from logging_proxy.capture.events import Capture, Recorder
+from logging_proxy.capture.records import OUTCOMES, Flag, Kind, describe, field, identify
+from logging_proxy.configuration.options import RouteOptions
+from logging_proxy.http.faults import RequestFault
+from logging_proxy.http.heads import RequestHead
+from logging_proxy.http.interfaces import IExchangeResource
+from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.answers import Answer, answer
+from logging_proxy.proxy.exchange import Exchange
+from logging_proxy.proxy.failures import Verdict
+from logging_proxy.proxy.headers import ForwardedPolicy, loops, onward_request
+from logging_proxy.proxy.pool import Pool
+from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
+from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
+
+ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
+"""Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What the resources of one proxy share."""
+
+    recorder: Recorder | None
+    policy: ForwardedPolicy
+    console: ConsoleLine | None
+    record_unknown: bool
+    not_found: bytes
+    wall_ns: Callable[[], int] = time.time_ns
+    random: Callable[[int], bytes] = os.urandom
+
+
+class Ids:
+    """Random version 4 UUIDs, 16 bytes each; random bytes are fetched for 256 at a time."""
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self._random = random
+        self._pool = b""
+        self._at = 0
+
+    def next(self) -> bytes:
+        at = self._at
+        if at == len(self._pool):
+            self._pool = self._random(4096)
+            at = 0
+        self._at = at + 16
+        raw = bytearray(self._pool[at : at + 16])
+        raw[6] = raw[6] & 0x0F | 0x40
+        raw[8] = raw[8] & 0x3F | 0x80
+        return bytes(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a head goes to a destination: everything that does not depend on the single request."""
+
+    onward: bytes
+    """The head for the upstream, blank line included."""
+    description: bytes
+    """The part of the REQUEST_HEAD record that stays the same."""
+    url: bytes
+
+
+def client_field(connection: ServerConnection) -> bytes:
+    """The client's address as records have it: `address port`, once for each connection."""
+    prepared = connection.prepared.get(client_field)
+    if prepared is None:
+        peer = connection.peer
+        known = isinstance(peer, IPv4Address | IPv6Address)
+        text = f"{peer.host} {peer.port}" if known else ""
+        prepared = connection.prepared[client_field] = field(text.encode())
+    return prepared
+
+
+def client_address(connection: ServerConnection) -> bytes:
+    peer = connection.peer
+    return peer.host.encode() if isinstance(peer, IPv4Address | IPv6Address) else b"unknown"
+
+
+def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
+    """The URL that the client used."""
+    if head.target.startswith(b"/") or head.target == b"*":
+        return connection.site.scheme + b"://" + head.host + head.target
+    return head.target
+
+
+@implementer(IExchangeResource)
+class RouteResource(Resource):
+    """Forwards what one route takes to the route's destination."""
+
+    isLeaf = True
+
+    def __init__(self, options: RouteOptions, pool: Pool, ids: Ids, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.options = options
+        self.pool = pool
+        self.exchanges: set[Exchange] = set()
+        self._ids = ids
+        self._surroundings = surroundings
+        self._recorder = surroundings.recorder if options.logging else None
+
+    def respond(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+        target: bytes = b"",
+    ) -> Exchange | None:
+        surroundings = self._surroundings
+        plan = self._plan(connection, head, target or head.target)
+        id = self._ids.next()
+        recorder = self._recorder
+        if surroundings.console is not None:
+            where = plan.url.decode("latin-1")
+            surroundings.console(id, head.method, head.target, where, recorder is not None)
+        capture: Capture | None = None
+        if recorder is not None:
+            if recorder.refuses:
+                text = b"captures cannot be written (exchange %b)\n" % str(UUID(bytes=id)).encode()
+                self._answer(connection, head, 503, text).send(connection)
+                return None
+            capture = recorder.capture()
+            start = identify(id, surroundings.wall_ns(), client_field(connection)) + plan.description
+            record_request(capture, start, payload, done, trailers)
+        exchange = Exchange(id, connection, head, capture, self, plan.onward + wire, done)
+        self.exchanges.add(exchange)
+        exchange.begin()
+        return exchange
+
+    def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
+        """The plan for `head`, made once for equal heads."""
+        policy = self._surroundings.policy
+        client = client_address(connection) if policy.needs_client else b""
+        key = (self, target, client, connection.site.scheme)
+        plan: Plan | None = head.prepared.get(key)
+        if plan is None:
+            plan = head.prepared[key] = self._make_plan(connection, head, target, client)
+        return plan
+
+    def _make_plan(
+        self, connection: ServerConnection, head: RequestHead, target: bytes, client: bytes
+    ) -> Plan:
+        options, policy = self.options, self._surroundings.policy
+        if policy.via and loops(head):
+            raise RequestFault(508, "the request has been here before")
+        try:
+            onward_target = upstream_target(options.pattern, options.destination, target)
+        except EscapesDestination:
+            raise RequestFault(400, "the path leaves the destination's path") from None
+        url = destination_url(options.destination, onward_target)
+        onward = onward_request(
+            head, onward_target, options.destination.authority, policy, client, connection.site.scheme
+        )
+        description = describe(
+            options.name.encode(), str(options.pattern).encode(), source_url(connection, head), url, onward
+        )
+        return Plan(onward + b"\r\n", description, url)
+
+    # --- what exchanges ask of their route ----------------------------------------------
+
+    def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
+        text = f"{verdict.text} (exchange {UUID(bytes=exchange.id)})\n".encode()
+        return self._answer(exchange.connection, exchange.head, verdict.status, text)
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        self.exchanges.discard(exchange)
+
+    def _answer(self, connection: ServerConnection, head: RequestHead, status: int, text: bytes) -> Answer:
+        now = self._surroundings.wall_ns() / 1e9
+        return answer(head, connection.may_keep_alive, now, status, text)
+
+
+def record_request(capture: Capture, start: bytes, payload: bytes, done: bool, trailers: bytes) -> None:
+    """Record a request's head and what of its body came with it."""
+    records = [(int(Kind.REQUEST_HEAD), 0, start)]
+    if payload or done:
+        records.append((int(Kind.REQUEST_PIECE), int(Flag.LAST) if done else 0, payload))
+    if trailers:
+        records.append((int(Kind.REQUEST_TRAILERS), 0, trailers))
+    capture.passed(*records)
+
+
+@implementer(IExchangeResource)
+class RouteTree(Resource):
+    """The root: finds the route of a request, and answers what no route takes."""
+
+    def __init__(self, ids: Ids, surroundings: Surroundings) -> None:
+        super().__init__()
+        self._mux: Mux[RouteResource] = Mux()
+        self._ids = ids
+        self._surroundings = surroundings
+        self.routes: list[RouteResource] = []
+
+    def mount(self, route: RouteResource) -> None:
+        """Add a route.  Raises `PatternConflict`."""
+        self._mux.add(route.options.pattern, route)
+        self.routes.append(route)
+        self.putChild(route.options.name.encode(), route)
+
+    def respond(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+    ) -> Exchange | None:
+        found = head.prepared.get(self)
+        if found is None:
+            found = head.prepared[self] = self._find(head)
+        route, target = found
+        if route is not None:
+            exchange: Exchange | None = route.respond(connection, head, payload, wire, done, trailers, target)
+            return exchange
+        self._answer_unknown(connection, head, payload, done, trailers)
+        return None
+
+    def _find(self, head: RequestHead) -> tuple[RouteResource | None, bytes]:
+        """The route for a head, with the target to give it; the not-found path may lead to one."""
+        if head.method == b"CONNECT" or head.target == b"*":
+            return None, b""
+        decision = self._mux.match(head.method, head.target, head.host)
+        if isinstance(decision, Serve):
+            return decision.value, head.target
+        not_found = self._not_found_target(head.target)
+        if not isinstance(decision, Redirect | BadTarget | MethodNotAllowed) and not_found:
+            decision = self._mux.match(head.method, not_found, head.host)
+            if isinstance(decision, Serve):
+                return decision.value, not_found
+        return None, b""
+
+    def _not_found_target(self, target: bytes) -> bytes:
+        prefix = self._surroundings.not_found
+        if not prefix:
+            return b""
+        return target if target.startswith(prefix) else prefix.rstrip(b"/") + target
+
+    # --- what no route takes ----------------------------------------------------------------
+
+    def _answer_unknown(
+        self, connection: ServerConnection, head: RequestHead, payload: bytes, done: bool, trailers: bytes
+    ) -> None:
+        id = self._ids.next()
+        surroundings = self._surroundings
+        status, text, fields, where = self._unknown(head)
+        recorder = surroundings.recorder if surroundings.record_unknown else None
+        if surroundings.console is not None:
+            surroundings.console(id, head.method, head.target, where, recorder is not None)
+        reply = answer(head, connection.may_keep_alive, surroundings.wall_ns() / 1e9, status, text, fields)
+        if recorder is not None and not recorder.refuses:
+            capture = recorder.capture()
+            received = head.raw[:-2]
+            start = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
+                b"", b"", source_url(connection, head), b"", received
+            )
+            record_request(capture, start, payload, done, trailers)
+            capture.passed(*reply.records, (int(Kind.END), 0, bytes([OUTCOMES.index("complete")])))
+        reply.send(connection)
+
+    def _unknown(self, head: RequestHead) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...], str]:
+        """Status, body, extra fields, and what the console says."""
+        if head.target == b"*":
+            return 200, b"", (), "SERVER_OPTIONS"
+        if head.method == b"CONNECT":
+            return (
+                405,
+                b"Method Not Allowed\n",
+                ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS"),),
+                "NOT_FOUND",
+            )
+        decision = self._mux.match(head.method, head.target, head.host)
+        if isinstance(decision, Redirect):
+            location = decision.location
+            return 307, b"", ((b"Location", location),), f"REDIRECT {location.decode('latin-1')}"
+        if isinstance(decision, MethodNotAllowed):
+            return 405, b"Method Not Allowed\n", ((b"Allow", decision.allow),), "METHOD_NOT_ALLOWED"
+        if isinstance(decision, BadTarget):
+            return 400, b"malformed request target\n", (), "BAD_REQUEST"
+        path = self._not_found_target(head.target)
+        text = b"No route found for " + path + b"\n" if path else b"404 page not found\n"
+        return 404, text, (), "NOT_FOUND"

@@ -1,0 +1,104 @@
+"""`twistd logging-proxy`: its options, and the service they make."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from logging_proxy.capture.spool import SpoolBusy
+from logging_proxy.child import PIPE_FD, ChildProcess
+from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.listening import CannotListen, bind
+from logging_proxy.output import Output, stream_for
+from logging_proxy.service import ProxyService, Recording
+
+
+class Options(usage.Options):
+    """The command line of `twistd logging-proxy`."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "A reverse proxy that keeps every HTTP request and response byte for byte."
+    optParameters = [["config", "c", "config.yaml", "The configuration file."]]
+
+
+def makeService(options: Options) -> IService:
+    """
+    The service that the configuration describes.
+
+    Every mistake ends the process with status 1 and clear lines, before
+    anything is started: ports are bound and the spool is opened here.
+    """
+    from twisted.internet import reactor
+
+    os.umask(0o077)
+    path = options["config"]
+    try:
+        configuration = load_configuration(path, os.environ)
+        listeners = bind(configuration.server.host, configuration.server.port)
+        server_listeners = _server_listeners(configuration)
+        recording = _recording(configuration, listeners)
+    except (ConfigurationError, CannotListen, SpoolBusy) as error:
+        give_up(str(error))
+    except OSError as error:
+        give_up(f"{error.filename}: {error.strerror}")
+    child = _child(reactor, configuration, path, server_listeners, recording)
+    stream = stream_for(options.parent or {"nodaemon": True})
+    output = Output(stream, reactor) if stream is not None else None
+    return ProxyService(reactor, configuration, listeners, recording, child, output)
+
+
+def give_up(text: str) -> NoReturn:
+    """Say why, and end with status 1."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    raise SystemExit(1)
+
+
+def _records(configuration: Configuration) -> bool:
+    return configuration.logging.default or any(route.logging for route in configuration.routes)
+
+
+def _recording(configuration: Configuration, listeners: list[socket.socket]) -> Recording | None:
+    """The spool of this proxy: named after its port, below the spools of its logging server."""
+    if not _records(configuration):
+        return None
+    port = listeners[0].getsockname()[1]
+    return Recording(spool_root(configuration) / str(port), configuration)
+
+
+def spool_root(configuration: Configuration) -> Path:
+    given = configuration.logging.spool_dir
+    root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
+    return root.absolute()
+
+
+def _server_listeners(configuration: Configuration) -> list[socket.socket]:
+    """The embedded logging server's sockets are bound here, so that they outlive its restarts."""
+    if not configuration.embedded:
+        return []
+    return bind(configuration.logging_server.host, configuration.logging_server.port)
+
+
+def _child(
+    reactor: Any,
+    configuration: Configuration,
+    config_path: str,
+    listeners: list[socket.socket],
+    recording: Recording | None,
+) -> ChildProcess | None:
+    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--config", os.path.abspath(config_path)]
+    arguments += [f"--parent-pipe={PIPE_FD}"]
+    if configuration.logging.server_url is not None:
+        if recording is None:
+            return None
+        arguments += [f"--ship-to={configuration.logging.server_url}", f"--spool={recording.directory}"]
+    arguments += [f"--listen-fd={number}" for number, _ in enumerate(listeners, PIPE_FD + 1)]
+    return ChildProcess(reactor, arguments, listeners)
+
+
+__all__ = ["Options", "makeService"]
