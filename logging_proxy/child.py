@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from socket import socket
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
@@ -51,9 +52,11 @@ class ChildProcess:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorProcess, arguments: Sequence[str], listeners: Sequence[socket]) -> None:
+    def __init__(
+        self, reactor: IReactorProcess, arguments: Sequence[str], listeners: Sequence[socket]
+    ) -> None:
         """`arguments` are those of twistd; the sockets `listeners` are handed down."""
-        self._reactor = reactor
+        self._reactor: IReactorProcess = reactor
         self._clock: IReactorTime = reactor
         self._arguments = arguments
         self._listeners = listeners
@@ -104,7 +107,8 @@ class ChildProcess:
 
     def stop(self, patience: float) -> Deferred[None]:
         """Let the child finish its work; after `patience` seconds it is ended.  Fires when it is gone."""
-        self._stopped = stopped = Deferred()
+        stopped: Deferred[None] = Deferred()
+        self._stopped = stopped
         if self._again is not None:
             self._again.cancel()
         if self._process is None:

@@ -31,7 +31,9 @@ class Stream(Protocol):
 class Output:
     """Writes lines; as an observer, those of diagnostics."""
 
-    def __init__(self, stream: Stream, clock: IReactorTime, now: Callable[[], datetime] = datetime.now) -> None:
+    def __init__(
+        self, stream: Stream, clock: IReactorTime, now: Callable[[], datetime] = datetime.now
+    ) -> None:
         self._stream = stream
         self._clock = clock
         self._now = now
@@ -40,7 +42,9 @@ class Output:
     def __call__(self, event: LogEvent) -> None:
         level = event.get("log_level", LogLevel.info)
         namespace = str(event.get("log_namespace", "-"))
-        quiet = level == LogLevel.debug or (level == LogLevel.info and not namespace.startswith("logging_proxy"))
+        quiet = level == LogLevel.debug or (
+            level == LogLevel.info and not namespace.startswith("logging_proxy")
+        )
         if quiet:
             return
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)

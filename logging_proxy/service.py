@@ -59,7 +59,7 @@ class ProxyService(MultiService):
         child: ChildProcess | None,
         output: Output | None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._configuration = configuration
         self._listeners = listeners
@@ -76,7 +76,7 @@ class ProxyService(MultiService):
         """twistd asks its application for a log observer after this, and before it starts to log."""
         if self._output is not None and hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._output)
-        super().setServiceParent(parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     # --- the tree of routes --------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class ProxyService(MultiService):
     # --- start and stop --------------------------------------------------------------------
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         if self._recording is not None:
             self._recording.start(self._reactor)
         if self._child is not None:
@@ -125,12 +125,12 @@ class ProxyService(MultiService):
 
     def _say_hello(self) -> None:
         configuration = self._configuration
-        port = self._ports[0].getHost().port
+        host: Any = self._ports[0].getHost()
         self._log.info(
             "Logging Proxy {version} on http://{host}:{port}",
             version=__version__,
             host=configuration.server.host,
-            port=port,
+            port=host.port,
         )
         for route in configuration.routes:
             self._log.info(
@@ -164,7 +164,7 @@ class ProxyService(MultiService):
             await self._child.stop(CHILD_PATIENCE)
         if self._output is not None:
             self._output.flush()
-        await _deferred(super().stopService())
+        await _deferred(super().stopService())  # type: ignore[no-untyped-call]
 
     def _in_flight(self) -> int:
         return sum(len(route.exchanges) for route in self.tree.routes) + len(self.site.connections)
@@ -205,7 +205,7 @@ class Recording:
         self._spool.start()
 
     def _moved(self) -> None:
-        """Called on the spool's thread.  The reactor is only woken when somebody waits, or something failed."""
+        """Called on the spool's thread.  Wakes the reactor only if somebody waits or something failed."""
         if self.writer.full or self.writer.failure != self._spool.failure:
             self._reactor.callFromThread(self._tell_writer)
 

@@ -91,7 +91,14 @@ def _child(
     listeners: list[socket.socket],
     recording: Recording | None,
 ) -> ChildProcess | None:
-    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--config", os.path.abspath(config_path)]
+    arguments = [
+        "-n",
+        "--pidfile=",
+        "--logfile=-",
+        "logging-server",
+        "--config",
+        os.path.abspath(config_path),
+    ]
     arguments += [f"--parent-pipe={PIPE_FD}"]
     if configuration.logging.server_url is not None:
         if recording is None:

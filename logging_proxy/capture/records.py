@@ -32,7 +32,7 @@ class Kind(enum.IntEnum):
     """What a record tells of its exchange."""
 
     SESSION = 0
-    """A proxy started: JSON `version`, `pid`, `wall_ns`.  Exchanges still open in the spool were interrupted."""
+    """A proxy started: JSON `version`, `pid`, `wall_ns`.  Exchanges still open were interrupted."""
 
     REQUEST_HEAD = 1
     """An exchange starts: a `RequestHead` payload."""

@@ -92,7 +92,7 @@ class Spool:
             thread.start()
 
     def stored(self) -> None:
-        """Something was stored in the ring.  Called on the reactor's thread for every record: as good as free."""
+        """Something was stored in the ring.  Called on the reactor's thread for every record."""
         if self._idle:
             self._idle = False
             self._work.set()

@@ -9,6 +9,7 @@ trailer section.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from logging_proxy.http import grammar
@@ -227,9 +228,9 @@ def _may_become(rest: bytes, what: str) -> bool:
     return bool(_OPEN_CHUNK_LINE.fullmatch(rest))
 
 
-_FIELD_LINES = grammar.re.compile(grammar.FIELD_LINES)
-_OPEN_FIELD = grammar.re.compile(rb"(?:" + grammar.TOKEN + rb"(?::" + grammar.FIELD_VALUE + rb")?)?\r?")
-_OPEN_CHUNK_LINE = grammar.re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
+_FIELD_LINES = re.compile(grammar.FIELD_LINES)
+_OPEN_FIELD = re.compile(rb"(?:" + grammar.TOKEN + rb"(?::" + grammar.FIELD_VALUE + rb")?)?\r?")
+_OPEN_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
 
 
 def chunk(payload: bytes) -> bytes:

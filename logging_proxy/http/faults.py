@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RequestFault(Exception):
-    """The client sent what is not an acceptable request; it is answered `status` and the connection closed."""
+    """The client sent no acceptable request; it is answered `status` and the connection closed."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

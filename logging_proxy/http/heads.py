@@ -62,7 +62,7 @@ class RequestHead:
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of the fields called `name` (lower case), in order."""
-        return [value for key, value in self.fields if key == name]
+        return values(self.fields, name)
 
 
 class ResponseHead:
@@ -99,11 +99,18 @@ class ResponseHead:
         self.chunked = False
         self.prepared: dict[Any, Any] = {}
 
-    values = RequestHead.values
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of the fields called `name` (lower case), in order."""
+        return values(self.fields, name)
 
 
 def _fields(section: bytes) -> Fields:
     return tuple((name.lower(), value) for name, value in grammar.field.findall(section))
+
+
+def values(fields: Fields, name: bytes) -> list[bytes]:
+    """The values of the fields called `name` (lower case), in order."""
+    return [value for key, value in fields if key == name]
 
 
 def connection_options(fields: Fields) -> frozenset[bytes]:
@@ -245,7 +252,7 @@ def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
 
 # --- the cache --------------------------------------------------------------
 
-Head = TypeVar("Head", RequestHead, ResponseHead)
+Head = TypeVar("Head", bound=RequestHead | ResponseHead)
 
 
 class HeadCache(Generic[Head]):
@@ -260,15 +267,15 @@ class HeadCache(Generic[Head]):
     LONGEST = 4096
 
     def __init__(self, parse: Callable[[bytes, int], Head], most_fields: int, limit: int = 512) -> None:
-        self._parse = parse
+        self._parse: Callable[[bytes, int], Head] = parse
         self._most_fields = most_fields
         self._limit = limit
         self._heads: dict[bytes, Head] = {}
-        self.get = self._heads.get
+        self.get: Callable[[bytes], Head | None] = self._heads.get
 
     def parse(self, raw: bytes) -> Head:
         """The head in `raw`, kept for the next time.  Raises what the parser raises."""
-        head = self._parse(raw, self._most_fields)
+        head: Head = self._parse(raw, self._most_fields)
         if len(raw) <= self.LONGEST:
             if len(self._heads) >= self._limit:
                 self._heads.clear()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Responder(Protocol):
-    """Answers one request.  It calls `finish` or `abort` of its connection once, and nothing of it after that."""
+    """Answers one request.  Calls `finish` or `abort` of its connection once, and nothing after that."""
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         """More of the request's body, or its end."""

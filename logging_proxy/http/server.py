@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
@@ -55,6 +56,8 @@ class ServerConnection(Protocol):
     """One client's connection; also the producer of the requests' bodies."""
 
     _log = Logger()
+
+    transport: Any
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -277,8 +280,7 @@ class ServerConnection(Protocol):
         """Answer `fault` and close."""
         self._busy = True
         self._body = NO_BODY
-        responder = self.site.refuse(self, fault)
-        del responder
+        self.site.refuse(self, fault)
         self._busy = False
         if not self._lost:
             self._linger()
@@ -405,13 +407,13 @@ REASONS = {
 def own_answer(status: int, text: str, seconds: float) -> bytes:
     """A whole plain-text answer of ours that closes the connection."""
     body = text.encode() + b"\n"
-    return (
-        b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-        % (
-            status,
-            REASONS.get(status, b"Error"),
-            formatdate(seconds, usegmt=True).encode(),
-            len(body),
-            body,
-        )
+    lines = (
+        b"HTTP/1.1 %d %b" % (status, REASONS.get(status, b"Error")),
+        b"Date: " + formatdate(seconds, usegmt=True).encode(),
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Content-Length: %d" % len(body),
+        b"Connection: close",
+        b"",
+        body,
     )
+    return b"\r\n".join(lines)

@@ -8,7 +8,7 @@ a response that leaves the connection in a known state.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
@@ -53,6 +53,8 @@ class ProxyClient(protocol.Protocol):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
+
+    transport: Any
 
     def __init__(self, pool: Pool, ready: Deferred[ProxyClient], secure: bool) -> None:
         self.deadline = NEVER

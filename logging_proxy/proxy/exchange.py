@@ -49,7 +49,7 @@ class ResponseHalf(Half):
     def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
-        self._frame = _AS_IT_CAME
+        self._frame: _Frame = _as_it_came
         self.started = False
         self.keep_alive = False
         self.sink = exchange.connection
@@ -118,7 +118,7 @@ _Way = tuple[bytes, _Frame, bool]
 """The onward head, how pieces are framed for the client, and whether its connection stays."""
 
 
-def _AS_IT_CAME(payload: bytes, wire: bytes, done: bool) -> bytes:
+def _as_it_came(payload: bytes, wire: bytes, done: bool) -> bytes:
     return wire
 
 
@@ -134,7 +134,7 @@ def _way(head: ResponseHead, to_head_request: bool, client_minor: int, may_keep_
     """Decide framing towards the client (RFC 9112 §6.3)."""
     bodiless = to_head_request or head.status in (204, 304)
     close_delimited = not bodiless and not head.chunked and head.content_length is None
-    frame = _AS_IT_CAME
+    frame: _Frame = _as_it_came
     keep_alive = may_keep_alive
     if not bodiless and client_minor == 0 and (head.chunked or close_delimited):
         frame = _bare

@@ -72,7 +72,7 @@ def verdict(failure: Failure) -> Verdict:
     for kind, outcome, status, text in _CONNECTING + _WAITING:
         if failure.check(kind):
             return Verdict(outcome, status, text, _explain(failure))
-    return Verdict("interrupted", 500, "internal error", f"internal error: {failure.type.__name__}")
+    return Verdict("interrupted", 500, "internal error", f"internal error: {type(failure.value).__name__}")
 
 
 def _explain(failure: Failure) -> str:
@@ -81,7 +81,7 @@ def _explain(failure: Failure) -> str:
         return "certificate verification failed: " + "; ".join(type(e).__name__ for e in value.errors)
     if isinstance(value, SSL.Error):
         return _explain_tls(value)
-    return " ".join(str(value).split()) or failure.type.__name__
+    return " ".join(str(value).split()) or type(failure.value).__name__
 
 
 def _explain_tls(failure: SSL.Error) -> str:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from logging_proxy.capture.events import Capture
 
 MOST_WAITING = 65536
-"""Bytes that wait in a half, on top of one read and the transport's own 64 KiB, before the source is paused."""
+"""Bytes that wait in a half, beside one read and the transport's own 64 KiB, before its source is paused."""
 
 _SINK, _SPOOL, _FULL = 1, 2, 4
 

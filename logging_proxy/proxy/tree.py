@@ -33,6 +33,9 @@ from logging_proxy.proxy.pool import Pool
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
 
+_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+"""What a reverse proxy's listener may be asked instead of CONNECT (RFC 9110 §15.5.6 wants a list)."""
+
 ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
 """Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
 
@@ -86,8 +89,7 @@ def client_field(connection: ServerConnection) -> bytes:
     prepared = connection.prepared.get(client_field)
     if prepared is None:
         peer = connection.peer
-        known = isinstance(peer, IPv4Address | IPv6Address)
-        text = f"{peer.host} {peer.port}" if known else ""
+        text = f"{peer.host} {peer.port}" if isinstance(peer, IPv4Address | IPv6Address) else ""
         prepared = connection.prepared[client_field] = field(text.encode())
     return prepared
 
@@ -111,7 +113,7 @@ class RouteResource(Resource):
     isLeaf = True
 
     def __init__(self, options: RouteOptions, pool: Pool, ids: Ids, surroundings: Surroundings) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.options = options
         self.pool = pool
         self.exchanges: set[Exchange] = set()
@@ -208,7 +210,7 @@ class RouteTree(Resource):
     """The root: finds the route of a request, and answers what no route takes."""
 
     def __init__(self, ids: Ids, surroundings: Surroundings) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._mux: Mux[RouteResource] = Mux()
         self._ids = ids
         self._surroundings = surroundings
