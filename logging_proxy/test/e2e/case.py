@@ -41,6 +41,8 @@ def write_configuration(folder: Path, routes: Mapping[str, Mapping[str, Any]], *
     port, logging_port = free_port(), free_port()
     tree: dict[str, dict[str, Any]] = {
         "server": {"host": "127.0.0.1", "port": port},
+        # A proxy that is killed leaves its ring for the next one: not in memory, where nobody tidies up.
+        "logging": {"ring_dir": str(folder)},
         "logging_server": {"host": "127.0.0.1", "port": logging_port, "log_dir": str(folder / "logs")},
         "routes": {name: dict(route) for name, route in routes.items()},
     }

@@ -1,34 +1,58 @@
-"""The README's configurations are configurations."""
+"""What the README shows works: its configurations, and its commands."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import signal
+from pathlib import Path
 
 import yaml
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.configuration import load_configuration, read_configuration
-from logging_proxy.test.e2e.case import ROOT
+from logging_proxy.demo.processes import Program, is_listening
+from logging_proxy.test.e2e.case import (
+    ROOT,
+    START_TIMEOUT,
+    EndToEndCase,
+    Setup,
+    environment,
+    run_twistd,
+    twistd,
+    wait_until,
+    write_configuration,
+)
 
-BLOCK = re.compile(r"^```ya?ml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CONFIGURATION = re.compile(r"^```ya?ml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```(?:sh|shell|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?((?:twistd|make) [^#\n]*)", re.MULTILINE)
+TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 
 
-def yaml_blocks() -> list[str]:
-    """The YAML blocks of the README; none without a README."""
+def blocks(pattern: re.Pattern[str]) -> list[str]:
+    """The README's blocks of a kind; the test is skipped if there is none."""
     readme = ROOT / "README.md"
-    return BLOCK.findall(readme.read_text("utf-8")) if readme.exists() else []
+    found = pattern.findall(readme.read_text("utf-8")) if readme.exists() else []
+    if not found:
+        raise SkipTest("README.md shows none")
+    return found
 
 
-class ReadmeTests(SynchronousTestCase):
-    def test_configurations(self) -> None:
+def commands(program: str) -> list[list[str]]:
+    """The arguments of every command of the README that runs `program`."""
+    found = [shlex.split(line) for block in blocks(SHELL) for line in COMMAND.findall(block)]
+    return [words[1:] for words in found if words[0] == program]
+
+
+class ConfigurationTests(SynchronousTestCase):
+    def test_readme(self) -> None:
         """Every YAML block is a configuration, or a part of one, without a mistake."""
-        blocks = yaml_blocks()
-        if not blocks:
-            raise SkipTest("README.md shows no configuration")
-        for block in blocks:
+        shipped = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
+        for block in blocks(CONFIGURATION):
             # A block that shows one section is read with the shipped file's others.
             part = yaml.safe_load(block)
-            shipped = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
             text = block if "routes" in part else yaml.safe_dump({**shipped, **part})
             read_configuration(text, "README.md", {"LOGGING_PROXY_TOKEN": "x" * 32})
 
@@ -36,3 +60,48 @@ class ReadmeTests(SynchronousTestCase):
         """The shipped configuration has no mistake."""
         names = [route.name for route in load_configuration(str(ROOT / "config.yaml"), {}).routes]
         self.assertIn("lmstudio", names)
+
+
+class CommandTests(EndToEndCase):
+    def test_make(self) -> None:
+        """Every target that the README names is one of the Makefile's."""
+        targets = set(TARGET.findall((ROOT / "Makefile").read_text("utf-8")))
+        named = {word for words in commands("make") for word in words if "=" not in word}
+        self.assertTrue(named)
+        self.assertLessEqual(named, targets)
+
+    def test_twistd(self) -> None:
+        """Every twistd command starts what it names, in the foreground or as a daemon."""
+        shown = commands("twistd")
+        self.assertTrue(shown)
+        for number, words in enumerate(shown):
+            folder = self.folder / str(number)
+            folder.mkdir()
+            setup = write_configuration(
+                folder, {"up": {"pattern": "/", "destination": "http://127.0.0.1:9/"}}
+            )
+            port = setup.port if "logging-proxy" in words else setup.logging_port
+            if "-n" in words:
+                self.assert_foreground(words, setup, port)
+            else:
+                self.assert_daemon(words, setup, port)
+
+    def assert_foreground(self, words: list[str], setup: Setup, port: int) -> None:
+        """The command listens on `port` until it is ended, and then succeeds."""
+        folder = setup.path.parent
+        output = folder / "output"
+        with Program("twistd", twistd(*words), output, folder=folder, environment=environment()) as program:
+            program.wait_until(lambda: is_listening("127.0.0.1", port), START_TIMEOUT)
+            self.assertEqual(program.stop(), 0, f"{words}: {program.last_words()}")
+
+    def assert_daemon(self, words: list[str], setup: Setup, port: int) -> None:
+        """The command returns, and its daemon listens on `port` until it is ended."""
+        done = run_twistd(setup.path.parent, *words)
+        self.assertEqual(done.returncode, 0, done)
+        names = [word.partition("=")[2] for word in words if word.startswith("--pidfile=")]
+        pidfile = setup.path.parent / Path(names[0] if names else "twistd.pid")
+        self.assertTrue(wait_until(pidfile.exists, 5))
+        listens = wait_until(lambda: is_listening("127.0.0.1", port), START_TIMEOUT)
+        os.kill(int(pidfile.read_text()), signal.SIGTERM)
+        self.assertTrue(listens, words)
+        self.assertTrue(wait_until(lambda: not pidfile.exists(), 15), words)
