@@ -53,7 +53,7 @@ class ChildProcess:
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorProcess, arguments: Sequence[str], listeners: Sequence[socket]
+        self, reactor: Any, arguments: Sequence[str], listeners: Sequence[socket]
     ) -> None:
         """`arguments` are those of twistd; the sockets `listeners` are handed down."""
         self._reactor: IReactorProcess = reactor

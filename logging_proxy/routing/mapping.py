@@ -19,7 +19,7 @@ from logging_proxy.routing.targets import split_target
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _URL = re.compile(r"([^:/?#]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(#.*)?", re.DOTALL)
-_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
+_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([^:]*))?")
 _NAME = re.compile(r"[A-Za-z0-9_\-.~]+")
 _DIGITS = re.compile(r"[0-9]+")
 _PRINTABLE = re.compile(r"[!-~]*")
