@@ -1,0 +1,190 @@
+"""
+One spool's way into the log directory: read, assemble, store, checkpoint, delete.
+
+A consumer is crash-only.  After any exception it is closed and opened again
+from its last checkpoint, as after a crash of the process; all it does can be
+done twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from logging_proxy.logserver.assembly import Assembler, Event
+from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.store import Store, Stored
+from logging_proxy.logserver.stream import Damage, RecordStream
+from logging_proxy.logserver.tail import Piece, SpoolTail, load_json, save_durably
+
+CHECKPOINT = "consumer.json"
+VERSION = 1
+
+TURN_BYTES = 1 << 20
+"""Read per turn: some 500 small exchanges, a few milliseconds of a large body."""
+
+COMMIT_INTERVAL = 0.1
+COMMIT_EXCHANGES = 512
+CHECKPOINT_INTERVAL = 1.0
+CHECKPOINT_SHARE = 20
+"""A checkpoint may cost at most a 20th of the time: with many long streams open it is megabytes of JSON."""
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+class SpoolConsumer:
+    """
+    Moves one spool's captures into the log directory.
+
+    Every method may raise OSError; afterwards `close`, then `open` again.
+    `on_event` and `on_stored` are told what happens; a replay tells it again.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        directory: LogDirectory,
+        seconds: Callable[[], float],
+        on_event: Callable[[Event], None] = _nothing,
+        on_stored: Callable[[Stored], None] = _nothing,
+    ) -> None:
+        self.path = path
+        self.stored = 0
+        self.assembler = Assembler()
+        self._directory = directory
+        self._seconds = seconds
+        self._on_event = on_event
+        self._on_stored = on_stored
+        self._reset(None)
+
+    def _reset(self, offset: int | None) -> None:
+        tally = self.assembler.tally
+        self.assembler = Assembler()
+        self.assembler.tally = tally
+        self._store = Store(self._directory)
+        self._tail = SpoolTail(self.path, offset)
+        self._stream = RecordStream(offset)
+        self._durable = offset
+        self._next_commit = self._next_checkpoint = 0.0
+
+    @property
+    def offset(self) -> int | None:
+        """The stream offset after the last record taken in; None before the first."""
+        return self._stream.offset
+
+    @property
+    def open_exchanges(self) -> int:
+        return len(self.assembler.open)
+
+    def open(self) -> None:
+        """Takes up from the checkpoint, or from the oldest segment when there is none."""
+        state = load_json(self.path, CHECKPOINT)
+        if state is None:
+            self._reset(None)
+            return
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, AssertionError):
+            self._log.error("{path}: checkpoint unreadable; reading the spool from its start", path=self.path)
+            self._store.close()
+            self._reset(None)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["version"] != VERSION:
+            raise ValueError("another version")
+        self._reset(int(state["offset"]))
+        self.assembler.restore(state["exchanges"])
+        self._store.restore(self.assembler.open, state["files"])
+
+    def close(self) -> None:
+        """Drops everything since the last checkpoint."""
+        self._store.close()
+        self._tail.close()
+
+    # --- turns
+
+    def turn(self) -> bool:
+        """Reads, stores and commits what is due, within bounds; whether there may be more right now."""
+        busy = self._read()
+        self._store.flush()
+        now = self._seconds()
+        if self._store.finished and (now >= self._next_commit or self._store.finished >= COMMIT_EXCHANGES):
+            self._commit()
+        if self._durable != self.offset and now >= self._next_checkpoint:
+            self.checkpoint()
+        return busy
+
+    def settle(self) -> None:
+        """Commits and checkpoints now."""
+        if self._store.dirty or self._durable != self.offset:
+            self.checkpoint()
+
+    def backlog(self) -> int:
+        return self._tail.backlog()
+
+    def checkpoint(self) -> None:
+        """Makes all that was taken in durable, then lets go of the segments behind it."""
+        began = self._seconds()
+        self._commit()
+        self._tail.sync()
+        offset = self.offset
+        state = {
+            "version": VERSION,
+            "offset": offset,
+            "exchanges": self.assembler.checkpoint(),
+            "files": self._store.checkpoint(),
+        }
+        if offset is not None:
+            save_durably(self.path, CHECKPOINT, json.dumps(state, separators=(",", ":")).encode("ascii"))
+            self._tail.delete_before(offset)
+        self._durable = offset
+        ended = self._seconds()
+        self._next_checkpoint = ended + max(CHECKPOINT_INTERVAL, CHECKPOINT_SHARE * (ended - began))
+
+    def _commit(self) -> None:
+        for stored in self._store.commit():
+            self.stored += 1
+            self._on_stored(stored)
+        self._next_commit = self._seconds() + COMMIT_INTERVAL
+
+    # --- reading
+
+    def _read(self) -> bool:
+        taken = 0
+        while taken < TURN_BYTES:
+            piece = self._tail.read()
+            if piece is None:
+                if self._tail.rewound:
+                    self._start_over()
+                    return True
+                return False
+            self._take(piece)
+            taken += len(piece.data)
+        return True
+
+    def _take(self, piece: Piece) -> None:
+        for item in self._stream.feed(piece):
+            if isinstance(item, Damage):
+                self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
+                self.assembler.mark_damaged(item.reason)
+                continue
+            for event in self.assembler.handle(item):
+                self._store.handle(event)
+                self._on_event(event)
+
+    def _start_over(self) -> None:
+        """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""
+        self._log.error("{path}: the spool ends before what was read of it; reading it anew", path=self.path)
+        for event in self.assembler.interrupt("the spool was replaced"):
+            self._store.handle(event)
+            self._on_event(event)
+        self._tail.close()
+        self._tail = SpoolTail(self.path)
+        self._stream = RecordStream()

@@ -1,0 +1,304 @@
+"""
+The log directory: the only module that touches it.
+
+Every name is made from our own ids and clock, opened relative to a directory
+descriptor, created exclusively and never followed when it is a link.  Nothing
+that is there already is truncated, and nothing that is not ours is opened.
+
+A half's base name (``2025-09-13_02-11-09.123_092d0424_request``) belongs to the
+exchange that made its ``.bin``.  `LogDirectory.claim` gives it out and, after a
+crash, finds its own again, so that a replay of the spool doubles nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+MAX_NAMES = 1000
+"""Exchanges with one millisecond and 8 equal hex digits: one other is a wonder, a thousand is a fault."""
+
+_NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
+"""Errors of opening what somebody else put under a name of ours."""
+
+_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"')
+"""How our metadata begin, however they are spaced."""
+
+
+class UnsafeDirectory(Exception):
+    """The log directory may be written by others, or is not ours.  Text says which."""
+
+
+def _load_syncfs() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+_syncfs = _load_syncfs()
+
+
+class System:
+    """The calls that the log directory rests on.  Tests hand in one whose calls fail."""
+
+    open = staticmethod(os.open)
+    close = staticmethod(os.close)
+    pread = staticmethod(os.pread)
+    pwrite = staticmethod(os.pwrite)
+    rename = staticmethod(os.rename)
+    unlink = staticmethod(os.unlink)
+    fsync = staticmethod(os.fsync)
+    fdatasync = staticmethod(getattr(os, "fdatasync", os.fsync))
+
+    @staticmethod
+    def sync_filesystem(fd: int) -> None:
+        """Everything of the file system that holds `fd` is on disk afterwards."""
+        if _syncfs is None:
+            os.sync()
+        elif _syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+
+@dataclass(slots=True)
+class Claim:
+    """
+    A base name that is this half's alone.
+
+    `fd` is the open `.bin`, None when `stored`: an earlier life published the
+    half already, so there is nothing left to write.
+    """
+
+    base: str
+    fd: int | None
+    stored: bool = False
+
+
+class LogDirectory:
+    """
+    The directory in which captures are kept, created with mode 0700 if it is missing.
+
+    Not thread-safe: one thread does all storage work.
+    """
+
+    def __init__(self, path: str, system: System | None = None) -> None:
+        self.path = os.path.abspath(path)
+        self._system = system or System()
+        self._fd = -1
+        self._in_use: set[str] = set()
+
+    # --- the directory itself
+
+    def open(self) -> None:
+        """Makes it if need be.  Raises `UnsafeDirectory` or OSError; does nothing when it is open."""
+        if self._fd >= 0:
+            return
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        fd = self._system.open(self.path, _DIRECTORY)
+        try:
+            _check_safe(self.path, os.fstat(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def check(self) -> None:
+        """Raises OSError, and forgets its descriptor, when the path leads elsewhere by now."""
+        try:
+            there, here = os.stat(self.path), os.fstat(self._fd)
+            if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
+                return
+        except OSError:
+            pass
+        self.close()
+        raise FileNotFoundError(errno.ENOENT, "the log directory was removed or replaced", self.path)
+
+    def probe(self) -> None:
+        """Raises OSError unless a small file can be written and synced here now."""
+        name = f".probe-{os.getpid()}.tmp"
+        fd = self._create_over(name)
+        try:
+            self.write(fd, bytes(4096), 0)
+            self._system.fdatasync(fd)
+        finally:
+            self._system.close(fd)
+            self._system.unlink(name, dir_fd=self._fd)
+
+    # --- names
+
+    def claim(self, stamp: str, id: str, side: str, head: bytes) -> Claim:
+        """
+        A name for a half of exchange `id`, whose file begins with `head`.
+
+        The same arguments after a crash find the same file.
+        """
+        for number in range(1, MAX_NAMES):
+            suffix = "" if number == 1 else f"-{number}"
+            base = f"{stamp}_{id[:8]}{suffix}_{side}"
+            if base in self._in_use:
+                continue
+            claim = self._try(base, id, head)
+            if claim is not None:
+                self._in_use.add(base)
+                return claim
+        raise FileExistsError(errno.EEXIST, "no free name", base)
+
+    def reclaim(self, base: str, id: str) -> bool:
+        """Takes a name out of a checkpoint; true when the half was published since."""
+        self._in_use.add(base)
+        return self._exists(f"{base}_metadata.json") and self._owner(base) == id
+
+    def release(self, base: str) -> None:
+        self._in_use.discard(base)
+
+    def _try(self, base: str, id: str, head: bytes) -> Claim | None:
+        try:
+            fd = self._system.open(f"{base}.bin", _CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
+        except FileExistsError:
+            return self._recognise(base, id, head)
+        if not self._exists(f"{base}_metadata.json"):
+            return Claim(base, fd)
+        self._system.close(fd)
+        self._system.unlink(f"{base}.bin", dir_fd=self._fd)
+        return Claim(base, None, stored=True) if self._owner(base) == id else None
+
+    def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
+        """Ours when the metadata says so, or when it is unfinished, unclaimed and begins like ours."""
+        if self._exists(f"{base}_metadata.json"):
+            return Claim(base, None, stored=True) if self._owner(base) == id else None
+        try:
+            fd = self.reopen(base)
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                return None
+            raise
+        if self._begins_like(fd, head):
+            return Claim(base, fd)
+        self._system.close(fd)
+        return None
+
+    def _begins_like(self, fd: int, head: bytes) -> bool:
+        size = os.fstat(fd).st_size
+        if not head:
+            return size == 0
+        return head.startswith(self._system.pread(fd, len(head), 0))
+
+    def _owner(self, base: str) -> str | None:
+        """The id in a metadata file; None when it is no metadata of ours."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            fd = self._system.open(f"{base}_metadata.json", flags, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                return None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            match = _ID.match(self._system.pread(fd, 128, 0))
+            return match[1].decode("ascii") if match else None
+        finally:
+            self._system.close(fd)
+
+    def _exists(self, name: str) -> bool:
+        return os.access(name, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
+
+    # --- bytes
+
+    def reopen(self, base: str) -> int:
+        """A `.bin` that is there: a regular file of ours with one name.  Raises OSError otherwise."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = self._system.open(f"{base}.bin", flags, dir_fd=self._fd)
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+            return fd
+        self._system.close(fd)
+        raise PermissionError(errno.EPERM, "not a file of ours", base)
+
+    def recreate(self, base: str) -> int:
+        """A new, empty `.bin` under a name that is ours but whose file is gone."""
+        return self._system.open(f"{base}.bin", _CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
+
+    def write(self, fd: int, data: bytes, at: int) -> None:
+        """All of `data` at `at`; doing it again changes nothing."""
+        written = self._system.pwrite(fd, data, at)
+        while written < len(data):
+            written += self._system.pwrite(fd, data[written:], at + written)
+
+    def read(self, fd: int, start: int, length: int) -> Iterator[bytes]:
+        """Up to `length` bytes from `start`, in chunks."""
+        while length > 0:
+            chunk = self._system.pread(fd, min(length, 1 << 20), start)
+            if not chunk:
+                return
+            start, length = start + len(chunk), length - len(chunk)
+            yield chunk
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def close_file(self, fd: int) -> None:
+        self._system.close(fd)
+
+    # --- metadata
+
+    def write_temporary(self, base: str, id: str, data: bytes) -> int:
+        """The metadata of a half under a temporary name; its descriptor, still to be synced and closed."""
+        fd = self._create_over(_temporary(base, id))
+        try:
+            self.write(fd, data, 0)
+        except BaseException:
+            self._system.close(fd)
+            raise
+        return fd
+
+    def publish(self, base: str, id: str) -> None:
+        """Gives the temporary metadata its name."""
+        name = _temporary(base, id)
+        self._system.rename(name, f"{base}_metadata.json", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def sync_files(self, fds: Iterable[int]) -> None:
+        for fd in fds:
+            self._system.fdatasync(fd)
+
+    def sync_everything(self) -> None:
+        """All files at once: cheaper than many single syncs."""
+        self._system.sync_filesystem(self._fd)
+
+    def sync_names(self) -> None:
+        self._system.fsync(self._fd)
+
+    def _create_over(self, name: str) -> int:
+        """A new file; what an earlier life left under this name goes (the name holds our whole id)."""
+        flags = _CREATE | os.O_WRONLY
+        try:
+            return self._system.open(name, flags, 0o600, dir_fd=self._fd)
+        except FileExistsError:
+            self._system.unlink(name, dir_fd=self._fd)
+            return self._system.open(name, flags, 0o600, dir_fd=self._fd)
+
+
+def _temporary(base: str, id: str) -> str:
+    return f".{base}_{id}.tmp"
+
+
+def _check_safe(path: str, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise UnsafeDirectory(f"{path}: belongs to user {found.st_uid}, not to {os.geteuid()}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeDirectory(f"{path}: others may write to it (mode {stat.S_IMODE(found.st_mode):04o})")

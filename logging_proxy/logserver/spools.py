@@ -1,0 +1,267 @@
+"""
+All spools of a logging server: finding them, giving each its turn, trying again after trouble.
+
+`Spools` runs in one thread, which does all storage work of the process.  What
+other threads may read of it is in `status`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from twisted.logger import Logger
+
+from logging_proxy.logserver.assembly import Event
+from logging_proxy.logserver.consumer import SpoolConsumer
+from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.store import Stored
+from logging_proxy.logserver.tail import SpoolLock
+
+LOOK_AROUND_INTERVAL = 1.0
+"""How often new spools and the log directory itself are looked for."""
+
+RETRY_INTERVAL = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How storage stands.  `trouble` is empty while files can be written."""
+
+    trouble: str = ""
+    stored: int = 0
+    open: int = 0
+    backlog: int = 0
+    spools: int = 0
+    damages: int = 0
+    lost_exchanges: int = 0
+    lost_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Member:
+    consumer: SpoolConsumer
+    lock: SpoolLock
+    opened: bool = False
+    trouble: str = ""
+    retry_at: float = 0.0
+
+
+def spool_directories(root: str) -> list[str]:
+    """The spools below `root`: directories of ours, never links."""
+    try:
+        with os.scandir(root) as entries:
+            found = [entry.path for entry in entries if _is_spool(entry)]
+    except FileNotFoundError:
+        return []
+    return sorted(found)
+
+
+def _is_spool(entry: os.DirEntry[str]) -> bool:
+    return (
+        not entry.name.startswith(".")
+        and entry.is_dir(follow_symlinks=False)
+        and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    )
+
+
+def make_private_directory(path: str) -> None:
+    """A directory of mode 0700 with all above it; one that is there must not be open to others."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    found = os.stat(path)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeDirectory(f"{path}: not ours alone to write to")
+
+
+class Spools:
+    """
+    Every spool below `root`, each with a consumer that fills the log directory.
+
+    `turn` never raises for what a disk may do: trouble is kept in `status`, the
+    spools stay as they are, and storing goes on when the trouble is over.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: LogDirectory,
+        root: str,
+        seconds: Callable[[], float],
+        on_event: Callable[[Event], None] = lambda event: None,
+        on_stored: Callable[[Stored], None] = lambda stored: None,
+    ) -> None:
+        self.status = Status()
+        self._directory = directory
+        self._root = root
+        self._seconds = seconds
+        self._hooks = (on_event, on_stored)
+        self._members: dict[str, _Member] = {}
+        self._next_look = 0.0
+        self._trouble = ""
+        self._stored_by_the_gone = 0
+
+    def turn(self) -> bool:
+        """One turn for every spool; whether there may be more to do right now."""
+        now = self._seconds()
+        if now >= self._next_look:
+            self._next_look = now + (RETRY_INTERVAL if self._look_around() else LOOK_AROUND_INTERVAL)
+        busy = False
+        for member in self._ready(now):
+            busy = self._guarded(member, member.consumer.turn) or busy
+        self._update_status()
+        return busy
+
+    def settle(self) -> bool:
+        """Commits and checkpoints everything; whether that worked and nothing is left to read."""
+        for member in self._ready(self._seconds()):
+            self._guarded(member, member.consumer.settle)
+        self._update_status()
+        return not self.status.trouble
+
+    def close(self) -> None:
+        """Lets go of everything; what was not settled is read again next time."""
+        for member in self._members.values():
+            member.consumer.close()
+            member.lock.release()
+        self._members.clear()
+        self._directory.close()
+
+    # --- finding
+
+    def _look_around(self) -> str:
+        """Finds new spools and sees whether the log directory is still there; the trouble, if any."""
+        try:
+            self._directory.open()
+            self._directory.check()
+            make_private_directory(self._root)
+            self._find()
+            trouble = ""
+        except (OSError, UnsafeDirectory) as error:
+            trouble = describe_error(error)
+            self._close_members()
+        if trouble and trouble != self._trouble:
+            self._log.error("captures cannot be stored: {reason}", reason=trouble)
+        self._trouble = trouble
+        self._refresh_backlog()
+        return trouble
+
+    def _find(self) -> None:
+        found = spool_directories(self._root)
+        for path in [path for path in self._members if path not in found]:
+            self._forget(self._members.pop(path))
+        for path in found:
+            if path in self._members:
+                continue
+            lock = SpoolLock(path)
+            if lock.acquire():
+                consumer = SpoolConsumer(path, self._directory, self._seconds, *self._hooks)
+                self._members[path] = member = _Member(consumer, lock)
+                self._open(member)
+
+    def _forget(self, member: _Member) -> None:
+        self._stored_by_the_gone += member.consumer.stored
+        member.consumer.close()
+        member.lock.release()
+
+    # --- turns
+
+    def _ready(self, now: float) -> Iterator[_Member]:
+        if self._trouble:
+            return
+        for member in self._members.values():
+            if member.opened or (now >= member.retry_at and self._retry(member)):
+                yield member
+
+    def _retry(self, member: _Member) -> bool:
+        """Opens a consumer again, once a small file can be written: replaying costs more than asking."""
+        return self._guarded(member, self._probe) and self._open(member)
+
+    def _probe(self) -> bool:
+        self._directory.probe()
+        return True
+
+    def _open(self, member: _Member) -> bool:
+        def open_consumer() -> bool:
+            member.consumer.open()
+            member.opened = True
+            return True
+
+        return self._guarded(member, open_consumer)
+
+    def _guarded(self, member: _Member, step: Callable[[], bool | None]) -> bool:
+        """
+        Runs a step of a consumer; whatever goes wrong there closes that consumer until the retry.
+
+        Not only OSErrors: a fault of ours must not end the logging server, and
+        with the spool kept nothing is lost by it.
+        """
+        try:
+            result = step()
+        except Exception as error:
+            self._fail(member, error)
+            return False
+        if member.opened and member.trouble:
+            self._log.info("{path}: storing captures again", path=member.consumer.path)
+            member.trouble = ""
+        return bool(result)
+
+    def _fail(self, member: _Member, error: Exception) -> None:
+        member.retry_at = self._seconds() + RETRY_INTERVAL
+        trouble = describe_error(error)
+        if trouble != member.trouble:
+            path = member.consumer.path
+            if isinstance(error, OSError):
+                self._log.error("{path}: captures cannot be stored: {reason}", path=path, reason=trouble)
+            else:
+                self._log.failure("{path}: captures cannot be stored", path=path)
+        member.trouble = trouble
+        self._close_member(member)
+
+    def _close_members(self) -> None:
+        for member in self._members.values():
+            self._close_member(member)
+
+    def _close_member(self, member: _Member) -> None:
+        member.opened = False
+        try:
+            member.consumer.close()
+        except OSError as error:
+            self._log.error("{path}: {reason}", path=member.consumer.path, reason=describe_error(error))
+
+    # --- status
+
+    def _update_status(self) -> None:
+        members = self._members.values()
+        consumers = [member.consumer for member in members]
+        tallies = [consumer.assembler.tally for consumer in consumers]
+        self.status = replace(
+            self.status,
+            trouble=self._trouble or next((member.trouble for member in members if member.trouble), ""),
+            stored=self._stored_by_the_gone + sum(consumer.stored for consumer in consumers),
+            open=sum(consumer.open_exchanges for consumer in consumers),
+            spools=len(consumers),
+            damages=sum(tally.damages for tally in tallies),
+            lost_exchanges=sum(tally.lost_exchanges for tally in tallies),
+            lost_bytes=sum(tally.lost_bytes for tally in tallies),
+        )
+
+    def _refresh_backlog(self) -> None:
+        backlog = 0
+        for member in self._members.values():
+            try:
+                backlog += member.consumer.backlog()
+            except OSError:
+                continue
+        self.status = replace(self.status, backlog=backlog)
+
+
+def describe_error(error: Exception) -> str:
+    """One line for /health and the log: what went wrong, without what was being written."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, UnsafeDirectory):
+        return str(error)
+    return f"internal error ({type(error).__name__})"
