@@ -324,6 +324,8 @@ class Assembler:
     def _note(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         note = json.loads(record.payload)
         exchange.notes.append(note)
+        if isinstance(note, dict) and note.get("capture_lost_bytes"):
+            exchange.mark_damaged(f"{note['capture_lost_bytes']} bytes were not recorded")
         return (Noted(exchange, note),)
 
     def _end(self, exchange: Exchange, record: Record) -> Sequence[Event]:

@@ -110,16 +110,16 @@ class SpoolConsumer:
 
     # --- turns
 
-    def turn(self) -> bool:
-        """Reads, stores and commits what is due, within bounds; whether there may be more right now."""
-        busy = self._read()
+    def turn(self) -> int:
+        """Reads, stores and commits what is due; the bytes read, 0 when all was read before."""
+        taken = self._read()
         self._store.flush()
         now = self._seconds()
         if self._store.finished and (now >= self._next_commit or self._store.finished >= COMMIT_EXCHANGES):
             self._commit()
         if self._durable != self.offset and now >= self._next_checkpoint:
             self.checkpoint()
-        return busy
+        return taken
 
     def settle(self) -> None:
         """Commits and checkpoints now."""
@@ -156,18 +156,18 @@ class SpoolConsumer:
 
     # --- reading
 
-    def _read(self) -> bool:
+    def _read(self) -> int:
         taken = 0
         while taken < TURN_BYTES:
             piece = self._tail.read()
             if piece is None:
                 if self._tail.rewound:
                     self._start_over()
-                    return True
-                return False
+                    return TURN_BYTES
+                break
             self._take(piece)
             taken += len(piece.data)
-        return True
+        return taken
 
     def _take(self, piece: Piece) -> None:
         for item in self._stream.feed(piece):

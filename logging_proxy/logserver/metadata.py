@@ -163,10 +163,9 @@ def _common(exchange: Exchange, method: str) -> dict[str, Any]:
 
 
 def _client(text: bytes) -> dict[str, Any]:
-    address, _, port = text.decode("latin-1").rpartition(":")
-    if not port.isdecimal():
-        return {"address": text.decode("latin-1") or None, "port": None}
-    return {"address": address.strip("[]"), "port": int(port)}
+    """The records have `address port`."""
+    address, _, port = text.decode("latin-1").partition(" ")
+    return {"address": address or None, "port": int(port) if port.isdecimal() else None}
 
 
 def _request_document(

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from twisted.logger import Logger
 
@@ -103,21 +104,26 @@ class Spools:
         self._trouble = ""
         self._stored_by_the_gone = 0
 
-    def turn(self) -> bool:
-        """One turn for every spool; whether there may be more to do right now."""
+    def turn(self) -> int:
+        """One turn for every spool; the most bytes that were read from one."""
         now = self._seconds()
         if now >= self._next_look:
             self._next_look = now + (RETRY_INTERVAL if self._look_around() else LOOK_AROUND_INTERVAL)
-        busy = False
+        taken = 0
         for member in self._ready(now):
-            busy = self._guarded(member, member.consumer.turn) or busy
+            taken = max(taken, self._guarded(member, member.consumer.turn))
         self._update_status()
-        return busy
+        return taken
 
     def settle(self) -> bool:
-        """Commits and checkpoints everything; whether that worked and nothing is left to read."""
+        """Commits and checkpoints everything; whether that worked."""
+
+        def settle(consumer: SpoolConsumer) -> int:
+            consumer.settle()
+            return 0
+
         for member in self._ready(self._seconds()):
-            self._guarded(member, member.consumer.settle)
+            self._guarded(member, partial(settle, member.consumer))
         self._update_status()
         return not self.status.trouble
 
@@ -177,23 +183,23 @@ class Spools:
 
     def _retry(self, member: _Member) -> bool:
         """Opens a consumer again, once a small file can be written: replaying costs more than asking."""
-        return self._guarded(member, self._probe) and self._open(member)
+        return bool(self._guarded(member, self._probe)) and self._open(member)
 
-    def _probe(self) -> bool:
+    def _probe(self) -> int:
         self._directory.probe()
-        return True
+        return 1
 
     def _open(self, member: _Member) -> bool:
-        def open_consumer() -> bool:
+        def open_consumer() -> int:
             member.consumer.open()
             member.opened = True
-            return True
+            return 1
 
-        return self._guarded(member, open_consumer)
+        return bool(self._guarded(member, open_consumer))
 
-    def _guarded(self, member: _Member, step: Callable[[], bool | None]) -> bool:
+    def _guarded(self, member: _Member, step: Callable[[], int]) -> int:
         """
-        Runs a step of a consumer; whatever goes wrong there closes that consumer until the retry.
+        Runs a step of a consumer; whatever goes wrong there (then 0) closes that consumer until the retry.
 
         Not only OSErrors: a fault of ours must not end the logging server, and
         with the spool kept nothing is lost by it.
@@ -202,11 +208,11 @@ class Spools:
             result = step()
         except Exception as error:
             self._fail(member, error)
-            return False
-        if member.opened and member.trouble:
+            return 0
+        if member.opened and member.trouble and step == member.consumer.turn:
             self._log.info("{path}: storing captures again", path=member.consumer.path)
             member.trouble = ""
-        return bool(result)
+        return result
 
     def _fail(self, member: _Member, error: Exception) -> None:
         member.retry_at = self._seconds() + RETRY_INTERVAL

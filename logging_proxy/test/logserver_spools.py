@@ -46,7 +46,7 @@ class Script:
             RequestHead(
                 self.id,
                 self.wall_ns,
-                b"127.0.0.1:50001",
+                b"127.0.0.1 50001",
                 self.route,
                 b"/lmstudio/",
                 b"http://localhost:5601/lmstudio/v1/chat",

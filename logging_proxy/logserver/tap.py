@@ -1,0 +1,205 @@
+"""
+`twistd logging-server`: its options, and the service they make.
+
+The hidden options are for the proxy, which starts this as its child process:
+listening sockets that it has bound, a pipe that tells of its end, and, when
+the logging server runs elsewhere, where to send its spool.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from twisted.application.service import IService
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.python import usage
+from twisted.web.client import Agent, HTTPConnectionPool
+from zope.interface import implementer
+
+from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.configuration.listeners import is_loopback
+from logging_proxy.listening import CannotListen, bind
+from logging_proxy.logserver import web
+from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.ingest import RemoteSpools
+from logging_proxy.logserver.service import (
+    Drainable,
+    Listeners,
+    ParentWatch,
+    ServerService,
+    StorageService,
+    StorageThread,
+)
+from logging_proxy.logserver.shipper import Shipper
+from logging_proxy.logserver.spools import Spools
+
+
+class Options(usage.Options):
+    """The command line of `twistd logging-server`."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "Keeps what logging proxies captured: files of every exchange."
+    optParameters = [["config", "c", "config.yaml", "The configuration file."]]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.update({"listen-fd": [], "parent-pipe": None, "ship-to": None, "spool": None})
+
+    def opt_listen_fd(self, number: str) -> None:
+        """(for the proxy) Listen on an inherited socket; may be repeated."""
+        self["listen-fd"].append(_descriptor(number))
+
+    def opt_parent_pipe(self, number: str) -> None:
+        """(for the proxy) End after this inherited pipe has ended."""
+        self["parent-pipe"] = _descriptor(number)
+
+    def opt_ship_to(self, url: str) -> None:
+        """(for the proxy) Send the spool to the logging server at this URL."""
+        self["ship-to"] = url
+
+    def opt_spool(self, directory: str) -> None:
+        """(for the proxy) The spool to send."""
+        self["spool"] = directory
+
+    def postOptions(self) -> None:
+        if self["ship-to"] is not None and self["spool"] is None:
+            raise usage.UsageError("--ship-to needs --spool")
+
+
+def _descriptor(number: str) -> int:
+    try:
+        os.fstat(int(number))
+    except (ValueError, OSError):
+        raise usage.UsageError(f"no open file descriptor: {number}") from None
+    return int(number)
+
+
+def makeService(options: Options) -> IService:
+    """
+    The service that the configuration and the options describe.
+
+    Every mistake ends the process with status 1 and clear lines, before
+    anything is started: sockets are bound and the log directory is seen to here.
+    """
+    from twisted.internet import reactor
+
+    os.umask(0o077)
+    try:
+        configuration = load_configuration(options["config"], os.environ)
+        if options["ship-to"] is not None:
+            return _shipping(reactor, options, configuration)
+        return _serving(reactor, options, configuration)
+    except (ConfigurationError, CannotListen, UnsafeDirectory) as error:
+        give_up(str(error))
+    except OSError as error:
+        give_up(f"{error.filename}: {error.strerror}")
+
+
+def give_up(text: str) -> NoReturn:
+    """Say why, and end with status 1."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    raise SystemExit(1)
+
+
+def _serving(reactor: Any, options: Options, configuration: Configuration) -> IService:
+    sockets = _sockets(options, configuration)
+    directory = LogDirectory(configuration.logging_server.log_dir)
+    if options["parent-pipe"] is None:
+        directory.open()
+    root = spool_root(configuration)
+    spools = Spools(directory, root, reactor.seconds)
+    storage = StorageService(reactor, spools, StorageThread(reactor))
+    listeners = Listeners(reactor, sockets, _site(reactor, configuration, sockets, spools, root, storage))
+    return _assemble(reactor, options, [storage, listeners], listeners, storage)
+
+
+def _site(
+    reactor: Any,
+    configuration: Configuration,
+    sockets: list[socket.socket],
+    spools: Spools,
+    root: str,
+    storage: StorageService,
+) -> web.ServerSite:
+    server = configuration.logging_server
+    local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
+    hosts = web.local_hosts(server.host) if local else frozenset[str]()
+    token = server.token.value if server.token is not None else None
+    health = web.Health(reactor.seconds, lambda: spools.status)
+    ingest = web.SpoolIngest(
+        RemoteSpools(root),
+        lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+        storage.wake,
+    )
+    return web.build(health, ingest, hosts, token)
+
+
+def _shipping(reactor: Any, options: Options, configuration: Configuration) -> IService:
+    token = configuration.logging_server.token
+    agent = Agent(reactor, pool=HTTPConnectionPool(reactor), connectTimeout=10)
+    shipper = Shipper(
+        reactor,
+        os.path.abspath(options["spool"]),
+        options["ship-to"],
+        token.value if token is not None else None,
+        agent,
+    )
+    return _assemble(reactor, options, [shipper], Listeners(reactor, [], None), shipper)
+
+
+def _assemble(
+    reactor: Any, options: Options, parts: list[Any], listeners: Listeners, work: Drainable
+) -> ServerService:
+    embedded = options["parent-pipe"] is not None
+    service = ServerService(ChildOutput(sys.stdout) if embedded else None)
+    for part in parts:
+        part.setServiceParent(service)
+    if embedded:
+        fd = options["parent-pipe"]
+        fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        ParentWatch(reactor, fd, listeners, work).setServiceParent(service)  # type: ignore[no-untyped-call]
+    return service
+
+
+def _sockets(options: Options, configuration: Configuration) -> list[socket.socket]:
+    if not options["listen-fd"]:
+        return bind(configuration.logging_server.host, configuration.logging_server.port)
+    sockets = [socket.socket(fileno=number) for number in options["listen-fd"]]
+    for each in sockets:
+        each.set_inheritable(False)
+        each.setblocking(False)
+    return sockets
+
+
+def spool_root(configuration: Configuration) -> str:
+    """The directory of the spools, where the proxy puts its own."""
+    given = configuration.logging.spool_dir
+    root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
+    return str(root.absolute())
+
+
+@implementer(ILogObserver)
+class ChildOutput:
+    """
+    Lines for the proxy, which logs them with a time of its own: our words, and what went wrong.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: LogEvent) -> None:
+        level = event.get("log_level", LogLevel.info)
+        ours = str(event.get("log_namespace", "")).startswith("logging_proxy")
+        if level >= LogLevel.warn or (ours and level >= LogLevel.info):
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+
+__all__ = ["Options", "makeService"]
