@@ -1,0 +1,62 @@
+"""HTTP's CONNECT (RFC 9110 §9.3.6), the client's side."""
+
+from __future__ import annotations
+
+from logging_proxy.http.faults import ResponseFault
+from logging_proxy.http.heads import parse_response_head
+from logging_proxy.proxy.outbound.addresses import Credentials
+from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
+
+HEAD_LIMIT = 65536
+HEADER_FIELDS = 200
+
+
+class ConnectHandshake:
+    """
+    Asks an HTTP proxy for a tunnel to `host`:`port`.
+
+    The request says where to and who asks, nothing else.
+    """
+
+    def __init__(self, host: str, port: int, credentials: Credentials | None) -> None:
+        self.done = False
+        self.rest = b""
+        self._authority = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
+        self._credentials = credentials
+        self._buffer = b""
+
+    def start(self) -> bytes:
+        lines = [b"CONNECT %b HTTP/1.1" % self._authority, b"Host: %b" % self._authority]
+        if self._credentials is not None:
+            lines.append(b"Proxy-Authorization: " + self._credentials.basic())
+        return b"\r\n".join([*lines, b"", b""])
+
+    def feed(self, data: bytes) -> bytes:
+        self._buffer += data
+        while not self.done:
+            if not self._buffer.startswith(b"HTTP/1."[: len(self._buffer)]):
+                raise ProxyConnectFailed("the outbound proxy's answer is not HTTP/1.1")
+            end = self._buffer.find(b"\r\n\r\n") + 4
+            if (end if end >= 4 else len(self._buffer)) > HEAD_LIMIT:
+                raise ProxyConnectFailed("the outbound proxy's answer is too long")
+            if end < 4:
+                break
+            raw, self._buffer = self._buffer[:end], self._buffer[end:]
+            self.done = self._is_final(raw)
+        if self.done:
+            # A 2xx answer has no body whatever its fields say (RFC 9110 §9.3.6).
+            self.rest, self._buffer = self._buffer, b""
+        return b""
+
+    def _is_final(self, raw: bytes) -> bool:
+        """Whether the tunnel stands; an informational answer is passed over."""
+        try:
+            status = parse_response_head(raw, HEADER_FIELDS).status
+        except ResponseFault as fault:
+            raise ProxyConnectFailed(f"the outbound proxy's answer will not do: {fault}") from None
+        if status == 407:
+            what = "refused our credentials" if self._credentials else "wants credentials"
+            raise ProxyAuthenticationFailed(f"the outbound proxy {what} (407)")
+        if status == 101 or status >= 300:
+            raise ProxyConnectFailed(f"the outbound proxy answered CONNECT with {status}")
+        return status >= 200
