@@ -44,6 +44,8 @@ def main(port: int) -> None:
     params.model.path = str(find_model())
     params.n_ctx = CONTEXT
     params.port = port
+    # Several threads wait for each other by spinning: on a busy machine that is thirty times slower than one.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     wait_for_parent()

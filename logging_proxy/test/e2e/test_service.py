@@ -57,9 +57,9 @@ class StopTests(EndToEndCase):
         """What the proxy started; the logging server at least."""
         if not PROC.exists():
             raise SkipTest("there is no /proc to find child processes in")
-        found = descendants(self.proxy.process.pid)
-        self.assertTrue(found, "the proxy has no child process")
-        return found
+        pid = self.proxy.process.pid
+        self.assertTrue(wait_until(lambda: bool(descendants(pid)), 10), "the proxy has no child process")
+        return descendants(pid)
 
     def test_drains(self) -> None:
         """After SIGTERM new clients are refused, what is in flight ends as it would, and the status is 0."""
