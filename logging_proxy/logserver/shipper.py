@@ -181,7 +181,7 @@ class Shipper(Service):
         self._stopping = True
         if self._asking is not None:
             self._asking.cancel()
-        self.wake()
+        self._go_on()
         return self._done
 
     def wake(self) -> None:

@@ -17,6 +17,13 @@ from logging_proxy.logserver.tail import Piece
 _LIKE_A_HEADER = re.compile(rb"(?s)(?=...[\x00\x01][\x00-\x0c][\x00-\x03]\x00\x00)")
 _NEVER_EMPTY = {Kind.SESSION, Kind.REQUEST_HEAD, Kind.RESPONSE_HEAD, Kind.END, Kind.LOST}
 
+_OF_NO_EXCHANGE = {Kind.SESSION, Kind.LOST}
+
+LATEST = 1 << 60
+"""A monotonic clock in nanoseconds after 36 years."""
+
+MOST_EXCHANGES = 1 << 40
+
 CHAIN = 4
 """Headers in a row that make a place believable."""
 
@@ -104,11 +111,11 @@ def _believable(data: bytes, at: int) -> bool:
         if len(data) - at < HEADER.size:
             return True
         length, kind, _flags, unused, exchange, time = HEADER.unpack_from(data, at)
-        if length > MAX_PAYLOAD or kind > Kind.LOST or unused or not time:
+        if length > MAX_PAYLOAD or kind > Kind.LOST or unused:
             return False
-        if kind in _NEVER_EMPTY and not length:
+        if not 0 < time < LATEST or exchange > MOST_EXCHANGES or (kind in _NEVER_EMPTY and not length):
             return False
-        if not exchange and kind not in (Kind.SESSION, Kind.LOST, Kind.NOTE):
+        if (exchange == 0) != (kind in _OF_NO_EXCHANGE):
             return False
         at += HEADER.size + length
     return True

@@ -68,6 +68,10 @@ class ServerSite(Site):
         return Body()
 
 
+_NO_ADDRESS = "no such address"
+_NO_METHOD = "this address does not take this method"
+
+
 # --- answers --------------------------------------------------------------------
 
 
@@ -90,12 +94,13 @@ class PlainResource(Resource):
     """A resource whose errors are short text: no HTML, and nothing of the request in it."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return Refusal(404, "no such address")
+        return Refusal(404, _NO_ADDRESS)
 
     def render(self, request: Request) -> Any:
         method = getattr(self, "render_" + request.method.decode("latin-1"), None)
         if method is None:
-            return answer_text(request, 405, "this address does not take this method")
+            here = hasattr(self, "render_GET")
+            return answer_text(request, 405 if here else 404, _NO_METHOD if here else _NO_ADDRESS)
         return method(request)
 
 
@@ -141,7 +146,7 @@ class Guard(Resource):
 
     def render(self, request: Request) -> bytes:
         """Only for a target that is no path, as `*`."""
-        return Refusal(404, "no such address").render(request)
+        return Refusal(404, _NO_ADDRESS).render(request)
 
     def _refusal(self, path: bytes, request: Request) -> Refusal | None:
         if self._hosts and _host_name(request.getHeader("Host")) not in self._hosts:
@@ -298,7 +303,9 @@ def read_body(request: Request) -> bytes:
     if content is None or (isinstance(content, Body) and content.overflow):
         raise ValueError("too large")
     content.seek(0)
-    data: bytes = content.read()
+    data: bytes = content.read(BODY_LIMIT + 1)
+    if len(data) > BODY_LIMIT:
+        raise ValueError("too large")
     coding = (request.getHeader("Content-Encoding") or "identity").lower()
     if coding == "identity":
         return data

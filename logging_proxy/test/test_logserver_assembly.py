@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -171,6 +171,7 @@ class ExchangeTests(SynchronousTestCase):
         tally = assembler.tally
         self.assertEqual((tally.lost_exchanges, tally.lost_bytes, tally.malformed_records), (3, 10, 2))
 
+    @settings(deadline=None)
     @given(st.integers(0, 10), st.data())
     def test_checkpoint_anywhere(self, at: int, data: st.DataObject) -> None:
         """An assembler restored from a JSON checkpoint goes on as the first one would have."""
@@ -338,6 +339,7 @@ class FramingTests(SynchronousTestCase):
         self.assertEqual(metadata.framing_of_request([("content-length", "0")]), "content-length")
         self.assertEqual(metadata.framing_of_request([("Transfer-Encoding", "chunked")]), "chunked")
 
+    @settings(deadline=None)
     @given(st.binary(max_size=60))
     def test_any_head(self, head: bytes) -> None:
         """Whatever was recorded as a head is parsed without an error."""

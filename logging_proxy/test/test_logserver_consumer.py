@@ -71,6 +71,43 @@ class Full(System):
         return os.pwrite(fd, data, at)
 
 
+class Careful(System):
+    """Checks, at each rename, that everything written before it has been synced; counts the renames."""
+
+    def __init__(self) -> None:
+        self.unsynced: set[int] = set()
+        self.renames = self.unsynced_names = self.everything = 0
+        for name in ("pwrite", "fdatasync", "sync_filesystem", "rename", "fsync", "close"):
+            setattr(self, name, getattr(self, f"_{name}"))
+
+    def _pwrite(self, fd: int, data: bytes, at: int) -> int:
+        self.unsynced.add(fd)
+        return os.pwrite(fd, data, at)
+
+    def _close(self, fd: int) -> None:
+        if fd in self.unsynced:
+            # A closed file is as unsynced as before, and its number may be used again.
+            self.unsynced.discard(fd)
+            self.unsynced.add(-1 - fd)
+        os.close(fd)
+
+    def _fdatasync(self, fd: int) -> None:
+        self.unsynced.discard(fd)
+
+    def _sync_filesystem(self, fd: int) -> None:
+        self.everything += 1
+        self.unsynced.clear()
+
+    def _rename(self, *args: Any, **keywords: Any) -> None:
+        assert not self.unsynced, self.unsynced
+        self.renames += 1
+        self.unsynced_names += 1
+        os.rename(*args, **keywords)
+
+    def _fsync(self, fd: int) -> None:
+        self.unsynced_names = 0
+
+
 class ConsumerTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.log_dir = self.mktemp()
@@ -255,6 +292,17 @@ class StoringTests(ConsumerTestCase):
         self.now = 10.1
         consumer.turn()
         self.assertEqual(consumer.stored, 3)
+
+    def test_synced_before_published(self) -> None:
+        """Metadata get their names only after all bytes are synced, and the names are synced last."""
+        for count in (3, 200):
+            self.at(self.mktemp())
+            scripts = [Script(n, other_id(n)) for n in range(1, count + 1)]
+            SpoolWriter(self.spool).blocks(b"".join(script.simple()) for script in scripts)
+            system = Careful()
+            self.consume(system)
+            self.assertEqual((system.renames, system.unsynced_names), (2 * count, 0))
+            self.assertEqual(system.everything > 0, count == 200)
 
     def test_many_open_files(self) -> None:
         """More streams than descriptors are served by opening files again."""

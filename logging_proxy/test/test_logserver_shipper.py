@@ -1,0 +1,263 @@
+"""The shipper: a local spool arrives whole at a logging server that comes and goes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from logging_proxy.logserver import web
+from logging_proxy.logserver.ingest import RemoteSpools
+from logging_proxy.logserver.shipper import BATCH, LONGEST_WAIT, Shipper, spool_name
+from logging_proxy.logserver.spools import Status
+from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.test.logserver_spools import SpoolWriter
+from logging_proxy.test.test_logserver_web import run
+
+NAMES = [f"{number:032x}" for number in range(1, 9)]
+
+
+@implementer(IAgent)
+class Line:
+    """The way to the server: may be down, may lose answers; counts what was sent."""
+
+    def __init__(self, agent: RequestTraversalAgent) -> None:
+        self.agent = agent
+        self.down = False
+        self.loses_answers = False
+        self.silent = False
+        self.requests: list[tuple[bytes, bytes, Headers | None]] = []
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, body: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        self.requests.append((method, uri, headers))
+        if self.down:
+            return fail(ConnectionRefusedError())
+        if self.silent:
+            return Deferred()
+        answered: Deferred[IResponse] = self.agent.request(method, uri, headers, body)
+        return fail(ConnectionRefusedError()) if self.loses_answers else answered
+
+
+class ShipperTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.spool = self.mktemp()
+        self.root = self.mktemp()
+        self.names = iter(NAMES)
+        self.serve()
+        self.shipper: Shipper | None = None
+
+    def serve(self) -> None:
+        """A new server process on the same files."""
+        ingest = web.SpoolIngest(RemoteSpools(self.root), run, lambda: None)
+        site = web.build(web.Health(self.clock.seconds, Status), ingest, web.local_hosts("localhost"), None)
+        self.agent = RequestTraversalAgent(site.resource)
+        self.line = Line(self.agent)
+
+    def start(self, url: str = "http://localhost:8080", token: str | None = None) -> Shipper:
+        self.shipper = Shipper(self.clock, self.spool, url, token, self.line, lambda: next(self.names))
+        self.shipper.startService()
+        self.addCleanup(self.stop)
+        return self.shipper
+
+    def stop(self) -> None:
+        shipper, self.shipper = self.shipper, None
+        if shipper is not None:
+            stopped = shipper.stopService()
+            self.run_for(0.1)
+            assert stopped is not None
+            self.successResultOf(stopped)
+
+    def run_for(self, seconds: float) -> None:
+        for _ in range(max(1, int(seconds / 0.05))):
+            for _ in range(6):
+                self.agent.flush()
+            self.clock.advance(0.05)
+
+    def arrived(self, name: str = NAMES[0]) -> bytes:
+        tail, data = SpoolTail(os.path.join(self.root, f"remote-{name}")), b""
+        while (piece := tail.read()) is not None:
+            data += piece.data
+        tail.close()
+        return data
+
+    def test_arrives(self) -> None:
+        """What is in the spool, and what comes later, arrives in order."""
+        writer = SpoolWriter(self.spool)
+        writer.blocks([b"one ", b"two "])
+        self.start()
+        self.run_for(1)
+        self.assertEqual(self.arrived(), b"one two ")
+        writer.new_segment()
+        writer.block(b"three")
+        self.run_for(1)
+        self.assertEqual(self.arrived(), b"one two three")
+
+    def test_server_away(self) -> None:
+        """While the server is away attempts get rarer; then everything arrives, and nothing twice."""
+        writer = SpoolWriter(self.spool)
+        writer.block(b"one ")
+        self.line.down = True
+        self.start()
+        self.run_for(60)
+        self.assertLess(len(self.line.requests), 15)
+        writer.block(b"two")
+        self.line.down = False
+        self.run_for(LONGEST_WAIT + 1)
+        self.assertEqual(self.arrived(), b"one two")
+
+    def test_answer_lost(self) -> None:
+        """A batch whose acknowledgement is lost is not stored twice."""
+        writer = SpoolWriter(self.spool)
+        writer.block(b"one ")
+        self.start()
+        self.run_for(1)
+        self.line.loses_answers = True
+        writer.block(b"two ")
+        self.run_for(1)
+        self.line.loses_answers = False
+        writer.block(b"three")
+        self.run_for(15)
+        self.assertEqual(self.arrived(), b"one two three")
+
+    def test_silent_server(self) -> None:
+        """A server that takes the connection and never answers is given up after a while."""
+        SpoolWriter(self.spool).block(b"one")
+        self.line.silent = True
+        self.start()
+        self.run_for(20)
+        self.line.silent = False
+        self.run_for(20)
+        self.assertEqual(self.arrived(), b"one")
+
+    def test_restarts(self) -> None:
+        """Both sides may start anew at any time: the shipper asks where to go on."""
+        writer = SpoolWriter(self.spool)
+        for number in range(5):
+            writer.block(b"%d " % number)
+            self.start()
+            self.run_for(0.5)
+            self.stop()
+            self.serve()
+        self.assertEqual(self.arrived(), b"0 1 2 3 4 ")
+        self.assertEqual(os.listdir(self.root), [f"remote-{NAMES[0]}"])
+
+    def test_segments_go(self) -> None:
+        """Acknowledged segments are deleted, but never the newest."""
+        writer = SpoolWriter(self.spool)
+        for number in range(4):
+            writer.block(b"%d" % number)
+            writer.new_segment()
+        self.start()
+        self.run_for(1)
+        self.assertEqual(
+            [n for n in os.listdir(self.spool) if n.endswith(".seg")], [os.path.basename(writer.path)]
+        )
+
+    def test_nothing_deleted_unacknowledged(self) -> None:
+        """While the server is away no segment is deleted."""
+        writer = SpoolWriter(self.spool)
+        for number in range(4):
+            writer.block(b"%d" % number)
+            writer.new_segment()
+        self.line.down = True
+        self.start()
+        self.run_for(5)
+        self.assertEqual(len([n for n in os.listdir(self.spool) if n.endswith(".seg")]), 5)
+
+    def test_batches(self) -> None:
+        """Small blocks travel together, large ones in parts, none above 1 MiB; all arrives."""
+        writer = SpoolWriter(self.spool)
+        blocks = [b"s" * 1000] * 50 + [os.urandom(3 << 20)] + [b"t" * 700_000] * 2
+        writer.blocks(blocks)
+        self.start()
+        self.run_for(3)
+        self.assertEqual(self.arrived(), b"".join(blocks))
+        posts = [uri for method, uri, _ in self.line.requests if method == b"POST"]
+        self.assertLessEqual(len(posts), 7)
+        offsets = [int(uri.rpartition(b"/")[2]) for uri in posts] + [writer.offset]
+        self.assertTrue(all(b - a <= BATCH for a, b in zip(offsets, offsets[1:], strict=False)))
+
+    def test_spool_begun_anew(self) -> None:
+        """A spool shorter than what the server has is another one: it is renamed, and arrives whole."""
+        SpoolWriter(self.spool).block(b"the first life")
+        self.start()
+        self.run_for(1)
+        self.stop()
+        for name in os.listdir(self.spool):
+            if name.endswith(".seg"):
+                os.unlink(os.path.join(self.spool, name))
+        SpoolWriter(self.spool).block(b"new")
+        self.start()
+        self.run_for(1)
+        self.assertEqual(self.arrived(NAMES[1]), b"new")
+
+    def test_damage_skipped(self) -> None:
+        """Bytes that nobody has any more do not hold up what follows."""
+        writer = SpoolWriter(self.spool)
+        writer.block(b"one ")
+        writer.block(b"gone ")
+        damaged = os.path.getsize(writer.path) - 1
+        writer.new_segment()
+        writer.block(b"two")
+        with open(os.path.join(self.spool, "0" * 16 + ".seg"), "r+b") as file:
+            file.seek(damaged)
+            file.write(b"X")
+        self.start()
+        self.run_for(1)
+        self.assertEqual(self.arrived(), b"one two")
+
+    def test_token_and_compression(self) -> None:
+        """Beyond loopback the body is compressed; a token is sent as a bearer token."""
+        SpoolWriter(self.spool).block(b"one")
+        self.start("http://logs.example:8080", "t0ken")
+        self.run_for(1)
+        asked: Any = self.line.requests[0][2]
+        self.assertEqual(asked.getRawHeaders("Authorization"), ["Bearer t0ken"])
+        self.stop()
+        self.serve()
+        self.line.agent = RequestTraversalAgent(
+            web.build(
+                web.Health(self.clock.seconds, Status),
+                web.SpoolIngest(RemoteSpools(self.root), run, lambda: None),
+                frozenset(),
+                "t0ken",
+            ).resource
+        )
+        self.agent = self.line.agent
+        self.start("http://logs.example:8080", "t0ken")
+        self.run_for(1)
+        self.assertEqual(self.arrived(), b"one")
+        posted: Any = next(headers for method, _, headers in self.line.requests if method == b"POST")
+        self.assertEqual(posted.getRawHeaders("Content-Encoding"), ["gzip"])
+
+    def test_drain(self) -> None:
+        """A drain ends when all is sent, or at the first attempt that fails."""
+        writer = SpoolWriter(self.spool)
+        writer.block(b"one")
+        shipper = self.start()
+        drained = shipper.drain()
+        self.run_for(1)
+        self.successResultOf(drained)
+        self.assertEqual(self.arrived(), b"one")
+        self.line.down = True
+        writer.block(b"two")
+        drained = shipper.drain()
+        self.run_for(1)
+        self.successResultOf(drained)
+
+    def test_name_is_kept(self) -> None:
+        """A spool keeps its name."""
+        os.makedirs(self.spool)
+        first = spool_name(self.spool, lambda: NAMES[3])
+        self.assertEqual(spool_name(self.spool, lambda: NAMES[4]), first)

@@ -1,0 +1,258 @@
+"""All spools of a logging server: finding them, and trouble with the disk that comes and goes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.logserver.files import LogDirectory, System
+from logging_proxy.logserver.service import DRAIN_LIMIT, StorageService
+from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.tail import SpoolLock
+from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id, session
+
+
+class Moody(System):
+    """A disk that refuses to write with `error` while that is set."""
+
+    error = 0
+
+    def __init__(self) -> None:
+        self.pwrite = self._pwrite  # type: ignore[assignment]
+
+    def _pwrite(self, fd: int, data: bytes, at: int) -> int:
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        return os.pwrite(fd, data, at)
+
+
+class Inline:
+    """A worker that works at once."""
+
+    started = stopped = False
+
+    def start(self) -> None:
+        self.started = True
+
+    def run(self, work: Any) -> Deferred[Any]:
+        from twisted.internet.defer import execute
+
+        return execute(work)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class SpoolsTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.system = Moody()
+        self.log_dir = self.mktemp()
+        self.root = os.path.join(self.log_dir, ".spool")
+        os.makedirs(self.root, mode=0o700)
+        os.chmod(self.log_dir, 0o700)
+        self.spools = self.make()
+
+    def make(self) -> Spools:
+        spools = Spools(LogDirectory(self.log_dir, self.system), self.root, self.clock.seconds)
+        self.addCleanup(spools.close)
+        return spools
+
+    def writer(self, name: str = "5601") -> SpoolWriter:
+        return SpoolWriter(os.path.join(self.root, name))
+
+    def turns(self, seconds: float) -> None:
+        until = self.clock.seconds() + seconds
+        while self.clock.seconds() < until:
+            self.spools.turn()
+            self.clock.advance(0.1)
+
+
+class FindingTests(SpoolsTestCase):
+    def test_new_spool(self) -> None:
+        """A spool that appears later is found within a second or so."""
+        self.turns(0.5)
+        self.writer().blocks(Script().simple())
+        self.turns(1.5)
+        self.assertEqual(len(documents(self.log_dir)), 2)
+        self.assertEqual((self.spools.status.stored, self.spools.status.spools), (1, 1))
+
+    def test_several(self) -> None:
+        """Spools do not mix, though their exchanges have equal numbers."""
+        self.writer("5601").blocks(Script(1, other_id(1)).simple(b"one"))
+        self.writer("5602").blocks(Script(1, other_id(2)).simple(b"two"))
+        self.turns(1)
+        self.assertEqual(self.spools.status.stored, 2)
+
+    def test_links_are_no_spools(self) -> None:
+        """A link in the spool root is not followed."""
+        elsewhere = self.mktemp()
+        SpoolWriter(elsewhere).blocks(Script().simple())
+        os.symlink(os.path.abspath(elsewhere), os.path.join(self.root, "5601"))
+        self.turns(1)
+        self.assertEqual(self.spools.status.spools, 0)
+
+    def test_one_reader(self) -> None:
+        """A spool that another process reads is left alone until that one has gone."""
+        writer = self.writer()
+        writer.blocks(Script().simple())
+        lock = SpoolLock(writer.directory)
+        self.assertTrue(lock.acquire())
+        self.turns(1.5)
+        self.assertEqual(self.spools.status.stored, 0)
+        lock.release()
+        self.turns(1.5)
+        self.assertEqual(self.spools.status.stored, 1)
+
+    def test_spool_removed(self) -> None:
+        """A spool that is removed is forgotten; what it gave stays counted."""
+        writer = self.writer()
+        writer.blocks(Script().simple())
+        self.turns(1.5)
+        shutil.rmtree(writer.directory)
+        self.turns(2)
+        self.assertEqual((self.spools.status.spools, self.spools.status.stored), (0, 1))
+        self.flushLoggedErrors()
+
+
+class TroubleTests(SpoolsTestCase):
+    def test_disk_full(self) -> None:
+        """While the disk refuses the reason is told and the spool kept; then all is stored, once."""
+        writer = self.writer()
+        writer.blocks([session(), *Script(1, other_id(1)).simple()[:3]])
+        self.turns(1)
+        for error in (errno.ENOSPC, errno.EIO, errno.EROFS):
+            self.system.error = error
+            writer.blocks(Script(error, other_id(error)).simple())
+            self.turns(2)
+            self.assertEqual(self.spools.status.trouble, os.strerror(error))
+            self.system.error = 0
+            self.turns(1)
+            self.assertEqual(self.spools.status.trouble, "")
+        writer.blocks(Script(1, other_id(1)).simple()[3:])
+        self.turns(1)
+        self.assertEqual(len(documents(self.log_dir)), 8)
+        self.assertEqual({d["outcome"] for d in documents(self.log_dir).values()}, {"complete"})
+
+    def test_recovers_soon(self) -> None:
+        """Storing goes on within a second of the disk's recovery."""
+        self.system.error = errno.ENOSPC
+        self.writer().blocks(Script().simple())
+        self.turns(5)
+        self.system.error = 0
+        self.turns(0.7)
+        self.assertEqual(len(documents(self.log_dir)), 2)
+
+    def test_directory_removed(self) -> None:
+        """A log directory that is removed is made again; a spool elsewhere goes on into it."""
+        self.root = self.mktemp()
+        os.makedirs(self.root, mode=0o700)
+        self.spools = self.make()
+        writer = self.writer()
+        writer.blocks(Script(1, other_id(1)).simple())
+        self.turns(1.5)
+        shutil.rmtree(self.log_dir)
+        writer.blocks(Script(2, other_id(2)).simple())
+        self.turns(2.5)
+        self.assertEqual(len(documents(self.log_dir)), 2)
+        self.assertEqual(self.spools.status.trouble, "")
+
+    def test_open_to_others(self) -> None:
+        """A log directory that becomes writable for others is no longer written to once it is opened anew."""
+        os.chmod(self.log_dir, 0o777)
+        self.writer().blocks(Script().simple())
+        self.turns(1)
+        self.assertIn("others may write", self.spools.status.trouble)
+        os.chmod(self.log_dir, 0o700)
+        self.turns(1.5)
+        self.assertEqual(self.spools.status.trouble, "")
+        self.assertEqual(self.spools.status.stored, 1)
+
+    def test_fault_of_ours(self) -> None:
+        """Even a bug does not end the process: it is logged with its traceback, told, and tried again."""
+        self.writer().blocks(Script().simple())
+        self.turns(0.2)
+
+        def broken(fd: int, data: bytes, at: int) -> int:
+            raise ZeroDivisionError
+
+        writer = self.writer("5602")
+        self.system.pwrite = broken  # type: ignore[assignment]
+        writer.blocks(Script(2, other_id(2)).simple())
+        self.turns(3)
+        self.assertIn("ZeroDivisionError", self.spools.status.trouble)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.system.pwrite = os.pwrite
+        self.turns(1)
+        self.assertEqual((self.spools.status.trouble, self.spools.status.stored), ("", 2))
+
+
+class ServiceTests(SpoolsTestCase):
+    def service(self) -> StorageService:
+        self.worker = Inline()
+        service = StorageService(self.clock, self.spools, self.worker)
+        service.startService()
+        return service
+
+    def test_polls_and_backs_off(self) -> None:
+        """With traffic a turn comes each 15 ms or so, without it each 100 ms; `wake` asks for one at once."""
+        service = self.service()
+        turns: list[float] = []
+        turn = self.spools.turn
+
+        def counted() -> int:
+            turns.append(self.clock.seconds())
+            return turn()
+
+        self.patch(self.spools, "turn", counted)
+        self.clock.pump([0.01] * 300)
+        idle = [after - before for before, after in zip(turns[-5:], turns[-4:], strict=False)]
+        self.assertTrue(all(0.09 < pause < 0.12 for pause in idle), idle)
+        count = len(turns)
+        service.wake()
+        self.assertEqual(len(turns), count + 1)
+        service.stopService()
+
+    def test_stop_stores(self) -> None:
+        """What is in the spool when the service stops is stored and checkpointed when it has stopped."""
+        self.writer()
+        service = self.service()
+        SpoolWriter(os.path.join(self.root, "5601")).blocks(Script().simple())
+        stopped = service.stopService()
+        assert stopped is not None
+        self.successResultOf(stopped)
+        self.assertEqual(len(documents(self.log_dir)), 2)
+        self.assertTrue(self.worker.stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_drain(self) -> None:
+        """A drain ends when all is stored."""
+        writer = self.writer()
+        service = self.service()
+        for number in range(1, 50):
+            writer.block(b"".join(Script(number, other_id(number)).simple(b"x" * 50_000)))
+        drained = service.drain()
+        self.clock.pump([0.02] * 20)
+        self.successResultOf(drained)
+        self.assertEqual(len(documents(self.log_dir)), 98)
+        service.stopService()
+
+    def test_drain_gives_up(self) -> None:
+        """A drain that cannot store ends after its limit; the spool keeps everything."""
+        self.system.error = errno.ENOSPC
+        writer = self.writer()
+        writer.blocks(Script().simple())
+        service = self.service()
+        drained = service.drain()
+        self.clock.pump([0.1] * 20)
+        self.assertNoResult(drained)
+        self.clock.pump([0.1] * int(DRAIN_LIMIT * 10))
+        self.successResultOf(drained)
+        service.stopService()
+        self.assertTrue(os.path.getsize(writer.path))
