@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-from pathlib import Path
 
 from logging_proxy.capture.segments import block_header, segment_name
-from logging_proxy.capture.spool import last_offset
+from logging_proxy.logserver.consumer import CHECKPOINT
 from logging_proxy.logserver.spools import make_private_directory
-from logging_proxy.logserver.tail import sync_directory
+from logging_proxy.logserver.tail import SpoolTail, load_json, sync_directory
 
 SEGMENT_SIZE = 16 << 20
 
@@ -85,7 +84,7 @@ class RemoteSpool:
             return
         self._close()
         try:
-            self._end = last_offset(Path(self._directory))
+            self._end = stored_end(self._directory)
         except FileNotFoundError:
             self._end = None
 
@@ -115,6 +114,22 @@ class RemoteSpool:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def stored_end(directory: str) -> int | None:
+    """The offset behind the last whole block, or the consumer's where that is further; None for neither."""
+    tail = SpoolTail(directory)
+    starts = tail.segments()
+    if starts:
+        tail = SpoolTail(directory, starts[-1])
+        while tail.read() is not None:
+            pass
+        tail.close()
+    consumed = load_json(directory, CHECKPOINT)
+    known = [consumed["offset"]] if isinstance(consumed, dict) and "offset" in consumed else []
+    if tail.offset is not None:
+        known.append(tail.offset)
+    return max(known, default=None)
 
 
 class RemoteSpools:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from logging_proxy.logserver.assembly import Exchange, Half, Side, piece_pairs, verdict
+from logging_proxy.logserver.exchanges import Exchange, Half, Side, piece_pairs, verdict
 
 Headers = list[tuple[str, str]]
 

@@ -20,15 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from logging_proxy.logserver import metadata
-from logging_proxy.logserver.assembly import (
-    BodyPiece,
-    Ended,
-    Event,
-    Exchange,
-    ResponseStarted,
-    Side,
-    Started,
-)
+from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
+from logging_proxy.logserver.exchanges import Exchange, Side
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.metadata import StoredBody
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ from logging_proxy.logserver.service import (
 )
 from logging_proxy.logserver.shipper import Shipper
 from logging_proxy.logserver.spools import Spools
+
+MOST_DESCRIPTORS = 65_536
 
 
 class Options(usage.Options):
@@ -90,6 +93,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     os.umask(0o077)
+    raise_descriptor_limit()
     try:
         configuration = load_configuration(options["config"], os.environ)
         if options["ship-to"] is not None:
@@ -99,6 +103,14 @@ def makeService(options: Options) -> IService:
         give_up(str(error))
     except OSError as error:
         give_up(f"{error.filename}: {error.strerror}")
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets us have: each spool may hold some 130."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def give_up(text: str) -> NoReturn:

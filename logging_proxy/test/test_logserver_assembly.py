@@ -11,20 +11,19 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Flag, Kind, Record, RecordReader, encode
-from logging_proxy.logserver import metadata
+from logging_proxy.logserver import exchanges, metadata
 from logging_proxy.logserver.assembly import (
     Assembler,
     BodyPiece,
     Ended,
     Event,
-    Exchange,
     Informed,
     Noted,
     ResponseStarted,
-    Side,
     Started,
     TrailersCame,
 )
+from logging_proxy.logserver.exchanges import Exchange, Side
 from logging_proxy.logserver.metadata import StoredBody
 from logging_proxy.test.logserver_spools import MS, WALL_NS, Script, other_id, session
 
@@ -360,3 +359,18 @@ class NameTests(SynchronousTestCase):
             2 * MS,
         )
         self.assertEqual(hashlib.sha256(b"").hexdigest()[:4], "e3b0")
+
+
+class LongStreamTests(SynchronousTestCase):
+    def test_pieces_are_bounded(self) -> None:
+        """Beyond a limit arrival times are no longer kept, and the metadata say how many are missing."""
+        self.patch(exchanges, "MAX_PIECES", 3)
+        script = Script()
+        parts = [
+            script.head(),
+            script.response_head(),
+            *(script.response(b"x") for _ in range(5)),
+            script.end(),
+        ]
+        _, response = both(ended(assemble(*parts)))
+        self.assertEqual((len(response["pieces"]), response["pieces_omitted"], response["bytes"]), (3, 2, 5))
