@@ -92,7 +92,9 @@ class Sent:
     def of(cls, received: Received) -> Sent:
         lines = received.raw.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
         names = [line.partition(b":")[0].lower() for line in lines]
-        kept = tuple(line for line, name in zip(lines, names, strict=True) if name not in _HOP_BY_HOP)
+        listed = b",".join(value.lower() for name, value in received.headers if name.lower() == b"connection")
+        own = _HOP_BY_HOP.union(option.strip() for option in listed.split(b","))
+        kept = tuple(line for line, name in zip(lines, names, strict=True) if name not in own)
         return cls(received.method, received.target, kept, b"content-length" in names, digest(received.body))
 
 

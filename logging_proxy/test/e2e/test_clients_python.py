@@ -58,7 +58,8 @@ HINTED = Ask("GET", "/hinted")
 class PythonClientTests(EndToEndCase):
     def setUp(self) -> None:
         super().setUp()
-        self.upstream = self.stack.enter_context(Mirror(SCRIPTS))
+        self.upstream = Mirror(SCRIPTS)
+        self.stack.enter_context(self.upstream)
         self.config = self.configure(self.upstream.port)
 
     def assert_same(
