@@ -111,7 +111,9 @@ def perform(scene: Scene, folder: Path) -> None:
                 converse(turn, scene.route)
             show_captures(scene, known)
             status = proxy.stop()
-    print(f"\n== Both programs have ended, the proxy with status {status}.")
+    if status != 0:
+        raise ProgramError(f"The proxy ended with status {status}:\n{proxy.last_words()}")
+    print("\n== Both programs have ended.")
 
 
 def prepare(config: Path) -> Scene:

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from email.utils import formatdate
+from http import HTTPStatus
 
+from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.server import REASONS, ServerConnection
+from logging_proxy.http.server import ServerConnection
+
+Field = tuple[bytes, bytes]
+
+METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+"""What a reverse proxy's listener may be asked instead of CONNECT (RFC 9110 §15.5.6 wants a list)."""
+
+_REFLECTED = frozenset({b"host", b"max-forwards", b"via"})
+"""What a TRACE tells of its way.  Credentials are not reflected (RFC 9110 §9.3.8), so nothing unknown is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What we say ourselves, and what the console says of it."""
+
+    status: int
+    text: bytes
+    where: str
+    fields: tuple[Field, ...] = ()
+    content_type: bytes = b"text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +37,6 @@ class Answer:
 
     head: bytes
     body: bytes
-    shown_body: bytes
     """What the client gets of the body: nothing of it after a HEAD."""
     keep_alive: bool
 
@@ -24,34 +44,41 @@ class Answer:
     def records(self) -> tuple[tuple[int, int, bytes], ...]:
         return (
             (int(Kind.RESPONSE_HEAD), int(Flag.OURS), self.head),
-            (int(Kind.RESPONSE_PIECE), int(Flag.LAST), self.shown_body),
+            (int(Kind.RESPONSE_PIECE), int(Flag.LAST), self.body),
         )
 
-    def send(self, connection: ServerConnection) -> None:
-        connection.send(self.head + self.shown_body)
+    def send(self, connection: ServerConnection, capture: Capture | None) -> None:
+        """Send it, as the end of a request, once `capture` has what was recorded of it."""
+        if capture is not None and capture.full:
+            capture.when_room().addCallback(lambda _: self.send(connection, capture))
+            return
+        connection.send(self.head + self.body)
         connection.finish(self.keep_alive)
 
 
-def answer(
-    request: RequestHead,
-    may_keep_alive: bool,
-    now: float,
-    status: int,
-    text: bytes,
-    fields: tuple[tuple[bytes, bytes], ...] = (),
-) -> Answer:
-    """The answer `status` to `request`, with `text` as its body; `now` in seconds since 1970."""
+def answer(request: RequestHead, may_keep_alive: bool, now: float, reply: Reply) -> Answer:
+    """The answer to `request` that says `reply`; `now` in seconds since 1970."""
     keep_alive = may_keep_alive and request.minor == 1
     lines = [
-        b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown")),
+        b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
         b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n",
     ]
-    lines += [name + b": " + value + b"\r\n" for name, value in fields]
-    if text:
-        lines.append(b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
-    lines.append(b"Content-Length: %d\r\n" % len(text))
+    lines += [name + b": " + value + b"\r\n" for name, value in reply.fields]
+    if reply.text:
+        lines.append(b"Content-Type: " + reply.content_type + b"\r\nX-Content-Type-Options: nosniff\r\n")
+    lines.append(b"Content-Length: %d\r\n" % len(reply.text))
     if not keep_alive:
         lines.append(b"Connection: close\r\n")
     lines.append(b"\r\n")
-    shown = b"" if request.method == b"HEAD" else text
-    return Answer(b"".join(lines), text, shown, keep_alive)
+    return Answer(b"".join(lines), b"" if request.method == b"HEAD" else reply.text, keep_alive)
+
+
+def last_stop(head: RequestHead) -> Reply:
+    """The answer to a TRACE or OPTIONS that may not be forwarded any further (RFC 9110 §7.6.2)."""
+    if head.method == b"OPTIONS":
+        return Reply(200, b"", "MAX_FORWARDS", ((b"Allow", METHODS + b", TRACE"),))
+    line, _, _ = head.raw.partition(b"\r\n")
+    reflected = b"".join(
+        each for each, (name, _) in zip(head.lines, head.fields, strict=True) if name in _REFLECTED
+    )
+    return Reply(200, line + b"\r\n" + reflected + b"\r\n", "MAX_FORWARDS", content_type=b"message/http")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -24,10 +24,13 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.wire import Send, gone, looks_closed, sender
-from logging_proxy.proxy.failures import HandshakeFailed, UpstreamTimeout
+from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
 
 if TYPE_CHECKING:
     from logging_proxy.proxy.pool import Pool
+
+CLOSING_TIME = 5.0
+"""Seconds that an upstream has to take the last bytes, or TLS its farewell, before it is reset."""
 
 
 class ResponseReceiver(Protocol):
@@ -56,14 +59,16 @@ class ProxyClient(protocol.Protocol):
 
     transport: Any
 
-    def __init__(self, pool: Pool, ready: Deferred[ProxyClient], secure: bool) -> None:
+    def __init__(self, pool: Pool, ready: Deferred[ProxyClient], handshake_until: float | None) -> None:
         self.deadline = NEVER
         self.send: Send = gone
         self.uses = 0
+        self.heard = False
+        """Whether any byte of the present response has come."""
         self.born = pool.now()
         self._pool = pool
         self._ready: Deferred[ProxyClient] | None = ready
-        self._secure = secure
+        self._handshake_until = handshake_until
         self._receive: Callable[[bytes], None] = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
         self._method = b""
@@ -72,6 +77,7 @@ class ProxyClient(protocol.Protocol):
         self._reusable = True
         self._close_reason: Failure | None = None
         self._wait = NEVER
+        self._closing = False
         self._lost = False
 
     # --- the connection ----------------------------------------------------------
@@ -83,10 +89,10 @@ class ProxyClient(protocol.Protocol):
             transport.setTcpNoDelay(True)
         self.send = sender(transport)
         self._pool.opened(self)
-        if self._secure:
-            self.deadline = self._pool.now() + self._pool.limits.connect_timeout
-        else:
+        if self._handshake_until is None:
             self._become_ready()
+        else:
+            self.deadline = self._handshake_until
 
     def handshakeCompleted(self) -> None:
         """Only now is it known whom we talk to; until now nothing of a request has been written."""
@@ -105,8 +111,7 @@ class ProxyClient(protocol.Protocol):
         self._pool.closed(self)
         ready, self._ready = self._ready, None
         if ready is not None:
-            why = HandshakeFailed(str(reason.value)) if reason.check(ConnectionDone) else reason.value
-            ready.errback(self._close_reason or Failure(why))
+            ready.errback(self._close_reason or _handshake_failure(reason))
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -124,6 +129,7 @@ class ProxyClient(protocol.Protocol):
     def begin(self, receiver: ResponseReceiver, method: bytes) -> None:
         """The next response is for `receiver`; the caller now sends a `method` request."""
         self.uses += 1
+        self.heard = False
         self._receiver = receiver
         self._method = method
         self._receive = self._receive_head
@@ -145,7 +151,7 @@ class ProxyClient(protocol.Protocol):
         if self._reusable and not self._lost:
             self._pool.put_back(self)
         else:
-            self.abort()
+            self.close()
 
     def abort(self, reason: Failure | None = None) -> None:
         """Give the connection up at once; the receiver, if there is one, is told `reason`."""
@@ -156,13 +162,16 @@ class ProxyClient(protocol.Protocol):
         self.transport.abortConnection()
 
     def forsake(self) -> None:
-        """The receiver does not want the response any more."""
+        """The receiver does not want the response any more, or nobody waits for the connection."""
         self._receiver = None
+        self._ready = None
         self.abort()
 
     def close(self) -> None:
-        """End an idle connection in good order."""
+        """End an idle connection in good order; one that will not end is reset a little later."""
         if self.transport is not None and not self._lost:
+            self._closing = True
+            self.deadline = self._pool.now() + CLOSING_TIME
             self.transport.loseConnection()
 
     # --- the response ------------------------------------------------------------------
@@ -214,10 +223,12 @@ class ProxyClient(protocol.Protocol):
         if not data.startswith(b"HTTP/1."[: len(data)]):
             raise ResponseFault("not an HTTP/1.1 response")
         self._buffer = data
+        self.heard = self.heard or bool(data)
 
     def _informational(self, head: ResponseHead) -> None:
         if head.status == 101:
             raise ResponseFault("switching protocols without being asked")
+        self.heard = True
         if self._receiver is not None:
             self._receiver.informationalReceived(head)
 
@@ -276,7 +287,9 @@ class ProxyClient(protocol.Protocol):
 
     def timedOut(self) -> None:
         if self._ready is not None:
-            self.abort(Failure(HandshakeFailed("TLS handshake not complete in time")))
+            self.abort(Failure(HandshakeTimeout("TLS handshake not complete in time")))
+        elif self._closing:
+            self.abort()
         elif self._receiver is not None:
             what = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None
@@ -285,3 +298,10 @@ class ProxyClient(protocol.Protocol):
         else:
             self._pool.forget(self)
             self.close()
+
+
+def _handshake_failure(reason: Failure) -> Failure:
+    """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
+    if reason.check(ConnectionDone, ConnectionLost, ConnectionAborted):
+        return Failure(HandshakeFailed(str(reason.value)))
+    return reason

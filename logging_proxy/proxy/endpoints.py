@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    wrapClientTLS,
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
 )
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from logging_proxy.routing.mapping import Destination
+
+ATTEMPT_DELAY = 0.25
+"""Seconds until the next address is tried beside one that does not answer (RFC 8305 §8 recommends 250 ms)."""
 
 
 def endpoint_for(reactor: Any, destination: Destination, timeout: float) -> IStreamClientEndpoint:
     """
-    TCP or TLS to `destination`; a connection must stand within `timeout` seconds.
+    TCP or TLS to `destination`; a TCP connection must stand within `timeout` seconds.
 
     TLS verifies the certificate's chain and name before anything is sent, and
     offers HTTP/1.1 alone.
@@ -37,6 +49,112 @@ def _tcp(reactor: Any, destination: Destination, timeout: float) -> IStreamClien
     try:
         address = ip_address(destination.host)
     except ValueError:
-        return HostnameEndpoint(reactor, destination.host.encode(), destination.port, timeout=timeout)
+        return NameEndpoint(reactor, destination.host, destination.port, timeout)
     endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
     return endpoint(reactor, destination.host, destination.port, timeout=timeout)
+
+
+@implementer(IStreamClientEndpoint)
+class NameEndpoint:
+    """
+    TCP to a name, whichever of its addresses answers.
+
+    The addresses are tried in the resolver's order: the next one at once when
+    one fails, and beside one that is silent for `ATTEMPT_DELAY`.  (Twisted's
+    `HostnameEndpoint` waits for its delay even after a refusal: 300 ms for
+    every connection to a `localhost` that listens on 127.0.0.1 only.)  All of
+    it, resolving included, has `timeout` seconds.
+    """
+
+    def __init__(self, reactor: Any, host: str, port: int, timeout: float) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        attempts = _Attempts(self._reactor, protocolFactory, self._host, self._timeout)
+        self._reactor.nameResolver.resolveHostName(attempts, self._host, self._port)
+        return attempts.winner
+
+
+@implementer(IResolutionReceiver)
+class _Attempts:
+    """The attempts of one connect.  `winner` fires or fails once; then all others are given up."""
+
+    def __init__(self, reactor: Any, factory: IProtocolFactory, host: str, timeout: float) -> None:
+        self.winner: Deferred[IProtocol] = Deferred(lambda _: self._end())
+        self._reactor = reactor
+        self._factory = factory
+        self._host = host
+        self._timeout = timeout
+        self._addresses: list[IAddress] = []
+        self._pending: list[Deferred[IProtocol]] = []
+        self._next: IDelayedCall | None = None
+        self._over = False
+        self._failure = Failure(error.DNSLookupError(f"no address found for {host}"))
+        self._deadline: IDelayedCall = reactor.callLater(timeout, self._timed_out)
+
+    # --- what the resolver calls --------------------------------------------------
+
+    def resolutionBegan(self, resolution: IHostResolution) -> None:
+        """The reactor's resolver cannot be cancelled; what it finds too late is not used."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        self._addresses.append(address)
+
+    def resolutionComplete(self) -> None:
+        self._try_next()
+
+    # --- the attempts ---------------------------------------------------------------
+
+    def _try_next(self) -> None:
+        """Try one more address, or fail when none is left and none is pending."""
+        if self._over:
+            return
+        self._cancel_next()
+        if not self._addresses:
+            if not self._pending:
+                self._end()
+                self.winner.errback(self._failure)
+            return
+        attempt = self._endpoint(self._addresses.pop(0)).connect(self._factory)
+        self._pending.append(attempt)
+        if self._addresses:
+            self._next = self._reactor.callLater(ATTEMPT_DELAY, self._try_next)
+        attempt.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
+
+    def _endpoint(self, address: IAddress) -> IStreamClientEndpoint:
+        assert isinstance(address, IPv4Address | IPv6Address)
+        kind = TCP4ClientEndpoint if isinstance(address, IPv4Address) else TCP6ClientEndpoint
+        return kind(self._reactor, address.host, address.port, timeout=self._timeout)
+
+    def _connected(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
+        self._pending.remove(attempt)
+        if not self._over:
+            self._end()
+            self.winner.callback(protocol)
+
+    def _failed(self, reason: Failure, attempt: Deferred[IProtocol]) -> None:
+        self._pending.remove(attempt)
+        if not self._over:
+            self._failure = reason
+            self._try_next()
+
+    def _timed_out(self) -> None:
+        self._end()
+        self.winner.errback(Failure(error.TimeoutError(f"no connection within {self._timeout:g} seconds")))
+
+    def _end(self) -> None:
+        self._over = True
+        self._cancel_next()
+        if self._deadline.active():
+            self._deadline.cancel()
+        pending: Sequence[Deferred[IProtocol]] = tuple(self._pending)
+        for attempt in pending:
+            attempt.cancel()
+
+    def _cancel_next(self) -> None:
+        following, self._next = self._next, None
+        if following is not None and following.active():
+            following.cancel()

@@ -8,7 +8,6 @@ whether to try again, how it ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,21 +16,29 @@ from twisted.python.failure import Failure
 
 from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import OUTCOMES, Flag, Kind
-from logging_proxy.http.bodies import CHUNKED_END, chunk
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.farewell import reset_when_sent
+from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
-from logging_proxy.proxy.headers import onward_informational, onward_response
+from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
 from logging_proxy.proxy.pool import Pool
 
 LAST = int(Flag.LAST)
 _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
 _HEAD, _TRAILERS = int(Kind.RESPONSE_HEAD), int(Kind.RESPONSE_TRAILERS)
 _COMPLETE = (int(Kind.END), 0, bytes([OUTCOMES.index("complete")]))
+
+ANSWERED_EARLY = (
+    int(Kind.NOTE),
+    0,
+    json.dumps({"request": "answered before the request's body was complete"}).encode(),
+)
+"""Recorded before the END of an exchange whose request has no LAST piece."""
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""
@@ -44,13 +51,14 @@ class ResponseHalf(Half):
     Takes what the `ProxyClient` reads (`client.ResponseReceiver`).
     """
 
-    __slots__ = ("_exchange", "_frame", "keep_alive", "started")
+    __slots__ = ("_exchange", "_frame", "keep_alive", "started", "truncated")
 
     def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
-        self._frame: _Frame = _as_it_came
+        self._frame: Frame = as_it_came
         self.started = False
+        self.truncated = False
         self.keep_alive = False
         self.sink = exchange.connection
 
@@ -69,6 +77,8 @@ class ResponseHalf(Half):
             self._record(((_HEAD, 0, head.raw),), payload, done, trailers)
         way = self._way_of(head, exchange.head, exchange.connection.may_keep_alive)
         onward, self._frame, self.keep_alive = way
+        if trailers:
+            wire = replace_trailers(wire, trailers, onward_trailers(trailers))
         if wire or done:
             self.pass_on(onward + self._frame(payload, wire, done))
         else:
@@ -79,6 +89,8 @@ class ResponseHalf(Half):
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         if self._capture is not None:
             self._record((), payload, done, trailers)
+        if trailers:
+            wire = replace_trailers(wire, trailers, onward_trailers(trailers))
         self.pass_on(self._frame(payload, wire, done))
         if done:
             self.finished()
@@ -86,8 +98,16 @@ class ResponseHalf(Half):
     def upstreamLost(self, reason: Failure) -> None:
         self._exchange.upstreamLost(reason)
 
+    def cut(self) -> None:
+        """No more will come, and the response is not whole."""
+        self.truncated = True
+        self.finished()
+
     def ended(self) -> None:
-        self._exchange.response_ended()
+        if self.truncated:
+            self._exchange.response_cut()
+        else:
+            self._exchange.response_ended()
 
     def _record(
         self, records: tuple[tuple[int, int, bytes], ...], payload: bytes, done: bool, trailers: bytes
@@ -104,60 +124,29 @@ class ResponseHalf(Half):
         if records:
             self._capture.passed(*records)
 
-    def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> _Way:
+    def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
         """How this head goes on; the same head to the same kind of client always goes the same way."""
         key = (request.method == b"HEAD", request.minor, may_keep_alive)
-        way: _Way | None = head.prepared.get(key)
+        way: Way | None = head.prepared.get(key)
         if way is None:
-            way = head.prepared[key] = _way(head, *key)
+            way = head.prepared[key] = way_to_client(head, *key)
         return way
 
 
-_Frame = Callable[[bytes, bytes, bool], bytes]
-_Way = tuple[bytes, _Frame, bool]
-"""The onward head, how pieces are framed for the client, and whether its connection stays."""
-
-
-def _as_it_came(payload: bytes, wire: bytes, done: bool) -> bytes:
-    return wire
-
-
-def _bare(payload: bytes, wire: bytes, done: bool) -> bytes:
-    return payload
-
-
-def _chunked_anew(payload: bytes, wire: bytes, done: bool) -> bytes:
-    return (chunk(payload) if payload else b"") + (CHUNKED_END if done else b"")
-
-
-def _way(head: ResponseHead, to_head_request: bool, client_minor: int, may_keep_alive: bool) -> _Way:
-    """Decide framing towards the client (RFC 9112 §6.3)."""
-    bodiless = to_head_request or head.status in (204, 304)
-    close_delimited = not bodiless and not head.chunked and head.content_length is None
-    frame: _Frame = _as_it_came
-    keep_alive = may_keep_alive
-    if not bodiless and client_minor == 0 and (head.chunked or close_delimited):
-        frame = _bare
-        keep_alive = False
-    elif close_delimited:
-        frame = _chunked_anew
-    onward = onward_response(head, client_minor, close_delimited, keep_alive)
-    return onward, frame, keep_alive
-
-
 class RequestHalf(Half):
-    """From the client to the upstream; keeps count of what has gone."""
+    """From the client to the upstream; knows whether the client has sent all of its request."""
 
-    __slots__ = ("done", "pieces")
+    __slots__ = ("done",)
 
     def __init__(self, connection: ServerConnection, capture: Capture | None, done: bool) -> None:
         super().__init__(connection, capture)
         self.done = done
-        self.pieces = 0
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         self.done = done
-        self.pieces += 1
+        if trailers:
+            kept = onward_trailers(trailers)
+            wire, trailers = replace_trailers(wire, trailers, kept), kept
         if self._capture is not None:
             records: tuple[tuple[int, int, bytes], ...] = ((_PIECE, LAST if done else 0, payload),)
             if trailers:
@@ -175,7 +164,7 @@ class Owner(Protocol):
         """What the client is told."""
 
     def exchange_ended(self, exchange: Exchange) -> None:
-        """The exchange is over, and its capture with it."""
+        """The exchange is over, and its capture with it.  May be said more than once."""
 
 
 class Exchange:
@@ -243,9 +232,6 @@ class Exchange:
 
     def _connected(self, upstream: ProxyClient) -> None:
         self._connecting = None
-        if self._ended:
-            upstream.release()
-            return
         self._start_on(upstream)
         self.request.flow_to(upstream)
 
@@ -286,6 +272,7 @@ class Exchange:
             and not self._retried
             and response is not None
             and not response.started
+            and not upstream.heard
             and self.head.method in _SAFE_TO_REPEAT
             and self.request.done
             and not self.head.chunked
@@ -316,11 +303,13 @@ class Exchange:
             self._upstream.sending()
 
     def clientLost(self, reason: Failure) -> None:
-        if not self._ended:
-            if reason.check(RequestFault):
-                self._end("protocol_error", f"client: {reason.value}")
-            else:
-                self._end("client_closed", "")
+        if self._ended:
+            # The response was complete, or cut, but not all of it has been handed over.
+            self._owner.exchange_ended(self)
+        elif reason.check(RequestFault):
+            self._end("protocol_error", f"client: {reason.value}")
+        else:
+            self._end("client_closed", "")
         self._let_go_of_upstream()
 
     def interrupt(self, reason: Failure) -> None:
@@ -333,19 +322,18 @@ class Exchange:
     def last_records(self) -> tuple[tuple[int, int, bytes], ...]:
         """What is recorded together with the response's last byte."""
         self._ended = True
-        if self.request.done:
-            return (_COMPLETE,)
-        note = json.dumps({"request": "answered before the request's body was complete"}).encode()
-        return ((int(Kind.NOTE), 0, note), _COMPLETE)
+        return (_COMPLETE,) if self.request.done else (ANSWERED_EARLY, _COMPLETE)
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""
         self._ended = True
         response, upstream = self.response, self._upstream
         assert response is not None and upstream is not None
-        keep_alive = response.keep_alive and self.request.done
-        request_sent = self.request.done
-        self.request.stop()
+        request = self.request
+        keep_alive = response.keep_alive and request.done
+        # What still waits here would never follow; the upstream would take the next request for it.
+        request_sent = request.done and request.idle
+        request.stop()
         response.stop()
         self._upstream = None
         if request_sent:
@@ -355,22 +343,27 @@ class Exchange:
         self._owner.exchange_ended(self)
         self.connection.finish(keep_alive)
 
+    def response_cut(self) -> None:
+        """All that came of a response that is not whole has been handed to the client's connection."""
+        if self.response is not None:
+            self.response.stop()
+        reset_when_sent(self.connection)
+
     def _fail(self, verdict: Verdict) -> None:
         """The upstream's side is over without a complete response."""
-        connection = self.connection
-        if self.response is not None and self.response.started:
+        response = self.response
+        if response is not None and response.started:
             self._end(verdict.outcome, verdict.error)
-            self._let_go_of_upstream()
-            connection.abort()
+            self._let_go_of_request()
+            response.cut()
             return
         self._ended = True
-        self.request.stop()
         answer = self._owner.answer_failure(self, verdict)
         if self.capture is not None:
             self.capture.passed(*answer.records, _end_record(verdict.outcome, verdict.error))
         self._let_go_of_upstream()
         self._owner.exchange_ended(self)
-        answer.send(connection)
+        answer.send(self.connection, self.capture)
 
     def _end(self, outcome: str, error: str) -> None:
         self._ended = True
@@ -379,9 +372,12 @@ class Exchange:
         self._owner.exchange_ended(self)
 
     def _let_go_of_upstream(self) -> None:
-        self.request.stop()
         if self.response is not None:
             self.response.stop()
+        self._let_go_of_request()
+
+    def _let_go_of_request(self) -> None:
+        self.request.stop()
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()

@@ -26,6 +26,10 @@ class HandshakeFailed(Exception):
     """The TLS handshake with the destination failed; the text says why."""
 
 
+class HandshakeTimeout(HandshakeFailed):
+    """The TLS handshake with the destination was not complete in time."""
+
+
 class Shutdown(Exception):
     """The proxy ended before the exchange did."""
 
@@ -42,7 +46,9 @@ class Verdict:
 
 _CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
     (error.TimeoutError, "connect_failed", 504, "the destination could not be reached in time"),
+    (error.TCPTimedOutError, "connect_failed", 504, "the destination could not be reached in time"),
     (CancelledError, "connect_failed", 504, "the destination could not be reached in time"),
+    (HandshakeTimeout, "tls_failed", 504, "no secure connection to the destination in time"),
     (HandshakeFailed, "tls_failed", 502, "no secure connection to the destination"),
     (SSL.Error, "tls_failed", 502, "no secure connection to the destination"),
     (VerificationError, "tls_failed", 502, "no secure connection to the destination"),
@@ -55,7 +61,6 @@ _WAITING: tuple[tuple[type[BaseException], str, int, str], ...] = (
     (RequestFault, "protocol_error", 400, "the request is malformed"),
     (UpstreamTimeout, "upstream_timeout", 504, "the destination did not answer in time"),
     (ResponseFault, "protocol_error", 502, "the destination's answer is malformed"),
-    (SSL.Error, "tls_failed", 502, "the secure connection to the destination failed"),
     (error.ConnectionDone, "upstream_closed", 502, "the destination closed the connection without an answer"),
     (error.ConnectionLost, "upstream_reset", 502, "the destination reset the connection"),
     (error.ConnectionAborted, "upstream_reset", 502, "the destination reset the connection"),

@@ -87,13 +87,24 @@ class Half:
         if not self._waiting:
             self._end()
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was passed on has left, as far as the sink says."""
+        return not self._waiting and not self._paused
+
     def stop(self) -> None:
-        """The half is over, whatever is still waiting; its source and sink are let go."""
-        sink, self.sink, self._source = self.sink, None, None
+        """The half is over, whatever is still waiting; its sink is let go, and its source reads again."""
+        sink, self.sink = self.sink, None
+        source, self._source = self._source, None
         self._waiting.clear()
+        self._finished = False
         if self._registered and sink is not None and sink.transport is not None:
             self._registered = False
             sink.transport.unregisterProducer()
+        if self._paused and source is not None:
+            # The source is a connection that outlives the exchange: left paused, it would never read again.
+            self._paused = 0
+            source.resumeProducing()
 
     def ended(self) -> None:
         """All bytes have been handed to the sink.  For subclasses."""
@@ -106,19 +117,30 @@ class Half:
             self._waiting_size += len(data)
         capture = self._capture
         if capture is not None and capture.writer.full:
-            self._pause(_SPOOL)
-            capture.when_room().addCallback(self._spool_has_room)
+            self._await_room(capture)
         elif self._waiting_size > MOST_WAITING:
             self._pause(_FULL)
 
-    def _spool_has_room(self, _: None) -> None:
-        if self._source is not None:
-            self._resume(_SPOOL)
-            self._flush()
+    def _await_room(self, capture: Capture) -> None:
+        if not self._paused & _SPOOL:
+            self._pause(_SPOOL)
+            capture.when_room().addCallback(self._spool_has_room, capture)
+
+    def _spool_has_room(self, _: None, capture: Capture) -> None:
+        if self._source is None:
+            return
+        if capture.writer.full:  # somebody who was told before us has filled it again
+            capture.when_room().addCallback(self._spool_has_room, capture)
+            return
+        self._flush()
+        self._resume(_SPOOL)
 
     def _flush(self) -> None:
         capture, sink = self._capture, self.sink
-        if sink is None or (capture is not None and capture.writer.full):
+        if sink is None:
+            return
+        if capture is not None and capture.writer.full:
+            self._await_room(capture)
             return
         if self._waiting:
             data = b"".join(self._waiting)

@@ -8,6 +8,7 @@ the framing that the next connection needs, unless the configuration asks.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from logging_proxy.http.heads import RequestHead, ResponseHead
@@ -27,8 +28,31 @@ HOP_BY_HOP = frozenset(
 )
 """The list of Go's ReverseProxy, of RFC 2616 §13.5.1 and of what clients send in practice."""
 
-_NOT_REMOVABLE = frozenset({b"content-length", b"host", b"close", b"keep-alive", b"te", b"upgrade"})
-"""`Connection: Content-Length` must not change where the message ends (RFC 9110 §7.6.1 last paragraph)."""
+_NOT_REMOVABLE = frozenset({b"content-length", b"host"})
+"""`Connection: Content-Length` must not change where a message ends, nor `Connection: Host` where it goes."""
+
+_NOT_IN_TRAILERS = HOP_BY_HOP | frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"max-forwards",
+        b"set-cookie",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+    }
+)
+"""Framing, routing, credentials and what says how to read the content (RFC 9110 §6.5.1): a receiver that
+merges trailers into the head must not be led to think otherwise of a message that it has read already."""
 
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
@@ -53,22 +77,33 @@ def onward_request(
 ) -> bytes:
     """Request line and field lines for the destination, without the blank line."""
     lines = [head.method + b" " + target + b" HTTP/1.1\r\n"]
-    if not head.host and b"host" not in (name for name, _ in head.fields):
+    if not head.host:
         lines.append(b"Host: " + authority + b"\r\n")
     named = head.connection_options - _NOT_REMOVABLE
-    for line, (name, value) in zip(head.lines, head.fields, strict=True):
+    if policy.forwarded != "keep":
+        named -= _FORWARDED  # a client must not be able to hide by naming these
+    last_for = max((at for at, (name, _) in enumerate(head.fields) if name == b"x-forwarded-for"), default=-1)
+    for at, (line, (name, value)) in enumerate(zip(head.lines, head.fields, strict=True)):
         if name == b"host":
             lines.append(line[:4] + b": " + authority + b"\r\n")
         elif name in HOP_BY_HOP:
             lines += _request_exception(head, line, name, value)
         elif name in named or (name == b"expect" and head.minor == 0):
             continue
-        elif name in _FORWARDED and policy.forwarded != "keep":
-            lines += _client_line(line, name, value, policy, client)
+        elif name in _FORWARDED and policy.forwarded == "replace":
+            continue
+        elif at == last_for and policy.forwarded == "append":
+            lines.append(_name(line) + b": " + value + b", " + client + b"\r\n")
+        elif name == b"max-forwards":
+            lines.append(_one_forward_less(head, line, value))
         else:
             lines.append(line)
     lines += _added(head, policy, client, scheme)
     return b"".join(lines)
+
+
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0]
 
 
 def _request_exception(head: RequestHead, line: bytes, name: bytes, value: bytes) -> list[bytes]:
@@ -76,20 +111,22 @@ def _request_exception(head: RequestHead, line: bytes, name: bytes, value: bytes
     if name in (b"transfer-encoding", b"trailer") and head.chunked:
         return [line]
     if name == b"te" and b"trailers" in (part.strip().lower() for part in value.split(b",")):
-        return [line.partition(b":")[0] + b": trailers\r\n"]
-    if name in (b"connection", b"upgrade") and head.upgrade:
-        return [line] if name == b"upgrade" else [line.partition(b":")[0] + b": Upgrade\r\n"]
+        return [_name(line) + b": trailers\r\n"]
     return []
 
 
-def _client_line(
-    line: bytes, name: bytes, value: bytes, policy: ForwardedPolicy, client: bytes
-) -> list[bytes]:
-    if policy.forwarded == "replace":
-        return []
-    if name == b"x-forwarded-for":
-        return [line.partition(b":")[0] + b": " + value + b", " + client + b"\r\n"]
-    return [line]
+def forwards_left(head: RequestHead) -> int | None:
+    """What Max-Forwards allows of a TRACE or OPTIONS; None where it sets no limit (RFC 9110 §7.6.2)."""
+    if head.method not in (b"TRACE", b"OPTIONS"):
+        return None
+    left = [int(value) for value in head.values(b"max-forwards") if value.isdigit() and len(value) < 10]
+    return min(left, default=None)
+
+
+def _one_forward_less(head: RequestHead, line: bytes, value: bytes) -> bytes:
+    if not forwards_left(head) or not value.isdigit():
+        return line
+    return _name(line) + b": %d\r\n" % (int(value) - 1)
 
 
 def _added(head: RequestHead, policy: ForwardedPolicy, client: bytes, scheme: bytes) -> list[bytes]:
@@ -99,7 +136,7 @@ def _added(head: RequestHead, policy: ForwardedPolicy, client: bytes, scheme: by
         told = {name for name, _ in head.fields} if policy.forwarded == "append" else set()
         for name, value in (
             (b"X-Forwarded-For", client),
-            (b"X-Forwarded-Host", head.host),
+            (b"X-Forwarded-Host", asked_host(head)),
             (b"X-Forwarded-Proto", scheme),
         ):
             if name.lower() not in told and value:
@@ -107,6 +144,14 @@ def _added(head: RequestHead, policy: ForwardedPolicy, client: bytes, scheme: by
     if policy.via:
         added.append(b"Via: 1.%d " % head.minor + PSEUDONYM + b"\r\n")
     return added
+
+
+def asked_host(head: RequestHead) -> bytes:
+    """The host that the request is for: an absolute-form target's wins over Host (RFC 9112 §3.2.2)."""
+    if head.target.startswith(b"/"):
+        return head.host
+    _, mark, rest = head.target.partition(b"://")
+    return re.split(rb"[/?#]", rest, maxsplit=1)[0] if mark else head.host
 
 
 def loops(head: RequestHead) -> bool:
@@ -121,8 +166,8 @@ def onward_response(
     """
     The whole head for the client, blank line included.
 
-    A body whose end only the upstream's close would show is chunked for a
-    client that knows chunks; for an HTTP/1.0 client our close shows it.
+    `body_is_close_delimited` says that the upstream's close would be the body's end; a client that
+    knows chunks is told to expect them instead.
     """
     lines = [_status_line(head)]
     named = head.connection_options - _NOT_REMOVABLE
@@ -155,11 +200,23 @@ def onward_informational(head: ResponseHead) -> bytes:
     kept = (
         line
         for line, (name, _) in zip(head.lines, head.fields, strict=True)
-        if name not in HOP_BY_HOP and name not in named
+        if name not in HOP_BY_HOP and name not in named and name != b"content-length"
     )
     return _status_line(head) + b"".join(kept) + b"\r\n"
 
 
 def _status_line(head: ResponseHead) -> bytes:
+    """As it came but for the version, and with the blank that some leave out before an empty reason."""
     line, _, _ = head.raw.partition(b"\r\n")
-    return b"HTTP/1.1" + line[8:] + b"\r\n"
+    return b"HTTP/1.1" + (line[8:] if len(line) > 12 else line[8:12] + b" ") + b"\r\n"
+
+
+def onward_trailers(section: bytes) -> bytes:
+    """Of raw trailer lines, those that go on."""
+    lines = section.splitlines(keepends=True)
+    return b"".join(line for line in lines if _name(line).lower() not in _NOT_IN_TRAILERS)
+
+
+def replace_trailers(wire: bytes, came: bytes, kept: bytes) -> bytes:
+    """`wire`, the end of a chunked body with the trailer lines `came`, with the lines `kept` instead."""
+    return wire if kept == came else wire[: -len(came) - 2] + kept + b"\r\n"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -35,15 +35,31 @@ class ClientLimits:
 
 
 class _Clients(Factory):
+    """Makes the one client of one connection attempt."""
+
     noisy = False
 
     def __init__(self, pool: Pool, secure: bool) -> None:
         self._pool = pool
-        self._secure = secure
-        self.ready: Deferred[ProxyClient] = Deferred()
+        self._handshake_until = pool.now() + pool.limits.connect_timeout if secure else None
+        self._client: ProxyClient | None = None
+        self.connecting: Deferred[IProtocol] | None = None
+        self.ready: Deferred[ProxyClient] = Deferred(self._give_up)
 
     def buildProtocol(self, addr: object) -> ProxyClient:
-        return ProxyClient(self._pool, self.ready, self._secure)
+        self._client = ProxyClient(self._pool, self.ready, self._handshake_until)
+        return self._client
+
+    def failed(self, reason: Failure) -> None:
+        if not self.ready.called:
+            self.ready.errback(reason)
+
+    def _give_up(self, _: object) -> None:
+        """The endpoint is done once TCP stands; TLS may still be shaking hands."""
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self._client is not None:
+            self._client.forsake()
 
 
 class Pool:
@@ -93,16 +109,9 @@ class Pool:
         Fails with what the endpoint fails with, or `HandshakeFailed` and the errors of pyOpenSSL.
         """
         factory = _Clients(self, self._secure)
-        connecting = self._endpoint.connect(factory)
-
-        def failed(reason: Failure) -> None:
-            if not factory.ready.called:
-                factory.ready.errback(reason)
-
-        connecting.addErrback(failed)
-        result: Deferred[ProxyClient] = Deferred(lambda _: connecting.cancel())
-        factory.ready.chainDeferred(result)
-        return result
+        factory.connecting = self._endpoint.connect(factory)
+        factory.connecting.addErrback(factory.failed)
+        return factory.ready
 
     def put_back(self, client: ProxyClient) -> None:
         """The connection's response is complete; it may be used again."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -21,20 +21,28 @@ from zope.interface import implementer
 from logging_proxy.capture.events import Capture, Recorder
 from logging_proxy.capture.records import OUTCOMES, Flag, Kind, describe, field, identify
 from logging_proxy.configuration.options import RouteOptions
-from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeResource
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.answers import Answer, answer
-from logging_proxy.proxy.exchange import Exchange
+from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
+from logging_proxy.proxy.exchange import ANSWERED_EARLY, Exchange
 from logging_proxy.proxy.failures import Verdict
-from logging_proxy.proxy.headers import ForwardedPolicy, loops, onward_request
+from logging_proxy.proxy.headers import (
+    ForwardedPolicy,
+    asked_host,
+    forwards_left,
+    loops,
+    onward_request,
+    onward_trailers,
+    replace_trailers,
+)
 from logging_proxy.proxy.pool import Pool
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
+from logging_proxy.routing.targets import split_target
 
-_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
-"""What a reverse proxy's listener may be asked instead of CONNECT (RFC 9110 §15.5.6 wants a list)."""
+_MOST_PLANS = 64
+"""Plans kept with one head: it may be sent by any number of clients, and each may need its own."""
 
 ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
 """Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
@@ -99,11 +107,67 @@ def client_address(connection: ServerConnection) -> bytes:
     return peer.host.encode() if isinstance(peer, IPv4Address | IPv6Address) else b"unknown"
 
 
+def local_address(connection: ServerConnection) -> bytes:
+    """Host and port that the client has connected to, for requests that name none."""
+    host = connection.transport.getHost()
+    if isinstance(host, IPv6Address):
+        return f"[{host.host}]:{host.port}".encode()
+    return f"{host.host}:{host.port}".encode() if isinstance(host, IPv4Address) else b""
+
+
 def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
     """The URL that the client used."""
     if head.target.startswith(b"/") or head.target == b"*":
-        return connection.site.scheme + b"://" + head.host + head.target
+        return connection.site.scheme + b"://" + (head.host or local_address(connection)) + head.target
     return head.target
+
+
+class Refused(Exception):
+    """The request is not forwarded; `reply` is what we say instead."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.where)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as a resource is given it."""
+
+    connection: ServerConnection
+    head: RequestHead
+    payload: bytes
+    done: bool
+    trailers: bytes
+
+
+def answer_ourselves(
+    incoming: Incoming,
+    id: bytes,
+    reply: Reply,
+    surroundings: Surroundings,
+    recorder: Recorder | None,
+    route: RouteOptions | None = None,
+) -> None:
+    """Say `reply`; console and capture tell of it as of any other exchange."""
+    connection, head = incoming.connection, incoming.head
+    if recorder is not None and recorder.refuses:
+        recorder = None
+    if surroundings.console is not None:
+        surroundings.console(id, head.method, head.target, reply.where, recorder is not None)
+    ours = answer(head, connection.may_keep_alive, surroundings.wall_ns() / 1e9, reply)
+    capture: Capture | None = None
+    if recorder is not None:
+        capture = recorder.capture()
+        name, pattern = (route.name.encode(), str(route.pattern).encode()) if route else (b"", b"")
+        received = head.raw[:-2]
+        start = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
+            name, pattern, source_url(connection, head), b"", received
+        )
+        record_request(capture, start, incoming.payload, incoming.done, incoming.trailers)
+        early = () if incoming.done else (ANSWERED_EARLY,)
+        capture.passed(*ours.records, *early, (int(Kind.END), 0, bytes([OUTCOMES.index("complete")])))
+    ours.send(connection, capture)
 
 
 @implementer(IExchangeResource)
@@ -132,18 +196,23 @@ class RouteResource(Resource):
         target: bytes = b"",
     ) -> Exchange | None:
         surroundings = self._surroundings
-        plan = self._plan(connection, head, target or head.target)
         id = self._ids.next()
         recorder = self._recorder
+        try:
+            if recorder is not None and recorder.refuses:
+                raise Refused(Reply(503, b"captures cannot be written\n", "REFUSED"))
+            plan = self._plan(connection, head, target or head.target)
+        except Refused as refused:
+            self._refuse(Incoming(connection, head, payload, done, trailers), id, refused.reply)
+            return None
         if surroundings.console is not None:
             where = plan.url.decode("latin-1")
             surroundings.console(id, head.method, head.target, where, recorder is not None)
+        if trailers:
+            kept = onward_trailers(trailers)
+            wire, trailers = replace_trailers(wire, trailers, kept), kept
         capture: Capture | None = None
         if recorder is not None:
-            if recorder.refuses:
-                text = b"captures cannot be written (exchange %b)\n" % str(UUID(bytes=id)).encode()
-                self._answer(connection, head, 503, text).send(connection)
-                return None
             capture = recorder.capture()
             start = identify(id, surroundings.wall_ns(), client_field(connection)) + plan.description
             record_request(capture, start, payload, done, trailers)
@@ -152,26 +221,38 @@ class RouteResource(Resource):
         exchange.begin()
         return exchange
 
+    def _refuse(self, incoming: Incoming, id: bytes, reply: Reply) -> None:
+        if reply.text and reply.status >= 400:
+            text = reply.text[:-1] + b" (exchange %b)\n" % str(UUID(bytes=id)).encode()
+            reply = replace(reply, text=text)
+        answer_ourselves(incoming, id, reply, self._surroundings, self._recorder, self.options)
+
     def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
-        """The plan for `head`, made once for equal heads."""
+        """The plan for `head`, made once for equal heads.  Raises `Refused`."""
         policy = self._surroundings.policy
         client = client_address(connection) if policy.needs_client else b""
-        key = (self, target, client, connection.site.scheme)
+        here = b"" if head.host else local_address(connection)
+        key = (self, target, client, here, connection.site.scheme)
         plan: Plan | None = head.prepared.get(key)
         if plan is None:
-            plan = head.prepared[key] = self._make_plan(connection, head, target, client)
+            plan = self._make_plan(connection, head, target, client)
+            if len(head.prepared) >= _MOST_PLANS:
+                head.prepared.clear()
+            head.prepared[key] = plan
         return plan
 
     def _make_plan(
         self, connection: ServerConnection, head: RequestHead, target: bytes, client: bytes
     ) -> Plan:
         options, policy = self.options, self._surroundings.policy
+        if forwards_left(head) == 0:
+            raise Refused(last_stop(head))
         if policy.via and loops(head):
-            raise RequestFault(508, "the request has been here before")
+            raise Refused(Reply(508, b"the request has been here before\n", "LOOP"))
         try:
             onward_target = upstream_target(options.pattern, options.destination, target)
         except EscapesDestination:
-            raise RequestFault(400, "the path leaves the destination's path") from None
+            raise Refused(Reply(400, b"the path leaves the destination's path\n", "BAD_REQUEST")) from None
         url = destination_url(options.destination, onward_target)
         onward = onward_request(
             head, onward_target, options.destination.authority, policy, client, connection.site.scheme
@@ -185,14 +266,12 @@ class RouteResource(Resource):
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         text = f"{verdict.text} (exchange {UUID(bytes=exchange.id)})\n".encode()
-        return self._answer(exchange.connection, exchange.head, verdict.status, text)
+        reply = Reply(verdict.status, text, "")
+        now = self._surroundings.wall_ns() / 1e9
+        return answer(exchange.head, exchange.connection.may_keep_alive, now, reply)
 
     def exchange_ended(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
-
-    def _answer(self, connection: ServerConnection, head: RequestHead, status: int, text: bytes) -> Answer:
-        now = self._surroundings.wall_ns() / 1e9
-        return answer(head, connection.may_keep_alive, now, status, text)
 
 
 def record_request(capture: Capture, start: bytes, payload: bytes, done: bool, trailers: bytes) -> None:
@@ -238,7 +317,10 @@ class RouteTree(Resource):
         if route is not None:
             exchange: Exchange | None = route.respond(connection, head, payload, wire, done, trailers, target)
             return exchange
-        self._answer_unknown(connection, head, payload, done, trailers)
+        surroundings = self._surroundings
+        recorder = surroundings.recorder if surroundings.record_unknown else None
+        incoming = Incoming(connection, head, payload, done, trailers)
+        answer_ourselves(incoming, self._ids.next(), self._unknown(head), surroundings, recorder)
         return None
 
     def _find(self, head: RequestHead) -> tuple[RouteResource | None, bytes]:
@@ -250,58 +332,37 @@ class RouteTree(Resource):
             return decision.value, head.target
         not_found = self._not_found_target(head.target)
         if not isinstance(decision, Redirect | BadTarget | MethodNotAllowed) and not_found:
-            decision = self._mux.match(head.method, not_found, head.host)
+            decision = self._mux.match(head.method, not_found, asked_host(head))
             if isinstance(decision, Serve):
                 return decision.value, not_found
         return None, b""
 
     def _not_found_target(self, target: bytes) -> bytes:
+        """Where a request for `target`, in origin- or absolute-form, is looked up a second time."""
         prefix = self._surroundings.not_found
         if not prefix:
             return b""
+        if not target.startswith(b"/"):
+            parts = split_target(target)
+            target = parts.path + (b"" if parts.query is None else b"?" + parts.query)
         return target if target.startswith(prefix) else prefix.rstrip(b"/") + target
 
     # --- what no route takes ----------------------------------------------------------------
 
-    def _answer_unknown(
-        self, connection: ServerConnection, head: RequestHead, payload: bytes, done: bool, trailers: bytes
-    ) -> None:
-        id = self._ids.next()
-        surroundings = self._surroundings
-        status, text, fields, where = self._unknown(head)
-        recorder = surroundings.recorder if surroundings.record_unknown else None
-        if surroundings.console is not None:
-            surroundings.console(id, head.method, head.target, where, recorder is not None)
-        reply = answer(head, connection.may_keep_alive, surroundings.wall_ns() / 1e9, status, text, fields)
-        if recorder is not None and not recorder.refuses:
-            capture = recorder.capture()
-            received = head.raw[:-2]
-            start = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
-                b"", b"", source_url(connection, head), b"", received
-            )
-            record_request(capture, start, payload, done, trailers)
-            capture.passed(*reply.records, (int(Kind.END), 0, bytes([OUTCOMES.index("complete")])))
-        reply.send(connection)
-
-    def _unknown(self, head: RequestHead) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...], str]:
-        """Status, body, extra fields, and what the console says."""
+    def _unknown(self, head: RequestHead) -> Reply:
         if head.target == b"*":
-            return 200, b"", (), "SERVER_OPTIONS"
+            return Reply(200, b"", "SERVER_OPTIONS")
         if head.method == b"CONNECT":
-            return (
-                405,
-                b"Method Not Allowed\n",
-                ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS"),),
-                "NOT_FOUND",
-            )
+            return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
         decision = self._mux.match(head.method, head.target, head.host)
         if isinstance(decision, Redirect):
             location = decision.location
-            return 307, b"", ((b"Location", location),), f"REDIRECT {location.decode('latin-1')}"
+            return Reply(307, b"", f"REDIRECT {location.decode('latin-1')}", ((b"Location", location),))
         if isinstance(decision, MethodNotAllowed):
-            return 405, b"Method Not Allowed\n", ((b"Allow", decision.allow),), "METHOD_NOT_ALLOWED"
+            return Reply(405, b"Method Not Allowed\n", "METHOD_NOT_ALLOWED", ((b"Allow", decision.allow),))
         if isinstance(decision, BadTarget):
-            return 400, b"malformed request target\n", (), "BAD_REQUEST"
-        path = self._not_found_target(head.target)
-        text = b"No route found for " + path + b"\n" if path else b"404 page not found\n"
-        return 404, text, (), "NOT_FOUND"
+            return Reply(400, b"malformed request target\n", "BAD_REQUEST")
+        path, _, _ = self._not_found_target(head.target).partition(b"?")
+        return Reply(
+            404, b"No route found for " + path + b"\n" if path else b"404 page not found\n", "NOT_FOUND"
+        )

@@ -7,6 +7,7 @@ downloaded: the dependencies are there, only this project is new.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def run(*command: str | Path, folder: Path) -> str:
     done = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,

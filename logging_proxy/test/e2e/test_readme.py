@@ -28,21 +28,23 @@ from logging_proxy.test.e2e.case import (
 CONFIGURATION = re.compile(r"^```ya?ml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```(?:sh|shell|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ )?((?:twistd|make) [^#\n]*)", re.MULTILINE)
+INLINE = re.compile(r"`(twistd [^`\n]* --config config\.yaml)`")
 TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 
 
-def blocks(pattern: re.Pattern[str]) -> list[str]:
-    """The README's blocks of a kind; the test is skipped if there is none."""
-    readme = ROOT / "README.md"
-    found = pattern.findall(readme.read_text("utf-8")) if readme.exists() else []
-    if not found:
-        raise SkipTest("README.md shows none")
-    return found
+def readme() -> str:
+    """The README's text; the test is skipped without one."""
+    path = ROOT / "README.md"
+    if not path.exists():
+        raise SkipTest("there is no README.md")
+    return path.read_text("utf-8")
 
 
 def commands(program: str) -> list[list[str]]:
-    """The arguments of every command of the README that runs `program`."""
-    found = [shlex.split(line) for block in blocks(SHELL) for line in COMMAND.findall(block)]
+    """The arguments of every command of the README that runs `program`, in blocks and in the text."""
+    text = readme()
+    lines = [line for block in SHELL.findall(text) for line in COMMAND.findall(block)] + INLINE.findall(text)
+    found = [shlex.split(line) for line in dict.fromkeys(lines)]
     return [words[1:] for words in found if words[0] == program]
 
 
@@ -50,7 +52,9 @@ class ConfigurationTests(SynchronousTestCase):
     def test_readme(self) -> None:
         """Every YAML block is a configuration, or a part of one, without a mistake."""
         shipped = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
-        for block in blocks(CONFIGURATION):
+        blocks = CONFIGURATION.findall(readme())
+        self.assertTrue(blocks)
+        for block in blocks:
             # A block that shows one section is read with the shipped file's others.
             part = yaml.safe_load(block)
             text = block if "routes" in part else yaml.safe_dump({**shipped, **part})

@@ -1,0 +1,48 @@
+"""
+How a response goes on to the client: its head, the framing of its body, the fate of the connection.
+
+Bodies keep the upstream's own framing where the client can read it.  A body
+that only the upstream's close would end is chunked for HTTP/1.1; HTTP/1.0
+knows no chunks and gets our close instead (RFC 9112 §6.1, §6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from logging_proxy.http.bodies import CHUNKED_END, chunk
+from logging_proxy.http.heads import ResponseHead
+from logging_proxy.proxy.headers import onward_response
+
+Frame = Callable[[bytes, bytes, bool], bytes]
+"""From a piece's payload, its wire bytes and whether the body ends with it to what the client is sent."""
+
+Way = tuple[bytes, Frame, bool]
+"""The onward head, how pieces are framed for the client, and whether its connection stays."""
+
+
+def as_it_came(payload: bytes, wire: bytes, done: bool) -> bytes:
+    return wire
+
+
+def bare(payload: bytes, wire: bytes, done: bool) -> bytes:
+    return payload
+
+
+def chunked_anew(payload: bytes, wire: bytes, done: bool) -> bytes:
+    return (chunk(payload) if payload else b"") + (CHUNKED_END if done else b"")
+
+
+def way_to_client(head: ResponseHead, to_head_request: bool, client_minor: int, may_keep_alive: bool) -> Way:
+    """Decide framing towards the client.  Depends on nothing else, so that it can be kept with the head."""
+    bodiless = to_head_request or head.status in (204, 304)
+    close_delimited = not bodiless and not head.chunked and head.content_length is None
+    frame: Frame = as_it_came
+    keep_alive = may_keep_alive
+    if not bodiless and client_minor == 0 and (head.chunked or close_delimited):
+        frame = bare
+        keep_alive = False
+    elif close_delimited:
+        frame = chunked_anew
+    onward = onward_response(head, client_minor, close_delimited, keep_alive)
+    return onward, frame, keep_alive
