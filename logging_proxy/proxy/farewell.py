@@ -7,12 +7,15 @@ but not for ever: the client may have stopped reading.
 
 from __future__ import annotations
 
-from twisted.internet import tcp
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IPullProducer
+from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.wire import queue_length
 
 PATIENCE = 5.0
 """Seconds that a client has to take what came before the reset."""
@@ -22,12 +25,11 @@ def reset_when_sent(connection: ServerConnection) -> None:
     """
     Reset `connection` as soon as its transport has sent what it holds, at once if that is nothing.
 
-    The transport must have no producer.  TLS does not tell when it has sent; there it is always at once.
+    The transport must have no producer.  A TLS transport does not say when it has sent; there it is at once.
     """
-    transport = connection.transport
-    plain = isinstance(transport, tcp.Connection) and not transport.TLS
-    if plain and not connection.send(b""):
-        _Farewell(connection).begin()
+    queued = queue_length(connection.transport)
+    if queued() and not isinstance(connection.transport, ProtocolWrapper):
+        _Farewell(connection, queued).begin()
     else:
         connection.abort()
 
@@ -36,16 +38,17 @@ def reset_when_sent(connection: ServerConnection) -> None:
 class _Farewell:
     """Is asked by the transport for more whenever it has sent everything."""
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: ServerConnection, queued: Callable[[], int]) -> None:
         self.deadline = connection.site.now() + PATIENCE
         self._connection = connection
+        self._queued = queued
 
     def begin(self) -> None:
         self._connection.site.deadlines.watch(self)
         self._connection.transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
-        if self._connection.send(b""):  # the first call comes from registering, before anything has left
+        if not self._queued():  # the first call comes from registering, before anything has left
             self.timedOut()
 
     def stopProducing(self) -> None:

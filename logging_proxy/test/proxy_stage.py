@@ -9,7 +9,7 @@ routes, engine and recording, on a clock that the test turns.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -39,7 +39,7 @@ WALL = 1_000_000_000_000_000_000
 
 
 class Wire:
-    """A transport whose peer is the test: `deliver`, `fin` and `rst` come from there, `sent` has arrived there."""
+    """A transport whose peer is the test: `deliver`, `fin`, `rst` come from there, `sent` got there."""
 
     bufferSize = 65536
     disconnecting = False
@@ -285,6 +285,19 @@ class Captured:
 LIMITS = ClientLimits()
 
 
+def route(name: str, pattern: str, destination: str, logging: bool = True) -> RouteOptions:
+    """A route's options; what they hold beyond these is left out."""
+    known = {
+        "name": name,
+        "pattern": parse(pattern),
+        "destination": parse_destination(destination),
+        "logging": logging,
+        "line": 1,
+    }
+    values: dict[str, Any] = {each.name: known.get(each.name) for each in fields(RouteOptions)}
+    return RouteOptions(**values)
+
+
 class Stage:
     """A proxy; routes are given as name: (pattern, destination)."""
 
@@ -319,7 +332,7 @@ class Stage:
         self.pool = Pool(self.endpoint, self.clock, self.deadlines, limits, secure, "up")  # type: ignore[arg-type]
         self.tree = RouteTree(ids, surroundings)
         for name, (pattern, destination) in (routes or {"api": ("/api/", "http://up.example/")}).items():
-            options = RouteOptions(name, parse(pattern), parse_destination(destination), logging, 1)
+            options = route(name, pattern, destination, logging)
             self.tree.mount(RouteResource(options, self.pool, ids, surroundings))
         self.site = Site(self.tree, self.clock, server or ServerLimits())
         self.clients: list[Wire] = []
