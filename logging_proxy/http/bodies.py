@@ -9,7 +9,6 @@ trailer section.
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 from logging_proxy.http import grammar
@@ -19,10 +18,9 @@ LONGEST_CHUNK_LINE = 4096
 """Size and extensions of one chunk: nginx has no limit of its own, Go 4096 as here."""
 
 LONGEST_TRAILERS = 16384
+"""Bytes of a trailer section, its blank line included."""
 
 CHUNKED_END = b"0\r\n\r\n"
-
-_NO_TRAILERS = b"\r\n"
 
 
 class BodyFault(ValueError):
@@ -115,52 +113,56 @@ class ChunkedReader:
     are passed on only when they are whole and valid.
     """
 
-    __slots__ = ("_held", "_left", "_last", "done", "trailers")
+    __slots__ = ("_held", "_last", "_left", "_section", "_section_size", "done", "trailers")
 
     def __init__(self) -> None:
         self._held = b""
+        """The beginning of a line that is not complete yet."""
         self._left = 0
         """Bytes of the current chunk still to come, its CRLF included; 0 before a size line."""
         self._last = False
+        self._section: list[bytes] = []
+        self._section_size = 0
         self.done = False
         self.trailers = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
-        if not self._held and not self._left and not self._last:
-            match = grammar.chunk_line.match(data)
-            # One whole chunk in one read, as servers send events: 1 µs instead of 4.
-            if match is not None and not match[2]:
-                start = match.end()
-                end = start + int(match[1], 16)
-                if end + 2 == len(data) and end > start and data.endswith(b"\r\n"):
-                    return data[start:end], data, b""
-        return self._feed_slowly(data)
+        payload: list[bytes] = []
+        at = 0
+        if not (self._held or self._left or self._last):
+            # Whole chunks in one read, as servers send events: 1 µs instead of 4.
+            at = _read_whole_chunks(data, 0, payload)
+            if at == len(data):
+                return b"".join(payload), data, b""
+        return self._feed_slowly(data, at, payload)
 
-    def _feed_slowly(self, data: bytes) -> tuple[bytes, bytes, bytes]:
+    def _feed_slowly(self, data: bytes, at: int, payload: list[bytes]) -> tuple[bytes, bytes, bytes]:
+        """What begins or ends in the middle of something."""
         if self._held:
             data = self._held + data
             self._held = b""
-        payload: list[bytes] = []
-        wire: list[bytes] = []
-        at = 0
-        while at < len(data):
-            if self._last:
-                at = self._read_trailers(data, at, wire)
-            elif self._left:
+        wire = [data[:at]]
+        while at < len(data) and not (self.done or self._held):
+            if self._left > 2:
                 at = self._read_chunk(data, at, payload, wire)
+            elif self._left:
+                at = self._read_chunk_end(data, at, wire)
+            elif self._last:
+                at = self._read_trailer(data, at, wire)
             else:
-                at = self._read_size(data, at, wire)
-            if self.done:
-                return b"".join(payload), b"".join(wire), data[at:]
-            if self._held:
-                break
-        return b"".join(payload), b"".join(wire), b""
+                at = self._read_size(data, at, payload, wire)
+        return b"".join(payload), b"".join(wire), data[at:]
 
-    def _read_size(self, data: bytes, at: int, wire: list[bytes]) -> int:
+    def _read_size(self, data: bytes, at: int, payload: list[bytes], wire: list[bytes]) -> int:
+        end = _read_whole_chunks(data, at, payload)
+        if end > at:
+            wire.append(data[at:end])
+            return end
         match = grammar.chunk_line.match(data, at)
         if match is None:
-            self._hold(data, at, LONGEST_CHUNK_LINE, "chunk line")
-            return len(data)
+            if not grammar.open_chunk_line.fullmatch(data, at):
+                raise BodyFault("a malformed chunk line")
+            return self._hold(data, at, LONGEST_CHUNK_LINE, "a chunk line too long")
         if match.end() - at > LONGEST_CHUNK_LINE:
             raise BodyFault("a chunk line too long")
         size = int(match[1], 16)
@@ -172,16 +174,11 @@ class ChunkedReader:
         return match.end()
 
     def _read_chunk(self, data: bytes, at: int, payload: list[bytes], wire: list[bytes]) -> int:
-        here = min(len(data) - at, self._left)
-        inside = min(here, self._left - 2)
-        if inside > 0:
-            payload.append(data[at : at + inside])
-            wire.append(payload[-1])
-            at += inside
-            self._left -= inside
-        if self._left <= 2 and at < len(data):
-            return self._read_chunk_end(data, at, wire)
-        return at
+        piece = data[at : at + self._left - 2]
+        payload.append(piece)
+        wire.append(piece)
+        self._left -= len(piece)
+        return at + len(piece)
 
     def _read_chunk_end(self, data: bytes, at: int, wire: list[bytes]) -> int:
         end = data[at : at + 2]
@@ -189,48 +186,57 @@ class ChunkedReader:
             raise BodyFault("a chunk longer than its size")
         if len(end) == 1:
             self._held = end
-            return len(data)
-        wire.append(end)
-        self._left = 0
-        return at + 2
+        else:
+            wire.append(end)
+            self._left = 0
+        return at + len(end)
 
-    def _read_trailers(self, data: bytes, at: int, wire: list[bytes]) -> int:
-        match = grammar.trailer_section.match(data, at)
-        if match is None:
-            self._hold(data, at, LONGEST_TRAILERS, "trailer section")
-            return len(data)
-        if match.end() - at > LONGEST_TRAILERS:
+    def _read_trailer(self, data: bytes, at: int, wire: list[bytes]) -> int:
+        """One line of the trailer section: lines that are complete are not looked at again."""
+        room = LONGEST_TRAILERS - self._section_size
+        end = data.find(b"\n", at) + 1
+        if not end:
+            if not grammar.open_field_line.fullmatch(data, at):
+                raise BodyFault("a malformed trailer field")
+            return self._hold(data, at, room, "a trailer section too long")
+        line = data[at:end]
+        if len(line) > room:
             raise BodyFault("a trailer section too long")
-        self.trailers = match[0][:-2]
-        self.done = True
-        wire.append(b"0\r\n" + match[0])
-        return match.end()
+        if line == b"\r\n":
+            self.trailers = b"".join(self._section)
+            self.done = True
+            wire.append(b"0\r\n" + self.trailers + line)
+        elif grammar.field_line.fullmatch(line):
+            self._section.append(line)
+            self._section_size += len(line)
+        else:
+            raise BodyFault("a malformed trailer field")
+        return end
 
-    def _hold(self, data: bytes, at: int, longest: int, what: str) -> None:
-        """Keep the incomplete rest; refuse it as soon as no continuation can mend it."""
-        rest = data[at:]
-        if len(rest) > longest:
-            raise BodyFault(f"a {what} too long")
-        if not _may_become(rest, what):
-            raise BodyFault(f"a malformed {what}")
-        self._held = rest
+    def _hold(self, data: bytes, at: int, longest: int, too_long: str) -> int:
+        """Keep the line that is not complete, as long as it can still become one that is allowed."""
+        if len(data) - at > longest:
+            raise BodyFault(too_long)
+        self._held = data[at:]
+        return len(data)
 
     def finish(self) -> bool:
         return self.done
 
 
-def _may_become(rest: bytes, what: str) -> bool:
-    """Whether more bytes could turn `rest` into a valid chunk line or trailer section."""
-    if what == "trailer section":
-        end = rest.rfind(b"\r\n") + 2 if b"\r\n" in rest else 0
-        whole, open_line = rest[:end], rest[end:]
-        return bool(_FIELD_LINES.fullmatch(whole)) and bool(_OPEN_FIELD.fullmatch(open_line))
-    return bool(_OPEN_CHUNK_LINE.fullmatch(rest))
-
-
-_FIELD_LINES = re.compile(grammar.FIELD_LINES)
-_OPEN_FIELD = re.compile(rb"(?:" + grammar.TOKEN + rb"(?::" + grammar.FIELD_VALUE + rb")?)?\r?")
-_OPEN_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?")
+def _read_whole_chunks(data: bytes, at: int, payload: list[bytes]) -> int:
+    """Take chunks that are here from size line to CRLF, without extensions; the end of the last of them."""
+    size_line = grammar.plain_chunk_line.match
+    while True:
+        match = size_line(data, at)
+        if match is None:
+            return at
+        start = match.end()
+        end = start + int(match[1], 16)
+        if end == start or data[end : end + 2] != b"\r\n":
+            return at
+        payload.append(data[start:end])
+        at = end + 2
 
 
 def chunk(payload: bytes) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 NEVER = float("inf")
 
@@ -27,7 +28,13 @@ class Watched(Protocol):
 
 
 class Deadlines:
-    """Calls `timedOut` on what has passed its deadline."""
+    """
+    Calls `timedOut` on what has passed its deadline.
+
+    The deadline is `NEVER` again by then.  One that raises is logged and harms no other.
+    """
+
+    _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -51,5 +58,8 @@ class Deadlines:
         self._call = self._clock.callLater(INTERVAL, self._look)
         now = self.now()
         for watched in [each for each in self._watched if each.deadline <= now]:
-            watched.deadline = NEVER
-            watched.timedOut()
+            # Looked at again: one that timed out before it may have ended or prolonged its wait.
+            if watched.deadline <= now and watched in self._watched:
+                watched.deadline = NEVER
+                with self._log.failuresHandled("while {watched!r} timed out", watched=watched):
+                    watched.timedOut()

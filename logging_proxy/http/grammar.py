@@ -4,33 +4,44 @@ The grammar of HTTP/1.1 messages as regular expressions over bytes (RFC 9110, RF
 Stricter than the RFCs where leniency has let requests be smuggled: a line ends
 in CRLF and nothing else, a header is never folded, values hold no control
 characters but the tab, the request line has single spaces.
+
+Repetitions are possessive (`++`, `*+`): what follows one never begins with a
+character of its class, so giving characters back cannot help, and no input
+takes more than linear time to refuse.
 """
 
 from __future__ import annotations
 
 import re
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-FIELD_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+FIELD_VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 
 FIELD_LINES = rb"(?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+"
 
 request_head = re.compile(
-    rb"(?P<method>" + TOKEN + rb") (?P<target>[\x21-\x7e]+) HTTP/1\.(?P<minor>[0-9])\r\n"
-    rb"(?P<fields>" + FIELD_LINES + rb")\r\n"
+    rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n(" + FIELD_LINES + rb")\r\n"
 )
-"""A whole request head.  Non-ASCII targets are refused: RFC 9112 §3.2 knows none."""
+"""A whole request head: method, target, minor version, field lines.  RFC 9112 §3.2 knows no other targets."""
 
 response_head = re.compile(
-    rb"HTTP/1\.(?P<minor>[0-9]) (?P<status>[1-9][0-9][0-9])(?: (?P<reason>" + FIELD_VALUE + rb"))?\r\n"
-    rb"(?P<fields>" + FIELD_LINES + rb")\r\n"
+    rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (" + FIELD_VALUE + rb"))?\r\n(" + FIELD_LINES + rb")\r\n"
 )
-"""A whole response head.  The space before an empty reason may be missing, as many servers send it."""
+"""
+A whole response head: minor version, status, reason, field lines.
 
-request_line = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+The space before an empty reason may be missing, as many servers send it.
+"""
 
-field = re.compile(rb"(" + TOKEN + rb"):[\t ]*(" + FIELD_VALUE + rb"?)[\t ]*\r\n")
-"""One field line: name, and value without the blanks around it."""
+request_line = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
+
+field = re.compile(rb"([^:]++):([^\r]*+)\r\n")
+"""
+One of the field lines of a head that has matched: name, and value with the blanks around it.
+
+The blanks are not this expression's business: taking them off here took
+quadratic time for a value with a long run of blanks inside.
+"""
 
 host = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[!$&'()*+,;=:\-._~0-9A-Za-z]+\]"
@@ -38,16 +49,29 @@ host = re.compile(
 )
 """A Host value (RFC 9112 §3.2): no userinfo, no path, not empty; no comma, since that is two Hosts joined."""
 
-absolute_form = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)(.*)")
+absolute_form = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?#]*+)(.*)")
 """An absolute-form target: authority, then path and query."""
 
 content_length = re.compile(rb"0|[1-9][0-9]{0,17}")
 """No sign, no leading zero (one reader's octal), and no more digits than fit into 63 bits."""
 
+plain_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+"""The size line of nearly every chunk."""
+
 chunk_line = re.compile(
     rb"([0-9A-Fa-f]{1,15})"
-    rb"((?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*)\r\n'
+    rb"((?:;"
+    + TOKEN
+    + rb"(?:=(?:"
+    + TOKEN
+    + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"))?)*+)\r\n'
 )
 """A chunk's size line: 15 digits fit into 60 bits; extensions well-formed, no blanks (RFC 9112 §7.1.1)."""
 
-trailer_section = re.compile(FIELD_LINES + rb"\r\n")
+open_chunk_line = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?")
+"""What a chunk's size line can look like before its end is there."""
+
+field_line = re.compile(TOKEN + rb":" + FIELD_VALUE + rb"\r\n")
+
+open_field_line = re.compile(rb"(?:" + TOKEN + rb"(?::" + FIELD_VALUE + rb")?)?\r?")
+"""What a field line, or the blank line after the last, can look like before its end is there."""

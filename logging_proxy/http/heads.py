@@ -17,47 +17,37 @@ from logging_proxy.http.faults import RequestFault, ResponseFault
 Fields = tuple[tuple[bytes, bytes], ...]
 """Pairs of a lower-case name and a value without the blanks around it, in order."""
 
+_RULING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
+"""The fields that decide how a message is read; looked for once, among them again for each rule."""
 
-class RequestHead:
-    """
-    A request's head that keeps every rule of RFC 9112 that does not need the body.
 
-    `raw` ends with the blank line; `lines` are the field lines with their CRLF.
-    `content_length` is None without the field; `chunked` excludes it.
-    `prepared` holds what consumers derive from the head, keyed as they like.
-    """
+class _Head:
+    """What requests and responses have in common."""
 
     __slots__ = (
         "chunked",
         "connection_options",
         "content_length",
-        "expect_continue",
         "fields",
-        "host",
         "keep_alive",
         "lines",
-        "method",
         "minor",
         "prepared",
         "raw",
-        "target",
-        "upgrade",
+        "ruling",
     )
 
-    def __init__(self, raw: bytes, method: bytes, target: bytes, minor: int, section: bytes) -> None:
+    def __init__(self, raw: bytes, minor: int, section: bytes) -> None:
         self.raw = raw
-        self.method = method
-        self.target = target
         self.minor = minor
-        self.lines = tuple(section.splitlines(keepends=True)) if section else ()
-        self.fields: Fields = _fields(section)
-        self.connection_options = connection_options(self.fields)
+        self.lines = tuple(section.splitlines(keepends=True))
+        pairs = [(name.lower(), value.strip(b" \t")) for name, value in grammar.field.findall(section)]
+        self.fields: Fields = tuple(pairs)
+        self.ruling: Fields = tuple([pair for pair in pairs if pair[0] in _RULING])
+        self.connection_options = connection_options(self.ruling)
         self.keep_alive = _keep_alive(minor, self.connection_options)
-        self.host = b""
         self.content_length: int | None = None
         self.chunked = False
-        self.expect_continue = False
-        self.upgrade = b""
         self.prepared: dict[Any, Any] = {}
 
     def values(self, name: bytes) -> list[bytes]:
@@ -65,47 +55,40 @@ class RequestHead:
         return values(self.fields, name)
 
 
-class ResponseHead:
+class RequestHead(_Head):
+    """
+    A request's head that keeps every rule of RFC 9112 that does not need the body.
+
+    `raw` ends with the blank line; `lines` are the field lines with their CRLF.
+    `minor` is 0 or 1: what calls itself HTTP/1.2 is read as HTTP/1.1.
+    `content_length` is None without the field; `chunked` excludes it.
+    `prepared` holds what consumers derive from the head, keyed as they like.
+    """
+
+    __slots__ = ("expect_continue", "host", "method", "target", "upgrade")
+
+    def __init__(self, raw: bytes, method: bytes, target: bytes, minor: int, section: bytes) -> None:
+        super().__init__(raw, minor, section)
+        self.method = method
+        self.target = target
+        self.host = b""
+        self.expect_continue = False
+        self.upgrade = b""
+
+
+class ResponseHead(_Head):
     """
     A response's head; attributes as in `RequestHead`.
 
     What its body is depends on the request too: see `bodies.response_body`.
     """
 
-    __slots__ = (
-        "chunked",
-        "connection_options",
-        "content_length",
-        "fields",
-        "keep_alive",
-        "lines",
-        "minor",
-        "prepared",
-        "raw",
-        "reason",
-        "status",
-    )
+    __slots__ = ("reason", "status")
 
     def __init__(self, raw: bytes, minor: int, status: int, reason: bytes, section: bytes) -> None:
-        self.raw = raw
-        self.minor = minor
+        super().__init__(raw, minor, section)
         self.status = status
         self.reason = reason
-        self.lines = tuple(section.splitlines(keepends=True)) if section else ()
-        self.fields: Fields = _fields(section)
-        self.connection_options = connection_options(self.fields)
-        self.keep_alive = _keep_alive(minor, self.connection_options)
-        self.content_length: int | None = None
-        self.chunked = False
-        self.prepared: dict[Any, Any] = {}
-
-    def values(self, name: bytes) -> list[bytes]:
-        """The values of the fields called `name` (lower case), in order."""
-        return values(self.fields, name)
-
-
-def _fields(section: bytes) -> Fields:
-    return tuple((name.lower(), value) for name, value in grammar.field.findall(section))
 
 
 def values(fields: Fields, name: bytes) -> list[bytes]:
@@ -115,8 +98,8 @@ def values(fields: Fields, name: bytes) -> list[bytes]:
 
 def connection_options(fields: Fields) -> frozenset[bytes]:
     """What the Connection fields name, in lower case (RFC 9110 §7.6.1)."""
-    listed = b",".join(value for name, value in fields if name == b"connection")
-    return frozenset(option.strip(b" \t").lower() for option in listed.split(b",")) - {b""}
+    listed = b",".join(values(fields, b"connection"))
+    return frozenset([option.strip(b" \t").lower() for option in listed.split(b",")]) - {b""}
 
 
 def _keep_alive(minor: int, options: frozenset[bytes]) -> bool:
@@ -133,39 +116,56 @@ def parse_request_head(raw: bytes, most_fields: int) -> RequestHead:
     """The head in `raw`, which ends with the blank line.  Raises `RequestFault`."""
     match = grammar.request_head.fullmatch(raw)
     if match is None:
-        raise _what_is_wrong(raw)
-    method, target, minor, section = match.group("method", "target", "minor", "fields")
-    head = RequestHead(raw, method, target, min(int(minor), 1), section)
-    if len(head.fields) > most_fields:
+        raise request_line_fault(raw.partition(b"\r\n")[0]) or RequestFault(400, "malformed header field")
+    method, target, minor, section = match.groups()
+    if section.count(b"\n") > most_fields:
         raise RequestFault(431, f"more than {most_fields} header fields")
+    head = RequestHead(raw, method, target, int(minor != b"0"), section)
     _check_target(head)
     _check_host(head)
     head.content_length, head.chunked = _request_framing(head)
-    head.expect_continue = head.minor == 1 and b"100-continue" in (v.lower() for v in head.values(b"expect"))
-    if b"upgrade" in head.connection_options and head.minor == 1:
-        head.upgrade = b", ".join(head.values(b"upgrade"))
+    if head.minor == 1:  # RFC 9110 §7.8, §10.1.1: HTTP/1.0 knows neither
+        head.expect_continue = b"100-continue" in [v.lower() for v in values(head.ruling, b"expect")]
+        if b"upgrade" in head.connection_options:
+            head.upgrade = b", ".join(values(head.ruling, b"upgrade"))
     return head
 
 
-def _what_is_wrong(raw: bytes) -> RequestFault:
-    """The most telling reason why `raw` is no request head."""
-    line = raw.partition(b"\r\n")[0]
+def request_line_fault(line: bytes) -> RequestFault | None:
+    """What is wrong with `line`, which comes without its CRLF, as the first of an HTTP/1 request."""
     match = grammar.request_line.fullmatch(line)
     if match is None:
         return RequestFault(400, "malformed request line")
     if match[3] != b"1":
         return RequestFault(505, "HTTP version not supported")
-    return RequestFault(400, "malformed header field")
+    return None
+
+
+def fault_so_far(begun: bytes, known: int, limit: int) -> RequestFault | None:
+    """
+    What is already wrong with a request's head that has begun with `begun`.
+
+    The first `known` bytes of it have been looked at before.
+    """
+    end = begun.find(b"\n", 0, limit)
+    if len(begun) > limit:
+        return RequestFault(414 if end < 0 else 431, "request head too long")
+    if end < 0:
+        return None if 0x21 <= begun[0] <= 0x7E else RequestFault(400, "malformed request line")
+    if end < known - 2:
+        return None
+    # A bare LF stays on the line and so is refused: its sender would wait for us as we for a CRLF.
+    return request_line_fault(begun[: end - 1] if begun[end - 1 : end] == b"\r" else begun[: end + 1])
 
 
 def _check_target(head: RequestHead) -> None:
     """RFC 9112 §3.2: which form of target goes with which method."""
     target = head.target
-    if target.startswith(b"/"):
-        return
     if head.method == b"CONNECT":
         if not grammar.host.fullmatch(target):
             raise RequestFault(400, "malformed authority-form target")
+    elif target.startswith(b"/"):
+        return
     elif target == b"*":
         if head.method != b"OPTIONS":
             raise RequestFault(400, "target * with a method other than OPTIONS")
@@ -177,7 +177,7 @@ def _check_target(head: RequestHead) -> None:
 
 def _check_host(head: RequestHead) -> None:
     """RFC 9112 §3.2: exactly one valid Host; HTTP/1.0 may leave it out."""
-    hosts = head.values(b"host")
+    hosts = values(head.ruling, b"host")
     if len(hosts) > 1:
         raise RequestFault(400, "more than one Host field")
     if not hosts:
@@ -192,10 +192,10 @@ def _check_host(head: RequestHead) -> None:
 def _request_framing(head: RequestHead) -> tuple[int | None, bool]:
     """Content length and chunkedness of a request's body (RFC 9112 §6.3)."""
     try:
-        length = _content_length(head.values(b"content-length"))
+        length = _content_length(values(head.ruling, b"content-length"))
     except ValueError as error:
         raise RequestFault(400, str(error)) from None
-    codings = head.values(b"transfer-encoding")
+    codings = values(head.ruling, b"transfer-encoding")
     if not codings:
         return length, False
     if length is not None:
@@ -204,24 +204,22 @@ def _request_framing(head: RequestHead) -> tuple[int | None, bool]:
         raise RequestFault(400, "Transfer-Encoding in HTTP/1.0")
     if len(codings) > 1 or not codings[0]:
         raise RequestFault(400, "malformed Transfer-Encoding field")
-    if codings[0].lower() != b"chunked":
-        known = (
-            codings[0].lower().split(b",")[-1].strip(b" \t") != b"chunked"
-            and b"chunked" not in codings[0].lower()
-        )
-        raise RequestFault(501 if known else 400, "transfer coding not supported")
+    coding = codings[0].lower()
+    if coding != b"chunked":
+        # RFC 9112 §6.1: 501 for a coding that is not known; but "chunked" in other company is an attack.
+        raise RequestFault(400 if b"chunked" in coding else 501, "transfer coding not supported")
     return None, True
 
 
-def _content_length(values: list[bytes]) -> int | None:
+def _content_length(lengths: list[bytes]) -> int | None:
     """RFC 9110 §8.6, without its permission to merge repeated equal values.  Raises ValueError."""
-    if not values:
+    if not lengths:
         return None
-    if len(values) > 1:
+    if len(lengths) > 1:
         raise ValueError("more than one Content-Length field")
-    if not grammar.content_length.fullmatch(values[0]):
+    if not grammar.content_length.fullmatch(lengths[0]):
         raise ValueError("malformed Content-Length field")
-    return int(values[0])
+    return int(lengths[0])
 
 
 # --- responses --------------------------------------------------------------
@@ -232,15 +230,15 @@ def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
     match = grammar.response_head.fullmatch(raw)
     if match is None:
         raise ResponseFault("malformed response head")
-    minor, status, reason, section = match.group("minor", "status", "reason", "fields")
-    head = ResponseHead(raw, min(int(minor), 1), int(status), reason or b"", section)
-    if len(head.fields) > most_fields:
+    minor, status, reason, section = match.groups()
+    if section.count(b"\n") > most_fields:
         raise ResponseFault(f"more than {most_fields} header fields")
+    head = ResponseHead(raw, int(minor != b"0"), int(status), reason or b"", section)
     try:
-        head.content_length = _content_length(head.values(b"content-length"))
+        head.content_length = _content_length(values(head.ruling, b"content-length"))
     except ValueError as error:
         raise ResponseFault(str(error)) from None
-    codings = head.values(b"transfer-encoding")
+    codings = values(head.ruling, b"transfer-encoding")
     if codings:
         if head.content_length is not None:
             raise ResponseFault("both Content-Length and Transfer-Encoding")
@@ -260,7 +258,7 @@ class HeadCache(Generic[Head]):
     Parsed heads by their bytes.
 
     A client sends the same head again and again, an upstream does within one
-    second (its Date).  Looking one up costs 0.2 µs where parsing costs 15.
+    second (its Date).  Looking one up costs 0.1 µs where parsing costs 5 to 10.
     Bounded: emptied when `limit` heads are held; long heads are never kept.
     """
 

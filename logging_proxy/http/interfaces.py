@@ -8,18 +8,28 @@ from twisted.python.failure import Failure
 from zope.interface import Interface
 
 if TYPE_CHECKING:
+    from logging_proxy.http.connection import ServerConnection
     from logging_proxy.http.heads import RequestHead
-    from logging_proxy.http.server import ServerConnection
 
 
 class Responder(Protocol):
-    """Answers one request.  Calls `finish` or `abort` of its connection once, and nothing after that."""
+    """
+    Answers one request.
+
+    Calls `finish` or `abort` of its connection once, and nothing after that.
+    It may do so before the request's body is complete; of a body that has not
+    come by then, nothing more is passed to it.
+    """
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         """More of the request's body, or its end."""
 
     def clientLost(self, reason: Failure) -> None:
-        """The client is gone; the connection must not be used any more."""
+        """
+        The client is gone, or its body failed (`RequestFault`); the connection must not be used any more.
+
+        Called at most once, and not after `finish` or `abort`.
+        """
 
 
 class IExchangeResource(Interface):
@@ -38,5 +48,6 @@ class IExchangeResource(Interface):
 
         The body's first bytes come along (perhaps none, perhaps all of it, then
         `done` is true), so that head and body can be passed on together.  None
-        when the answer is complete already.  May raise `RequestFault`.
+        when the answer is complete already.  May raise `RequestFault`, if nothing
+        has been sent yet; with any other exception the connection is reset.
         """

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IAddress, IProducer, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
@@ -19,17 +20,19 @@ from twisted.web.server import Request
 from twisted.web.server import Site as ResourceSite
 from zope.interface import implementer
 
+from logging_proxy.http import grammar
+from logging_proxy.http.connection import ServerConnection
+from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeResource
-from logging_proxy.http.server import ServerConnection
 
 
 @implementer(IExchangeResource)
 class ResourceRoot:
     """Answers from a tree of standard resources."""
 
-    def __init__(self, root: IResource) -> None:
-        self._site = ResourceSite(root, parsePOSTFormSubmission=False)
+    def __init__(self, root: IResource, clock: IReactorTime) -> None:
+        self._site = ResourceSite(root, parsePOSTFormSubmission=False, reactor=clock)
 
     def respond(
         self,
@@ -40,25 +43,35 @@ class ResourceRoot:
         done: bool,
         trailers: bytes,
     ) -> ResourceChannel:
+        if head.method == b"CONNECT":
+            raise RequestFault(501, "no tunnels here")
         channel = ResourceChannel(self._site, connection, head)
+        if head.expect_continue and not done:
+            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         channel.bodyReceived(payload, wire, done, trailers)
         return channel
 
 
 class ResourceChannel:
-    """Between one `Request` of twisted.web and the connection it came on."""
+    """
+    Between one `Request` of twisted.web and the connection it came on.
+
+    Writes go the transport's ordinary way: a pull producer is asked for more
+    only when the transport's queue has been emptied, so everything has to go through it.
+    """
+
+    factory = None
 
     def __init__(self, site: ResourceSite, connection: ServerConnection, head: RequestHead) -> None:
         self.site = site
-        self.factory = None
         self.transport: Any = connection.transport
         self._connection = connection
         self._head = head
         self._keep_alive = False
+        self._producer: IProducer | None = None
         self._request = Request(self)
-        for line in head.lines:
-            name, _, value = line.partition(b":")
-            self._request.requestHeaders.addRawHeader(name, value.strip())
+        for name, value in head.fields:
+            self._request.requestHeaders.addRawHeader(name, value)
         self._request.parseCookies()
         self._request.gotLength(head.content_length if not head.chunked else None)
 
@@ -68,10 +81,14 @@ class ResourceChannel:
         if payload:
             self._request.handleContentChunk(payload)
         if done:
-            version = b"HTTP/1.%d" % self._head.minor
-            self._request.requestReceived(self._head.method, self._head.target, version)
+            head = self._head
+            self._request.requestReceived(head.method, _origin_form(head.target), b"HTTP/1.%d" % head.minor)
 
     def clientLost(self, reason: Failure) -> None:
+        producer = self._producer
+        if producer is not None:
+            self.unregisterProducer()
+            producer.stopProducing()
         self._request.connectionLost(reason)
 
     # --- what the request calls ---------------------------------------------------
@@ -94,30 +111,43 @@ class ResourceChannel:
             or headers.hasHeader(b"content-length")
             or headers.hasHeader(b"transfer-encoding")
         )
-        self._keep_alive = framed and self._connection.may_keep_alive and self._head.minor == 1
+        said = [value.lower() for value in headers.getRawHeaders(b"connection", [])]
+        may_stay = self._connection.may_keep_alive and self._head.minor == 1 and b"close" not in said
+        self._keep_alive = framed and may_stay
         lines = [b"HTTP/1.1 ", code, b" ", reason, b"\r\n"]
         for name, values in headers.getAllRawHeaders():
             for value in values:
                 lines += (name, b": ", value, b"\r\n")
-        if not self._keep_alive:
+        if not self._keep_alive and b"close" not in said:
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
-        self._connection.send(b"".join(lines))
+        self.write(b"".join(lines))
 
     def write(self, data: bytes) -> None:
-        self._connection.send(data)
+        self.transport.write(data)
 
     def writeSequence(self, pieces: list[bytes]) -> None:
-        self._connection.send(b"".join(pieces))
+        self.transport.writeSequence(pieces)
 
     def requestDone(self, request: Request) -> None:
         self._connection.finish(self._keep_alive)
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        self._producer = producer
         self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
+        self._producer = None
         self.transport.unregisterProducer()
 
     def loseConnection(self) -> None:
         self._connection.abort()
+        self.clientLost(Failure(ConnectionAborted()))
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Path and query of `target`: all that a tree of resources knows of a URL."""
+    match = grammar.absolute_form.fullmatch(target)
+    if match is None:
+        return target
+    return match[2] if match[2].startswith(b"/") else b"/" + match[2]

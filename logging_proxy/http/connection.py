@@ -1,0 +1,420 @@
+"""
+The server's side of the engine: one client connection.
+
+The connection reads heads and bodies, and hands each request to the site's
+resource when its head is there; the answer comes back through `send` and
+`finish`.  Requests that arrive meanwhile wait in a bounded buffer: answers
+keep the order of the requests.
+
+What the connection is doing is which method receives its bytes:
+
+    _receive_head ──▶ _awaiting_head      between requests; in the middle of a head
+    _receive_body ──▶ _receive_ahead      a request is being answered, its body is coming; is there
+    _lingering    ──▶ _closing            the last answer is on its way; nothing is read any more
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, request_body
+from logging_proxy.http.deadlines import NEVER
+from logging_proxy.http.faults import RequestFault
+from logging_proxy.http.heads import RequestHead, fault_so_far
+from logging_proxy.http.interfaces import Responder
+from logging_proxy.http.limits import LINGER, MOST_PIPELINED, MOST_UNSENT, STALL, UNSENT_LOOK
+from logging_proxy.http.wire import Send, gone, half_closer, looks_closed, queue_length, sender
+
+if TYPE_CHECKING:
+    from logging_proxy.http.server import Site
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class ServerConnection(Protocol):
+    """One client's connection; also the producer of the requests' bodies."""
+
+    _log = Logger()
+
+    transport: Any
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.deadline = NEVER
+        self.send: Send = gone
+        self._send: Send = gone
+        self._queue_length: Callable[[], int] = int
+        self.peer: IAddress | None = None
+        self.prepared: dict[object, bytes] = {}
+        """What responders derive from the peer's address, kept for the next request."""
+        self._limits = site.limits
+        self._receive: Callable[[bytes], object] = self._receive_head
+        self._buffer = b""
+        self._body: BodyReader = NO_BODY
+        self._responder: Responder | None = None
+        self._keep_alive = True
+        self._busy = False
+        """A request is under way: from its head's end until `finish`."""
+        self._answered = False
+        """An answer has begun while the request's body was still arriving."""
+        self._paused = False
+        self._read_ended = False
+        self._lost = False
+        """The client is gone, or has been given up: nothing can be said to it any more."""
+        self._later: IDelayedCall | None = None
+        self._unsent = 0
+
+    # --- what the transport calls -------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        self.send = self._send = sender(transport)
+        self._queue_length = queue_length(transport)
+        self.peer = transport.getPeer()
+        self.deadline = self.site.now() + self._limits.keep_alive_timeout
+        self.site.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._receive(data)
+
+    def readConnectionLost(self) -> None:
+        """The client has ended its sending: it has left, unless the configuration says it may still wait."""
+        self._read_ended = True
+        was_busy = self._busy
+        owed = (was_busy and self._body.done) or self._later is not None
+        if owed and not self._limits.half_close_cancels:
+            return
+        self._lose(connectionDone)
+        if was_busy:
+            self._reset()
+        else:
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """The last answer has been sent; now the client has time to read it and to close."""
+        if self._receive == self._lingering:
+            self._unsent = 0
+            self.deadline = self.site.now() + LINGER
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lose(reason)
+        self.deadline = NEVER
+        self._receive = self.send = self._send = gone  # no cycles, no transport kept alive
+        self._queue_length = int
+        self.site.closed(self)
+
+    def _lose(self, reason: Failure) -> None:
+        """Nothing more can be said to the client: tell the responder, once."""
+        if self._lost:
+            return
+        self._lost = True
+        self.deadline = NEVER
+        self.send = gone
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
+        responder, self._responder = self._responder, None
+        if responder is not None:
+            responder.clientLost(reason)
+
+    # --- reading heads --------------------------------------------------------
+
+    def _receive_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while data:
+            # RFC 9112 §2.2: one empty line before a request is ignored.
+            start = 2 if data.startswith(b"\r\n") else 0
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end < 4 or end - start > self._limits.head_limit:
+                self._await_head(data, start)
+                return
+            raw = data[start:end]
+            try:
+                head = self.site.heads.get(raw) or self.site.heads.parse(raw)
+                self._dispatch(head, data[end:] if end < len(data) else b"")
+            except RequestFault as fault:
+                self.refuse(fault)
+                return
+            if self._busy or self._paused or self._receive != self._receive_head:
+                return
+            data, self._buffer = self._buffer, b""
+
+    def _await_head(self, data: bytes, start: int) -> None:
+        """The head is not complete: keep what is there, unless it cannot become one."""
+        if data == b"\r" or data == b"\r\n":
+            self._buffer = data  # still nothing of a request: the connection remains idle
+            return
+        fault = fault_so_far(data[start:], len(self._buffer), self._limits.head_limit)
+        if fault is not None:
+            self.refuse(fault)
+            return
+        self._buffer = data
+        if self._receive != self._awaiting_head:
+            self._receive = self._awaiting_head
+            self.deadline = self.site.now() + self._limits.head_timeout
+
+    def _awaiting_head(self, data: bytes) -> None:
+        """In the middle of a head: the deadline is absolute and stays."""
+        known = len(self._buffer)
+        data = self._buffer + data
+        start = 2 if data.startswith(b"\r\n") else 0
+        if data.find(b"\r\n\r\n", max(start, known - 3)) < 0:
+            self._await_head(data, start)
+        else:
+            self._buffer = b""
+            self._receive = self._receive_head
+            self._receive_head(data)
+
+    # --- one request ------------------------------------------------------------
+
+    def _dispatch(self, head: RequestHead, data: bytes) -> None:
+        body = request_body(head)
+        payload = wire = b""
+        if body is not NO_BODY:
+            payload, wire, data = self._read_body(body, data)
+        self._body = body
+        self._buffer = data
+        self._busy = True
+        self._keep_alive = head.keep_alive
+        if body.done:
+            self._receive = self._receive_ahead
+            self.deadline = NEVER
+        else:
+            self._receive = self._receive_body
+            self.deadline = self.site.now() + self._limits.body_timeout
+            self._answered = False
+            self.send = self._send_first
+        self._respond(head, payload, wire)
+
+    def _respond(self, head: RequestHead, payload: bytes, wire: bytes) -> None:
+        body = self._body
+        try:
+            responder = self.site.respond(self, head, payload, wire, body.done, body.trailers)
+        except RequestFault:
+            raise
+        except Exception:
+            # It may have begun to answer, so that nothing can be said in good order.
+            self._log.failure("while answering {method} {target}", method=head.method, target=head.target)
+            self.abort()
+            return
+        if not self._busy or responder is None:
+            return
+        if self._lost:
+            responder.clientLost(connectionDone)
+        else:
+            self._responder = responder
+
+    def _read_body(self, body: BodyReader, data: bytes) -> tuple[bytes, bytes, bytes]:
+        try:
+            return body.feed(data)
+        except BodyFault as fault:
+            raise RequestFault(400, str(fault)) from None
+
+    def _receive_body(self, data: bytes) -> None:
+        body, responder = self._body, self._responder
+        try:
+            payload, wire, rest = self._read_body(body, data)
+        except RequestFault as fault:
+            self._give_body_up(fault)
+            return
+        if body.done:
+            self.deadline = NEVER
+            self._receive = self._receive_ahead
+            self._buffer = rest
+        elif not self._paused:
+            self.deadline = self.site.now() + self._limits.body_timeout
+        if responder is not None and (payload or wire or body.done):
+            responder.bodyReceived(payload, wire, body.done, body.trailers)
+
+    def _give_body_up(self, fault: RequestFault) -> None:
+        """The body is malformed or does not come: say so, unless an answer has begun."""
+        responder, self._responder = self._responder, None
+        if responder is not None:
+            responder.clientLost(Failure(fault))
+        if self._answered:
+            self.abort()
+        else:
+            self.refuse(fault)
+
+    def _send_first(self, data: bytes) -> bool:
+        """Stands in for `send` until the answer to a request begins whose body is still arriving."""
+        informational = data.startswith(b"HTTP/1.1 1") and data.find(b"\r\n\r\n") == len(data) - 4
+        if not informational:
+            self._answered = True
+            self.send = self._send
+        return self._send(data)
+
+    def _receive_ahead(self, data: bytes) -> None:
+        """Bytes of the next requests, while this one is being answered."""
+        self._buffer += data
+        if len(self._buffer) > MOST_PIPELINED:
+            self._pause_transport()
+
+    def _lingering(self, data: bytes) -> None:
+        """What still comes while the last answer is on its way."""
+
+    def _closing(self, data: bytes) -> None:
+        """What still comes on a connection that has been closed."""
+
+    # --- flow control: the request's body ----------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Stop reading the request's body; its idle time does not run while we hold it."""
+        if self._receive == self._receive_body:
+            self.deadline = NEVER
+        if self._busy:
+            self._pause_transport()
+
+    def resumeProducing(self) -> None:
+        if self._receive == self._receive_body:
+            self.deadline = self.site.now() + self._limits.body_timeout
+        if self._busy and len(self._buffer) <= MOST_PIPELINED:
+            self._resume_transport()
+
+    def stopProducing(self) -> None:
+        self.abort()
+
+    def _pause_transport(self) -> None:
+        if not self._lost:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def _resume_transport(self) -> None:
+        if not self._lost:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    # --- answering ------------------------------------------------------------------
+
+    @property
+    def may_keep_alive(self) -> bool:
+        """Whether the answer may leave the connection open, as far as client, request and site go."""
+        is_last = self._read_ended and not self._buffer
+        return self._keep_alive and self._body.done and not self.site.closing and not is_last
+
+    def finish(self, keep_alive: bool) -> None:
+        """The answer is complete, and has told the client whether the connection stays."""
+        self._busy = False
+        self._responder = None
+        if self._lost:
+            return
+        is_last = self._read_ended and not self._buffer
+        if not (keep_alive and self._body.done) or self.site.closing or is_last:
+            self._finish_and_close()
+            return
+        self._receive = self._receive_head
+        self.deadline = self.site.now() + self._limits.keep_alive_timeout
+        if self._buffer or self._paused or self._queue_length() > MOST_UNSENT:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """
+        Take up the next request, or read on, but not before the client has read of the answers it has.
+
+        Not at once: this may be the middle of the previous request's `respond`.
+        """
+        delay = 0.0
+        if self._queue_length() > MOST_UNSENT:
+            delay = UNSENT_LOOK
+            self._pause_transport()
+        elif self._paused:
+            self._resume_transport()
+        if self._later is None:
+            self._later = self.site.clock.callLater(delay, self._take_up)
+
+    def _take_up(self) -> None:
+        self._later = None
+        if self._receive != self._receive_head:
+            return
+        if self._queue_length() > MOST_UNSENT:
+            self._go_on()
+            return
+        if self._paused:
+            self._resume_transport()
+        self._receive_head(b"")
+
+    def _finish_and_close(self) -> None:
+        if self._read_ended or (self._body.done and not self._buffer):
+            self._close()
+        else:
+            self._linger()
+
+    def refuse(self, fault: RequestFault) -> None:
+        """Answer `fault` and close."""
+        self._busy = True
+        self._responder = None
+        self._body = NO_BODY
+        self.site.refuse(self, fault)
+        self._busy = False
+        if not self._lost:
+            self._linger()
+
+    # --- closing --------------------------------------------------------------------
+
+    def _linger(self) -> None:
+        """End our direction, and read until the client ends its own or has had time enough."""
+        half_close = half_closer(self.transport)
+        if half_close is None:
+            self._close()  # TLS says that it closes, and reads until the client says so too
+            return
+        self._receive = self._lingering
+        self._resume_transport()
+        self._watch_queue()
+        half_close()
+
+    def _close(self) -> None:
+        """Close when everything queued has been sent."""
+        self._receive = self._closing
+        self._watch_queue()
+        self.transport.loseConnection()
+
+    def _watch_queue(self) -> None:
+        self._unsent = self._queue_length()
+        self.deadline = self.site.now() + (STALL if self._unsent else LINGER)
+
+    def _reset(self) -> None:
+        self._receive = self._closing
+        self.deadline = NEVER
+        self.transport.abortConnection()
+
+    def abort(self) -> None:
+        """Reset the connection: the client must see that the answer is not whole."""
+        self._busy = False
+        self._responder = None
+        if not self._lost:
+            self._lose(connectionDone)
+            self._reset()
+
+    # --- time and the end of the service ---------------------------------------------
+
+    def timedOut(self) -> None:
+        """A head, a body or the next request did not come in time, or closing takes too long."""
+        if self._receive == self._awaiting_head:
+            self.refuse(RequestFault(408, "request head not complete in time"))
+        elif self._receive == self._receive_body:
+            self._give_body_up(RequestFault(408, "request body idle for too long"))
+        elif self._receive not in (self._lingering, self._closing):
+            self._close()
+        elif self._queue_length() < self._unsent:
+            self._watch_queue()  # the client is slow, but it reads
+        elif self._receive == self._lingering and not self._unsent:
+            self._close()
+        else:
+            self._lose(connectionDone)
+            self._reset()
+
+    def close_when_idle(self) -> None:
+        """The site is closing: an idle connection ends now, one with a request after the answer."""
+        if self._receive == self._receive_head and not (self._buffer or looks_closed(self.transport)):
+            self._close()

@@ -1,0 +1,36 @@
+"""What a client may do, and what it is waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LINGER = 5.0
+"""
+Seconds that input is still read and dropped after an answer that closes: closing
+at once would reset the connection and could destroy the answer on its way
+(RFC 9112 §9.6).  nginx has 5 s, Go 0.5 s.
+"""
+
+STALL = 60.0
+"""Seconds that the last bytes of a closing connection may wait with the client taking none: nginx's 60 s."""
+
+MOST_PIPELINED = 65536
+"""Bytes of further requests that are read ahead, so that a client that leaves is noticed."""
+
+MOST_UNSENT = 262144
+"""Bytes of answers that a client may leave unread before its next request is taken up."""
+
+UNSENT_LOOK = 0.05
+"""Seconds between two looks at whether such a client has gone on reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Seconds and bytes, as in the configuration's `server` section."""
+
+    head_limit: int = 65536
+    header_fields: int = 200
+    head_timeout: float = 10.0
+    body_timeout: float = 60.0
+    keep_alive_timeout: float = 75.0
+    half_close_cancels: bool = True
