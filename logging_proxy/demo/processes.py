@@ -47,9 +47,11 @@ class Program:
         self._environment = None if environment is None else dict(environment)
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
+        self._begin = 0
 
     def __enter__(self) -> Program:
         with self.output.open("ab") as output:
+            self._begin = output.tell()
             self._process = subprocess.Popen(
                 self._arguments,
                 stdin=subprocess.PIPE,
@@ -109,9 +111,13 @@ class Program:
                 raise ProgramError(f"{self.name} was not ready after {timeout:g} s:\n{self.last_words()}")
             time.sleep(POLL)
 
+    def words(self) -> str:
+        """The output, from this process's first word on."""
+        return self.output.read_bytes()[self._begin :].decode("utf-8", "replace")
+
     def last_words(self, lines: int = 15) -> str:
         """The end of the output."""
-        return "\n".join(self.output.read_text("utf-8", "replace").splitlines()[-lines:])
+        return "\n".join(self.words().splitlines()[-lines:])
 
 
 def module(name: str, *arguments: str) -> list[str]:

@@ -19,11 +19,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import logging_proxy
 from logging_proxy.demo.captures import Capture, wait_for_captures
-from logging_proxy.demo.processes import POLL, Program, free_port, is_listening, module
+from logging_proxy.demo.processes import POLL, Program, free_port, module
 from logging_proxy.test.e2e.upstream import Script, Upstream
 
 ROOT = Path(logging_proxy.__file__).resolve().parents[1]
 START_TIMEOUT = 30.0
+
+RUNNING = " on http://"
+"""What a service of ours says once it listens and its reactor runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,11 @@ def run_twistd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+def is_running(program: Program) -> bool:
+    """Whether a twistd of ours is beyond the point where a signal ends it without a word."""
+    return RUNNING in program.words()
+
+
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     """Whether the condition came true in time."""
     deadline = time.monotonic() + timeout
@@ -120,7 +128,7 @@ class EndToEndCase(SynchronousTestCase):
             patience=40,
         )
         self.stack.enter_context(program)
-        program.wait_until(lambda: is_listening("127.0.0.1", setup.port), START_TIMEOUT)
+        program.wait_until(lambda: is_running(program), START_TIMEOUT)
         return program
 
     def capture_of(self, setup: Setup, path: str) -> Capture:

@@ -42,6 +42,13 @@ class ProgramTests(EndToEndCase):
         self.assertRaises(ZeroDivisionError, fail)
         self.assertEqual(program.process.returncode, -15)
 
+    def test_words(self) -> None:
+        """What an earlier program left in the same file is not taken for this one's words."""
+        self.folder.joinpath("program.log").write_text("up\n")
+        with self.program("print('down', flush=True); " + SLEEP) as program:
+            program.wait_until(lambda: "up" in program.words(), 10)
+            self.assertEqual(program.words().split(), ["down", "up"])
+
     def test_deaf(self) -> None:
         """A process that ignores SIGTERM is killed when the patience is over."""
         with self.program(DEAF, patience=0.2) as program:

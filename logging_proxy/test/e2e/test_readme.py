@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-from pathlib import Path
 
 import yaml
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -15,10 +14,12 @@ from logging_proxy.configuration import load_configuration, read_configuration
 from logging_proxy.demo.processes import Program, is_listening
 from logging_proxy.test.e2e.case import (
     ROOT,
+    RUNNING,
     START_TIMEOUT,
     EndToEndCase,
     Setup,
     environment,
+    is_running,
     run_twistd,
     twistd,
     wait_until,
@@ -95,17 +96,19 @@ class CommandTests(EndToEndCase):
         folder = setup.path.parent
         output = folder / "output"
         with Program("twistd", twistd(*words), output, folder=folder, environment=environment()) as program:
-            program.wait_until(lambda: is_listening("127.0.0.1", port), START_TIMEOUT)
+            program.wait_until(lambda: is_running(program), START_TIMEOUT)
+            self.assertTrue(is_listening("127.0.0.1", port), words)
             self.assertEqual(program.stop(), 0, f"{words}: {program.last_words()}")
 
     def assert_daemon(self, words: list[str], setup: Setup, port: int) -> None:
         """The command returns, and its daemon listens on `port` until it is ended."""
         done = run_twistd(setup.path.parent, *words)
         self.assertEqual(done.returncode, 0, done)
-        names = [word.partition("=")[2] for word in words if word.startswith("--pidfile=")]
-        pidfile = setup.path.parent / Path(names[0] if names else "twistd.pid")
-        self.assertTrue(wait_until(pidfile.exists, 5))
-        listens = wait_until(lambda: is_listening("127.0.0.1", port), START_TIMEOUT)
+        given = dict(word.split("=") for word in words if "=" in word)
+        pidfile = setup.path.parent / given.get("--pidfile", "twistd.pid")
+        logfile = setup.path.parent / given.get("--logfile", "twistd.log")
+        runs = wait_until(lambda: logfile.exists() and RUNNING in logfile.read_text(), START_TIMEOUT)
+        listens = is_listening("127.0.0.1", port)
         os.kill(int(pidfile.read_text()), signal.SIGTERM)
-        self.assertTrue(listens, words)
+        self.assertTrue(runs and listens, words)
         self.assertTrue(wait_until(lambda: not pidfile.exists(), 15), words)
