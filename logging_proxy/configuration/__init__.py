@@ -9,6 +9,8 @@ from logging_proxy.configuration.options import (
     LoggingServerOptions,
     RouteOptions,
     ServerOptions,
+    ServerTLS,
+    UpstreamTLS,
 )
 from logging_proxy.configuration.problems import ConfigurationError, Problem
 from logging_proxy.configuration.reading import load_configuration, read_configuration
@@ -24,6 +26,8 @@ __all__ = [
     "RouteOptions",
     "Secret",
     "ServerOptions",
+    "ServerTLS",
+    "UpstreamTLS",
     "load_configuration",
     "read_configuration",
 ]

@@ -14,6 +14,7 @@ from logging_proxy.configuration.options import (
     ServerOptions,
 )
 from logging_proxy.configuration.problems import Findings, KeyPath, Position, key_name
+from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.routing.mapping import Destination, parse_destination
 from logging_proxy.routing.mux import Mux, PatternConflict
 from logging_proxy.routing.patterns import Pattern
@@ -84,7 +85,7 @@ def _check_server_url(draft: Draft, findings: Findings) -> None:
     url = draft.logging.server_url
     if url is None or not findings.sound(SERVER_HOST, SERVER_PORT):
         return
-    if _arrives(parse_destination(url), draft.server.host, draft.server.port):
+    if arrives(parse_destination(url), draft.server.host, draft.server.port):
         message = "this is the proxy's own listener: expected the address of a logging server"
         findings.add(findings.position(SERVER_URL), SERVER_URL, message)
 
@@ -93,22 +94,24 @@ def _check_destination(route: RouteDraft, draft: Draft, findings: Findings) -> N
     destination = route.values.get("destination")
     if destination is None:
         return
-    for owner, host, port in _own_listeners(draft, findings):
-        if _arrives(destination, host, port):
+    for owner, host, port in own_listeners(draft, findings):
+        if arrives(destination, host, port):
             path = (*route.path, "destination")
             message = f"this is {owner} own listener: expected another server"
             findings.add(findings.position(path), path, message)
 
 
-def _own_listeners(draft: Draft, findings: Findings) -> Iterator[tuple[str, str, int]]:
+def own_listeners(draft: Draft, findings: Findings) -> Iterator[tuple[str, str, int]]:
+    """Whose, host and port of every listener that no mistake was found at."""
     if findings.sound(SERVER_HOST, SERVER_PORT):
         yield "the proxy's", draft.server.host, draft.server.port
     if draft.logging.server_url is None and findings.sound(LOG_HOST, LOG_PORT, SERVER_URL):
         yield "the embedded logging server's", draft.logging_server.host, draft.logging_server.port
 
 
-def _arrives(destination: Destination, host: str, port: int) -> bool:
-    return destination.port == port and reaches(destination.host, host)
+def arrives(target: Destination | ProxyAddress, host: str, port: int) -> bool:
+    """Whether connections to `target` end at a listener on `host` and `port`."""
+    return target.port == port and reaches(target.host, host)
 
 
 def _check_patterns(routes: tuple[RouteDraft, ...], findings: Findings) -> None:

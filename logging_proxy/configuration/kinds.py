@@ -36,6 +36,8 @@ class Surroundings:
     environ: Mapping[str, str]
     read_file: Callable[[str], bytes]
     """Bytes of a small file, or an `OSError`."""
+    tls_files: bool = True
+    """Whether the files of TLS settings are read."""
 
 
 class Mistake(ValueError):

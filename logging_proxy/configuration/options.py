@@ -20,34 +20,105 @@ from logging_proxy.configuration.addresses import (
     DESTINATION,
     DIRECTORY,
     HOST,
+    NO_PROXY,
     NOT_FOUND_PATH,
     PATTERN,
     PORT,
+    SERVER_NAME,
     URL,
 )
-from logging_proxy.configuration.kinds import BOOLEAN, DURATION, Choice, Integer, Kind, Size
+from logging_proxy.configuration.kinds import BOOLEAN, DURATION, Choice, Integer, JSONSchema, Kind, Size
+from logging_proxy.configuration.pem_files import CERTIFICATES, PRIVATE_KEY
 from logging_proxy.configuration.problems import Problem
-from logging_proxy.configuration.secret import SECRET, Secret
+from logging_proxy.configuration.secret import PROXY_URL, SECRET, Secret
+from logging_proxy.proxy.outbound.settings import ProxySettings
 from logging_proxy.routing.mapping import Destination
 from logging_proxy.routing.patterns import Pattern
+from logging_proxy.tls.pem import PEMFile
 
 Forwarded = Literal["keep", "replace", "append"]
 HalfClose = Literal["cancel", "allow"]
 OnCaptureError = Literal["pass", "block"]
+MinimumVersion = Literal["1.2", "1.3"]
 
 FORWARDED = Choice(*get_args(Forwarded))
 HALF_CLOSE = Choice(*get_args(HalfClose))
 ON_CAPTURE_ERROR = Choice(*get_args(OnCaptureError))
 
 
+class _Version(Choice):
+    """A version is a word, and yet YAML reads a number."""
+
+    def schema(self) -> JSONSchema:
+        return {"enum": [*self.choices, *map(float, self.choices)]}
+
+    def written(self, value: str) -> str:
+        return f'"{value}"'
+
+
+MINIMUM_VERSION = _Version(*get_args(MinimumVersion))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A value that is a mapping of keys with a table of its own."""
+
+    name: str
+    type: type
+
+    def expected(self) -> str:
+        return f"keys of their own, see `{self.name}`"
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What the table says of a key."""
 
-    kind: Kind[Any]
+    kind: Kind[Any] | Section
     description: str
     absent: str = ""
     """What holds when the key is left out, where that is no value of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTLS:
+    """TLS on the proxy's listener; SIGHUP reads the files again."""
+
+    certificate: Annotated[
+        PEMFile,
+        Key(CERTIFICATES, "The proxy's certificate, and behind it those up to a CA that clients know."),
+    ]
+    key: Annotated[PEMFile, Key(PRIVATE_KEY, "The certificate's private key, without a passphrase.")]
+    minimum_version: Annotated[
+        MinimumVersion, Key(MINIMUM_VERSION, "Oldest version of TLS that clients may use.")
+    ] = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTLS:
+    """TLS towards a route's destination, which takes TLS 1.2 or newer and a certificate for its host."""
+
+    ca_file: Annotated[
+        PEMFile | None,
+        Key(CERTIFICATES, "CAs that may sign the destination's certificate.", absent="those of the system"),
+    ] = None
+    client_certificate: Annotated[
+        PEMFile | None,
+        Key(CERTIFICATES, "Certificate to show to the destination, and its chain.", absent="none is shown"),
+    ] = None
+    client_key: Annotated[
+        PEMFile | None, Key(PRIVATE_KEY, "The client certificate's private key.", absent="none")
+    ] = None
+    verify: Annotated[
+        bool,
+        Key(
+            BOOLEAN, "Verify the destination's certificate; `false` lets anybody in between read and change."
+        ),
+    ] = True
+    server_name: Annotated[
+        str | None,
+        Key(SERVER_NAME, "Name to ask and to verify the destination for.", absent="the destination's host"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +149,10 @@ class ServerOptions:
     shutdown_timeout: Annotated[
         float, Key(DURATION, "Seconds that exchanges have to finish when the proxy is stopped.")
     ] = 30
+    tls: Annotated[
+        ServerTLS | None,
+        Key(Section("server.tls", ServerTLS), "TLS for clients.", absent="plain HTTP"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +167,27 @@ class HttpClientOptions:
         int, Key(Integer(0, 65535), "Most idle connections per destination; 0 reuses none.")
     ] = 256
     pool_max_age: Annotated[float, Key(DURATION, "Seconds after which a connection is not used again.")] = 300
+    proxy_url: Annotated[
+        Secret | None,
+        Key(PROXY_URL, "Outbound proxy for every destination.", absent="the environment's, or none"),
+    ] = None
+    proxy_from_environment: Annotated[
+        bool,
+        Key(
+            BOOLEAN,
+            "Without `proxy_url`: use `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in lower case "
+            "or upper, but never for loopback.",
+        ),
+    ] = True
+    no_proxy: Annotated[
+        str | None,
+        Key(
+            NO_PROXY,
+            "Destinations to reach without a proxy: `a.example` (and below), `.a.example` (below only), "
+            "`10.0.0.0/8`, `host:port`, `*`.",
+            absent="`NO_PROXY` for the environment's proxies, nothing for `proxy_url`",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +236,14 @@ class RouteOptions:
     logging: Annotated[bool, Key(BOOLEAN, "Capture the route's exchanges.", absent="`logging.default`")]
     line: int
     """Line of the file that the route begins at, for messages."""
+    tls: Annotated[
+        UpstreamTLS | None,
+        Key(
+            Section("routes.<name>.tls", UpstreamTLS),
+            "TLS towards an https:// destination.",
+            absent="its defaults",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +255,8 @@ class Configuration:
     logging: LoggingOptions = LoggingOptions()
     logging_server: LoggingServerOptions = LoggingServerOptions()
     routes: tuple[RouteOptions, ...] = ()
+    proxies: ProxySettings = ProxySettings()
+    """The outbound proxies, from the file or from the environment."""
     warnings: tuple[Problem, ...] = dataclasses.field(default=(), compare=False)
     """What is allowed and yet worth a line at start-up."""
 
@@ -168,6 +274,17 @@ SECTIONS: Mapping[str, type] = {
 }
 
 TOP_LEVEL = (*SECTIONS, "routes")
+
+TABLES: Mapping[str, type] = {
+    "server": ServerOptions,
+    "server.tls": ServerTLS,
+    "http_client": HttpClientOptions,
+    "logging": LoggingOptions,
+    "logging_server": LoggingServerOptions,
+    "routes.<name>": RouteOptions,
+    "routes.<name>.tls": UpstreamTLS,
+}
+"""Every table of keys, by the name that people know it under."""
 
 
 @cache

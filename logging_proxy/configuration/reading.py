@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from logging_proxy.configuration import checks
+from logging_proxy.configuration import checks, outbound, transport
 from logging_proxy.configuration.checks import Draft, RouteDraft
 from logging_proxy.configuration.document import Entry, Node, Refused, Scalar, compose
 from logging_proxy.configuration.document import Mapping as MappingNode
 from logging_proxy.configuration.kinds import Mistake, Surroundings, nearest, shown_type
 from logging_proxy.configuration.options import (
     SECTIONS,
+    TABLES,
     TOP_LEVEL,
     Configuration,
     RouteOptions,
+    Section,
     is_required,
     keys_of,
 )
@@ -35,23 +38,26 @@ from logging_proxy.configuration.problems import (
     key_name,
 )
 from logging_proxy.configuration.secret import SecretKind
+from logging_proxy.proxy.outbound.settings import ProxySettings
 
 MAX_BYTES = 1 << 20
 MAX_ROUTE_NAME = 100
 
 _OPAQUE = frozenset(
     name
-    for section in (*SECTIONS.values(), RouteOptions)
+    for section in TABLES.values()
     for name, key in keys_of(section).items()
     if isinstance(key.kind, SecretKind)
 )
 
 
-def load_configuration(path: str, environ: Mapping[str, str]) -> Configuration:
+def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool = True) -> Configuration:
     """
     Read the file at `path`; raise `ConfigurationError` with all of its mistakes.
 
-    `Configuration.warnings` tells of a token in a file that everybody can read.
+    `Configuration.warnings` tells of secrets in a file that everybody can read, and
+    of destinations that are not verified.  Without `tls_files` certificates and keys
+    are neither read nor checked: the logging server does without them.
     """
     findings = Findings(path)
     try:
@@ -62,13 +68,14 @@ def load_configuration(path: str, environ: Mapping[str, str]) -> Configuration:
         reason = getattr(error, "strerror", None) or str(error)
         findings.add(WHOLE_FILE, (), f"cannot be read: {reason}")
         raise ConfigurationError(findings.problems) from None
-    return read_configuration(_decoded(content, findings), path, environ, exposed=exposed)
+    text = _decoded(content, findings)
+    return read_configuration(text, path, environ, exposed=exposed, tls_files=tls_files)
 
 
 def read_small_file(path: str) -> bytes:
-    """The content of a file that holds a secret; nothing beyond 64 KiB is read."""
+    """The content of a file that the configuration names; a bundle of every public CA has 0.2 MiB."""
     with open(path, "rb") as file:
-        return file.read(1 << 16)
+        return file.read(MAX_BYTES)
 
 
 def read_configuration(
@@ -78,21 +85,26 @@ def read_configuration(
     *,
     read_file: Callable[[str], bytes] = read_small_file,
     exposed: bool = False,
+    tls_files: bool = True,
+    now: Callable[[], float] = time.time,
 ) -> Configuration:
     """
     The configuration that `text` says, with every default filled in.
 
     Raises `ConfigurationError` with all mistakes, sorted by position, and
-    nothing else.  `read_file` is asked for the files that secrets refer to;
-    `exposed` says that other users can read the configuration file.
+    nothing else.  `read_file` is asked for the files of secrets, and of TLS unless
+    `tls_files` is false; `exposed` says that other users can read the configuration
+    file; certificates have to be valid `now`.
     """
     findings = Findings(filename)
     root = compose(text, findings, _OPAQUE)
-    draft = _Reader(findings, Surroundings(environ, read_file)).draft(root)
+    draft = _Reader(findings, Surroundings(environ, read_file, tls_files)).draft(root)
+    proxies = outbound.proxy_settings(draft, environ, findings)
+    transport.check_tls(draft, now(), findings)
     checks.check(draft, findings)
     if findings.problems:
         raise ConfigurationError(findings.problems)
-    return _configuration(draft, tuple(_warnings(draft, findings)) if exposed else ())
+    return _configuration(draft, proxies, tuple(_warnings(draft, exposed, findings)))
 
 
 def _decoded(content: bytes, findings: Findings) -> str:
@@ -108,22 +120,32 @@ def _decoded(content: bytes, findings: Findings) -> str:
     raise ConfigurationError(findings.problems)
 
 
-def _configuration(draft: Draft, warnings: tuple[Problem, ...]) -> Configuration:
+def _configuration(draft: Draft, proxies: ProxySettings, warnings: tuple[Problem, ...]) -> Configuration:
     default = draft.logging.default
     routes = tuple(
         RouteOptions(name=route.name, line=route.position.line, **{"logging": default, **route.values})
         for route in draft.routes
     )
     return Configuration(
-        draft.server, draft.http_client, draft.logging, draft.logging_server, routes, warnings
+        draft.server, draft.http_client, draft.logging, draft.logging_server, routes, proxies, warnings
     )
 
 
-def _warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
-    token = draft.logging_server.token
-    if token is not None and token.written_out:
-        message = "every local user can read it: make the file private, or use {file: path} or {env: NAME}"
-        yield findings.problem(findings.position(checks.TOKEN), checks.TOKEN, message)
+def _warnings(draft: Draft, exposed: bool, findings: Findings) -> Iterator[Problem]:
+    secrets = {checks.TOKEN: draft.logging_server.token, outbound.PROXY_URL: draft.http_client.proxy_url}
+    for path, secret in secrets.items():
+        # The URL of a proxy is a secret only with credentials in it.
+        if (
+            exposed
+            and secret is not None
+            and secret.written_out
+            and (path == checks.TOKEN or "@" in secret.value)
+        ):
+            message = (
+                "every local user can read it: make the file private, or use {file: path} or {env: NAME}"
+            )
+            yield findings.problem(findings.position(path), path, message)
+    yield from transport.warnings(draft, findings)
 
 
 class _Reader:
@@ -176,12 +198,21 @@ class _Reader:
                 continue
             self._findings.place((*path, name), entry.position)
             try:
-                if not isinstance(entry.value, Refused):
+                if isinstance(key.kind, Section):
+                    values.update(self._nested(entry, (*path, name), key.kind.type))
+                elif not isinstance(entry.value, Refused):
                     values[name] = key.kind.read(entry.value, self._surroundings)
             except Mistake as mistake:
                 self._findings.add(entry.position, (*path, name), str(mistake))
         self._check_required(entries, position, path, section)
         return values
+
+    def _nested(self, entry: Entry, path: KeyPath, section: type) -> dict[str, Any]:
+        """The one value of a section within another; none where a required key has none."""
+        values = self._values(entry.value, entry.position, path, section)
+        if any(is_required(section, name) and name not in values for name in keys_of(section)):
+            return {}
+        return {entry.key: section(**values)}
 
     def _check_required(
         self, entries: Mapping[str, Entry], position: Position, path: KeyPath, section: type

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from logging_proxy.configuration.options import (
-    SECTIONS,
-    RouteOptions,
+    TABLES,
+    Section,
     defaults_of,
     is_required,
     keys_of,
@@ -16,8 +16,7 @@ _TABLE_HEAD = "| key | value | default | meaning |\n| --- | --- | --- | --- |\n"
 
 def reference_markdown() -> str:
     """A heading, a sentence and a table of keys for every section, in Markdown."""
-    sections = [*SECTIONS.items(), ("routes.<name>", RouteOptions)]
-    return "\n".join(_section(name, section) for name, section in sections)
+    return "\n".join(_section(name, section) for name, section in TABLES.items())
 
 
 def _section(name: str, section: type) -> str:
@@ -36,6 +35,6 @@ def _default(section: type, name: str) -> str:
     if is_required(section, name):
         return "required"
     key = keys_of(section)[name]
-    if name not in defaults_of(section):
+    if name not in defaults_of(section) or isinstance(key.kind, Section):
         return key.absent
     return f"`{key.kind.written(defaults_of(section)[name])}`"

@@ -14,6 +14,7 @@ from logging_proxy.configuration.kinds import JSONSchema
 from logging_proxy.configuration.options import (
     SECTIONS,
     RouteOptions,
+    Section,
     defaults_of,
     is_required,
     keys_of,
@@ -52,9 +53,17 @@ def _section(section: type) -> JSONSchema:
 
 def _key(section: type, name: str) -> JSONSchema:
     key = keys_of(section)[name]
+    if isinstance(key.kind, Section):
+        return {**_nested(key.kind.type), "description": key.description}
     described: dict[str, Any] = {"description": key.description, **key.kind.schema()}
     defaults = defaults_of(section)
     return {**described, "default": defaults[name]} if name in defaults else described
+
+
+def _nested(section: type) -> JSONSchema:
+    """Below a key without a value nothing can be missing, if nothing is required."""
+    schema = _section(section)
+    return schema if "required" in schema else {**schema, "type": ["object", "null"]}
 
 
 def _routes() -> JSONSchema:

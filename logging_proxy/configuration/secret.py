@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from logging_proxy.configuration.document import Mapping, Node, Scalar
 from logging_proxy.configuration.kinds import JSONSchema, Kind, Mistake, Surroundings
+from logging_proxy.proxy.outbound import addresses
 
 _VISIBLE = re.compile(r"[!-~]{1,4096}")
 _SOURCES = ("file", "env")
+_SCHEMES = tuple(addresses.DEFAULT_PORTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +78,25 @@ class SecretKind(Kind[Secret]):
         return {"anyOf": [{"type": "string", "pattern": f"^{_VISIBLE.pattern}$"}, reference]}
 
 
+class ProxyURLKind(SecretKind):
+    """The URL of an outbound proxy, which may hold a password."""
+
+    def expected(self) -> str:
+        return f"{addresses.EXPECTED}, {{file: path}} or {{env: NAME}}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> Secret:
+        secret = super().read(node, surroundings)
+        try:
+            addresses.parse_proxy_url(secret.value)
+        except addresses.ProxyURLError as error:
+            raise Mistake(f"it {error}: expected {self.expected()}") from None
+        return secret
+
+    def schema(self) -> JSONSchema:
+        written, reference = super().schema()["anyOf"]
+        schemes = "|".join("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in s) for s in _SCHEMES)
+        return {"anyOf": [{**written, "pattern": f"^({schemes})://[!-~]+$"}, reference]}
+
+
 SECRET = SecretKind()
+PROXY_URL = ProxyURLKind()

@@ -46,7 +46,8 @@ MISTAKES = {
     "server:\nserver:\n": "2:1: server: duplicate key: line 1 has it already",
     # Keys.
     "sever: {}\n": "1:1: sever: unknown key, did you mean 'server'?",
-    "tls: {}\n": f"1:1: tls: unknown key: {ONE_OF}",
+    "proxy: {}\n": f"1:1: proxy: unknown key: {ONE_OF}",
+    "tls: {}\n": "1:1: tls: unknown key, it belongs under server",
     "port: 1\n": "1:1: port: unknown key, it belongs under server or logging_server",
     "logging:\n  log_dir: x\n": "2:3: logging.log_dir: unknown key, it belongs under logging_server",
     "logging:\n  Console: true\n": "2:3: logging.Console: unknown key, did you mean 'console'?",

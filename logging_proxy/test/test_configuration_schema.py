@@ -10,7 +10,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.configuration import ConfigurationError, read_configuration
 from logging_proxy.configuration import schema as schema_module
-from logging_proxy.configuration.options import SECTIONS, RouteOptions, keys_of
+from logging_proxy.configuration.options import TABLES, keys_of
 from logging_proxy.configuration.reference import reference_markdown
 from logging_proxy.configuration.schema import configuration_schema, schema_text
 
@@ -30,7 +30,17 @@ GOOD = (
     "logging: {server_url: 'HTTPS://logs.example/base'}",
     "logging_server: {token: abc}",
     "logging_server: {token: {env: T}}",
+    "server: {tls: {certificate: a.pem, key: b.pem}}",
+    "server: {tls: {certificate: a.pem, key: b.pem, minimum_version: 1.3}}",
+    "server: {tls: {certificate: a.pem, key: b.pem, minimum_version: '1.2'}}",
+    "http_client: {proxy_url: 'http://u:p@proxy:3128', no_proxy: 'a, .b,10.0.0.0/8'}",
+    "http_client: {proxy_url: 'SOCKS5H://proxy', proxy_from_environment: false}",
+    "http_client: {proxy_url: {env: P}, no_proxy: ''}",
     f"routes: {{a: {ROUTE}}}",
+    "routes: {a: {pattern: /a/, destination: 'https://a/', tls: null}}",
+    "routes: {a: {pattern: /a/, destination: 'https://a/', tls: {ca_file: a.pem, server_name: b}}}",
+    "routes: {a: {pattern: /a/, destination: 'https://a/', tls: {client_certificate: a, client_key: b}}}",
+    "routes: {a: {pattern: /a/, destination: 'https://a/', tls: {verify: false}}}",
     "routes: {'a b': {pattern: 'GET a.example/x/{$}', destination: 'http://[::1]:1/?a=b', logging: false}}",
 )
 
@@ -65,6 +75,23 @@ BAD = (
     "server: {head_timeout: 31536001}",
     "server: {head_timeout: .inf}",
     "server: {head_timeout: 10s}",
+    "server: {tls: null}",
+    "server: {tls: {certificate: a.pem}}",
+    "server: {tls: {certificate: a.pem, key: 5}}",
+    "server: {tls: {certificate: ~/a.pem, key: b.pem}}",
+    "server: {tls: {certificate: a.pem, key: b.pem, minimum_version: 1.1}}",
+    "server: {tls: {certificate: a.pem, key: b.pem, ca_file: c}}",
+    "server: {tls: true}",
+    "http_client: {proxy_url: 'proxy:3128'}",
+    "http_client: {proxy_url: 'ftp://proxy'}",
+    "http_client: {proxy_url: 5}",
+    "http_client: {proxy_url: {env: P, file: p}}",
+    "http_client: {proxy_from_environment: 1}",
+    "http_client: {no_proxy: [a, b]}",
+    "routes: {a: {pattern: /, destination: 'https://a/', tls: a.pem}}",
+    "routes: {a: {pattern: /, destination: 'https://a/', tls: {verify: 'no'}}}",
+    "routes: {a: {pattern: /, destination: 'https://a/', tls: {server_name: 'a b'}}}",
+    "routes: {a: {pattern: /, destination: 'https://a/', tls: {certificate: a}}}",
     "logging: {server_url: 'localhost:8080'}",
     "logging: {server_url: 'http://a/?b'}",
     "logging: {spool_dir: ''}",
@@ -98,7 +125,7 @@ BAD = (
 def is_accepted(text: str) -> bool:
     """Whether the validator finds no mistake."""
     try:
-        read_configuration(text, "config.yaml", {"T": "abc"})
+        read_configuration(text, "config.yaml", {"T": "abc", "P": "http://p"}, tls_files=False)
     except ConfigurationError:
         return False
     return True
@@ -130,8 +157,7 @@ class ReferenceTests(SynchronousTestCase):
     def test_every_key(self) -> None:
         """Every key has a row in the table of its section, with its default."""
         parts = reference_markdown().split("### ")
-        sections = {**SECTIONS, "routes.<name>": RouteOptions}
-        for (name, section), part in zip(sections.items(), parts[1:], strict=True):
+        for (name, section), part in zip(TABLES.items(), parts[1:], strict=True):
             self.assertTrue(part.startswith(f"`{name}`\n"))
             rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| `")]
             self.assertEqual([row[0] for row in rows], [f"| `{key}`" for key in keys_of(section)])
