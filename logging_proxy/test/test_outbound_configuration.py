@@ -19,8 +19,14 @@ from logging_proxy.test.test_configuration_errors import LEAKS
 ROUTES = "routes: {a: {pattern: /a/, destination: 'https://a.example/'}}\n"
 
 
+def read_file(path: str) -> bytes:
+    if path != "f":
+        raise FileNotFoundError(2, "No such file or directory")
+    return b"http://filed:1\n"
+
+
 def read(text: str, **environ: str) -> Configuration:
-    return read_configuration(text, "config.yaml", environ, read_file=lambda path: b"http://filed:1\n")
+    return read_configuration(text, "config.yaml", environ, read_file=read_file)
 
 
 def line(text: str, **environ: str) -> str:
