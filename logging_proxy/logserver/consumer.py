@@ -32,6 +32,9 @@ CHECKPOINT_INTERVAL = 1.0
 CHECKPOINT_SHARE = 20
 """A checkpoint may cost at most a 20th of the time: with many long streams open it is megabytes of JSON."""
 
+CHECKPOINT_BYTES = 32 << 20
+"""So much is read at most until a checkpoint lets segments go, however slow the disk: spools have a limit."""
+
 
 def _nothing(_: Any) -> None:
     pass
@@ -117,9 +120,12 @@ class SpoolConsumer:
         now = self._seconds()
         if self._store.finished and (now >= self._next_commit or self._store.finished >= COMMIT_EXCHANGES):
             self._commit()
-        if self._durable != self.offset and now >= self._next_checkpoint:
+        if self._durable != self.offset and (now >= self._next_checkpoint or self._much_to_delete()):
             self.checkpoint()
         return taken
+
+    def _much_to_delete(self) -> bool:
+        return (self.offset or 0) - (self._durable or 0) >= CHECKPOINT_BYTES
 
     def settle(self) -> None:
         """Commits and checkpoints now."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.segments import block_header
+from logging_proxy.logserver import consumer as consumer_module
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.files import LogDirectory, System, UnsafeDirectory
 from logging_proxy.logserver.store import Stored
@@ -508,6 +509,40 @@ class SegmentTests(ConsumerTestCase):
         consumer.settle()
         self.assertEqual(self.one()["outcome"], "complete")
 
+    def test_segments_go_while_a_body_is_read(self) -> None:
+        """A large body does not pile up in the spool until the next checkpoint by the clock."""
+        self.patch(consumer_module, "CHECKPOINT_BYTES", 2 << 20)
+        script = Script()
+        writer = SpoolWriter(self.spool)
+        consumer = self.consumer()
+        self.now = 10.0
+        writer.blocks([script.head(), script.response_head()])
+        consumer.turn()
+        for _ in range(8):
+            writer.block(script.response(bytes(1 << 20)))
+            writer.new_segment()
+            while consumer.turn():
+                pass
+            self.assertLess(len([n for n in os.listdir(self.spool) if n.endswith(".seg")]), 5)
+
+    def test_record_across_segments(self) -> None:
+        """A segment whose last record is not whole yet is kept, and that record is read after a restart."""
+        parts = Script().simple()
+        for size in (1, 5, 23, 30):
+            self.at(self.mktemp())
+            writer = SpoolWriter(self.spool)
+            writer.block(b"".join(parts[:3]) + parts[3][:size])
+            writer.new_segment()
+            consumer = self.consumer()
+            consumer.turn()
+            consumer.checkpoint()
+            consumer.turn()
+            consumer.checkpoint()
+            consumer.close()
+            writer.block(parts[3][size:] + parts[4])
+            self.consume()
+            self.assertEqual((self.one()["outcome"], self.one()["bytes"]), ("complete", 7), size)
+
     def test_torn_tail_then_new_segment(self) -> None:
         """Half a block at a segment's end is no damage when the next segment begins where it began."""
         script = Script()
@@ -638,6 +673,24 @@ class ClashTests(ConsumerTestCase):
             self.assertEqual(file.read(), b"precious")
         self.assertTrue(os.path.islink(self.name(".bin")))
         self.assertEqual(len(read_directory(self.log_dir)), 4)
+
+    def test_planted_symlink_to_nothing_much(self) -> None:
+        """Nor one to an empty file, which might pass for the beginning of ours."""
+        victim = self.mktemp()
+        open(victim, "wb").close()
+        os.symlink(os.path.abspath(victim), self.name(".bin"))
+        SpoolWriter(self.spool).blocks(Script().simple())
+        self.consume()
+        self.assertEqual(os.path.getsize(victim), 0)
+
+    def test_planted_hard_link(self) -> None:
+        """A file with a second name elsewhere is not written to."""
+        victim = self.mktemp()
+        open(victim, "wb").close()
+        os.link(victim, self.name(".bin"))
+        SpoolWriter(self.spool).blocks(Script().simple())
+        self.consume()
+        self.assertEqual(os.path.getsize(victim), 0)
 
     def test_planted_fifo(self) -> None:
         """A FIFO planted under our name does not stop us."""
