@@ -28,7 +28,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MAX_NAMES = 1000
 """Exchanges with one millisecond and 8 equal hex digits: one other is a wonder, a thousand is a fault."""
 
-_NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
+NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
 """Errors of opening what somebody else put under a name of ours."""
 
 _ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"')
@@ -178,13 +178,13 @@ class LogDirectory:
         return Claim(base, None, stored=True) if self._owner(base) == id else None
 
     def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
-        """Ours when the metadata says so, or when it is unfinished, unclaimed and begins like ours."""
+        """Ours when the metadata says so, or when it is unfinished, has one name and begins like ours."""
         if self._exists(f"{base}_metadata.json"):
             return Claim(base, None, stored=True) if self._owner(base) == id else None
         try:
             fd = self.reopen(base)
         except OSError as error:
-            if error.errno in _NOT_OURS:
+            if error.errno in NOT_OURS:
                 return None
             raise
         if self._begins_like(fd, head):
@@ -193,9 +193,11 @@ class LogDirectory:
         return None
 
     def _begins_like(self, fd: int, head: bytes) -> bool:
-        size = os.fstat(fd).st_size
+        found = os.fstat(fd)
+        if found.st_nlink != 1:
+            return False
         if not head:
-            return size == 0
+            return found.st_size == 0
         return head.startswith(self._system.pread(fd, len(head), 0))
 
     def _owner(self, base: str) -> str | None:
@@ -204,7 +206,7 @@ class LogDirectory:
         try:
             fd = self._system.open(f"{base}_metadata.json", flags, dir_fd=self._fd)
         except OSError as error:
-            if error.errno in _NOT_OURS:
+            if error.errno in NOT_OURS:
                 return None
             raise
         try:
@@ -221,18 +223,14 @@ class LogDirectory:
     # --- bytes
 
     def reopen(self, base: str) -> int:
-        """A `.bin` that is there: a regular file of ours with one name.  Raises OSError otherwise."""
+        """A `.bin` that is there: a regular file of ours.  Raises one of `NOT_OURS` otherwise."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         fd = self._system.open(f"{base}.bin", flags, dir_fd=self._fd)
         found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
             return fd
         self._system.close(fd)
         raise PermissionError(errno.EPERM, "not a file of ours", base)
-
-    def recreate(self, base: str) -> int:
-        """A new, empty `.bin` under a name that is ours but whose file is gone."""
-        return self._system.open(f"{base}.bin", _CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
 
     def write(self, fd: int, data: bytes, at: int) -> None:
         """All of `data` at `at`; doing it again changes nothing."""

@@ -22,7 +22,7 @@ from typing import Any
 from logging_proxy.logserver import metadata
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side
-from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.files import NOT_OURS, LogDirectory
 from logging_proxy.logserver.metadata import StoredBody
 
 BUFFER_LIMIT = 256 << 10
@@ -217,10 +217,9 @@ class Store:
         if half.base:
             half.fd = self._reopen(half)
         else:
-            claim = self._directory.claim(half.stamp, half.id, half.side.value, half.prefix)
-            half.base, half.fd, half.stored = claim.base, claim.fd, claim.stored
-            if half.fd is None:
-                return None
+            self._claim(half)
+        if half.fd is None:
+            return None
         self._hold(half)
         return half.fd
 
@@ -235,16 +234,25 @@ class Store:
             fd, half.fd = half.fd, None
             self._directory.close_file(fd)
 
-    def _reopen(self, half: HalfFile) -> int:
+    def _reopen(self, half: HalfFile) -> int | None:
+        """The file of a half that was begun earlier; when it is gone or replaced, another, with a hole."""
         try:
             fd = self._directory.reopen(half.base)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
             half.gone = True
-            fd = self._directory.recreate(half.base)
-            self._directory.write(fd, half.prefix, 0)
-        if self._directory.size(fd) < half.written:
-            half.gone = True
+            self._directory.release(half.base)
+            self._claim(half)
+            if half.fd is not None:
+                self._directory.write(half.fd, half.prefix, 0)
+            return half.fd
+        half.gone = half.gone or self._directory.size(fd) < half.written
         return fd
+
+    def _claim(self, half: HalfFile) -> None:
+        claim = self._directory.claim(half.stamp, half.id, half.side.value, half.prefix)
+        half.base, half.fd, half.stored = claim.base, claim.fd, claim.stored
 
     # --- committing
 

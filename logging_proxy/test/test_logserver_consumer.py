@@ -480,6 +480,34 @@ class CrashTests(ConsumerTestCase):
         self.assertEqual(self.one()["outcome"], "interrupted")
         self.assertIn("removed", self.one()["error"])
 
+    def test_file_replaced_while_open(self) -> None:
+        """A file that somebody put in the place of ours is not written to, and storing goes on."""
+        script = Script()
+        writer = SpoolWriter(self.spool)
+        writer.blocks([script.head(), script.response_head(), script.response(b"12345")])
+        self.consume().close()
+        victim = self.mktemp()
+        open(victim, "wb").close()
+        for name in read_directory(self.log_dir):
+            os.unlink(os.path.join(self.log_dir, name))
+            os.symlink(os.path.abspath(victim), os.path.join(self.log_dir, name))
+        writer.blocks([script.response(b"678"), script.end()])
+        self.consume()
+        self.assertEqual(self.one()["outcome"], "interrupted")
+        self.assertEqual(os.path.getsize(victim), 0)
+
+    def test_file_linked_while_open(self) -> None:
+        """A second name for our file, as some backups give, does no harm."""
+        script = Script()
+        writer = SpoolWriter(self.spool)
+        writer.blocks([script.head(), script.request(b"1")])
+        self.consume().close()
+        (name,) = read_directory(self.log_dir)
+        os.link(os.path.join(self.log_dir, name), self.mktemp())
+        writer.blocks([script.request(b"2", last=True), script.end()])
+        self.consume()
+        self.assertEqual(self.one()["outcome"], "complete")
+
     def test_spool_replaced(self) -> None:
         """A spool that was removed and begun anew is read from its start; what was open is interrupted."""
         script = Script()
