@@ -1,0 +1,369 @@
+"""
+Undoing content codings for indexing and viewing, never on the data path.
+
+What is decoded is hostile: nothing here raises because of it, and every step
+and the whole are bounded.  `Decoder` takes pieces and gives pieces; `decode`
+does it for a body at once.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import Any, Protocol
+
+STEP = 64 << 10
+"""The most that one step takes in or gives out."""
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What decoding may cost."""
+
+    output: int = 64 * MIB
+    ratio: int = 1000
+    """Output to input, once the output is over `ratio_from`."""
+    ratio_from: int = MIB
+    codings: int = 2
+    seconds: float = 2.0
+    members: int = 2048
+    """gzip members and zstd frames; a BGZF file has one for each 64 KiB, so 1,024 up to the output limit."""
+    window_log: int = 23
+    """zstd: RFC 9659 allows 8 MiB for HTTP."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Trouble(StrEnum):
+    """Why decoding ended before the end."""
+
+    CUT = "the body ends in the middle"
+    CORRUPT = "the body is not what its coding says"
+    OUTPUT = "the decoded body is over the size limit"
+    RATIO = "the decoded body is over the limit of output to input"
+    TIME = "decoding took too long"
+    MEMBERS = "too many parts in one body"
+    STACKED = "too many codings on one body"
+    UNKNOWN = "a coding that is not known"
+    MISSING = "the package for this coding is not installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The bytes as far as they could be decoded; `trouble` is None when that is all of them."""
+
+    data: bytes
+    trouble: Trouble | None = None
+
+    @property
+    def truncated(self) -> bool:
+        return self.trouble is not None
+
+
+def codings_of(content_encoding: str) -> list[str]:
+    """The codings in a Content-Encoding value, in the order in which they were applied."""
+    names = (name.strip().lower() for name in content_encoding.split(","))
+    return [name for name in names if name and name != "identity"]
+
+
+def decode(
+    body: bytes,
+    content_encoding: str,
+    limits: Limits = DEFAULT_LIMITS,
+    seconds: Callable[[], float] = time.monotonic,
+) -> Decoded:
+    """All of `body` decoded, within `limits`."""
+    if not codings_of(content_encoding):
+        return Decoded(body)
+    decoder = Decoder(content_encoding, limits, seconds)
+    pieces = list(decoder.feed(body))
+    decoder.finish()
+    return Decoded(b"".join(pieces), decoder.trouble)
+
+
+class Decoder:
+    """
+    Decodes a body piece by piece.
+
+    After a `trouble` nothing more comes out.  `feed` gives pieces of at most
+    `STEP` bytes; a caller that has other work leaves it between two of them, but must
+    come back and use the iterator up.
+    """
+
+    def __init__(
+        self,
+        content_encoding: str,
+        limits: Limits = DEFAULT_LIMITS,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.trouble: Trouble | None = None
+        self._limits = limits
+        self._seconds = seconds
+        self._spent = 0.0
+        self._stages: list[_Stage] = []
+        try:
+            self._stages = _make_stages(codings_of(content_encoding), limits)
+        except _Stopped as stopped:
+            self.trouble = stopped.trouble
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What comes out of `data`."""
+        for at in range(0, len(data), STEP):
+            steps = self._run(0, data[at : at + STEP])
+            while self.trouble is None:
+                piece = self._step(steps)
+                if piece is None:
+                    break
+                if piece:
+                    yield piece
+
+    def finish(self) -> None:
+        """No more input comes: sets `trouble` when some is missing.  An empty body is whole."""
+        if self.trouble is None and any(stage.begun and not stage.at_end for stage in self._stages):
+            self.trouble = Trouble.CUT
+
+    def _run(self, number: int, data: bytes) -> Iterator[bytes]:
+        if number == len(self._stages):
+            yield data
+            return
+        for piece in self._stages[number].feed(data):
+            yield b""
+            if piece:
+                yield from self._run(number + 1, piece)
+
+    def _step(self, steps: Iterator[bytes]) -> bytes | None:
+        began = self._seconds()
+        try:
+            return next(steps, None)
+        except _Stopped as stopped:
+            self.trouble = stopped.trouble
+            return stopped.rest
+        except Exception:
+            # Each library has its own exception for bad input, and some let ValueError or MemoryError out.
+            self.trouble = Trouble.CORRUPT
+            return None
+        finally:
+            self._spent += self._seconds() - began
+            if self._spent > self._limits.seconds and self.trouble is None:
+                self.trouble = Trouble.TIME
+
+
+# --- stages: one coding each -----------------------------------------------------
+
+
+class _Stopped(Exception):
+    """A limit was reached; `rest` is the last that may still come out."""
+
+    def __init__(self, trouble: Trouble, rest: bytes = b"") -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
+        self.rest = rest
+
+
+class _Coding(Protocol):
+    """Decodes one coding in steps; raises whatever its library does for bad input."""
+
+    @property
+    def at_end(self) -> bool: ...
+
+    def feed(self, data: bytes) -> Iterator[bytes]: ...
+
+
+class _Stage:
+    """A coding, and the limits on what goes in and comes out of it."""
+
+    def __init__(self, coding: _Coding, limits: Limits) -> None:
+        self.begun = False
+        self._coding = coding
+        self._limits = limits
+        self._taken = 0
+        self._given = 0
+
+    @property
+    def at_end(self) -> bool:
+        return self._coding.at_end
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self.begun = True
+        self._taken += len(data)
+        for piece in self._coding.feed(data):
+            room = self._limits.output - self._given
+            self._given += len(piece)
+            if len(piece) > room:
+                raise _Stopped(Trouble.OUTPUT, piece[:room])
+            if self._given > self._limits.ratio_from and self._given > self._limits.ratio * self._taken:
+                raise _Stopped(Trouble.RATIO)
+            yield piece
+
+
+def _make_stages(codings: list[str], limits: Limits) -> list[_Stage]:
+    """The stages that undo `codings`: the one applied last comes first (RFC 9110 §8.4)."""
+    if len(codings) > limits.codings:
+        raise _Stopped(Trouble.STACKED)
+    for coding in codings:
+        if coding not in _CODINGS:
+            raise _Stopped(Trouble.UNKNOWN)
+    return [_Stage(_CODINGS[coding](limits), limits) for coding in reversed(codings)]
+
+
+class _Gzip:
+    """gzip, several members in a row; what follows the last one is ignored, as gzip(1) does."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.at_end = False
+        self._left = limits.members
+        self._over = False
+        self._carry = b""
+        self._stream = zlib.decompressobj(31)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        data, self._carry = self._carry + data, b""
+        while data and not self._over:
+            if self.at_end and not self._next_member(data):
+                return
+            yield from _inflate(self._stream, data)
+            if not self._stream.eof:
+                return
+            self.at_end = True
+            data = self._stream.unused_data
+
+    def _next_member(self, data: bytes) -> bool:
+        if data == b"\x1f":
+            self._carry = data
+            return False
+        if data[:2] != b"\x1f\x8b":
+            self._over = True
+            return False
+        self._left -= 1
+        if self._left <= 0:
+            raise _Stopped(Trouble.MEMBERS)
+        self.at_end = False
+        self._stream = zlib.decompressobj(31)
+        return True
+
+
+class _Deflate:
+    """The coding deflate with the zlib wrapper (RFC 1950), or bare, as many send it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._head = b""
+        self._bare = False
+        self._given = False
+        self._stream: Any = None
+
+    @property
+    def at_end(self) -> bool:
+        return self._stream is not None and bool(self._stream.eof)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if not self._given:
+            data = self._head = self._head + data
+            if len(data) < 2:
+                return
+            self._bare = self._bare or not _has_zlib_header(data)
+            self._stream = zlib.decompressobj(-15 if self._bare else 15)
+        if self._stream.eof:
+            return
+        try:
+            yield from self._inflate(data)
+        except zlib.error:
+            if self._given or self._bare:
+                raise
+            self._bare = True
+            self._stream = zlib.decompressobj(-15)
+            yield from self._inflate(self._head)
+
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
+        for piece in _inflate(self._stream, data):
+            if piece or len(self._head) > STEP:
+                self._given, self._head = True, b""
+            yield piece
+
+
+def _has_zlib_header(data: bytes) -> bool:
+    """RFC 1950 §2.2: method 8, and a multiple of 31."""
+    return data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+
+
+def _inflate(stream: Any, data: bytes) -> Iterator[bytes]:
+    while not stream.eof:
+        piece = stream.decompress(data, STEP)
+        data = stream.unconsumed_tail
+        yield piece
+        if not data and len(piece) < STEP:
+            return
+
+
+class _Brotli:
+    def __init__(self, limits: Limits) -> None:
+        self.at_end = False
+        self._stream = _package("brotlicffi").Decompressor()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self.at_end:
+            raise ValueError("bytes after the end")
+        while not self.at_end:
+            piece = self._stream.decompress(data, output_buffer_limit=STEP)
+            data = b""
+            self.at_end = self._stream.is_finished()
+            yield piece
+            if self._stream.can_accept_more_data():
+                return
+
+
+class _Zstd:
+    """Zstandard, several frames in a row."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.at_end = False
+        self._left = limits.members
+        self._library = _package("compression.zstd", "backports.zstd")
+        self._options = {self._library.DecompressionParameter.window_log_max: limits.window_log}
+        self._stream = self._library.ZstdDecompressor(options=self._options)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while True:
+            if self.at_end:
+                if not data:
+                    return
+                self._next_frame()
+            piece = self._stream.decompress(data, STEP)
+            data, self.at_end = b"", self._stream.eof
+            yield piece
+            if self.at_end:
+                data = self._stream.unused_data
+            elif self._stream.needs_input:
+                return
+
+    def _next_frame(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            raise _Stopped(Trouble.MEMBERS)
+        self.at_end = False
+        self._stream = self._library.ZstdDecompressor(options=self._options)
+
+
+def _package(*names: str) -> Any:
+    """The first of the optional packages that is installed."""
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    raise _Stopped(Trouble.MISSING)
+
+
+_CODINGS: dict[str, Callable[[Limits], _Coding]] = {
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
+}

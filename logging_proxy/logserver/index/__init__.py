@@ -1,0 +1,44 @@
+"""
+The index of captures: what can be listed, filtered and searched.
+
+It holds nothing that the files of the log directory do not: it may be deleted
+and is rebuilt from them.
+"""
+
+from logging_proxy.logserver.index.cursors import BadCursor
+from logging_proxy.logserver.index.entries import entry_of
+from logging_proxy.logserver.index.filters import BadFilter, parse_filters
+from logging_proxy.logserver.index.indexer import Indexer
+from logging_proxy.logserver.index.rebuild import Progress, rebuild
+from logging_proxy.logserver.index.sqlite import SqliteIndex
+from logging_proxy.logserver.index.values import (
+    Counts,
+    Entry,
+    Filters,
+    Index,
+    IndexTrouble,
+    Page,
+    Row,
+    Texts,
+    TooSlow,
+)
+
+__all__ = [
+    "BadCursor",
+    "BadFilter",
+    "Counts",
+    "Entry",
+    "Filters",
+    "Index",
+    "IndexTrouble",
+    "Indexer",
+    "Page",
+    "Progress",
+    "Row",
+    "SqliteIndex",
+    "Texts",
+    "TooSlow",
+    "entry_of",
+    "parse_filters",
+    "rebuild",
+]

@@ -1,0 +1,144 @@
+"""
+From texts to what SQLite's FTS5 indexes, and from searches to its expressions.
+
+Besides its texts an exchange is indexed under *marks*: words made from its
+route, status, model and so on.  A combination of filters is then one
+intersection of posting lists, whatever is rare in it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from logging_proxy.logserver.index.values import Filters, Row, Texts
+
+TERMS = 32
+"""Terms of a search; more are ignored."""
+
+SHORTEST_PREFIX = 2
+"""Letters before `*`: one letter begins a tenth of all words, and takes a second with a million rows."""
+
+_TERM = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))(\*?)')
+_NO_SPACES = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff])"
+)
+"""Scripts without spaces between words: each character becomes a word, a search for several a phrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Words in a row; `negated` for those that must not be there, `prefix` when the last may go on."""
+
+    words: str
+    negated: bool = False
+    prefix: bool = False
+
+
+def indexed_text(row: Row, texts: Texts) -> str:
+    """All that an exchange is found by.  The same for the same values: deleting needs it again."""
+    return "\n".join([spread(texts.request), spread(texts.response), *marks_of(row)])
+
+
+def spread(text: str) -> str:
+    """`text` with words that the tokenizer can tell apart."""
+    return text if text.isascii() else _NO_SPACES.sub(r" \1 ", text)
+
+
+# --- marks -----------------------------------------------------------------------
+
+
+def marks_of(row: Row) -> list[str]:
+    """The marks of an exchange."""
+    values = (
+        ("route", row.route),
+        ("method", row.method),
+        ("status", row.status),
+        ("class", row.status and row.status // 100),
+        ("outcome", row.outcome),
+        ("model", row.model),
+        ("session", row.session),
+    )
+    return [EVERY, *(mark(name, value) for name, value in values if value is not None)]
+
+
+def mark(name: str, value: str | int) -> str:
+    """One word that no text has but by intent; the caller compares the columns as well."""
+    digest = blake2b(f"{name}={value}".encode("utf-8", "replace"), digest_size=8)
+    return f"lpx{digest.hexdigest()}"
+
+
+EVERY = mark("every", 1)
+"""Every exchange has it: what "all but" starts from."""
+
+
+def _wanted_marks(filters: Filters) -> Iterator[str]:
+    for name in ("route", "method", "outcome", "model", "session"):
+        value = getattr(filters, name)
+        if value is not None:
+            yield mark(name, value)
+    if filters.status is not None:
+        yield mark("class" if filters.status < 10 else "status", filters.status)
+
+
+# --- searches ----------------------------------------------------------------------
+
+
+def match_expression(filters: Filters) -> str | None:
+    """
+    The FTS5 expression for `filters` but their times; None when only times are asked for.
+
+    Correct FTS5 syntax whatever the texts are.  A search without a single word
+    finds nothing, as no text holds what it asks for.
+    """
+    wanted = [f'"{word}"' for word in _wanted_marks(filters)]
+    unwanted: list[str] = []
+    if filters.q is not None and filters.q.strip():
+        terms = parse_search(filters.q)
+        wanted += [_quoted(term) for term in terms if not term.negated]
+        unwanted = [_quoted(term) for term in terms if term.negated]
+        wanted = wanted or [f'"{EVERY}"' if unwanted else f'"{mark("every", 0)}"']
+        if not terms:
+            wanted.append(f'"{mark("every", 0)}"')
+    if not wanted:
+        return None
+    expression = " AND ".join(wanted)
+    return f"({expression}) NOT ({' OR '.join(unwanted)})" if unwanted else expression
+
+
+def _quoted(term: Term) -> str:
+    return f'"{term.words}"{" *" if term.prefix else ""}'
+
+
+def parse_search(q: str) -> list[Term]:
+    """
+    The terms of a search: words, `"phrases"`, `-without`, `begin*`.
+
+    Never fails.  What has neither letter nor digit is left out.
+    """
+    terms = []
+    q = q.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")
+    for match in _TERM.finditer(q):
+        phrase, word = match[2], match[3]
+        star = bool(match[4]) or (word is not None and word.endswith("*"))
+        words = spread(phrase if word is None else word)
+        last = _last_word(words)
+        if last:
+            terms.append(Term(words, bool(match[1]), star and len(last) >= SHORTEST_PREFIX))
+    return terms[:TERMS]
+
+
+def _last_word(words: str) -> str:
+    """Empty when there is no word at all."""
+    separated = "".join(c if _is_token_character(c) else " " for c in words).split()
+    return separated[-1] if separated else ""
+
+
+def _is_token_character(character: str) -> bool:
+    """Of the categories that the tokenizer unicode61 makes words of."""
+    category = unicodedata.category(character)
+    return category[0] in "LN" or category == "Co"

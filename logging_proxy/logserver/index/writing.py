@@ -1,0 +1,103 @@
+"""What a transaction of the writer does.  Every table is kept in step with `exchanges`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from logging_proxy.logserver.index import records
+from logging_proxy.logserver.index.records import Prepared
+from logging_proxy.logserver.index.values import Row
+from logging_proxy.logserver.index.words import indexed_text
+
+_AT_ONCE = 500
+"""Ids of one question."""
+
+_TALLIED = ("route", "method", "status", "outcome", "model")
+
+_TALLY = (
+    "INSERT INTO tally VALUES (?, ?, ?)"
+    " ON CONFLICT (name, value) DO UPDATE SET count = count + excluded.count"
+)
+
+Tally = Counter[tuple[str, str]]
+
+
+class Writing:
+    """The open transaction of `connection`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+        self._execute_many = connection.executemany
+
+    def add(self, prepared: Sequence[Prepared]) -> None:
+        """Adds entries that stand in the order of their starts, and removes older ones of the same ids."""
+        self.delete([item.id for item in prepared])
+        keys = sorted(self._keys(prepared), key=lambda pair: pair[0])
+        self._execute_many(records.INSERT, [(key, *item.columns) for key, item in keys])
+        self._execute_many(
+            "INSERT INTO texts VALUES (?, ?, ?)", [(key, item.request, item.response) for key, item in keys]
+        )
+        self._execute_many(
+            "INSERT INTO words (rowid, text) VALUES (?, ?)", [(key, item.text) for key, item in keys]
+        )
+        self._count((item.row for item in prepared), 1)
+
+    def delete(self, ids: Sequence[bytes]) -> int:
+        """Removes the exchanges with these ids."""
+        found = [row for at in range(0, len(ids), _AT_ONCE) for row in self._stored(ids[at : at + _AT_ONCE])]
+        found.sort(key=lambda pair: pair[0])
+        keys = [(key,) for key, _, _ in found]
+        self._execute_many(
+            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
+            [(key, text) for key, _, text in found],
+        )
+        self._execute_many("DELETE FROM texts WHERE key = ?", keys)
+        self._execute_many("DELETE FROM exchanges WHERE key = ?", keys)
+        self._count((row for _, row, _ in found), -1)
+        return len(found)
+
+    def set_fact(self, name: str, value: int) -> None:
+        self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def _stored(self, ids: Sequence[bytes]) -> list[tuple[int, Row, str]]:
+        """Key, row and indexed text of what is there."""
+        marks = ", ".join("?" * len(ids))
+        found = self._execute(
+            f"SELECT t.key, t.request, t.response, {records.COLUMNS} FROM exchanges e"
+            f" JOIN texts t ON t.key = e.key WHERE e.id IN ({marks})",
+            ids,
+        )
+        stored = []
+        for key, request, response, *columns in found:
+            row = records.row_of(tuple(columns))
+            stored.append((key, row, indexed_text(row, records.unpack_texts(request, response))))
+        return stored
+
+    def _keys(self, prepared: Sequence[Prepared]) -> list[tuple[int, Prepared]]:
+        taken: set[int] = set()
+        keys = []
+        for item in prepared:
+            for key in records.key_candidates(item.id, item.row.started):
+                if key not in taken and self._is_free(key):
+                    break
+            taken.add(key)
+            keys.append((key, item))
+        return keys
+
+    def _is_free(self, key: int) -> bool:
+        return self._execute("SELECT 1 FROM exchanges WHERE key = ?", (key,)).fetchone() is None
+
+    def _count(self, rows: Iterable[Row], by: int) -> None:
+        tally: Tally = Counter()
+        for row in rows:
+            tally["total", "exchanges"] += by
+            tally["total", "bytes"] += by * (row.request_bytes + row.response_bytes)
+            for name in _TALLIED:
+                value = getattr(row, name)
+                if value is not None:
+                    tally[name, str(value)] += by
+        self._execute_many(_TALLY, [(*name, count) for name, count in tally.items()])
+        if by < 0:
+            self._execute("DELETE FROM tally WHERE count = 0")

@@ -1,0 +1,256 @@
+"""
+What can be read in a body: the text for the full-text index and the views, and its JSON values.
+
+Takes decoded bytes as they are, whole or cut, of any type; never raises.
+Binary, base64 and secrets known by their name or form are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus
+
+from logging_proxy.redaction import is_secret_key, redact_text
+
+TEXT_LIMIT = 256 << 10
+"""Characters kept of a body: an agent sends its whole history again with every turn."""
+
+HEAD_SHARE = 64 << 10
+"""Of a longer text so much is from its beginning, the rest from its end, which is what is new."""
+
+JSON_LIMIT = 4 << 20
+"""A longer JSON text is searched for strings only: parsed values may need 50 times its size."""
+
+DOCUMENTS = 64
+"""Values kept of a stream."""
+
+_JSON_TYPE = re.compile(r"(application|text)/json|[\w.-]+/[\w.+-]+\+json")
+_LINES_TYPE = re.compile(r"application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl")
+_TEXT_TYPE = re.compile(
+    r"text/.*|application/((xhtml\+)?xml|javascript|ecmascript|graphql|x-yaml|yaml|toml)|[\w.-]+/[\w.-]+\+xml"
+)
+_CHARSET = re.compile(r""";\s*charset\s*=\s*"?([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_CHARSETS = re.compile(
+    r"utf[-_]?(8|16|32)([-_]?[lb]e)?|(us-)?ascii|iso[-_]8859[-_]\d{1,2}|latin[-_]?1|(windows|cp)[-_]?125\d"
+    r"|koi8[-_][ru]|shift[-_]jis|euc[-_](jp|kr)|gb(k|2312|18030)|big5"
+)
+"""Not whatever Python can decode: some of its codecs take quadratic time."""
+
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/_-])"
+    r"(?:[A-Za-z0-9+/_-]{160,}={0,2}|(?:[A-Za-z0-9+/]{60,159}\r?\n){3,}[A-Za-z0-9+/]*={0,2})"
+)
+_DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
+_TAG = re.compile(r"<[^<>]{0,2000}>")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_JSON_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)("(?:\s*:)?|$)', re.DOTALL)
+_BINARY = re.compile("[\x00-\x08\x0e-\x1f]")
+
+_POSITIONS = ("index", "output_index", "content_index", "summary_index")
+_GROWING = frozenset(["content", "response", "thinking", "reasoning", "text"])
+"""Members that streams of lines without `delta` (Ollama, LM Studio) send in pieces."""
+
+
+@dataclass(slots=True)
+class Content:
+    """A body understood as far as its type allows; `documents` are its JSON values, of a stream the first."""
+
+    text: str = ""
+    documents: list[Any] = field(default_factory=list)
+
+
+def text_of(body: bytes, content_type: str) -> str:
+    """The readable text in a decoded body."""
+    return read_content(body, content_type).text
+
+
+def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
+    """Text and JSON values of a decoded body; `cut` when it is only the beginning of one."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        return Content()
+    if kind == "text/event-stream":
+        return _from_events(_event_data(_decoded(body, content_type)))
+    if _LINES_TYPE.fullmatch(kind):
+        return _from_events(_LINE_END.split(_decoded(body, content_type)))
+    if _JSON_TYPE.fullmatch(kind):
+        return _from_json(_decoded(body, content_type), cut)
+    if kind == "application/x-www-form-urlencoded":
+        return Content(_clean(_form_text(_decoded(body, content_type))))
+    if _TEXT_TYPE.fullmatch(kind):
+        text = _decoded(body, content_type)
+        return Content(_clean(_TAG.sub(" ", text) if "ml" in kind else text))
+    return Content() if kind else _from_unknown(body, cut)
+
+
+def _from_unknown(body: bytes, cut: bool) -> Content:
+    """A body without a type: JSON if it looks so, text if it is UTF-8 without control characters."""
+    start = body[:64].lstrip()
+    try:
+        text = body[: len(body) - 3 if cut else None].decode("utf-8")
+    except UnicodeDecodeError:
+        return Content()
+    if start[:1] in (b"{", b"["):
+        return _from_json(text, cut)
+    return Content() if _BINARY.search(text) else Content(_clean(text))
+
+
+def _decoded(body: bytes, content_type: str) -> str:
+    found = _CHARSET.search(content_type)
+    charset = found[1].lower() if found else "utf-8"
+    if not _CHARSETS.fullmatch(charset):
+        charset = "utf-8"
+    try:
+        return body.decode(charset, "replace").removeprefix("\ufeff")
+    except LookupError:
+        return body.decode("utf-8", "replace")
+
+
+def _clean(text: str) -> str:
+    """`text` without blobs, secrets and what cannot be stored, and not too long."""
+    if len(text) > TEXT_LIMIT:
+        text = text[:HEAD_SHARE] + "\n" + text[HEAD_SHARE - TEXT_LIMIT :]
+    if "data:" in text:
+        text = _DATA_URL.sub(" ", text)
+    text = _BINARY.sub(" ", _BASE64.sub(" ", redact_text(text)))
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _form_text(text: str) -> str:
+    pairs = (pair.partition("=") for pair in text.split("&"))
+    return "\n".join(unquote_plus(value) for name, _, value in pairs if not is_secret_key(unquote_plus(name)))
+
+
+# --- JSON ------------------------------------------------------------------------
+
+
+def _from_json(text: str, cut: bool) -> Content:
+    value = None if cut else _parse(text)
+    if value is None:
+        return Content(_clean("\n".join(_string_literals(text))))
+    strings = [string for path, string in _strings(value) if string]
+    return Content(_clean("\n".join(strings)), [value])
+
+
+def _parse(text: str) -> Any:
+    """The value of a JSON text; None when it is none, or too large or too deep."""
+    if len(text) > JSON_LIMIT:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _string_literals(text: str) -> Iterator[str]:
+    """The strings in something like JSON, cut or not, without the names of members."""
+    secret = False
+    # With a lone backslash at the end the pattern would try again from every escaped quote.
+    for match in _JSON_STRING.finditer(text.rstrip("\\")):
+        string, end = match[1], match[2]
+        if end.endswith(":"):
+            secret = is_secret_key(string)
+        elif not secret:
+            yield _unescaped(string)
+        else:
+            secret = False
+
+
+def _unescaped(literal: str) -> str:
+    if "\\" not in literal:
+        return literal
+    try:
+        return str(json.loads(f'"{literal}"', strict=False))
+    except ValueError:
+        return literal.replace("\\n", "\n").replace('\\"', '"')
+
+
+Path = tuple[str, ...]
+_HOLDS_TEXT = (str, dict, list)
+
+
+def _strings(value: Any) -> Iterator[tuple[Path, str]]:
+    """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, str):
+            yield path, _without_blob(value)
+        elif isinstance(value, dict):
+            for name in _POSITIONS:
+                if isinstance(value.get(name), int):
+                    path = (*path, str(value[name]))
+            stack += [
+                ((*path, name), member)
+                for name, member in reversed(value.items())
+                if isinstance(member, _HOLDS_TEXT) and not (isinstance(member, str) and is_secret_key(name))
+            ]
+        elif isinstance(value, list):
+            stack += [(path, item) for item in reversed(value) if isinstance(item, _HOLDS_TEXT)]
+
+
+def _without_blob(string: str) -> str:
+    """Nothing of a string that is one blob as a whole, so that it does not use up the limit."""
+    if len(string) < 160:
+        return string
+    if string.startswith("data:") or _BASE64.fullmatch(string):
+        return ""
+    return string
+
+
+# --- streams of JSON values --------------------------------------------------------
+
+
+def _event_data(text: str) -> Iterator[str]:
+    """The data of each server-sent event."""
+    lines: list[str] = []
+    for line in _LINE_END.split(text):
+        if line.startswith("data:"):
+            lines.append(line[5:].removeprefix(" "))
+        elif not line and lines:
+            yield "\n".join(lines)
+            lines = []
+    if lines:
+        yield "\n".join(lines)
+
+
+def _from_events(data: Iterator[str] | list[str]) -> Content:
+    """
+    The values of a stream, and its text with what came in pieces put together.
+
+    Pieces are strings with the same path below a `delta`, or under a growing name in a
+    stream of lines.  All else is taken once: streams repeat `id` and `model` in every event.
+    """
+    content = Content()
+    whole: dict[str, None] = {}
+    growing: dict[Path, list[str]] = {}
+    for item in data:
+        value = _parse(item)
+        if isinstance(value, dict):
+            if len(content.documents) < DOCUMENTS:
+                content.documents.append(value)
+            _gather(value, whole, growing)
+        elif item.strip() and value is None and item != "[DONE]":
+            whole[item] = None
+    joined = ("".join(pieces) for pieces in growing.values())
+    content.text = _clean("\n".join([*whole, *(text for text in joined if text not in whole)]))
+    return content
+
+
+def _gather(event: dict[str, Any], whole: dict[str, None], growing: dict[Path, list[str]]) -> None:
+    kind = event.get("type")
+    kind = kind if isinstance(kind, str) else ""
+    is_delta = kind.endswith("delta")
+    is_line = "done" in event
+    for path, string in _strings(event):
+        name = path[-1] if path else ""
+        if "delta" in path and name not in ("type", "role", "id", "name"):
+            growing.setdefault((kind, *path), []).append(string)
+        elif (is_delta or is_line) and name in _GROWING:
+            growing.setdefault(path, []).append(string)
+        elif string:
+            whole[string] = None

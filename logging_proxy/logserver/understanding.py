@@ -1,0 +1,104 @@
+"""
+What an exchange is about, from its headers and the JSON values in its bodies: model, session, streaming.
+
+Clients and servers leave out what they like, so nothing is required here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST = 256
+"""Characters of a model's or session's name."""
+
+LOOKED_AT = 16
+"""The values of a stream that are looked at for the model: it stands in the first ones."""
+
+_SESSION_IN_USER = re.compile(r"user_.*_account_.*_session_([0-9A-Za-z-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """None for what was not found."""
+
+    model: str | None = None
+    session: str | None = None
+    stream: bool = False
+
+
+def understand(
+    headers: Iterable[tuple[str, str]],
+    request: Any,
+    responses: list[Any],
+    response_type: str,
+) -> Understanding:
+    """
+    `headers` are the request's, `request` its JSON value or None.
+
+    `responses` are the JSON values of the response, several when it was streamed.
+    """
+    asked = request if isinstance(request, dict) else {}
+    stream = asked.get("stream") is True or response_type.startswith("text/event-stream")
+    return Understanding(_model(asked, responses), _session(headers, asked), stream)
+
+
+def _model(request: Mapping[str, Any], responses: list[Any]) -> str | None:
+    """What was asked for; what answered, when the request does not say."""
+    for value in (request, *responses[:LOOKED_AT]):
+        if isinstance(value, dict):
+            for holder in (value, value.get("message"), value.get("response")):
+                if isinstance(holder, dict) and (name := _name(holder.get("model"))):
+                    return name
+    return None
+
+
+def _session(headers: Iterable[tuple[str, str]], body: Mapping[str, Any]) -> str | None:
+    """The key that groups exchanges; the most trusted that is there."""
+    fields = {name.lower(): value for name, value in headers}
+    return next((name for value in _keys(fields, body) if (name := _name(value))), None)
+
+
+def _keys(fields: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Any]:
+    """
+    Candidates in order of trust.
+
+    `previous_response_id` is not one of them: it differs with every turn, and
+    following the chain needs the exchanges before.
+    """
+    metadata = body.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    conversation = body.get("conversation")
+    yield fields.get("x-claude-code-session-id")
+    yield _session_of_user(metadata.get("user_id"))
+    yield fields.get("session-id")
+    yield fields.get("session_id")
+    yield conversation.get("id") if isinstance(conversation, dict) else conversation
+    yield body.get("prompt_cache_key")
+    yield fields.get("x-session-id")
+    yield fields.get("x-client-request-id")
+    yield body.get("litellm_session_id")
+    yield metadata.get("litellm_session_id")
+    yield fields.get("helicone-session-id")
+
+
+def _session_of_user(user: Any) -> Any:
+    """The session in Anthropic's `metadata.user_id`: `user_…_account_…_session_<uuid>` or JSON."""
+    if not isinstance(user, str):
+        return None
+    if match := _SESSION_IN_USER.fullmatch(user):
+        return match[1]
+    if not user.startswith("{"):
+        return None
+    try:
+        value = json.loads(user)
+    except (ValueError, RecursionError):
+        return None
+    return value.get("session_id") if isinstance(value, dict) else None
+
+
+def _name(value: Any) -> str | None:
+    return value[:LONGEST] if isinstance(value, str) and value else None

@@ -1,0 +1,236 @@
+"""What can be read in a body."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.logserver import text as text_module
+from logging_proxy.logserver.text import TEXT_LIMIT, read_content, text_of
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+kinds = st.sampled_from(
+    ["", JSON, EVENTS, "application/x-ndjson", "text/html", "text/plain; charset=utf-16",
+     "application/x-www-form-urlencoded", "application/problem+json", "image/png", ";;;"]
+)  # fmt: skip
+
+
+def events(*values: object) -> bytes:
+    return "".join(f"data: {json.dumps(value)}\n\n" for value in values).encode()
+
+
+class TypeTests(SynchronousTestCase):
+    def test_json_strings(self) -> None:
+        """Of JSON the strings are text, in their order; names of members and numbers are not."""
+        body = {
+            "model": "m",
+            "messages": [{"role": "user", "content": 'häl\nlo "x"'}],
+            "n": 5,
+            "t": [["deep"]],
+        }
+        self.assertEqual(text_of(json.dumps(body).encode(), JSON), 'm\nuser\nhäl\nlo "x"\ndeep')
+
+    def test_charset(self) -> None:
+        """A known charset is used; one that is not known, or no charset at all, is UTF-8."""
+        self.assertEqual(text_of("é".encode("latin-1"), 'text/plain; charset="ISO-8859-1"'), "é")
+        self.assertEqual(text_of("é".encode(), "text/plain; charset=punycode"), "é")
+        self.assertEqual(text_of("é".encode(), "text/plain"), "é")
+        self.assertEqual(text_of(b"\xef\xbb\xbfabc", "text/plain"), "abc")
+
+    def test_binary(self) -> None:
+        """Binary types, and bodies without a type that are no text, have none."""
+        self.assertEqual(text_of(b"abc", "image/png"), "")
+        self.assertEqual(text_of(b"abc", "application/octet-stream"), "")
+        self.assertEqual(text_of(b"\x89PNG\x00\x01", ""), "")
+        self.assertEqual(text_of(b"ab\x00c", ""), "")
+
+    def test_without_type(self) -> None:
+        """Without a type JSON is taken for JSON and text for text."""
+        self.assertEqual(text_of(b' {"a": "b"}', ""), "b")
+        self.assertEqual(text_of(b"plain", ""), "plain")
+
+    def test_html(self) -> None:
+        """Tags are no text."""
+        self.assertEqual(text_of(b"<p class=x>one</p>", "text/html").split(), ["one"])
+
+    def test_form(self) -> None:
+        """A form's values are text, but for those of secret fields."""
+        self.assertEqual(
+            text_of(b"a=one+two&api_key=canary&b=%C3%A9", "application/x-www-form-urlencoded"), "one two\né"
+        )
+
+    @given(st.binary(max_size=400), kinds, st.booleans())
+    def test_anything(self, body: bytes, kind: str, cut: bool) -> None:
+        """Any bytes of any type give text that can be stored."""
+        read_content(body, kind, cut).text.encode("utf-8")
+
+    @given(
+        st.recursive(
+            st.text() | st.none() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+        )
+    )
+    def test_any_json(self, value: object) -> None:
+        """Any JSON, whole or cut anywhere, gives text that can be stored."""
+        body = json.dumps(value).encode()
+        for length in {len(body), len(body) // 2}:
+            for kind in (JSON, EVENTS, "application/x-ndjson"):
+                text_of(body[:length], kind).encode("utf-8")
+                text_of(b"data: " + body[:length], kind).encode("utf-8")
+
+
+class BlobTests(SynchronousTestCase):
+    blob = base64.b64encode(random.Random(1).randbytes(3000)).decode()
+
+    def test_data_urls(self) -> None:
+        """data: URLs are left out, alone or inside a text."""
+        body = {
+            "url": f"data:image/png;base64,{self.blob}",
+            "text": f"see data:image/png;base64,{self.blob} there",
+        }
+        self.assertEqual(text_of(json.dumps(body).encode(), JSON).split(), ["see", "there"])
+
+    def test_runs(self) -> None:
+        """Long runs of base64 are left out, in one line or wrapped."""
+        wrapped = "\n".join(self.blob[at : at + 76] for at in range(0, len(self.blob), 76))
+        for blob in (self.blob, wrapped):
+            body = json.dumps({"data": blob, "text": f"before {blob} after"}).encode()
+            self.assertEqual(text_of(body, JSON).split(), ["before", "after"])
+
+    def test_words_stay(self) -> None:
+        """Long words, paths and lines are no blobs."""
+        line = "/usr/lib/" + "very/long/" * 10 + "path " + "-" * 100 + " Donaudampfschifffahrtsgesellschaft"
+        self.assertEqual(text_of(line.encode(), "text/plain"), line)
+
+    def test_blobs_do_not_use_up_the_limit(self) -> None:
+        """A text beside an image larger than the limit is still there."""
+        body = {"images": ["A" * 5 * TEXT_LIMIT] * 2, "text": "needle", "more": ["B" * TEXT_LIMIT]}
+        self.assertEqual(text_of(json.dumps(body).encode(), JSON).split(), ["needle"])
+
+    def test_limit(self) -> None:
+        """Of a long text the beginning and, for the most part, the end are kept."""
+        body = "first " + "word " * TEXT_LIMIT + " last"
+        text = text_of(body.encode(), "text/plain")
+        self.assertTrue(text.startswith("first ") and text.endswith(" last"))
+        self.assertLessEqual(len(text), TEXT_LIMIT + 1)
+
+    def test_secrets(self) -> None:
+        """Secrets known by their member's name or by their form are left out, in cut JSON too."""
+        body = json.dumps(
+            {
+                "api_key": "canary1",
+                "x": {"password": "canary2"},
+                "t": "my sk-canary3abcdefghijklmnop",
+                "y": "text",
+            }
+        ).encode()
+        for cut in (False, True):
+            text = read_content(body, JSON, cut).text
+            self.assertNotIn("canary", text)
+            self.assertIn("text", text)
+
+
+class CutTests(SynchronousTestCase):
+    def test_cut_json(self) -> None:
+        """Of JSON that ends in the middle the strings so far are text, the last one as far as it goes."""
+        body = b'{"messages": [{"content": "one \\u00e9 \\"two\\""}, {"content": "thr'
+        self.assertEqual(text_of(body, JSON), 'one é "two"\nthr')
+
+    def test_broken_utf8(self) -> None:
+        """A character cut in the middle does not matter."""
+        self.assertEqual(text_of("añ".encode()[:-1], "text/plain"), "a\ufffd")
+
+    def test_large_json(self) -> None:
+        """JSON that is too large to be parsed gives its strings."""
+        self.patch(text_module, "JSON_LIMIT", 10)
+        content = read_content(b'{"model": "m", "content": "hello"}', JSON)
+        self.assertEqual((content.text, content.documents), ("m\nhello", []))
+
+    def test_deep_json(self) -> None:
+        """JSON nested beyond what can be parsed does no harm."""
+        self.assertEqual(text_of(b"[" * 200_000 + b'"x"', JSON), "x")
+
+    def test_hostile_text(self) -> None:
+        """Text made to make the patterns search again and again takes no more time than other text."""
+        began = time.process_time()
+        for piece in (
+            b'\\"',
+            b'"',
+            b"<a",
+            b"data:",
+            b"A" * 159 + b" ",
+            b"A" * 100 + b"\n ",
+            b"data:\n\n",
+            b"\\",
+        ):
+            body = piece * (400_000 // len(piece))
+            for kind in (JSON, EVENTS, "text/html"):
+                text_of(b'"' + body + b"\\", kind)
+        self.assertLess(time.process_time() - began, 20)
+
+
+class StreamTests(SynchronousTestCase):
+    def test_chat_deltas(self) -> None:
+        """Deltas of one choice are put together; what every chunk repeats stands there once."""
+        body = events(
+            *(
+                {"id": "c1", "model": "m", "choices": [{"index": index, "delta": {"content": piece}}]}
+                for index, piece in [(0, "Hel"), (1, "Good"), (0, "lo wor"), (1, "bye"), (0, "ld")]
+            )
+        )
+        self.assertEqual(text_of(body + b"data: [DONE]\n\n", EVENTS), "c1\nm\nHello world\nGoodbye")
+
+    def test_anthropic_deltas(self) -> None:
+        """Text and arguments of different blocks are put together each for itself."""
+        body = events(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
+            {"type": "ping"},
+            {
+                "type": "content_block_delta",
+                "index": 1,
+                "delta": {"type": "input_json_delta", "partial_json": "ab"},
+            },
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "lo"}},
+            {
+                "type": "content_block_delta",
+                "index": 1,
+                "delta": {"type": "input_json_delta", "partial_json": "cd"},
+            },
+        )
+        lines = text_of(body, EVENTS).split("\n")
+        self.assertEqual(lines[-2:], ["Hello", "abcd"])
+
+    def test_responses_deltas(self) -> None:
+        """Deltas that are strings are put together, and not doubled by the whole text that follows."""
+        body = events(
+            {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "Hel"},
+            {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "lo"},
+            {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "Hello"},
+        )
+        self.assertEqual(text_of(body, EVENTS).split("\n").count("Hello"), 1)
+
+    def test_lines(self) -> None:
+        """Ollama's lines are put together too."""
+        lines = [
+            {"model": "m", "message": {"role": "assistant", "content": c}, "done": False}
+            for c in ("Hel", "lo")
+        ]
+        body = "\n".join(map(json.dumps, lines)).encode()
+        self.assertIn("Hello", text_of(body, "application/x-ndjson"))
+
+    def test_line_ends(self) -> None:
+        """CR, LF and CRLF end lines; data lines of one event are joined; comments are no text."""
+        for end in (b"\r", b"\n", b"\r\n"):
+            body = end.join([b": comment", b'data: {"a":', b'data:"b"}', b"", b"data: plain", b"", b""])
+            self.assertEqual(text_of(body, EVENTS), "b\nplain")
+
+    def test_cut_stream(self) -> None:
+        """The last event counts though its blank line is missing, and broken JSON is text."""
+        self.assertEqual(text_of(b'data: {"a": "one"}\n\ndata: {"b": "tw', EVENTS), 'one\n{"b": "tw')
