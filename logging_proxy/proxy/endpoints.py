@@ -19,39 +19,58 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from logging_proxy.configuration.options import UpstreamTLS
+from logging_proxy.proxy.outbound.addresses import ProxyAddress
+from logging_proxy.proxy.outbound.endpoint import ProxyEndpoint
 from logging_proxy.routing.mapping import Destination
+from logging_proxy.tls.upstream import client_creator
 
 ATTEMPT_DELAY = 0.25
 """Seconds until the next address is tried beside one that does not answer (RFC 8305 §8 recommends 250 ms)."""
 
 
-def endpoint_for(reactor: Any, destination: Destination, timeout: float) -> IStreamClientEndpoint:
+def endpoint_for(
+    reactor: Any,
+    destination: Destination,
+    timeout: float,
+    tls: UpstreamTLS | None = None,
+    proxy: ProxyAddress | None = None,
+) -> IStreamClientEndpoint:
     """
-    TCP or TLS to `destination`; a TCP connection must stand within `timeout` seconds.
+    TCP or TLS to `destination`, through `proxy` if there is one.
 
-    TLS verifies the certificate's chain and name before anything is sent, and
-    offers HTTP/1.1 alone.
+    What is below TLS must stand within `timeout` seconds.  TLS verifies the
+    certificate's chain and name before anything is sent, unless `tls` says
+    otherwise, and offers HTTP/1.1 alone.
     """
-    tcp = _tcp(reactor, destination, timeout)
-    if destination.scheme == "http":
-        return tcp
-    options = optionsForClientTLS(destination.host, acceptableProtocols=[b"http/1.1"])
-    endpoint: IStreamClientEndpoint = wrapClientTLS(options, tcp)
+    if proxy is None:
+        endpoint = _tcp(reactor, destination, timeout)
+    else:
+        endpoint = ProxyEndpoint(reactor, proxy, _to_proxy(reactor, proxy, timeout), destination, timeout)
+    if destination.scheme == "https":
+        endpoint = wrapClientTLS(client_creator(destination.host, tls), endpoint)
     return endpoint
 
 
-def _tcp(reactor: Any, destination: Destination, timeout: float) -> IStreamClientEndpoint:
+def _to_proxy(reactor: Any, proxy: ProxyAddress, timeout: float) -> IStreamClientEndpoint:
+    """An https:// proxy is verified as destinations are, by the system's CAs."""
+    endpoint = _tcp(reactor, proxy, timeout)
+    if proxy.scheme == "https":
+        endpoint = wrapClientTLS(client_creator(proxy.host), endpoint)
+    return endpoint
+
+
+def _tcp(reactor: Any, peer: Destination | ProxyAddress, timeout: float) -> IStreamClientEndpoint:
     """An address needs no resolving, and then no thread."""
     try:
-        address = ip_address(destination.host)
+        address = ip_address(peer.host)
     except ValueError:
-        return NameEndpoint(reactor, destination.host, destination.port, timeout)
+        return NameEndpoint(reactor, peer.host, peer.port, timeout)
     endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
-    return endpoint(reactor, destination.host, destination.port, timeout=timeout)
+    return endpoint(reactor, peer.host, peer.port, timeout=timeout)
 
 
 @implementer(IStreamClientEndpoint)

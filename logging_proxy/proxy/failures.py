@@ -16,6 +16,12 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from logging_proxy.http.faults import RequestFault, ResponseFault
+from logging_proxy.proxy.outbound.failures import (
+    ProxyAuthenticationFailed,
+    ProxyConnectFailed,
+    ProxyTimedOut,
+    ProxyUnreachable,
+)
 
 
 class UpstreamTimeout(Exception):
@@ -45,6 +51,10 @@ class Verdict:
 
 
 _CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
+    (ProxyTimedOut, "connect_failed", 504, "the outbound proxy did not connect in time"),
+    (ProxyAuthenticationFailed, "connect_failed", 502, "the outbound proxy requires other credentials"),
+    (ProxyUnreachable, "connect_failed", 502, "the outbound proxy could not be reached"),
+    (ProxyConnectFailed, "connect_failed", 502, "the outbound proxy did not connect to the destination"),
     (error.TimeoutError, "connect_failed", 504, "the destination could not be reached in time"),
     (error.TCPTimedOutError, "connect_failed", 504, "the destination could not be reached in time"),
     (CancelledError, "connect_failed", 504, "the destination could not be reached in time"),
@@ -76,11 +86,12 @@ def verdict(failure: Failure) -> Verdict:
     """
     for kind, outcome, status, text in _CONNECTING + _WAITING:
         if failure.check(kind):
-            return Verdict(outcome, status, text, _explain(failure))
+            return Verdict(outcome, status, text, explain(failure))
     return Verdict("interrupted", 500, "internal error", f"internal error: {type(failure.value).__name__}")
 
 
-def _explain(failure: Failure) -> str:
+def explain(failure: Failure) -> str:
+    """What happened, in one line for the capture."""
     value = failure.value
     if isinstance(value, VerificationError):
         return "certificate verification failed: " + "; ".join(type(e).__name__ for e in value.errors)

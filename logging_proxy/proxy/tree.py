@@ -36,6 +36,7 @@ from logging_proxy.proxy.headers import (
     onward_trailers,
     replace_trailers,
 )
+from logging_proxy.proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.pool import Pool
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
@@ -176,8 +177,17 @@ class RouteResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, options: RouteOptions, pool: Pool, ids: Ids, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        options: RouteOptions,
+        pool: Pool,
+        ids: Ids,
+        surroundings: Surroundings,
+        forwarding: Forwarding | None = None,
+    ) -> None:
+        """`forwarding` says how heads change for an outbound proxy; what is recorded is for the destination."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._forwarding = forwarding
         self.options = options
         self.pool = pool
         self.exchanges: set[Exchange] = set()
@@ -260,6 +270,8 @@ class RouteResource(Resource):
         description = describe(
             options.name.encode(), str(options.pattern).encode(), source_url(connection, head), url, onward
         )
+        if self._forwarding is not None:
+            onward = self._forwarding.head(onward)
         return Plan(onward + b"\r\n", description, url)
 
     # --- what exchanges ask of their route ----------------------------------------------

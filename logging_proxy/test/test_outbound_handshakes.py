@@ -197,7 +197,7 @@ class SocksTests(HandshakeCase):
 
     def test_long_name(self) -> None:
         """A name that SOCKS cannot carry is refused."""
-        self.assertRaises(ProxyConnectFailed, Socks5Handshake, "a" * 256, 80, None)
+        self.assertRaises(ProxyConnectFailed, Socks5Handshake("a" * 256, 80, None).start)
 
 
 class AnyCutTests(SynchronousTestCase):

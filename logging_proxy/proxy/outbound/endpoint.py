@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
+from logging_proxy.proxy.failures import explain
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.connect import ConnectHandshake
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed, ProxyTimedOut, ProxyUnreachable
@@ -82,28 +84,28 @@ class ProxyEndpoint:
         except CancelledError:
             raise
         except Exception as error:
-            raise ProxyUnreachable(_said(Failure(error))) from error
+            raise ProxyUnreachable(explain(Failure(error))) from error
         assert isinstance(tunnel, _Tunnel)
         return tunnel
 
-    async def _handshake(self) -> Handshake:
+    async def _handshake(self) -> Callable[[], Handshake]:
         proxy, destination = self._proxy, self._destination
         if proxy.speaks_http:
             if destination.scheme == "http":
-                return NoHandshake()
-            return ConnectHandshake(destination.host, destination.port, proxy.credentials)
+                return NoHandshake
+            return partial(ConnectHandshake, destination.host, destination.port, proxy.credentials)
         host = destination.host
         if proxy.scheme == "socks5":
             host = await _resolved(self._reactor, host)
-        return Socks5Handshake(host, destination.port, proxy.credentials)
+        return partial(Socks5Handshake, host, destination.port, proxy.credentials)
 
 
 class _Tunnels(Factory):
-    """Builds the one tunnel around the one protocol of a connection."""
+    """Builds a tunnel around a protocol, for each attempt at a connection."""
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, handshake: Handshake, secure: bool) -> None:
+    def __init__(self, inner: IProtocolFactory, handshake: Callable[[], Handshake], secure: bool) -> None:
         self._inner = inner
         self._handshake = handshake
         self._secure = secure
@@ -119,7 +121,7 @@ class _Tunnels(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         assert addr is not None
         inner = self._inner.buildProtocol(addr)
-        return None if inner is None else _Tunnel(inner, self._handshake, self._secure)
+        return None if inner is None else _Tunnel(inner, self._handshake(), self._secure)
 
 
 @implementer(IHandshakeListener)
@@ -195,12 +197,7 @@ class _Tunnel(Protocol):
             self._inner.connectionLost(reason)
         elif not self.ready.called:
             kind = ProxyUnreachable if self._awaits_tls else ProxyConnectFailed
-            self.ready.errback(Failure(kind(f"lost before it had connected us: {_said(reason)}")))
-
-
-def _said(failure: Failure) -> str:
-    """A failure in one line."""
-    return " ".join(str(failure.value).split()) or type(failure.value).__name__
+            self.ready.errback(Failure(kind(f"lost before it had connected us: {explain(reason)}")))
 
 
 async def _resolved(reactor: Any, host: str) -> str:

@@ -18,7 +18,7 @@ class Handshake(Protocol):
     rest: bytes
 
     def start(self) -> bytes:
-        """The first bytes for the proxy."""
+        """The first bytes for the proxy.  May raise `ProxyConnectFailed`."""
 
     def feed(self, data: bytes) -> bytes:
         """The answer to more bytes of the proxy's.  Raises `ProxyConnectFailed`."""

@@ -35,12 +35,16 @@ class Socks5Handshake:
     def __init__(self, host: str, port: int, credentials: Credentials | None) -> None:
         self.done = False
         self.rest = b""
-        self._request = bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2, "big")
+        self._host = host
+        self._port = port
+        self._request = b""
         self._credentials = credentials
         self._buffer = b""
         self._receive: Callable[[], bytes] = self._receive_method
 
     def start(self) -> bytes:
+        """Also raises `ProxyConnectFailed`, for a name that SOCKS cannot carry."""
+        self._request = bytes([_VERSION, _CONNECT, 0]) + _address(self._host) + self._port.to_bytes(2, "big")
         methods = [_NO_AUTHENTICATION]
         if self._credentials is not None:
             methods.append(_USER_AND_PASSWORD)
