@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
 
 BACKLOG = 1024
 """Connections that wait to be accepted; Twisted's 50 is too few for a burst.  nginx has 511."""
@@ -12,6 +13,13 @@ BACKLOG = 1024
 
 class CannotListen(Exception):
     """The text says where and why, in one line."""
+
+
+LOCALHOST = ("127.0.0.1", "::1")
+"""What `localhost` is, whatever a hosts file says (RFC 6761 §6.3)."""
+
+ATTEMPTS = 20
+"""Ports that are tried with port 0, until one is free on every address."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -22,22 +30,47 @@ def bind(host: str, port: int) -> list[socket.socket]:
     port 0 the system chooses one.  Raises `CannotListen`.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+        addresses = _addresses(host)
+        for _ in range(ATTEMPTS if port == 0 else 0):
+            with suppress(OSError):
+                return _bind_all(addresses, 0)
+        return _bind_all(addresses, port)
+    except socket.gaierror as error:
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from None
+
+
+def _addresses(host: str) -> list[tuple[int, str]]:
+    """Families and addresses, each once."""
+    names = LOCALHOST if host == "localhost" else (host,)
+    found = [
+        (int(family), str(address[0]))
+        for name in names
+        for family, _, _, _, address in socket.getaddrinfo(
+            name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
+    """A socket for each address that this machine has, for one at least."""
     sockets: list[socket.socket] = []
-    for family, _, _, _, address in dict.fromkeys(found):
+    missing = OSError(errno.EADDRNOTAVAIL, "")
+    for family, address in addresses:
         try:
-            sockets.append(_listen(family, str(address[0]), port or _port_of(sockets)))
+            sockets.append(_listen(family, address, port or _port_of(sockets)))
         except OSError as error:
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                missing = error
                 continue
             for each in sockets:
                 each.close()
-            reason = os.strerror(error.errno or 0)
-            raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from None
+            raise
     if not sockets:
-        raise CannotListen(f"cannot listen on {host}:{port}: no address of it is on this machine")
+        raise missing
     return sockets
 
 

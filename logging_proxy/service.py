@@ -7,11 +7,8 @@ routes, the recording, the logging server's process.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -22,10 +19,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from logging_proxy import __version__
-from logging_proxy.capture.events import CaptureObserver, Recorder
-from logging_proxy.capture.records import Kind
-from logging_proxy.capture.spool import Spool
-from logging_proxy.capture.writer import CaptureWriter
+from logging_proxy.capture.recording import Recording
 from logging_proxy.child import ChildProcess
 from logging_proxy.configuration.options import Configuration
 from logging_proxy.http.deadlines import Deadlines
@@ -37,12 +31,19 @@ from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.pool import ClientLimits, Pool
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree, Surroundings
 from logging_proxy.routing.mapping import Destination, destination_url
-
-RING_SIZE = 8 << 20
-"""Bytes of the ring: what the data path can run ahead of the disk before it waits."""
+from logging_proxy.signals import Signals
 
 CHILD_PATIENCE = 20.0
 """Seconds that the logging server has to empty the spool when the service stops."""
+
+GRACE = 0.02
+"""Seconds that a service that stops still accepts, and reads requests that have arrived already."""
+
+LOOK = 0.02
+"""Seconds between two looks at what is still in flight."""
+
+FAREWELL = 1.0
+"""Seconds that clients have to take the answers that interrupted exchanges get."""
 
 
 class ProxyService(MultiService):
@@ -57,8 +58,9 @@ class ProxyService(MultiService):
         listeners: list[socket.socket],
         recording: Recording | None,
         child: ChildProcess | None,
-        output: Output | None,
+        output: Output,
     ) -> None:
+        """The sockets `listeners` listen already; everything else begins with `startService`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._configuration = configuration
@@ -67,6 +69,8 @@ class ProxyService(MultiService):
         self._child = child
         self._output = output
         self._ports: list[IListeningPort] = []
+        self._until = 0.0
+        """When exchanges are interrupted, once the service stops."""
         self._deadlines = Deadlines(reactor)
         self._pools: dict[tuple[str, str, int], Pool] = {}
         self.tree = self._build_tree()
@@ -74,7 +78,7 @@ class ProxyService(MultiService):
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks its application for a log observer after this, and before it starts to log."""
-        if self._output is not None and hasattr(parent, "setComponent"):
+        if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._output)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
@@ -86,7 +90,7 @@ class ProxyService(MultiService):
         surroundings = Surroundings(
             recorder=self._recording.recorder if self._recording is not None else None,
             policy=ForwardedPolicy(server.forwarded, server.via),
-            console=self._output.exchange if self._output is not None and logging.console else None,
+            console=self._output.exchange if logging.console else None,
             record_unknown=logging.default,
             not_found=server.not_found.encode(),
         )
@@ -109,18 +113,21 @@ class ProxyService(MultiService):
             self._pools[key] = pool
         return pool
 
-    # --- start and stop --------------------------------------------------------------------
+    # --- start ------------------------------------------------------------------------------
 
     def startService(self) -> None:
+        """Start everything that has a thread or a process: twistd has made its daemon by now."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._output.start()
         if self._recording is not None:
-            self._recording.start(self._reactor)
+            self._recording.start()
         if self._child is not None:
             self._child.start()
         for listener in self._listeners:
             family, fd = listener.family, listener.detach()
             self._ports.append(self._reactor.adoptStreamPort(fd, family, self.site))
             os.close(fd)
+        self._reactor.callWhenRunning(Signals(self._reactor, self.hurry, self._output.rotate).install)
         self._say_hello()
 
     def _say_hello(self) -> None:
@@ -142,82 +149,87 @@ class ProxyService(MultiService):
         for warning in configuration.warnings:
             self._log.warn("{warning}", warning=str(warning))
 
+    # --- stop -------------------------------------------------------------------------------
+
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
+    def hurry(self) -> None:
+        """Do not wait for what is in flight any longer."""
+        self._until = self._reactor.seconds()
+
     async def _stop(self) -> None:
-        """Stop accepting, let what is in flight finish, keep the last byte, then end the child."""
+        """
+        Stop accepting, let what is in flight finish, keep the last byte, then end the child.
+
+        A step that fails does not keep the later ones from being taken.
+        """
+        self._until = self._reactor.seconds() + self._configuration.server.shutdown_timeout
+        for step in (
+            self._stop_accepting,
+            self._drain,
+            self._close_pools,
+            self._stop_recording,
+            self._stop_child,
+            super().stopService,
+        ):
+            try:
+                result: Any = step()
+                if result is not None:
+                    await result
+            except Exception:
+                self._log.failure("stopping: {step} failed", step=getattr(step, "__name__", "a step"))
+        self._log.info("stopped")
+        self._output.close()
+
+    async def _stop_accepting(self) -> None:
+        """
+        Close the ports, when who has been let in is served.
+
+        What the kernel has accepted by now, and requests that have arrived on
+        connections that look idle, get their turns: closing would reset them.
+        """
+        self.site.closing = True
+        await deferLater(self._reactor, GRACE)
         for port in self._ports:
-            await _deferred(port.stopListening())
+            stopping = port.stopListening()
+            if stopping is not None:
+                await stopping
+        await deferLater(self._reactor, 0)
         self.site.close()
-        until = self._reactor.seconds() + self._configuration.server.shutdown_timeout
-        while self._in_flight() and self._reactor.seconds() < until:
-            await deferLater(self._reactor, 0.05)
-        self._interrupt()
-        while self.site.connections and self._reactor.seconds() < until + 1:
-            await deferLater(self._reactor, 0.05)
-        for pool in self._pools.values():
-            pool.close()
-        if self._recording is not None:
-            await self._recording.stop(self._reactor)
-        if self._child is not None:
-            await self._child.stop(CHILD_PATIENCE)
-        if self._output is not None:
-            self._output.flush()
-        await _deferred(super().stopService())  # type: ignore[no-untyped-call]
+
+    async def _drain(self) -> None:
+        """Let exchanges finish; those that take too long are interrupted, and their connections aborted."""
+        while self._in_flight() and self._reactor.seconds() < self._until:
+            await deferLater(self._reactor, LOOK)
+        for route in self.tree.routes:
+            for exchange in list(route.exchanges):
+                exchange.interrupt(Failure(Shutdown("the proxy was stopped")))
+        await self._connections_closed()
+        for connection in list(self.site.connections):
+            connection.abort()
+        await self._connections_closed()
+
+    async def _connections_closed(self) -> None:
+        """Returns when all are, or after a moment."""
+        until = self._reactor.seconds() + FAREWELL
+        while self.site.connections and self._reactor.seconds() < until:
+            await deferLater(self._reactor, LOOK)
 
     def _in_flight(self) -> int:
         return sum(len(route.exchanges) for route in self.tree.routes) + len(self.site.connections)
 
-    def _interrupt(self) -> None:
-        """Time is up: what is still in flight ends now, and says so in its capture."""
-        for route in self.tree.routes:
-            for exchange in list(route.exchanges):
-                exchange.interrupt(Failure(Shutdown("the proxy was stopped")))
-        for connection in list(self.site.connections):
-            connection.abort()
+    def _close_pools(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
 
+    async def _stop_recording(self) -> None:
+        if self._recording is not None:
+            await self._recording.stop()
 
-async def _deferred(result: Any) -> None:
-    if isinstance(result, Deferred):
-        await result
-
-
-class Recording:
-    """The recording side: spool, writer, observer."""
-
-    def __init__(self, spool_directory: Path, configuration: Configuration) -> None:
-        """Raises `SpoolBusy` and OSError."""
-        logging = configuration.logging
-        self._reactor: Any = None
-        self.directory = spool_directory
-        self._spool = Spool(
-            spool_directory, Path(logging.ring_dir), RING_SIZE, logging.spool_limit, self._moved
-        )
-        passes = logging.on_capture_error == "pass"
-        self.writer = CaptureWriter(self._spool.ring, self._spool.stored, passes)
-        self.recorder = Recorder(CaptureObserver(self.writer))
-
-    def start(self, reactor: Any) -> None:
-        self._reactor = reactor
-        session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}
-        self.writer.write(0, [(Kind.SESSION, 0, json.dumps(session).encode())])
-        self._spool.start()
-
-    def _moved(self) -> None:
-        """Called on the spool's thread.  Wakes the reactor only if somebody waits or something failed."""
-        if self.writer.full or self.writer.failure != self._spool.failure:
-            self._reactor.callFromThread(self._tell_writer)
-
-    def _tell_writer(self) -> None:
-        self.writer.spool_moved(self._spool.failure)
-
-    def stop(self, reactor: Any) -> Deferred[None]:
-        """Fires when everything recorded is on disk."""
-        from twisted.internet.threads import deferToThreadPool
-
-        done: Deferred[None] = deferToThreadPool(reactor, reactor.getThreadPool(), self._spool.close)
-        return done
+    async def _stop_child(self) -> None:
+        if self._child is not None:
+            await self._child.stop(CHILD_PATIENCE)
 
 
 def _server_limits(configuration: Configuration) -> ServerLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -11,12 +12,15 @@ from typing import Any, NoReturn
 from twisted.application.service import IService
 from twisted.python import usage
 
-from logging_proxy.capture.spool import SpoolBusy
+from logging_proxy.capture.disk import make_private_directory
+from logging_proxy.capture.recording import Recording
+from logging_proxy.capture.rings import salvage_all
+from logging_proxy.capture.spool import SpoolBusy, describe
 from logging_proxy.child import PIPE_FD, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
 from logging_proxy.listening import CannotListen, bind
-from logging_proxy.output import Output, stream_for
-from logging_proxy.service import ProxyService, Recording
+from logging_proxy.output import CannotLog, Output, sink_for
+from logging_proxy.service import ProxyService
 
 
 class Options(usage.Options):
@@ -32,7 +36,7 @@ def makeService(options: Options) -> IService:
     The service that the configuration describes.
 
     Every mistake ends the process with status 1 and clear lines, before
-    anything is started: ports are bound and the spool is opened here.
+    anything is started: ports are bound, the log and the spool are opened here.
     """
     from twisted.internet import reactor
 
@@ -42,14 +46,15 @@ def makeService(options: Options) -> IService:
         configuration = load_configuration(path, os.environ)
         listeners = bind(configuration.server.host, configuration.server.port)
         server_listeners = _server_listeners(configuration)
-        recording = _recording(configuration, listeners)
-    except (ConfigurationError, CannotListen, SpoolBusy) as error:
+        output = Output(sink_for(options.parent or {"nodaemon": True}))
+        recording = _recording(reactor, configuration, listeners)
+    except (ConfigurationError, CannotListen, SpoolBusy, CannotLog) as error:
         give_up(str(error))
     except OSError as error:
-        give_up(f"{error.filename}: {error.strerror}")
+        give_up(": ".join(str(each) for each in (error.filename, describe(error)) if each is not None))
+    # What was logged by a start that fails after this is not kept back for ever.
+    atexit.register(output.close)
     child = _child(reactor, configuration, path, server_listeners, recording)
-    stream = stream_for(options.parent or {"nodaemon": True})
-    output = Output(stream, reactor) if stream is not None else None
     return ProxyService(reactor, configuration, listeners, recording, child, output)
 
 
@@ -63,12 +68,17 @@ def _records(configuration: Configuration) -> bool:
     return configuration.logging.default or any(route.logging for route in configuration.routes)
 
 
-def _recording(configuration: Configuration, listeners: list[socket.socket]) -> Recording | None:
+def _recording(
+    reactor: Any, configuration: Configuration, listeners: list[socket.socket]
+) -> Recording | None:
     """The spool of this proxy: named after its port, below the spools of its logging server."""
+    root = spool_root(configuration)
+    salvage_all(root)
     if not _records(configuration):
         return None
+    make_private_directory(root)
     port = listeners[0].getsockname()[1]
-    return Recording(spool_root(configuration) / str(port), configuration)
+    return Recording(root / str(port), configuration.logging, reactor)
 
 
 def spool_root(configuration: Configuration) -> Path:

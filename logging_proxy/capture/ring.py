@@ -7,52 +7,89 @@ of the process, and no system call is made: 0.4 µs for a small record, where a
 write to a file costs from 1 µs up to however long a disk stalls.
 
 One thread stores (the reactor's), one takes out (the spool's).  The file's
-first page holds a magic number and the stream offset up to which bytes were
-stored; byte `offset % capacity` of the rest is where a stream offset lives.
+first page holds a magic number and the stream offsets up to which bytes were
+stored and taken; byte `offset % capacity` of the rest is where a stream offset
+lives.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 
 PAGE = 4096
-MAGIC = int.from_bytes(b"LPRING1\n", "little")
+MAGIC = int.from_bytes(b"LPRING2\n", "little")
 
-_STORED, _CAPACITY, _FIRST, _MAGIC = 0, 1, 2, 3
+PIECE = 512 << 10
+"""About how many bytes `peek` gives at a time, when more are there."""
+
+_STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
 
 
 class Ring:
     """
-    A ring over the file descriptor `fd`, which it owns.
+    A ring over a memory-mapped file.
 
     `stored` is the stream offset after the last byte put in; `taken` the one
     up to which bytes need not be kept any more.
     """
 
-    def __init__(self, fd: int, capacity: int, start: int) -> None:
-        """
-        A new ring whose first byte has stream offset `start`.
+    def __init__(self, mapped: mmap.mmap, capacity: int, taken: int, stored: int, piece: int) -> None:
+        """Use `create` or `take_up`."""
+        self.capacity = capacity
+        self.stored = stored
+        self.taken = taken
+        self._map = mapped
+        self._header = memoryview(mapped)[:PAGE].cast("Q")
+        self._bytes = memoryview(mapped)[PAGE : PAGE + capacity]
+        self._piece = piece
+        self._marks: deque[int] = deque()
+        """Ends of stores, about `piece` bytes apart: where what `peek` gives may end."""
+        self._next_mark = stored + piece
 
+    @classmethod
+    def create(cls, fd: int, capacity: int, start: int, piece: int = PIECE) -> Ring:
+        """
+        A new ring in the empty file `fd`, whose first byte will have stream offset `start`.
+
+        The descriptor can be closed afterwards; a lock taken on it lasts until `close`.
         Raises OSError when the file system has no room: all of it is reserved
         now, for a page that cannot be had later would be a SIGBUS.
         """
-        os.posix_fallocate(fd, 0, PAGE + capacity)
-        self._map(fd, capacity)
-        self._header[_STORED] = start
-        self._header[_CAPACITY] = capacity
-        self._header[_FIRST] = start
-        self._header[_MAGIC] = MAGIC
-        self.stored = self.taken = start
-
-    def _map(self, fd: int, capacity: int) -> None:
-        self._map_ = mmap.mmap(fd, PAGE + capacity)
-        os.close(fd)
-        self._header = memoryview(self._map_)[:PAGE].cast("Q")
-        self._bytes = memoryview(self._map_)[PAGE:]
-        self.capacity = capacity
+        _reserve(fd, PAGE + capacity)
+        ring = cls(mmap.mmap(fd, PAGE + capacity), capacity, start, start, piece)
         for page in range(0, capacity, PAGE):
-            self._bytes[page] = 0  # every page is faulted in now, none later on the data path
+            ring._bytes[page] = 0  # every page is faulted in now, none later on the data path
+        header = ring._header
+        header[_STORED] = header[_TAKEN] = start
+        header[_CAPACITY] = capacity
+        header[_MAGIC] = MAGIC
+        return ring
+
+    @classmethod
+    def take_up(cls, fd: int, kept: int, piece: int = PIECE) -> Ring | None:
+        """
+        The ring that a dead process left in the file `fd`, with what it holds beyond stream offset `kept`.
+
+        None if the file holds no ring, or one that ends before `kept`: it is another stream's.
+        """
+        size = os.fstat(fd).st_size
+        if size <= PAGE:
+            return None
+        mapped = mmap.mmap(fd, size)
+        with memoryview(mapped)[:PAGE].cast("Q") as header:
+            stored, capacity, taken, magic = (
+                header[_STORED],
+                header[_CAPACITY],
+                header[_TAKEN],
+                header[_MAGIC],
+            )
+        taken = max(taken, kept)
+        if magic != MAGIC or capacity != size - PAGE or not taken <= stored <= taken + capacity:
+            mapped.close()
+            return None
+        return cls(mapped, capacity, taken, stored, piece)
 
     @property
     def room(self) -> int:
@@ -69,42 +106,45 @@ class Ring:
             fits = self.capacity - start
             self._bytes[start:] = data[:fits]
             self._bytes[: len(data) - fits] = data[fits:]
-        self.stored += len(data)
+        stored = self.stored + len(data)
         # One aligned store of 8 bytes: a kill between two instructions leaves the old or the new offset.
-        self._header[_STORED] = self.stored
+        self._header[_STORED] = stored
+        self.stored = stored
+        if stored >= self._next_mark:
+            self._marks.append(stored)
+            self._next_mark = stored + self._piece
 
-    def peek(self, most: int) -> memoryview:
-        """What was stored first and not yet taken: at most `most` bytes that lie together."""
-        start = self.taken % self.capacity
-        size = min(self.stored - self.taken, self.capacity - start, most)
-        return self._bytes[start : start + size]
+    def peek(self) -> memoryview:
+        """
+        What was stored first and not yet taken: whole stores, as far as the next mark.
+
+        Whole, so that what is written of it ends with a whole record, and the
+        stream can go on behind it whatever becomes of the rest.
+        """
+        marks = self._marks
+        end = marks[0] if marks else self.stored
+        start, size = self.taken % self.capacity, end - self.taken
+        fits = self.capacity - start
+        if size <= fits:
+            return self._bytes[start : start + size]
+        return memoryview(b"".join((self._bytes[start:], self._bytes[: size - fits])))
 
     def take(self, size: int) -> None:
-        """The first `size` bytes are kept elsewhere now."""
-        self.taken += size
+        """The first `size` bytes, those that `peek` gave, are kept elsewhere now."""
+        taken = self.taken + size
+        while self._marks and self._marks[0] <= taken:
+            self._marks.popleft()
+        self._header[_TAKEN] = taken
+        self.taken = taken
 
     def close(self) -> None:
         self._header.release()
         self._bytes.release()
-        self._map_.close()
+        self._map.close()
 
 
-def left_behind(data: bytes, kept: int) -> bytes:
-    """
-    What `data`, the content of a dead process's ring file, holds beyond stream offset `kept`.
-
-    Empty if it is no ring, or was overwritten beyond `kept` (then `kept` is of another stream).
-    """
-    if len(data) <= PAGE:
-        return b""
-    header = memoryview(data)[:PAGE].cast("Q")
-    stored, capacity, first = header[_STORED], header[_CAPACITY], header[_FIRST]
-    body = data[PAGE : PAGE + capacity]
-    if (
-        header[_MAGIC] != MAGIC
-        or len(body) != capacity
-        or not max(first, stored - capacity) <= kept <= stored
-    ):
-        return b""
-    start, size = kept % capacity, stored - kept
-    return (body[start:] + body[:start])[:size]
+def _reserve(fd: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    else:  # macOS
+        os.pwrite(fd, bytes(size), 0)

@@ -11,17 +11,24 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from logging_proxy.capture.records import HEADER, Kind, RecordReader, encode
 from logging_proxy.capture.ring import Ring
 
-Passed = Iterable[tuple[int, int, bytes]]
+Passed = Sequence[tuple[int, int, bytes]]
 """Kind, flags and payload of some records of one exchange."""
+
+STALL = 30.0
+"""Seconds without any progress after which a disk that does not answer counts as one that refuses."""
+
+NO_EXCHANGE = 0
+"""The number of records that belong to no exchange; they are never given up."""
 
 
 @dataclass(slots=True)
@@ -32,31 +39,46 @@ class _Losing:
     bytes: int = 0
 
 
+@dataclass(slots=True)
+class Tally:
+    """Exchanges of which something was lost, and bytes of payloads (END records aside)."""
+
+    exchanges: int = 0
+    bytes: int = 0
+
+
 class CaptureWriter:
     """
-    Writes records to a ring.
+    Writes records to a ring.  All calls are on the reactor's thread.
 
     `full` is True while records wait for room: who gets True must not pass on
     the bytes it has just recorded before the Deferred of `when_room` fires.
+    `attentive` is True while `spool_moved` must be called for every move.
     """
 
     _log = Logger()
 
-    def __init__(self, ring: Ring, stored: Callable[[], None], pass_on_failure: bool) -> None:
+    def __init__(
+        self, ring: Ring, stored: Callable[[], None], pass_on_failure: bool, clock: IReactorTime
+    ) -> None:
+        """`stored` is called after each store."""
         self.full = False
-        self.lost_exchanges = 0
-        self.lost_bytes = 0
+        self.attentive = False
         self.failure: str | None = None
+        self.lost = Tally()
+        self._reported = Tally()
+        self._reason = ""
         self._ring = ring
         self._stored = stored
         self._pass_on_failure = pass_on_failure
+        self._clock = clock
+        self._stall: IDelayedCall | None = None
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiters: list[Deferred[None]] = []
         self._losing: dict[int, _Losing] = {}
         """Exchanges under way of which something could not be written."""
-        self._ended: list[tuple[int, int, bytes]] = []
+        self._ended: deque[tuple[int, int, bytes]] = deque()
         """Such exchanges that have ended since: number, bytes lost, payload of the END record."""
-        self._reported = 0
 
     @property
     def refuses(self) -> bool:
@@ -74,13 +96,13 @@ class CaptureWriter:
         )
         ring = self._ring
         if self._waiting or self._losing or len(data) > ring.capacity - ring.stored + ring.taken:
-            self._write_later(exchange, data, records)
+            self._write_with_care(exchange, data, records)
             return
         ring.store(data)
         self._stored()
 
     def when_room(self) -> Deferred[None]:
-        """Fires when all that was written so far is in the spool."""
+        """Fires when all that was written so far is in the spool, or given up."""
         waiter: Deferred[None] = Deferred()
         if self.full:
             self._waiters.append(waiter)
@@ -88,83 +110,148 @@ class CaptureWriter:
             waiter.callback(None)
         return waiter
 
+    def close(self) -> None:
+        """The service ends: what still waits is lost."""
+        self._watch(False)
+        self._give_up()
+        self._report()
+        if self.lost.exchanges:
+            self._log.critical("{exchanges} captures have lost {size} bytes", **self._lost())
+
     # --- when there is no room ------------------------------------------------------
 
-    def _write_later(self, exchange: int, data: bytes, records: Passed) -> None:
-        losing = exchange in self._losing
-        if not losing and not self._waiting and len(data) <= self._ring.room:
-            self._ring.store(data)
-            self._stored()
-        elif losing or (self.failure is not None and self._pass_on_failure):
+    def _write_with_care(self, exchange: int, data: bytes, records: Passed) -> None:
+        no_room = bool(self._waiting) or len(data) > self._ring.room
+        if exchange in self._losing or (no_room and self._passes and exchange != NO_EXCHANGE):
             self._lose(exchange, [(kind, payload) for kind, _, payload in records])
+            self._report_when_possible()
         else:
             self._waiting.append((exchange, data))
-            # In this order: the spool's thread frees room first and looks at `full` second.
-            self.full = True
-            self._stored()
+            # In this order: the spool's thread frees room first and looks at `attentive` second.
+            self.attentive = True
             self.spool_moved(self.failure)
+
+    @property
+    def _passes(self) -> bool:
+        return self.failure is not None and self._pass_on_failure
+
+    def spool_moved(self, failure: str | None) -> None:
+        """The spool has more room, or fails, or works again."""
+        if failure != self.failure:
+            self.failure = failure
+            self._say_so()
+        while self._waiting and self._go_on(*self._waiting[0]):
+            self._waiting.popleft()
+        if self._passes:
+            self._give_up()
+        self.full = bool(self._waiting) and not self._passes
+        self._watch(self.full)
+        self._report_when_possible()
+        if not self.full:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def _go_on(self, exchange: int, data: bytes) -> bool:
+        """Store or lose what waits first; False when it must go on waiting."""
+        if exchange in self._losing or len(data) > self._ring.capacity:
+            self._lose(exchange, _records(data))
+            return True
+        return self._store(data)
+
+    def _store(self, data: bytes) -> bool:
+        if len(data) > self._ring.room:
+            return False
+        self._ring.store(data)
+        self._stored()
+        return True
+
+    def _watch(self, full: bool) -> None:
+        """While records wait, look now and then whether the disk has taken anything."""
+        if full and self._stall is None:
+            self._stall = self._clock.callLater(STALL, self._look, self._ring.taken)
+        elif not full and self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _look(self, taken: int) -> None:
+        self._stall = None
+        stalls = self._ring.taken == taken and self.failure is None
+        self.spool_moved(f"the disk has not answered for {STALL:g} s" if stalls else self.failure)
+
+    # --- what is lost -----------------------------------------------------------------
+
+    def _give_up(self) -> None:
+        """What waits is lost, but for what no exchange can be understood without."""
+        waiting, self._waiting = self._waiting, deque()
+        for exchange, data in waiting:
+            if exchange == NO_EXCHANGE:
+                self._waiting.append((exchange, data))
+            else:
+                self._lose(exchange, _records(data))
 
     def _lose(self, exchange: int, records: list[tuple[int, bytes]]) -> None:
         """These records, and all later ones of the exchange, cannot be kept."""
         losing = self._losing.get(exchange)
         if losing is None:
             losing = self._losing[exchange] = _Losing(known=records[0][0] != Kind.REQUEST_HEAD)
-            self.lost_exchanges += 1
+            self.lost.exchanges += 1
         for kind, payload in records:
-            if kind != Kind.END:
+            if kind == Kind.END:
+                del self._losing[exchange]
+                if losing.known:
+                    self._ended.append((exchange, losing.bytes, payload))
+            else:
                 losing.bytes += len(payload)
-                self.lost_bytes += len(payload)
-                continue
-            del self._losing[exchange]
-            if losing.known:
-                self._ended.append((exchange, losing.bytes, payload))
+                self.lost.bytes += len(payload)
 
-    def spool_moved(self, failure: str | None) -> None:
-        """The spool has more room, or fails, or works again.  Called on the reactor's thread."""
-        if failure != self.failure:
-            self.failure = failure
-            self._say_so()
-        while self._waiting and len(self._waiting[0][1]) <= self._ring.room:
-            self._ring.store(self._waiting.popleft()[1])
-            self._stored()
-        if self._waiting and failure is not None and self._pass_on_failure:
-            waiting, self._waiting = self._waiting, deque()
-            for exchange, data in waiting:
-                self._lose(exchange, [(record.kind, record.payload) for record in RecordReader().feed(data)])
-        if not self._waiting and failure is None:
-            self._tell_what_was_lost()
-        self.full = bool(self._waiting)
-        if not self.full:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+    def _report_when_possible(self) -> None:
+        """Tell the spool what it has lost, as soon as it can be told."""
+        if not self._waiting and self.failure is None:
+            self._report()
+        self.attentive = bool(self._waiting) or self._has_news
 
-    def _tell_what_was_lost(self) -> None:
-        """There is room again: captures with a hole say so, and end."""
+    @property
+    def _has_news(self) -> bool:
+        """Whether there is something to tell; an exchange that goes on losing is told of when it ends."""
+        lost, reported = self.lost, self._reported
+        return (
+            bool(self._ended)
+            or lost.exchanges != reported.exchanges
+            or (lost.bytes != reported.bytes and not self._losing)
+        )
+
+    def _report(self) -> None:
+        """Captures with a hole say so, and end; then the sum.  As far as there is room."""
         now = time.monotonic_ns()
         while self._ended:
             exchange, lost, end = self._ended[0]
             note = json.dumps({"capture_lost_bytes": lost}).encode()
             data = encode(Kind.NOTE, 0, exchange, now, note) + encode(Kind.END, 0, exchange, now, end)
-            if len(data) > self._ring.room:
+            if not self._store(data):
                 return
-            self._ring.store(data)
-            del self._ended[0]
-        if self.lost_exchanges > self._reported:
-            report = {"exchanges": self.lost_exchanges - self._reported}
-            data = encode(Kind.LOST, 0, 0, now, json.dumps(report).encode())
-            if len(data) <= self._ring.room:
-                self._ring.store(data)
-                self._reported = self.lost_exchanges
-                self._stored()
+            self._ended.popleft()
+        if self._has_news:
+            report = {
+                "exchanges": self.lost.exchanges - self._reported.exchanges,
+                "bytes": self.lost.bytes - self._reported.bytes,
+                "reason": self._reason,
+            }
+            if self._store(encode(Kind.LOST, 0, NO_EXCHANGE, now, json.dumps(report).encode())):
+                self._reported = Tally(self.lost.exchanges, self.lost.bytes)
+
+    def _lost(self) -> dict[str, int]:
+        return {"exchanges": self.lost.exchanges, "size": self.lost.bytes}
 
     def _say_so(self) -> None:
         if self.failure is not None:
+            self._reason = self.failure
             way = "going on without recording" if self._pass_on_failure else "refusing requests"
             self._log.critical("captures cannot be written: {why}; {way}", why=self.failure, way=way)
         else:
-            self._log.warn(
-                "captures are written again; {exchanges} lost so far ({size} bytes)",
-                exchanges=self.lost_exchanges,
-                size=self.lost_bytes,
-            )
+            text = "captures are written again; {exchanges} have lost {size} bytes so far"
+            self._log.warn(text, **self._lost())
+
+
+def _records(data: bytes) -> list[tuple[int, bytes]]:
+    return [(record.kind, record.payload) for record in RecordReader().feed(data)]

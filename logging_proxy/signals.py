@@ -1,0 +1,65 @@
+"""
+What signals mean to the proxy.
+
+SIGTERM and SIGINT end it with exit status 0, which Twisted's own handlers do
+not: they let the process die of the signal.  A second one is for the impatient.
+SIGUSR1 rotates the log file; SIGHUP changes nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+
+class Signals:
+    """Handlers for one service; `hurry` is called when it must stop at once after all."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        hurry: Callable[[], None],
+        rotate: Callable[[], None],
+        install: Callable[[int, Any], Any] = signal.signal,
+    ) -> None:
+        self._reactor = reactor
+        self._hurry = hurry
+        self._rotate = rotate
+        self._install = install
+        self._stopping = False
+
+    def install(self) -> None:
+        """
+        Take the signals over.  Called once the reactor has installed its own handlers.
+
+        SIGINT stays as it is if it was ignored when the process began, as in a shell's background.
+        """
+        handlers: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._stop,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: self._rotate,
+        }
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            handlers[signal.SIGINT] = self._stop
+        for number, handler in handlers.items():
+            self._install(number, self._on_the_reactor(handler))
+
+    def _on_the_reactor(self, handler: Callable[[], None]) -> Callable[[int, Any], None]:
+        return lambda number, frame: self._reactor.callFromThread(handler)
+
+    def _stop(self) -> None:
+        if self._stopping:
+            self._log.warn("told to stop again: what is in flight is interrupted")
+            self._hurry()
+            return
+        self._stopping = True
+        self._log.info("told to stop: no new connections, what is in flight may finish")
+        self._reactor.stop()
+
+    def _hang_up(self) -> None:
+        self._log.info("SIGHUP: the configuration is read at the start only; nothing has changed")
