@@ -185,7 +185,7 @@ class RouteResource(Resource):
         surroundings: Surroundings,
         forwarding: Forwarding | None = None,
     ) -> None:
-        """`forwarding` says how heads change for an outbound proxy; what is recorded is for the destination."""
+        """`forwarding` changes heads for an outbound proxy; what is recorded is for the destination."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._forwarding = forwarding
         self.options = options
