@@ -315,7 +315,7 @@ class Stage:
     ) -> None:
         self.clock = Clock()
         self.ring = FakeRing()
-        self.writer = CaptureWriter(self.ring, lambda: None, pass_on_failure)  # type: ignore[arg-type]
+        self.writer = CaptureWriter(self.ring, lambda: None, pass_on_failure, self.clock)  # type: ignore[arg-type]
         self.console: list[str] = []
         surroundings = Surroundings(
             recorder=Recorder(CaptureObserver(self.writer)),
@@ -387,6 +387,10 @@ class Stage:
         """What was recorded of the only exchange."""
         (only,) = self.captures
         return only
+
+    def capture_bytes(self, kind: Kind) -> int:
+        """How much of `kind` was recorded."""
+        return sum(len(capture.body(kind)) for capture in self.captures)
 
     @property
     def in_flight(self) -> int:

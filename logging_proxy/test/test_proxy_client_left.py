@@ -1,0 +1,161 @@
+"""A client that leaves: the upstream is told at once, and the capture says so."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.capture.records import Kind
+from logging_proxy.http.server import ServerLimits
+from logging_proxy.test.proxy_stage import Stage, Wire, client_of, get, ok, post
+
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+LEAVING = (Wire.fin, Wire.rst)
+
+
+class ClientLeftTests(SynchronousTestCase):
+    def assertGone(self, stage: Stage) -> None:
+        """The upstream is reset, the capture ends with client_closed, nothing is left."""
+        stage.turn()
+        self.assertTrue(all(wire.aborted for wire in stage.endpoint.wires))
+        self.assertEqual(stage.capture.outcome, "client_closed")
+        self.assertEqual(stage.problems(), [])
+        self.assertEqual(len(stage.site.connections), 0)
+        self.assertIsNone(stage.pool.take())
+        self.assertEqual([call for call in stage.clock.getDelayedCalls() if call.getTime() < 1e9], [])
+
+    def test_while_connecting(self) -> None:
+        """The attempt to connect is given up."""
+        for leave in LEAVING:
+            stage = Stage()
+            stage.endpoint.manual = True
+            client = stage.client(get())
+            leave(client)
+            self.assertEqual(stage.endpoint.cancelled, 1)
+            self.assertGone(stage)
+
+    def test_while_shaking_hands(self) -> None:
+        """A TLS connection that nobody waits for any more is reset, not kept, and nothing is logged."""
+        stage = Stage(secure=True)
+        client = stage.client(get())
+        client.rst()
+        self.assertGone(stage)
+
+    def test_during_upload(self) -> None:
+        """In the middle of its request."""
+        for leave in LEAVING:
+            stage = Stage()
+            client = stage.client(post(b"x" * 10)[:-4])
+            leave(client)
+            self.assertGone(stage)
+            self.assertEqual(stage.capture.body(Kind.REQUEST_PIECE), b"x" * 6)
+            self.assertFalse(stage.capture.complete(Kind.REQUEST_PIECE))
+
+    def test_while_waiting(self) -> None:
+        """After its request, before anything came back."""
+        for leave in LEAVING:
+            stage = Stage()
+            client = stage.client(get())
+            leave(client)
+            self.assertGone(stage)
+
+    def test_during_stream(self) -> None:
+        """In the middle of a stream: what had come is in the capture, and is not called complete."""
+        for leave in LEAVING:
+            stage = Stage()
+            client = stage.client(get())
+            stage.upstream.deliver(STREAM)
+            leave(client)
+            self.assertGone(stage)
+            self.assertEqual(stage.capture.body(Kind.RESPONSE_PIECE), b"abc")
+            self.assertFalse(stage.capture.complete(Kind.RESPONSE_PIECE))
+
+    def test_while_spool_is_full(self) -> None:
+        """While its response waits for the spool; room that comes later is nobody's any more."""
+        stage = Stage()
+        client = stage.client(get())
+        stage.upstream.deliver(STREAM)
+        stage.freeze_spool()
+        stage.upstream.deliver(b"1\r\nx\r\n")
+        client.rst()
+        stage.thaw_spool()
+        stage.turn()
+        self.assertGone(stage)
+
+    def test_after_the_last_byte(self) -> None:
+        """When the response was complete and only waited to be handed over, it stays complete."""
+        stage = Stage()
+        client = stage.client(get())
+        stage.freeze_spool()
+        stage.upstream.deliver(ok(b"abc"))
+        client.rst()
+        stage.thaw_spool()
+        self.assertEqual(stage.capture.outcome, "complete")
+        self.assertEqual(stage.problems(), [])
+
+    def test_half_close_allowed(self) -> None:
+        """With `half_close: allow` a client may end its sending and still wait."""
+        stage = Stage(server=ServerLimits(half_close_cancels=False))
+        client = stage.client(get())
+        client.fin()
+        stage.upstream.deliver(ok(b"abc"))
+        stage.turn()
+        self.assertTrue(client.received().endswith(b"abc"))
+        self.assertTrue(client.closed)
+        self.assertEqual(stage.capture.outcome, "complete")
+        self.assertEqual(stage.problems(), [])
+
+    def test_half_close_during_upload(self) -> None:
+        """... but not before its request is complete."""
+        stage = Stage(server=ServerLimits(half_close_cancels=False))
+        client = stage.client(post(b"x" * 10)[:-4])
+        client.fin()
+        self.assertGone(stage)
+
+    def test_malformed_body(self) -> None:
+        """A body that stops being chunks: 400, the upstream reset; the capture says whose fault it was."""
+        stage = Stage()
+        client = stage.client(b"POST /api/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.deliver(b"zz\r\n")
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 400 "))
+        self.assertTrue(stage.upstream.aborted)
+        self.assertEqual(stage.capture.outcome, "protocol_error")
+        self.assertIn("client", stage.capture.error)
+        self.assertEqual(stage.problems(), [])
+
+    def test_malformed_body_after_the_answer_began(self) -> None:
+        """Once the response has begun there is no room for another: the client is reset."""
+        stage = Stage()
+        client = stage.client(b"POST /api/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        stage.upstream.deliver(STREAM)
+        client.received()
+        client.deliver(b"zz\r\n")
+        self.assertEqual(client.received(), b"")
+        self.assertTrue(client.aborted)
+        self.assertEqual(stage.problems(), [])
+
+    def test_interrupt(self) -> None:
+        """When the proxy stops, what is in flight ends as interrupted; a response that began is reset."""
+        from twisted.python.failure import Failure
+
+        from logging_proxy.proxy.failures import Shutdown
+
+        stage = Stage()
+        waiting, streaming = stage.client(get("/api/1")), stage.client(get("/api/2"))
+        stage.upstream.deliver(STREAM)
+        for route in stage.tree.routes:
+            for exchange in list(route.exchanges):
+                exchange.interrupt(Failure(Shutdown("stopped")))
+        self.assertTrue(waiting.received().startswith(b"HTTP/1.1 503 "))
+        self.assertTrue(streaming.aborted)
+        self.assertEqual([capture.outcome for capture in stage.captures], ["interrupted"] * 2)
+        self.assertEqual(stage.problems(), [])
+
+    def test_leaving_does_not_lose_other_clients(self) -> None:
+        """Only the exchange of the client that left is given up."""
+        stage = Stage()
+        first, second = stage.client(get("/api/1")), stage.client(get("/api/2"))
+        first.rst()
+        self.assertEqual([wire.aborted for wire in stage.endpoint.wires], [True, False])
+        stage.upstream.deliver(ok(b"two"))
+        self.assertTrue(second.received().endswith(b"two"))
+        self.assertEqual(client_of(stage.upstream).uses, 1)

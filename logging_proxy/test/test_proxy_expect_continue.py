@@ -1,0 +1,58 @@
+"""Expect: 100-continue goes from end to end: we promise nothing for the upstream."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.capture.records import Kind
+from logging_proxy.test.proxy_stage import Stage, ok, post
+
+HEAD, BODY = post(b"hello", "Expect: 100-continue")[:-5], b"hello"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ExpectContinueTests(SynchronousTestCase):
+    def test_the_upstream_decides(self) -> None:
+        """The expectation goes up before any body, and nothing comes back but what the upstream says."""
+        stage = Stage()
+        client = stage.client(HEAD)
+        self.assertIn(b"\r\nExpect: 100-continue\r\n", stage.upstream.received())
+        stage.pass_time(5)
+        self.assertEqual(client.received(), b"")
+        stage.upstream.deliver(CONTINUE)
+        self.assertEqual(client.received(), CONTINUE)
+        client.deliver(BODY)
+        self.assertEqual(stage.upstream.received(), BODY)
+        stage.upstream.deliver(ok())
+        self.assertEqual(client.received(), ok())
+        self.assertEqual(stage.capture.body(Kind.INFORMATIONAL), CONTINUE)
+        self.assertIsNotNone(stage.pool.take())
+        self.assertEqual(stage.problems(), [])
+
+    def test_refused(self) -> None:
+        """A final answer instead of 100 is passed on; the body need not come, and the connections end."""
+        stage = Stage()
+        client = stage.client(HEAD)
+        stage.upstream.deliver(b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+        received = client.received()
+        self.assertTrue(received.startswith(b"HTTP/1.1 417 "))
+        self.assertIn(b"Connection: close", received)
+        self.assertTrue(client.closed)
+        self.assertIsNone(stage.pool.take())
+        self.assertEqual(stage.problems(), [])
+
+    def test_impatient_client(self) -> None:
+        """A client that does not wait is not held back."""
+        stage = Stage()
+        client = stage.client(HEAD + BODY)
+        self.assertTrue(stage.upstream.received().endswith(b"\r\n\r\nhello"))
+        stage.upstream.deliver(CONTINUE + ok())
+        self.assertEqual(client.received(), CONTINUE + ok())
+
+    def test_our_own_answer(self) -> None:
+        """What we answer ourselves is the final answer: no 100 before it."""
+        stage = Stage()
+        client = stage.client(HEAD.replace(b"/api/x", b"/nowhere"))
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 404 "))
+        self.assertTrue(client.closed)
+        self.assertEqual(stage.problems(), [])
