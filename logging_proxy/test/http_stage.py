@@ -1,0 +1,247 @@
+"""What the engine's tests share: clients in memory, and resources that leave the answering to the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource, Resource
+from zope.interface import implementer
+
+from logging_proxy.http.heads import RequestHead
+from logging_proxy.http.interfaces import IExchangeResource
+from logging_proxy.http.server import ServerConnection, ServerLimits, Site
+
+GET = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Pending:
+    """A request that waits for the test to answer it."""
+
+    def __init__(
+        self, connection: ServerConnection, head: RequestHead, payload: bytes, wire: bytes, done: bool
+    ) -> None:
+        self.connection = connection
+        self.head = head
+        self.payload = payload
+        self.wire = wire
+        self.done = done
+        self.trailers = b""
+        self.lost: list[Failure] = []
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        assert not self.done, "more of a body that was complete"
+        self.payload += payload
+        self.wire += wire
+        self.done = done
+        self.trailers = trailers
+
+    def clientLost(self, reason: Failure) -> None:
+        self.lost.append(reason)
+
+    def answer(self, data: bytes = OK, keep_alive: bool = True) -> None:
+        self.connection.send(data)
+        self.connection.finish(keep_alive)
+
+
+@implementer(IExchangeResource)
+class Desk(Resource):
+    """Keeps the requests it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[Pending] = []
+
+    def respond(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+    ) -> Pending | None:
+        pending = self.take(Pending(connection, head, payload, wire, done))
+        pending.trailers = trailers
+        self.pending.append(pending)
+        return pending
+
+    def take(self, pending: Pending) -> Pending:
+        return pending
+
+
+class Prompt(Pending):
+    """Answers with the target, a colon and the body as soon as the body is complete."""
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        super().bodyReceived(payload, wire, done, trailers)
+        if done:
+            self.answer_now()
+
+    def answer_now(self) -> None:
+        connection, body = self.connection, self.head.target + b":" + self.payload
+        keep = connection.may_keep_alive
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body)
+        self.answer(head + (b"" if keep else b"Connection: close\r\n") + b"\r\n" + body, keep)
+
+
+class PromptDesk(Desk):
+    """Answers inside `respond`, if the body is there."""
+
+    def respond(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+    ) -> Pending | None:
+        prompt = Prompt(connection, head, payload, wire, done)
+        if not done:
+            return prompt
+        prompt.answer_now()
+        return None
+
+
+class WireTransport(StringTransport):
+    """Keeps what has been sent, and knows half-close and abort."""
+
+    half_closed = False
+    protocol: Any = None
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+
+class SlowTransport(FileDescriptor):
+    """A transport with Twisted's own queue whose peer reads only when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__(reactor=_NoReactor())  # type: ignore[arg-type]
+        self.connected = 1
+        self.sent = b""
+        self.room = 0
+        self.reading = True
+        self.half_closed = False
+        self.protocol: Any = None
+
+    def writeSomeData(self, data: bytes) -> int:
+        taken = bytes(data[: self.room])
+        self.sent += taken
+        self.room -= len(taken)
+        return len(taken)
+
+    def drain(self, room: int) -> None:
+        """The peer reads `room` bytes."""
+        self.room = room
+        while self.room and (self.dataBuffer or self._tempDataBuffer) and not self.disconnected:
+            self._finish(self.doWrite())
+        if not self.disconnected and not (self.dataBuffer or self._tempDataBuffer):
+            self._finish(self.doWrite())
+
+    def _finish(self, why: Exception | None) -> None:
+        if why is not None:
+            self.connectionLost(Failure(why))
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        self.protocol.connectionLost(reason)
+
+    def abortConnection(self) -> None:
+        self.connectionLost(Failure(ConnectionAborted()))
+
+    def _closeWriteConnection(self) -> None:
+        self.half_closed = True
+        self.protocol.writeConnectionLost()
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def getPeer(self) -> None:
+        return None
+
+    getHost = getPeer
+
+
+class _NoReactor:
+    def addReader(self, reader: object) -> None: ...
+
+    removeReader = addWriter = removeWriter = addReader
+
+
+class Client:
+    """A client's end of one connection to a site."""
+
+    def __init__(
+        self,
+        root: IResource,
+        limits: ServerLimits | None = None,
+        clock: Clock | None = None,
+        transport: Any = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.transport = transport or WireTransport()
+        self.site = Site(root, self.clock, limits or ServerLimits())
+        self.connection = self.site.buildProtocol(None)
+        self.transport.protocol = self.connection
+        self.connection.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.connection.dataReceived(data)
+        self.clock.advance(0)
+
+    def send_bytewise(self, data: bytes) -> None:
+        for at in range(len(data)):
+            if self.ended:
+                break
+            self.send(data[at : at + 1])
+
+    def send_pieces(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            if piece and not self.ended:
+                self.send(piece)
+
+    def read(self) -> bytes:
+        """What has been sent to the client since the last time."""
+        data: bytes = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in the steps of a reactor that has other things to do."""
+        for _ in range(int(seconds * 4)):
+            self.clock.advance(0.25)
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+    def reset(self) -> None:
+        self.connection.connectionLost(Failure(ConnectionLost()))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has begun to end the connection, one way or other."""
+        transport = self.transport
+        return bool(transport.half_closed or transport.disconnecting or self.aborted)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.transport.disconnecting)
+
+    @property
+    def half_closed(self) -> bool:
+        return bool(self.transport.half_closed)
+
+    @property
+    def aborted(self) -> bool:
+        return bool(getattr(self.transport, "disconnected", False))

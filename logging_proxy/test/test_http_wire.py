@@ -1,0 +1,223 @@
+"""Sending directly: when it is allowed, and when it is not."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import trustme
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from logging_proxy.http.server import ServerLimits, Site
+from logging_proxy.http.wire import gone, half_closer, looks_closed, queue_length, sender
+from logging_proxy.test.http_stage import Desk
+
+
+class NoReactor:
+    def addReader(self, reader: object) -> None: ...
+
+    removeReader = addWriter = removeWriter = addReader
+
+
+class Pair:
+    """A plain TCP transport of Twisted's, and the peer's socket."""
+
+    def __init__(self, case: SynchronousTestCase, kind: type[tcp.Connection] = tcp.Connection) -> None:
+        ours, self.peer = socket.socketpair()
+        case.addCleanup(ours.close)
+        case.addCleanup(self.peer.close)
+        self.transport = kind(ours, Protocol(), NoReactor())  # type: ignore[arg-type]
+        self.transport.connected = 1
+        self.transport.protocol.makeConnection(self.transport)
+
+    def flush(self) -> None:
+        while self.transport.dataBuffer or self.transport._tempDataBuffer:
+            assert self.transport.doWrite() is None
+
+
+class DirectTests(SynchronousTestCase):
+    def test_at_once(self) -> None:
+        """When nothing is queued the bytes leave at once, and nothing is left to do."""
+        pair = Pair(self)
+        self.assertTrue(sender(pair.transport)(b"hello"))
+        self.assertEqual(pair.peer.recv(99), b"hello")
+        self.assertEqual(queue_length(pair.transport)(), 0)
+
+    def test_behind_what_is_queued(self) -> None:
+        """Nothing overtakes what the transport already has, in either of its two queues."""
+        for partly_sent in (False, True):
+            pair = Pair(self)
+            pair.transport.write(b"first ")
+            if partly_sent:
+                pair.transport.SEND_LIMIT = 3
+                pair.transport.doWrite()
+            self.assertFalse(sender(pair.transport)(b"second"))
+            pair.flush()
+            self.assertEqual(pair.peer.recv(99), b"first second")
+
+    def test_full(self) -> None:
+        """What the kernel does not take is queued, in order and once."""
+        pair = Pair(self)
+        pair.peer.settimeout(5)
+        send = sender(pair.transport)
+        data = bytes(range(256)) * 8192
+        self.assertFalse(send(data))
+        self.assertFalse(send(b"end"))
+        length = queue_length(pair.transport)
+        self.assertGreater(length(), 3)
+        received = b""
+        while len(received) < len(data) + 3:
+            received += pair.peer.recv(1 << 20)
+            if length():
+                pair.transport.doWrite()
+        self.assertEqual((received, length()), (data + b"end", 0))
+
+    def test_not_after_the_end(self) -> None:
+        """After `loseConnection`, `loseWriteConnection` or the loss nothing is sent past the transport."""
+        for end in ("loseConnection", "loseWriteConnection"):
+            pair = Pair(self)
+            send = sender(pair.transport)
+            getattr(pair.transport, end)()
+            self.assertFalse(send(b"late"))
+            pair.peer.setblocking(False)
+            self.assertRaises(BlockingIOError, pair.peer.recv, 1)
+        pair = Pair(self)
+        send = sender(pair.transport)
+        pair.transport.connected = 0
+        self.assertFalse(send(b"late"))
+        self.assertEqual(queue_length(pair.transport)(), 0)
+
+    def test_reset_by_peer(self) -> None:
+        """An error of the socket is the reactor's to report: here the bytes are merely queued."""
+        pair = Pair(self)
+        pair.peer.close()
+        self.assertFalse(sender(pair.transport)(b"hello"))
+        self.assertIsInstance(pair.transport.doWrite(), Exception)
+
+    def test_other_transports(self) -> None:
+        """Any other transport is written to."""
+        transport = StringTransport()
+        self.assertFalse(sender(transport)(b"hello"))
+        self.assertEqual((transport.value(), queue_length(transport)()), (b"hello", 0))
+
+    def test_gone(self) -> None:
+        """The sender of a lost connection takes everything, so that nobody waits."""
+        self.assertTrue(gone(b"hello"))
+
+    def test_renamed_names(self) -> None:
+        """A Twisted without one of the private names fails when the connection is made, not later."""
+        for name in ("_tempDataBuffer", "_writeDisconnecting", "dataBuffer", "disconnecting"):
+            transport = Pair(self, _without(name)).transport
+            self.assertRaises(AttributeError, sender, transport)
+        for name in ("_tempDataLen", "offset"):
+            transport = Pair(self, _without(name)).transport
+            self.assertRaises(AttributeError, queue_length, transport)
+
+
+def _without(missing: str) -> type[tcp.Connection]:
+    class Renamed(tcp.Connection):
+        def __getattribute__(self, name: str) -> Any:
+            if name == missing:
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    return Renamed
+
+
+class LooksClosedTests(SynchronousTestCase):
+    def test_open(self) -> None:
+        """An idle connection looks open."""
+        self.assertFalse(looks_closed(Pair(self).transport))
+
+    def test_closed(self) -> None:
+        """One that the peer has closed, or reset, does not."""
+        pair = Pair(self)
+        pair.peer.close()
+        self.assertTrue(looks_closed(pair.transport))
+
+    def test_data(self) -> None:
+        """Nor does one with bytes that nobody asked for; they stay where they are."""
+        pair = Pair(self)
+        pair.peer.send(b"x")
+        self.assertTrue(looks_closed(pair.transport))
+        self.assertEqual(pair.transport.socket.recv(9), b"x")
+
+    def test_unknown(self) -> None:
+        """Where it cannot be known, nothing is suspected."""
+        self.assertFalse(looks_closed(StringTransport()))
+
+
+class Collector(Protocol):
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.lost.callback(self.received)
+
+
+class TlsTests(TestCase):
+    """With a real TLS pair: that nothing leaves in clear cannot be seen on a fake."""
+
+    def listen(self, wrapped: Factory) -> int:
+        from twisted.internet import reactor
+
+        self.authority = trustme.CA()
+        leaf = self.authority.issue_cert("localhost")
+        private = leaf.private_key_pem.bytes() + leaf.cert_chain_pems[0].bytes()
+        options: CertificateOptions = PrivateCertificate.loadPEM(private).options()
+        factory = TLSMemoryBIOFactory(options, False, wrapped)
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[arg-type]
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
+    def connect(self, port: int) -> Deferred[IProtocol]:
+        from twisted.internet import reactor
+
+        root = Certificate.loadPEM(self.authority.cert_pem.bytes())
+        options = optionsForClientTLS("localhost", trustRootFromCertificates([root]))
+        endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", port))
+        return endpoint.connect(Factory.forProtocol(Collector))
+
+    async def test_early_answer(self) -> None:
+        """Over TLS every byte goes through TLS, and an answer that closes early arrives whole."""
+        from twisted.internet import reactor
+
+        answer = b"HTTP/1.1 413 no\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+        seen = []
+
+        class Refusing(Desk):
+            def take(self, pending: Any) -> Any:
+                transport = pending.connection.transport
+                seen.append((type(transport).__name__, half_closer(transport), pending.done))
+                for at in range(0, len(answer), 10_000):
+                    pending.connection.send(answer[at : at + 10_000])
+                pending.connection.finish(False)
+                return pending
+
+        site = Site(Refusing(), reactor, ServerLimits(), secure=True)
+        client: Any = await self.connect(self.listen(site))
+        client.transport.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        self.assertEqual(await client.lost, answer)
+        self.assertEqual(seen, [("BufferingTLSTransport", None, False)])
+        while site.connections:  # or trial's time-out
+            await deferLater(reactor, 0.01)
