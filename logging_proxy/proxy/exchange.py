@@ -22,7 +22,7 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.farewell import reset_when_sent
+from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
@@ -347,7 +347,7 @@ class Exchange:
         """All that came of a response that is not whole has been handed to the client's connection."""
         if self.response is not None:
             self.response.stop()
-        reset_when_sent(self.connection)
+        reset_when_received(self.connection)
 
     def _fail(self, verdict: Verdict) -> None:
         """The upstream's side is over without a complete response."""

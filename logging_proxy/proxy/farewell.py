@@ -1,61 +1,68 @@
 """
 The end of a response that is not whole: pass on what came, then reset.
 
-A reset throws away what still waits to be sent, so it has to wait for that,
-but not for ever: the client may have stopped reading.
+A reset throws away what the client has not received yet, in our buffer as in
+the kernel's, so it has to wait for that; but not for ever, for the client may
+have stopped reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import struct
+import termios
+from typing import Any
 
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet import tcp
 from twisted.protocols.policies import ProtocolWrapper
-from zope.interface import implementer
 
-from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.http.wire import queue_length
 
 PATIENCE = 5.0
-"""Seconds that a client has to take what came before the reset."""
+"""Seconds that a client may take none of what came before the reset."""
 
 
-def reset_when_sent(connection: ServerConnection) -> None:
-    """
-    Reset `connection` as soon as its transport has sent what it holds, at once if that is nothing.
-
-    The transport must have no producer.  A TLS transport does not say when it has sent; there it is at once.
-    """
-    queued = queue_length(connection.transport)
-    if queued() and not isinstance(connection.transport, ProtocolWrapper):
-        _Farewell(connection, queued).begin()
+def reset_when_received(connection: ServerConnection) -> None:
+    """Reset `connection` when the client has what it was sent: now, or when a later look finds it so."""
+    if unreceived(connection.transport) or isinstance(connection.transport, ProtocolWrapper):
+        _Farewell(connection)  # TLS encrypts in the reactor's next turn only
     else:
         connection.abort()
 
 
-@implementer(IPullProducer)
+def unreceived(transport: Any) -> int:
+    """How many bytes written to `transport` its peer has not acknowledged, as far as can be told."""
+    below = transport
+    while isinstance(below, ProtocolWrapper):
+        below = below.transport
+    if not isinstance(below, tcp.Connection) or not below.connected:
+        return 0
+    queued = queue_length(below)()
+    try:
+        (kernel,) = struct.unpack("i", fcntl.ioctl(below.socket, termios.TIOCOUTQ, bytes(4)))
+    except OSError:  # not everywhere is this known of sockets
+        return queued
+    return queued + int(kernel)
+
+
 class _Farewell:
-    """Is asked by the transport for more whenever it has sent everything."""
+    """Looks again whenever the site looks at its deadlines, which is twice a second."""
 
-    def __init__(self, connection: ServerConnection, queued: Callable[[], int]) -> None:
-        self.deadline = connection.site.now() + PATIENCE
+    def __init__(self, connection: ServerConnection) -> None:
+        self.deadline = 0.0
         self._connection = connection
-        self._queued = queued
-
-    def begin(self) -> None:
-        self._connection.site.deadlines.watch(self)
-        self._connection.transport.registerProducer(self, False)
-
-    def resumeProducing(self) -> None:
-        if not self._queued():  # the first call comes from registering, before anything has left
-            self.timedOut()
-
-    def stopProducing(self) -> None:
-        self.deadline = NEVER
-        self._connection.site.deadlines.forget(self)
+        self._left = unreceived(connection.transport)
+        self._until = connection.site.now() + PATIENCE
+        connection.site.deadlines.watch(self)
 
     def timedOut(self) -> None:
-        self.stopProducing()
-        self._connection.transport.unregisterProducer()
+        site, left = self._connection.site, unreceived(self._connection.transport)
+        if left < self._left:
+            self._until = site.now() + PATIENCE
+        self._left = left
+        if left and site.now() < self._until:
+            self.deadline = 0.0
+            return
+        site.deadlines.forget(self)
         self._connection.abort()
