@@ -25,6 +25,7 @@ from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.wire import Send, gone, looks_closed, sender
 from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
+from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 
 if TYPE_CHECKING:
     from logging_proxy.proxy.pool import Pool
@@ -181,8 +182,10 @@ class ProxyClient(protocol.Protocol):
             self._receive(data)
         except (ResponseFault, BodyFault) as fault:
             self._refuse(ResponseFault(str(fault)))
+        except ProxyConnectFailed as failure:
+            self._refuse(failure)
 
-    def _refuse(self, fault: ResponseFault) -> None:
+    def _refuse(self, fault: ResponseFault | ProxyConnectFailed) -> None:
         receiver, self._receiver = self._receiver, None
         self._receive = self._receive_unasked
         self._reusable = False

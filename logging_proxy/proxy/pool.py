@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import Deadlines
-from logging_proxy.http.heads import HeadCache, parse_response_head
+from logging_proxy.http.heads import HeadCache, ResponseHead, parse_response_head
 from logging_proxy.proxy.client import ProxyClient
 
 
@@ -77,10 +77,11 @@ class Pool:
         limits: ClientLimits,
         secure: bool,
         name: str = "",
+        parse_head: Callable[[bytes, int], ResponseHead] = parse_response_head,
     ) -> None:
         self.now: Callable[[], float] = clock.seconds
         self.limits = limits
-        self.heads = HeadCache(parse_response_head, limits.header_fields)
+        self.heads = HeadCache(parse_head, limits.header_fields)
         self._endpoint = endpoint
         self._deadlines = deadlines
         self._secure = secure

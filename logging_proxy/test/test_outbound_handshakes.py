@@ -93,6 +93,8 @@ class ConnectTests(HandshakeCase):
         """407 says that credentials are missing, or wrong."""
         answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n"
         self.assertFails(self.plain, answer, "wants credentials (407)", ProxyAuthenticationFailed)
+        wrong = answer.replace(b"407", b"401")
+        self.assertFails(self.plain, wrong, "wants credentials (401)", ProxyAuthenticationFailed)
         self.assertFails(
             lambda: ConnectHandshake("a", 1, ALICE),
             answer,

@@ -54,9 +54,9 @@ class ConnectHandshake:
             status = parse_response_head(raw, HEADER_FIELDS).status
         except ResponseFault as fault:
             raise ProxyConnectFailed(f"the outbound proxy's answer will not do: {fault}") from None
-        if status == 407:
+        if status in (401, 407):  # tinyproxy has 407 for missing and 401 for wrong ones
             what = "refused our credentials" if self._credentials else "wants credentials"
-            raise ProxyAuthenticationFailed(f"the outbound proxy {what} (407)")
+            raise ProxyAuthenticationFailed(f"the outbound proxy {what} ({status})")
         if status == 101 or status >= 300:
             raise ProxyConnectFailed(f"the outbound proxy answered CONNECT with {status}")
         return status >= 200

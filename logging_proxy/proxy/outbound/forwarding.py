@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from logging_proxy.http.heads import ResponseHead, parse_response_head
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
+from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed
 from logging_proxy.routing.mapping import Destination
 
 
@@ -24,6 +26,18 @@ class Forwarding:
         """`onward`, a head for the destination without its blank line, as the proxy is sent it."""
         method, _, rest = onward.partition(b" ")
         return method + b" " + self.prefix + rest + self.authorization
+
+
+def parse_forwarded_head(raw: bytes, most_fields: int) -> ResponseHead:
+    """
+    As `parse_response_head`, but 407 is the outbound proxy's own: `ProxyAuthenticationFailed`.
+
+    A client that saw it would think that we want its credentials.
+    """
+    head = parse_response_head(raw, most_fields)
+    if head.status == 407:
+        raise ProxyAuthenticationFailed("the outbound proxy wants other credentials (407)")
+    return head
 
 
 def forwarding_for(destination: Destination, proxy: ProxyAddress | None) -> Forwarding | None:
