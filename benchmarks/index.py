@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from logging_proxy.logserver.index import Filters, SqliteIndex, entry_of
+from logging_proxy.logserver.index.cursors import write_cursor
 from logging_proxy.logserver.index.values import iso_time
 
 START = 1_757_722_269_123_456
@@ -179,6 +180,7 @@ def ask(index: SqliteIndex, generator: Generator, times: int) -> None:
         return words[pick.randrange(highest)]
 
     deep = index.list(Filters(), limit=1000).next
+    middle = write_cursor((START + newest[0].started) // 2)
     span = (newest[0].started - START) or 1
     measure("list", lambda: index.list(Filters()), times)
     measure("list, second page", lambda: index.list(Filters(), deep), times)
@@ -196,6 +198,7 @@ def ask(index: SqliteIndex, generator: Generator, times: int) -> None:
     measure(
         "filter until and route", lambda: index.list(Filters(until=START + span // 2, route="local")), times
     )
+    measure("filter route, deep page", lambda: index.list(Filters(route="local"), middle), times)
     measure("oldest first", lambda: index.list(Filters(), oldest_first=True), times)
     measure("fetch", lambda: index.get(pick.choice(ids)), times)
     measure("counts", index.counts, times)

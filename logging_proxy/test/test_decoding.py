@@ -32,9 +32,7 @@ def bare_deflate(data: bytes) -> bytes:
 
 
 def brotli(data: bytes) -> bytes:
-    import brotlicffi  # type: ignore[import-untyped]
-
-    return bytes(brotlicffi.compress(data, quality=5))
+    return bytes(decoding._package("brotlicffi").compress(data, quality=5))
 
 
 def zstd(data: bytes) -> bytes:

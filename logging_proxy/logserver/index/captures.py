@@ -69,8 +69,10 @@ class Captures:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise
             return None
-        with open(fd, "rb", buffering=0) as file:
+        try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
                 return None
-            return file.read(min(limit, found.st_size))
+            return os.read(fd, min(limit, found.st_size))
+        finally:
+            os.close(fd)

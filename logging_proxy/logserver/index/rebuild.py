@@ -8,7 +8,7 @@ goes on where it was, and one after a crash adds only what is missing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from twisted.logger import Logger
@@ -33,7 +33,7 @@ class Progress:
     added: int
 
 
-def rebuild(log_dir: str, index: Index) -> Iterator[Progress]:
+def rebuild(log_dir: str, index: Index) -> Generator[Progress, None, None]:
     """
     Adds every capture of `log_dir` that `index` has not, a batch with each step.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from logging_proxy.logserver.index.values import Entry, Row, Texts, is_exchange_id
+from logging_proxy.logserver.index.values import Entry, Filters, Row, Texts, is_exchange_id
 from logging_proxy.logserver.index.words import indexed_text
 
 _NAMES = tuple(f.name for f in fields(Row))
@@ -19,7 +19,7 @@ INSERT = (
 
 MAX_INTEGER = (1 << 63) - 1
 KEY_RANGE = 1 << 40
-"""How far a key may be from the start it stands for, in microseconds; almost always it is 0."""
+"""How far a key may be from the start it stands for, in microseconds; almost always they are equal."""
 
 LEVEL = 1
 """zlib's fastest: a tenth of the time of the rest of adding."""
@@ -104,6 +104,11 @@ def unpack_texts(request: bytes | None, response: bytes | None) -> Texts:
 
 def _unpack_text(packed: bytes | None) -> str:
     return zlib.decompress(packed).decode("utf-8") if packed else ""
+
+
+def storable_filters(filters: Filters) -> Filters:
+    """The filters that stored rows meet where the rows as they came would meet `filters`."""
+    return Filters(*(storable(getattr(filters, f.name)) for f in fields(Filters)))
 
 
 def storable(value: Any) -> Any:

@@ -48,7 +48,7 @@ CREATE TABLE tally (
     name TEXT NOT NULL, value TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, value)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO facts VALUES ('whole', 0);
+INSERT INTO facts VALUES ('whole', 0), ('widest', 0);
 """
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)

@@ -122,7 +122,7 @@ class SqliteIndex:
     ) -> Page:
         position = None if cursor is None else read_cursor(cursor)
         limit = max(1, min(limit, MAX_LIMIT))
-        sql, values = _question(filters, position, oldest_first)
+        sql, values = _question(records.storable_filters(filters), position, oldest_first)
         with self._readers.reader() as reader:
             found = reader.execute(sql, (*values, limit + 1)).fetchall()
         rows = [records.row_of(columns[1:]) for columns in found[:limit]]
@@ -202,6 +202,9 @@ def _question(filters: Filters, position: int | None, oldest_first: bool) -> tup
     return f"SELECT {key}, {records.COLUMNS} FROM {tables}{where} ORDER BY {key} {order} LIMIT ?", values
 
 
+_WIDEST = "SELECT value FROM facts WHERE name = 'widest'"
+"""How far the keys in this database are at most from the starts they stand for."""
+
 _MATCHED = ("words CROSS JOIN exchanges e ON e.key = words.rowid", "words.rowid")
 """CROSS JOIN keeps the order of the tables: the rows come in the order of the key from the full text."""
 
@@ -213,11 +216,11 @@ def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> I
         yield "{key} >= ?", filters.since
         yield "e.started >= ?", filters.since
     if filters.until is not None:
-        yield "{key} < ?", min(filters.until + records.KEY_RANGE, records.MAX_INTEGER)
+        yield f"{{key}} < ? + ({_WIDEST})", min(filters.until, records.MAX_INTEGER - records.KEY_RANGE)
         yield "e.started < ?", filters.until
     for name in ("route", "method", "outcome", "model", "session"):
         value = getattr(filters, name)
         if value is not None:
-            yield f"e.{name} = ?", records.storable(value)
+            yield f"e.{name} = ?", value
     if filters.status is not None:
         yield ("e.status / 100 = ?" if filters.status < 10 else "e.status = ?"), filters.status

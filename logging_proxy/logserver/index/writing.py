@@ -42,6 +42,8 @@ class Writing:
         self._execute_many(
             "INSERT INTO words (rowid, text) VALUES (?, ?)", [(key, item.text) for key, item in keys]
         )
+        widest = max((key - item.row.started for key, item in keys), default=0)
+        self._execute("UPDATE facts SET value = max(value, ?) WHERE name = 'widest'", (widest,))
         self._count((item.row for item in prepared), 1)
 
     def delete(self, ids: Sequence[bytes]) -> int:

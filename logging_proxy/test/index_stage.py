@@ -1,0 +1,112 @@
+"""Indexes in temporary files, and entries and captures to put into them, for the tests of the index."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.logserver.index import Entry, Filters, Page, Row, SqliteIndex, Texts
+
+START = 1_757_722_269_123_456
+"""2025-09-13 00:11:09.123456 UTC."""
+
+
+def id_of(number: int) -> str:
+    """An id whose every part differs from those of other numbers."""
+    text = f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def entry(number: int, request: str = "", response: str = "", /, **fields: Any) -> Entry:
+    """Exchange `number`, which started that many seconds after `START` unless `fields` say else."""
+    row = Row(id_of(number), START + number * 1_000_000, method="POST", outcome="complete")
+    return Entry(replace(row, **fields), Texts(request, response))
+
+
+class IndexTestCase(SynchronousTestCase):
+    def make(self, path: str | None = None) -> SqliteIndex:
+        index = SqliteIndex(path or os.path.join(self.mktemp(), "index.sqlite3"))
+        self.addCleanup(index.close)
+        return index
+
+    def ids(self, page: Page) -> list[str]:
+        return [row.id for row in page.rows]
+
+    def found(self, index: SqliteIndex, q: str) -> list[str]:
+        return self.ids(index.list(Filters(q=q)))
+
+
+def everything(path: str) -> bytes:
+    """All that a database keeps, as text: every row of every table, and every word of the full text."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab('main', 'words', 'row')")
+        names = [
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if not name.startswith("words")
+        ]
+        rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in names]
+        rows.append(connection.execute("SELECT term FROM temp.vocabulary").fetchall())
+        return repr(rows).encode()
+    finally:
+        connection.close()
+
+
+# --- captures ----------------------------------------------------------------------
+
+
+def documents(
+    number: int, request: bytes = b"", response: bytes = b"", **fields: Any
+) -> list[dict[str, Any]]:
+    """The two metadata documents of exchange `number`, as the logging server writes them."""
+    id = id_of(number)
+    common = {
+        "id": id,
+        "route": "lmstudio",
+        "pattern": "/lmstudio/",
+        "method": "POST",
+        "source_url": "http://localhost:5601/lmstudio/v1/chat",
+        "destination_url": "http://127.0.0.1:1234/v1/chat",
+        "client": {"address": "127.0.0.1", "port": 50001},
+        "outcome": "complete",
+        "error": None,
+        **fields,
+    }
+    halves = []
+    for side, body, second in (("request", request, 9), ("response", response, 10)):
+        stamp = f"2025-09-13_00-{11 + number // 60:02}-{number % 60:02}.{second:03}"
+        halves.append(
+            {
+                "id": id,
+                "stream_type": side,
+                **common,
+                "started_at": f"2025-09-13T00:{11 + number // 60:02}:{number % 60:02}.{second:03}000+00:00",
+                "completed_at": f"2025-09-13T00:{11 + number // 60:02}:{number % 60:02}.5+00:00",
+                "headers": [["Content-Type", "application/json"]],
+                "status": 200 if side == "response" else None,
+                "bytes": len(body),
+                "framing": "content-length",
+                "filename": f"{stamp}_{id[:8]}_{side}.bin",
+                "pieces": [[0, 1]],
+            }
+        )
+    return halves
+
+
+def write_capture(
+    log_dir: str, number: int, request: bytes = b"", response: bytes = b"", **fields: Any
+) -> None:
+    """The four files of exchange `number`."""
+    bodies = (request, response)
+    for document, body in zip(documents(number, request, response, **fields), bodies, strict=True):
+        path = os.path.join(log_dir, document["filename"])
+        with open(path, "wb") as file:
+            file.write(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n" + body)
+        with open(path.removesuffix(".bin") + "_metadata.json", "w") as file:
+            json.dump(document, file)

@@ -1,0 +1,291 @@
+"""The index and the files: rebuilt, resumed, kept in step."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from logging_proxy.logserver.consumer import SpoolConsumer
+from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.index import (
+    Entry,
+    Filters,
+    Indexer,
+    IndexTrouble,
+    Progress,
+    SqliteIndex,
+    indexer,
+    rebuild,
+)
+from logging_proxy.logserver.store import Stored
+from logging_proxy.test.index_stage import IndexTestCase, documents, id_of, write_capture
+from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
+
+BODY = b'{"model": "m", "messages": ["hello"]}'
+rebuilding = sys.modules[rebuild.__module__]
+
+
+class LogDirTestCase(IndexTestCase):
+    def setUp(self) -> None:
+        self.log_dir = self.mktemp()
+        os.mkdir(self.log_dir, 0o700)
+        self.index = self.make(os.path.join(self.log_dir, ".index", "x.sqlite3"))
+
+    def capture(self, *numbers: int, **fields: Any) -> None:
+        for number in numbers:
+            write_capture(self.log_dir, number, BODY, b'{"answer": "world"}', **fields)
+
+    def rebuild(self) -> list[Progress]:
+        return list(rebuild(self.log_dir, self.index))
+
+    def indexed(self) -> list[str]:
+        return sorted(self.ids(self.index.list(Filters(), limit=1000)))
+
+
+class RebuildTests(LogDirTestCase):
+    def test_from_files(self) -> None:
+        """Every capture is found again with its row and its text."""
+        self.capture(*range(10))
+        last = self.rebuild()[-1]
+        self.assertEqual(last, Progress(20, 20, 10))
+        self.assertEqual(self.indexed(), sorted(map(id_of, range(10))))
+        self.assertEqual(len(self.found(self.index, "hello world")), 10)
+        row = self.index.get(id_of(3))
+        assert row is not None
+        self.assertEqual((row.model, row.status, row.request_bytes), ("m", 200, len(BODY)))
+
+    def test_again(self) -> None:
+        """A second time nothing is added, and what is missing is."""
+        self.capture(1, 2)
+        self.rebuild()
+        self.assertEqual(self.rebuild()[-1].added, 0)
+        self.capture(3)
+        self.index.delete([id_of(1)])
+        self.assertEqual(self.rebuild()[-1].added, 2)
+        self.assertEqual(self.indexed(), sorted(map(id_of, (1, 2, 3))))
+
+    def test_broken_off(self) -> None:
+        """Broken off after any step it goes on where it was, however the names were portioned."""
+        self.patch(rebuilding, "BATCH", 3)
+        self.patch(rebuilding, "NAMES_AT_ONCE", 4)
+        self.capture(*range(9))
+        for steps in range(3):
+            progress = rebuild(self.log_dir, self.index)
+            for _ in range(steps):
+                next(progress)
+            progress.close()
+        before = self.index.counts().exchanges
+        self.assertGreater(before, 0)
+        self.assertEqual(self.rebuild()[-1].added, 9 - before)
+        self.assertEqual(self.indexed(), sorted(map(id_of, range(9))))
+
+    def test_progress(self) -> None:
+        """Progress rises to the total."""
+        self.patch(rebuilding, "BATCH", 3)
+        self.capture(*range(5))
+        steps = self.rebuild()
+        self.assertEqual([step.done for step in steps], [3, 6, 9, 10, 10])
+        self.assertEqual({step.total for step in steps}, {10})
+
+    def test_one_half(self) -> None:
+        """A half without the other is indexed."""
+        self.capture(1, 2)
+        for name in os.listdir(self.log_dir):
+            if id_of(1)[:8] in name and "response" in name or id_of(2)[:8] in name and "request" in name:
+                os.unlink(os.path.join(self.log_dir, name))
+        self.assertEqual(self.rebuild()[-1].added, 2)
+        self.assertEqual(self.indexed(), sorted(map(id_of, (1, 2))))
+
+    def test_body_gone(self) -> None:
+        """Metadata whose body was removed are indexed without text."""
+        self.capture(1)
+        for name in os.listdir(self.log_dir):
+            if name.endswith(".bin"):
+                os.unlink(os.path.join(self.log_dir, name))
+        self.rebuild()
+        self.assertEqual(self.indexed(), [id_of(1)])
+        self.assertEqual(self.found(self.index, "hello"), [])
+
+    def test_foreign_files(self) -> None:
+        """Files that we did not write are neither followed nor understood, and hinder nothing."""
+        self.capture(1)
+        secret = self.mktemp()
+        with open(secret, "w") as file:
+            json.dump(documents(7)[0], file)
+        stamp = "2025-09-13_00-11-09.123_deadbeef"
+        os.symlink(os.path.abspath(secret), os.path.join(self.log_dir, f"{stamp}_request_metadata.json"))
+        os.mkdir(os.path.join(self.log_dir, f"{stamp}-2_request_metadata.json"))
+        os.mkfifo(os.path.join(self.log_dir, f"{stamp}-3_request_metadata.json"))
+        for number, text in enumerate(["", "{", "[]", "{}", '{"id": 1}', "[" * 100_000, '{"id": "x"}']):
+            with open(
+                os.path.join(self.log_dir, f"{stamp}-{4 + number}_response_metadata.json"), "w"
+            ) as file:
+                file.write(text)
+        self.rebuild()
+        self.assertEqual(self.indexed(), [id_of(1)])
+
+    def test_foreign_body(self) -> None:
+        """A metadata document that names another file as its body does not get it read."""
+        secret = os.path.join(self.log_dir, "secret.bin")
+        with open(secret, "w") as file:
+            file.write("\r\n\r\ncanary")
+        for name in ("secret.bin", "../secret.bin", secret):
+            self.capture(1, filename=name)
+            for written in os.listdir(self.log_dir):
+                if written.endswith("_metadata.json"):
+                    path = os.path.join(self.log_dir, written)
+                    with open(path) as opened:
+                        document = json.load(opened)
+                    document.update(filename=name, headers=[["Content-Type", "text/plain"]])
+                    with open(path, "w") as opened:
+                        json.dump(document, opened)
+            self.rebuild()
+            self.assertEqual(self.found(self.index, "canary"), [])
+            self.assertEqual(self.index.delete([id_of(1)]), 1)
+
+
+class Troubled:
+    """An index that cannot be written while `broken`."""
+
+    def __init__(self, index: SqliteIndex) -> None:
+        self.index = index
+        self.broken = True
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        if self.broken:
+            raise IndexTrouble("disk full")
+        self.index.add(entries)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.index, name)
+
+
+class IndexerTests(LogDirTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(indexer, "RETRY_SECONDS", 0.01)
+        self.patch(indexer, "GATHER_SECONDS", 0.01)
+
+    def stored(self, number: int) -> Stored:
+        """The exchange as the store reports it, its files on disk."""
+        self.capture(number)
+        request, response = documents(number, BODY, b'{"answer": "world"}')
+        return Stored(None, request, response)  # type: ignore[arg-type]
+
+    def started(self, index: Any = None) -> Indexer:
+        made = Indexer(self.log_dir, index or self.index)
+        made.start()
+        return made
+
+    def wait(self, condition: Any) -> None:
+        tick = threading.Event()
+        for _ in range(1000):
+            if condition():
+                return
+            tick.wait(0.01)
+        raise AssertionError("it did not happen")
+
+    def test_in_step(self) -> None:
+        """What is stored is indexed by the time `stop` returns, and the index is then whole."""
+        running = self.started()
+        for number in range(20):
+            running.on_stored(self.stored(number))
+        running.stop()
+        self.assertEqual(self.indexed(), sorted(map(id_of, range(20))))
+        self.assertEqual(len(self.found(self.index, "hello world")), 20)
+        self.assertTrue(self.index.whole)
+
+    def test_not_whole_while_running(self) -> None:
+        """From the start to the stop the index is not called whole: a crash is noticed."""
+        running = self.started()
+        self.assertFalse(self.index.whole)
+        running.stop()
+
+    def test_after_a_crash(self) -> None:
+        """What an earlier life left out is added."""
+        self.capture(1, 2)
+        running = self.started()
+        self.wait(lambda: self.index.counts().exchanges == 2)
+        running.stop()
+        self.assertTrue(self.index.whole)
+
+    def test_after_a_clean_stop(self) -> None:
+        """After a clean stop the files are not read again."""
+        self.started().stop()
+        self.index.mark_whole(True)
+        self.capture(1)
+        running = self.started()
+        threading.Event().wait(0.1)
+        running.stop()
+        self.assertEqual(self.indexed(), [])
+
+    def test_behind_a_consumer(self) -> None:
+        """Given to a consumer of a spool, it indexes what passed through the proxy, body and all."""
+        spool = os.path.join(self.log_dir, ".spool", "5601")
+        writer = SpoolWriter(spool)
+        writer.blocks([session(), *Script(id=bytes.fromhex(id_of(1).replace("-", ""))).simple(b"ask", BODY)])
+        directory = LogDirectory(self.log_dir)
+        directory.open()
+        self.addCleanup(directory.close)
+        running = self.started()
+        consumer = SpoolConsumer(spool, directory, lambda: 0.0, on_stored=running.on_stored)
+        consumer.open()
+        self.addCleanup(consumer.close)
+        while consumer.turn():
+            pass
+        consumer.settle()
+        running.stop()
+        self.assertEqual(self.found(self.index, "ask hello"), [id_of(1)])
+        row = self.index.get(id_of(1))
+        assert row is not None
+        self.assertEqual((row.route, row.status, row.started), ("lmstudio", 200, WALL_NS // 1000))
+        self.assertEqual(self.rebuild()[-1].added, 0)
+
+    def test_told(self) -> None:
+        """`on_indexed` gets the entries once they can be found."""
+        told: list[str] = []
+        running = Indexer(
+            self.log_dir,
+            self.index,
+            lambda entries: told.extend(e.row.id for e in entries if self.index.get(e.row.id)),
+        )
+        running.start()
+        running.on_stored(self.stored(1))
+        running.stop()
+        self.assertEqual(told, [id_of(1)])
+
+    def test_trouble(self) -> None:
+        """Trouble never reaches the one who stores; when it is over all is indexed."""
+        self.patch(indexer, "QUEUE", 2)
+        troubled = Troubled(self.index)
+        running = self.started(troubled)
+        running.on_stored(self.stored(0))
+        self.wait(lambda: running.trouble)
+        self.assertEqual(running.trouble, "disk full")
+        for number in range(1, 10):
+            running.on_stored(self.stored(number))
+        troubled.broken = False
+        self.wait(lambda: self.index.counts().exchanges == 10 and not running.trouble)
+        running.stop()
+        self.assertTrue(self.index.whole)
+        self.flushLoggedErrors()
+
+    def test_stopped_in_trouble(self) -> None:
+        """An indexer that stops in trouble leaves an index that is not whole."""
+        running = self.started(Troubled(self.index))
+        running.on_stored(self.stored(0))
+        running.stop()
+        self.assertFalse(self.index.whole)
+
+    def test_one_bad_exchange(self) -> None:
+        """An exchange that cannot be understood is left out; the others are not."""
+        running = self.started()
+        running.on_stored(Stored(None, {"id": "x"}, {"id": "x"}))  # type: ignore[arg-type]
+        running.on_stored(self.stored(1))
+        running.stop()
+        self.assertEqual(self.indexed(), [id_of(1)])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
