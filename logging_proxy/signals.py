@@ -1,7 +1,7 @@
 """
-What signals mean to the proxy.
+What signals mean to the proxy, and to a logging server of its own.
 
-SIGTERM and SIGINT end it with exit status 0, which Twisted's own handlers do
+SIGTERM and SIGINT end a service with exit status 0, which Twisted's own handlers do
 not: they let the process die of the signal.  A second one is for the impatient.
 SIGUSR1 rotates the log file; SIGHUP changes nothing.
 """

@@ -19,12 +19,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from logging_proxy.logserver.consumer import TURN_BYTES
 from logging_proxy.logserver.spools import RETRY_INTERVAL, Spools
+from logging_proxy.output import Output
+from logging_proxy.signals import Signals
 
 BUSY_INTERVAL = 0.015
 """Seconds between turns while there is traffic: small exchanges gather, a live stream is 15 ms behind."""
@@ -281,16 +283,28 @@ def _ignore_signals() -> None:
 
 
 class ServerService(MultiService):
-    """The logging server: its parts, and where its words go."""
+    """
+    The logging server: its parts, and where its words go.
 
-    def __init__(self, observer: Any = None) -> None:
+    Standing alone it has an `output` of its own and ends with status 0 when
+    it is told to; as the proxy's child it has an `observer`, and the pipe decides.
+    """
+
+    def __init__(self, reactor: Any, output: Output | None, observer: Any = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._observer = observer
+        self._reactor = reactor
+        self._output = output
+        self._observer = observer if output is None else output
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks its application for a log observer after this, and before it starts to log."""
-        if self._observer is not None and hasattr(parent, "setComponent"):
-            from twisted.logger import ILogObserver
-
+        if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        if self._output is not None:
+            self._output.start()
+            signals = Signals(self._reactor, self._reactor.stop, self._output.rotate)
+            self._reactor.callWhenRunning(signals.install)
+        super().startService()  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ the logging server runs elsewhere, where to send its spool.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import resource
@@ -39,6 +40,7 @@ from logging_proxy.logserver.service import (
 )
 from logging_proxy.logserver.shipper import Shipper
 from logging_proxy.logserver.spools import Spools
+from logging_proxy.output import CannotLog, Output, sink_for
 
 MOST_DESCRIPTORS = 65_536
 
@@ -99,7 +101,7 @@ def makeService(options: Options) -> IService:
         if options["ship-to"] is not None:
             return _shipping(reactor, options, configuration)
         return _serving(reactor, options, configuration)
-    except (ConfigurationError, CannotListen, UnsafeDirectory) as error:
+    except (ConfigurationError, CannotListen, UnsafeDirectory, CannotLog) as error:
         give_up(str(error))
     except OSError as error:
         give_up(f"{error.filename}: {error.strerror}")
@@ -169,7 +171,12 @@ def _assemble(
     reactor: Any, options: Options, parts: list[Any], listeners: Listeners, work: Drainable
 ) -> ServerService:
     embedded = options["parent-pipe"] is not None
-    service = ServerService(ChildOutput(sys.stdout) if embedded else None)
+    if embedded:
+        service = ServerService(reactor, None, ChildOutput(sys.stdout))
+    else:
+        output = Output(sink_for(options.parent or {"nodaemon": True}))
+        atexit.register(output.close)
+        service = ServerService(reactor, output)
     for part in parts:
         part.setServiceParent(service)
     if embedded:
