@@ -127,7 +127,7 @@ class Spool:
             self._closing.wait(self._pace.gather)
             # Asked before the ring is emptied: what was stored before `close` is written.
             closing = self._closing.is_set()
-            emptied = self._empty_ring()
+            emptied = self.write_out()
             if closing:
                 return
             if emptied:
@@ -144,8 +144,8 @@ class Spool:
             self._idle = False
             self._work.set()
 
-    def _empty_ring(self) -> bool:
-        """Write all that the ring holds; False when the disk refused."""
+    def write_out(self) -> bool:
+        """Write all that the ring holds; False when the disk refused.  For the spool's thread."""
         ring = self.ring
         while ring.stored != ring.taken:
             try:

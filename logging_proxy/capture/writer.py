@@ -24,6 +24,8 @@ from logging_proxy.capture.ring import Ring
 Passed = Sequence[tuple[int, int, bytes]]
 """Kind, flags and payload of some records of one exchange."""
 
+_pack = HEADER.pack
+
 STALL = 30.0
 """Seconds without any progress after which a disk that does not answer counts as one that refuses."""
 
@@ -88,12 +90,10 @@ class CaptureWriter:
     def write(self, exchange: int, records: Passed) -> None:
         """Record what passed, in order.  Afterwards, look at `full`."""
         now = time.monotonic_ns()
-        data = b"".join(
-            [
-                HEADER.pack(len(payload), kind, flags, 0, exchange, now) + payload
-                for kind, flags, payload in records
-            ]
-        )
+        pieces: list[bytes] = []
+        for kind, flags, payload in records:
+            pieces += (_pack(len(payload), kind, flags, 0, exchange, now), payload)
+        data = b"".join(pieces)
         ring = self._ring
         if self._waiting or self._losing or len(data) > ring.capacity - ring.stored + ring.taken:
             self._write_with_care(exchange, data, records)

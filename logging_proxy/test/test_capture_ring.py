@@ -1,0 +1,154 @@
+"""The ring: bytes come out as they went in, and are still there when the process is gone."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.capture.ring import PAGE, Ring
+
+CAPACITY = 64
+
+MOVES = st.lists(st.one_of(st.binary(max_size=CAPACITY), st.none()), max_size=40)
+"""What to store, or None: take what is given first."""
+
+
+class Life:
+    """A ring in a temporary file, and what a perfect one would hold."""
+
+    def __init__(self, start: int = 0, piece: int = 24) -> None:
+        self.file = tempfile.TemporaryFile()
+        self.ring = Ring.create(self.file.fileno(), CAPACITY, start, piece)
+        self.start = start
+        self.put_in = b""
+        self.taken = b""
+
+    def move(self, data: bytes | None) -> None:
+        if data is None:
+            with self.ring.peek() as piece:
+                self.taken += bytes(piece)
+                size = len(piece)
+            self.ring.take(size)
+        elif len(data) <= self.ring.room:
+            self.ring.store(data)
+            self.put_in += data
+
+    def end(self) -> None:
+        self.ring.close()
+        self.file.close()
+
+
+class RingTests(SynchronousTestCase):
+    @settings(deadline=None)
+    @given(st.integers(0, 2**40), MOVES)
+    def test_order(self, start: int, moves: list[bytes | None]) -> None:
+        """Whatever is stored and taken when, the bytes come out in order, and room is what is not held."""
+        life = Life(start)
+        for move in moves:
+            life.move(move)
+            self.assertEqual(life.ring.room, CAPACITY - len(life.put_in) + len(life.taken))
+            self.assertEqual(life.ring.stored, start + len(life.put_in))
+        while life.ring.room < CAPACITY:
+            life.move(None)
+        self.assertEqual(life.taken, life.put_in)
+        life.end()
+
+    @settings(deadline=None)
+    @given(st.integers(0, 2**40), MOVES, st.integers(0, CAPACITY))
+    def test_survives(self, start: int, moves: list[bytes | None], more: int) -> None:
+        """After a kill at any point the file gives everything that is not on disk, wherever `kept` is."""
+        life = Life(start)
+        for move in moves:
+            life.move(move)
+        held = len(life.put_in) - len(life.taken)
+        kept = start + len(life.taken) + min(more, held)
+        left = Ring.take_up(os.dup(life.file.fileno()), kept)
+        assert left is not None
+        self.assertEqual((left.taken, left.stored), (kept, start + len(life.put_in)))
+        found = b""
+        while left.taken < left.stored:
+            with left.peek() as piece:
+                found += bytes(piece)
+                size = len(piece)
+            left.take(size)
+        self.assertEqual(found, life.put_in[kept - start :])
+        left.close()
+        life.end()
+
+    def test_whole_stores(self) -> None:
+        """What is given at a time ends where a store ended, even across the ring's end, and is bounded."""
+        life = Life(piece=10)
+        ends = {0}
+        for _ in range(40):
+            for size in (7, 3, 9):
+                life.move(b"x" * size)
+                ends.add(len(life.put_in))
+            life.move(None)
+            self.assertIn(len(life.taken), ends)
+        with life.ring.peek() as piece:
+            self.assertLessEqual(len(piece), 10 + 9)
+        life.end()
+
+    def test_goes_on(self) -> None:
+        """A ring that was taken up takes more behind what it holds, and gives both."""
+        life = Life()
+        life.move(b"a" * 40)
+        life.move(None)
+        life.move(b"b" * 50)
+        left = Ring.take_up(life.file.fileno(), 40)
+        assert left is not None
+        left.store(b"c" * 14)
+        self.assertEqual(left.room, 0)
+        with left.peek() as piece:
+            self.assertEqual(bytes(piece), b"b" * 50 + b"c" * 14)
+        left.close()
+        life.end()
+
+    def test_segments_lost(self) -> None:
+        """Where less is on disk than was taken, the disk has lost it: the ring begins where it was taken."""
+        life = Life()
+        life.move(b"a" * 40)
+        life.move(None)
+        life.move(b"b")
+        left = Ring.take_up(life.file.fileno(), 7)
+        assert left is not None
+        self.assertEqual((left.taken, left.stored), (40, 41))
+        left.close()
+        life.end()
+
+
+class NoRingTests(SynchronousTestCase):
+    def rejected(self, content: bytes, kept: int = 0) -> bool:
+        path = Path(self.mktemp())
+        path.write_bytes(content)
+        with path.open("rb+") as file:
+            return Ring.take_up(file.fileno(), kept) is None
+
+    def test_not_rings(self) -> None:
+        """Files that are no ring, or not a whole one, or one half made, give nothing."""
+        life = Life()
+        life.move(b"abc")
+        life.file.seek(0)
+        content = life.file.read()
+        life.end()
+        self.assertFalse(self.rejected(content))
+        for size in (0, 1, PAGE - 1, PAGE, PAGE + 1, len(content) - 1):
+            self.assertTrue(self.rejected(content[:size]), size)
+        self.assertTrue(self.rejected(content + b"\0"))
+        self.assertTrue(self.rejected(bytes(len(content))))
+        self.assertTrue(self.rejected(b"x" * len(content)))
+
+    def test_of_another_stream(self) -> None:
+        """A ring that ends before what is on disk belongs to another stream, and gives nothing."""
+        life = Life()
+        life.move(b"abc")
+        life.file.seek(0)
+        content = life.file.read()
+        life.end()
+        self.assertFalse(self.rejected(content, 3))
+        self.assertTrue(self.rejected(content, 4))

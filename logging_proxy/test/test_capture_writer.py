@@ -1,0 +1,522 @@
+"""The writer: when it lets bytes pass, when it holds them, and exactly what it counts as lost."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.capture.events import CaptureObserver, Recorder
+from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
+from logging_proxy.capture.ring import Ring
+from logging_proxy.capture.writer import STALL, CaptureWriter
+
+ROOM = 200
+HEAD, PIECE, RESPONSE, END = (
+    int(Kind.REQUEST_HEAD),
+    int(Kind.REQUEST_PIECE),
+    int(Kind.RESPONSE_HEAD),
+    int(Kind.END),
+)
+COMPLETE = (END, 0, bytes([OUTCOMES.index("complete")]))
+
+
+class Stage:
+    """A writer over a small ring, and a spool that is told what to do."""
+
+    def __init__(self, passes: bool = True, size: int = ROOM) -> None:
+        self.file = tempfile.TemporaryFile()
+        self.ring = Ring.create(self.file.fileno(), size, 0)
+        self.clock = Clock()
+        self.stored = 0
+        self.writer = CaptureWriter(self.ring, self.count, passes, self.clock)
+        self.reader = RecordReader()
+        self.found: list[Record] = []
+
+    def count(self) -> None:
+        self.stored += 1
+
+    def drain(self, failure: str | None = None) -> None:
+        """The spool's thread takes all there is, and says so if it is to."""
+        while self.ring.stored != self.ring.taken:
+            with self.ring.peek() as piece:
+                self.found += self.reader.feed(bytes(piece))
+                size = len(piece)
+            self.ring.take(size)
+            if self.writer.attentive or self.writer.failure != failure:
+                self.writer.spool_moved(failure)
+
+    def fail(self, why: str = "No space left on device") -> None:
+        self.writer.spool_moved(why)
+
+    def of(self, exchange: int) -> list[tuple[int, bytes]]:
+        return [(record.kind, record.payload) for record in self.found if record.exchange == exchange]
+
+    def reports(self) -> list[dict[str, Any]]:
+        return [json.loads(record.payload) for record in self.found if record.kind is Kind.LOST]
+
+    def fill(self, exchange: int = 99) -> None:
+        """An exchange's head that leaves no room."""
+        self.writer.write(exchange, [(HEAD, 0, b"f" * (self.ring.room - HEADER.size))])
+
+
+class WriterCase(SynchronousTestCase):
+    def stage(self, passes: bool = True, size: int = ROOM) -> Stage:
+        stage = Stage(passes, size)
+        self.addCleanup(stage.file.close)
+        self.addCleanup(stage.ring.close)
+        return stage
+
+
+class RoomTests(WriterCase):
+    def test_at_once(self) -> None:
+        """While there is room, records are in the ring when `write` returns, and nothing waits."""
+        stage = self.stage()
+        stage.writer.write(7, [(HEAD, 0, b"head"), (PIECE, int(Flag.LAST), b"body")])
+        self.assertEqual((stage.writer.full, stage.stored), (False, 1))
+        self.successResultOf(stage.writer.when_room())
+        stage.drain()
+        first, second = stage.found
+        self.assertEqual((first.kind, first.exchange, first.payload), (Kind.REQUEST_HEAD, 7, b"head"))
+        self.assertEqual((second.flags, second.payload), (Flag.LAST, b"body"))
+        self.assertEqual(first.time, second.time)
+
+    def test_waits(self) -> None:
+        """Without room records wait, in order, and `when_room` fires when all of them are stored."""
+        stage = self.stage()
+        stage.fill()
+        stage.writer.write(1, [(HEAD, 0, b"a" * 100)])
+        stage.writer.write(2, [(HEAD, 0, b"b" * 100)])
+        self.assertTrue(stage.writer.full and stage.writer.attentive)
+        rooms = [stage.writer.when_room(), stage.writer.when_room()]
+        stage.drain()
+        for room in rooms:
+            self.successResultOf(room)
+        stage.drain()
+        self.assertEqual([record.exchange for record in stage.found], [99, 1, 2])
+        self.assertFalse(stage.writer.full or stage.writer.attentive)
+        self.assertEqual(stage.writer.lost.exchanges, 0)
+
+    def test_small_do_not_overtake(self) -> None:
+        """Records that would fit do not pass by those that wait."""
+        stage = self.stage()
+        stage.writer.write(1, [(HEAD, 0, b"a" * 100)])
+        stage.writer.write(2, [(HEAD, 0, b"b" * 100)])
+        stage.writer.write(3, [(HEAD, 0, b"")])
+        self.assertTrue(stage.writer.full)
+        stage.drain()
+        self.assertEqual([record.exchange for record in stage.found], [1, 2, 3])
+
+    def test_partly(self) -> None:
+        """While some of what waits has found room, and some has not, nobody may go on."""
+        stage = self.stage()
+        stage.fill()
+        for exchange in (1, 2):
+            stage.writer.write(exchange, [(HEAD, 0, b"a" * 150)])
+        room = stage.writer.when_room()
+        with stage.ring.peek() as piece:
+            size = len(piece)
+        stage.ring.take(size)
+        stage.writer.spool_moved(None)
+        self.assertNoResult(room)
+        self.assertTrue(stage.writer.full)
+        stage.drain()
+        self.successResultOf(room)
+
+    def test_room_freed_meanwhile(self) -> None:
+        """Room that the spool made before it could see that somebody waits is found by `write` itself."""
+        stage = self.stage()
+        stage.fill()
+        attentive: list[bool] = []
+
+        def store(data: bytes) -> bool:
+            """The spool's thread takes everything just before the waiting is looked at."""
+            attentive.append(stage.writer.attentive)
+            with stage.ring.peek() as piece:
+                size = len(piece)
+            stage.ring.take(size)
+            self.patch(stage.writer, "_store", real)
+            return real(data)
+
+        real = stage.writer._store
+        self.patch(stage.writer, "_store", store)
+        stage.writer.write(1, [(HEAD, 0, b"x")])
+        self.assertEqual(attentive, [True])
+        self.assertFalse(stage.writer.full)
+        self.successResultOf(stage.writer.when_room())
+
+    def test_writing_while_told(self) -> None:
+        """Who is told that there is room may write at once, and finds the writer ready."""
+        stage = self.stage()
+        stage.fill()
+        stage.writer.write(1, [(HEAD, 0, b"a")])
+        told = []
+
+        def go_on(_: None) -> None:
+            told.append(stage.writer.full)
+            stage.writer.write(1, [(PIECE, 0, b"b" * 150)])
+
+        stage.writer.when_room().addCallback(go_on)
+        stage.drain()
+        stage.drain()
+        self.assertEqual(told, [False])
+        self.assertEqual(stage.of(1), [(HEAD, b"a"), (PIECE, b"b" * 150)])
+
+    def test_larger_than_the_ring(self) -> None:
+        """Records that no ring could hold are lost, with their exchange, and hold up nobody."""
+        for passes in (True, False):
+            stage = self.stage(passes)
+            stage.writer.write(1, [(HEAD, 0, b"a")])
+            stage.writer.write(1, [(PIECE, 0, b"b" * 2 * ROOM)])
+            stage.writer.write(1, [COMPLETE])
+            self.assertFalse(stage.writer.full)
+            stage.drain()
+            stage.drain()
+            self.assertEqual([kind for kind, _ in stage.of(1)], [HEAD, Kind.NOTE, END])
+            self.assertEqual(stage.writer.lost.bytes, 2 * ROOM)
+
+
+class BlockTests(WriterCase):
+    def test_refuses(self) -> None:
+        """With `block` new exchanges are refused from the first failure on, until it is over."""
+        stage = self.stage(passes=False)
+        self.assertFalse(stage.writer.refuses)
+        stage.fail()
+        self.assertTrue(stage.writer.refuses)
+        stage.writer.spool_moved(None)
+        self.assertFalse(stage.writer.refuses)
+
+    def test_waits(self) -> None:
+        """With `block` what is under way waits for as long as it takes, and nothing is lost."""
+        stage = self.stage(passes=False)
+        stage.fill()
+        stage.fail()
+        stage.writer.write(1, [(HEAD, 0, b"a")])
+        room = stage.writer.when_room()
+        stage.fail("Input/output error")
+        self.assertNoResult(room)
+        stage.writer.spool_moved(None)
+        self.assertNoResult(room)
+        stage.drain()
+        self.successResultOf(room)
+        stage.drain()
+        self.assertEqual(stage.of(1), [(HEAD, b"a")])
+        self.assertEqual((stage.writer.lost.exchanges, stage.reports()), (0, []))
+
+
+class PassTests(WriterCase):
+    def test_never_refuses(self) -> None:
+        """With `pass` nothing is refused, and while the ring has room nothing is lost either."""
+        stage = self.stage()
+        stage.fail()
+        stage.writer.write(1, [(HEAD, 0, b"a"), COMPLETE])
+        self.assertFalse(stage.writer.refuses or stage.writer.full)
+        stage.drain()
+        self.assertEqual(len(stage.of(1)), 2)
+
+    def test_whole_exchanges(self) -> None:
+        """Exchanges of which nothing could be written are counted, with their bytes, and leave no record."""
+        stage = self.stage()
+        stage.fill()
+        stage.fail()
+        for exchange in (1, 2, 3):
+            stage.writer.write(exchange, [(HEAD, 0, b"head"), (PIECE, 0, b"body!")])
+            self.assertFalse(stage.writer.full)
+            stage.writer.write(exchange, [(RESPONSE, 0, b"answer"), COMPLETE])
+        self.assertEqual((stage.writer.lost.exchanges, stage.writer.lost.bytes), (3, 45))
+        stage.drain()
+        stage.drain()
+        self.assertEqual([stage.of(exchange) for exchange in (1, 2, 3)], [[], [], []])
+        report = {"exchanges": 3, "bytes": 45, "reason": "No space left on device"}
+        self.assertEqual(stage.reports(), [report])
+        self.assertFalse(stage.writer.attentive)
+
+    def test_waiting_when_it_fails(self) -> None:
+        """What waited for a slow disk is lost, and let pass, when the disk turns out to refuse."""
+        stage = self.stage()
+        stage.fill()
+        stage.writer.write(1, [(HEAD, 0, b"head"), (PIECE, 0, b"body")])
+        room = stage.writer.when_room()
+        stage.fail()
+        self.successResultOf(room)
+        self.assertFalse(stage.writer.full)
+        self.assertEqual((stage.writer.lost.exchanges, stage.writer.lost.bytes), (1, 8))
+
+    def test_hole(self) -> None:
+        """An exchange whose head is written and whose rest is lost ends with a note of the bytes."""
+        stage = self.stage()
+        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.fill()
+        stage.fail()
+        stage.writer.write(1, [(RESPONSE, 0, b"12345")])
+        stage.writer.write(1, [(PIECE, 0, b"678"), COMPLETE])
+        stage.drain()
+        stage.drain()
+        note = (Kind.NOTE, b'{"capture_lost_bytes": 8}')
+        self.assertEqual(stage.of(1), [(HEAD, b"head"), note, (END, COMPLETE[2])])
+
+    def test_hole_that_ends_later(self) -> None:
+        """It goes on losing when there is room again, so that a hole is at the end, and then it ends."""
+        stage = self.stage()
+        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.fill()
+        stage.fail()
+        stage.writer.write(1, [(PIECE, 0, b"123")])
+        stage.drain()
+        stage.drain()
+        self.assertIsNone(stage.writer.failure)
+        self.assertEqual(stage.reports(), [{"exchanges": 1, "bytes": 3, "reason": "No space left on device"}])
+        stored = stage.stored
+        stage.writer.write(1, [(PIECE, 0, b"4567")])
+        self.assertEqual((stage.stored, stage.writer.attentive), (stored, False))
+        stage.writer.write(1, [COMPLETE])
+        self.assertGreater(stage.stored, stored)
+        stage.drain()
+        note = (Kind.NOTE, b'{"capture_lost_bytes": 7}')
+        self.assertEqual(stage.of(1), [(HEAD, b"head"), note, (END, COMPLETE[2])])
+        self.assertEqual(sum(report["bytes"] for report in stage.reports()), 7)
+        self.assertEqual(sum(report["exchanges"] for report in stage.reports()), 1)
+
+    def test_new_exchanges_are_whole(self) -> None:
+        """After recovery a new exchange is recorded as ever, while an old one is still losing."""
+        stage = self.stage()
+        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.fill()
+        stage.fail()
+        stage.writer.write(1, [(PIECE, 0, b"123")])
+        stage.drain()
+        stage.drain()
+        stage.writer.write(2, [(HEAD, 0, b"head"), COMPLETE])
+        stage.drain()
+        self.assertEqual([kind for kind, _ in stage.of(2)], [HEAD, END])
+
+    def test_report_waits_for_room(self) -> None:
+        """A report that finds no room is made as soon as there is some, without any other event."""
+        stage = self.stage()
+        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.fill()
+        stage.fail()
+        stage.writer.write(1, [(PIECE, 0, b"1"), COMPLETE])
+        stage.writer.spool_moved(None)
+        self.assertTrue(stage.writer.attentive)
+        stage.drain()
+        stage.drain()
+        self.assertEqual(stage.of(1)[-1][0], END)
+        self.assertEqual(len(stage.reports()), 1)
+        self.assertFalse(stage.writer.attentive)
+
+    def test_session_is_never_lost(self) -> None:
+        """
+        The session's record waits as long as it takes, and nothing of the session goes before it.
+
+        Without it the exchanges' numbers would be taken for those of an earlier session.
+        """
+        stage = self.stage()
+        stage.fill()
+        stage.fail()
+        stage.writer.write(0, [(int(Kind.SESSION), 0, b"{}")])
+        self.assertFalse(stage.writer.full)
+        stage.writer.write(1, [(HEAD, 0, b""), COMPLETE])
+        stage.drain("No space left on device")
+        stage.writer.write(2, [(HEAD, 0, b"x" * 170), COMPLETE])
+        stage.writer.spool_moved(None)
+        stage.writer.write(3, [(HEAD, 0, b"")])
+        stage.drain()
+        kinds = [(record.kind, record.exchange) for record in stage.found if record.exchange != 99]
+        self.assertEqual(kinds[0], (Kind.SESSION, 0))
+        self.assertIn((Kind.REQUEST_HEAD, 3), kinds)
+        self.assertEqual(sum(report["exchanges"] for report in stage.reports()), stage.writer.lost.exchanges)
+
+
+class StallTests(WriterCase):
+    def stalled(self, passes: bool) -> tuple[Stage, Deferred[None]]:
+        stage = self.stage(passes)
+        stage.fill()
+        stage.writer.write(1, [(HEAD, 0, b"a")])
+        return stage, stage.writer.when_room()
+
+    def test_short(self) -> None:
+        """A disk that stalls for less than the limit costs nothing but the wait."""
+        stage, room = self.stalled(True)
+        stage.clock.advance(STALL - 0.1)
+        self.assertNoResult(room)
+        stage.drain()
+        self.successResultOf(room)
+        self.assertEqual(stage.writer.lost.exchanges, 0)
+        self.assertEqual(stage.clock.getDelayedCalls(), [])
+
+    def test_long(self) -> None:
+        """One that does not answer for longer counts as one that refuses, until it answers."""
+        stage, room = self.stalled(True)
+        stage.clock.advance(STALL)
+        self.successResultOf(room)
+        self.assertEqual(stage.writer.lost.exchanges, 1)
+        self.assertIn("has not answered", stage.writer.failure or "")
+        stage.drain()
+        self.assertIsNone(stage.writer.failure)
+        stage.drain()
+        self.assertEqual(stage.reports()[0]["exchanges"], 1)
+
+    def test_blocks(self) -> None:
+        """With `block` new exchanges are refused then, and what waits goes on waiting."""
+        stage, room = self.stalled(False)
+        stage.clock.advance(STALL)
+        self.assertTrue(stage.writer.refuses)
+        self.assertNoResult(room)
+        stage.drain()
+        self.assertFalse(stage.writer.refuses)
+        self.successResultOf(room)
+
+    def test_slow_is_not_stalled(self) -> None:
+        """A disk that takes anything at all has not stalled, however long records wait."""
+        stage, room = self.stalled(True)
+        for _ in range(5):
+            stage.clock.advance(STALL / 2)
+            stage.ring.take(1)
+            stage.writer.spool_moved(None)
+        self.assertNoResult(room)
+        self.assertIsNone(stage.writer.failure)
+        stage.writer.close()
+
+
+class CloseTests(WriterCase):
+    def test_waiting(self) -> None:
+        """What still waits when the service ends is counted as lost."""
+        stage = self.stage(passes=False)
+        stage.fill()
+        stage.writer.write(1, [(HEAD, 0, b"abc"), COMPLETE])
+        stage.writer.close()
+        self.assertEqual((stage.writer.lost.exchanges, stage.writer.lost.bytes), (1, 3))
+        self.assertEqual(stage.clock.getDelayedCalls(), [])
+
+    def test_nothing(self) -> None:
+        """Nothing lost, nothing said."""
+        stage = self.stage()
+        stage.writer.write(1, [(HEAD, 0, b"abc")])
+        stage.writer.close()
+        stage.drain()
+        self.assertEqual(len(stage.found), 1)
+
+
+class EventTests(WriterCase):
+    def test_capture(self) -> None:
+        """What an exchange publishes is written under its number; numbers are not used twice."""
+        stage = self.stage()
+        recorder = Recorder(CaptureObserver(stage.writer))
+        first, second = recorder.capture(), recorder.capture()
+        second.passed((HEAD, 0, b"b"))
+        first.passed((HEAD, 0, b"a"), COMPLETE)
+        stage.drain()
+        self.assertEqual([record.exchange for record in stage.found], [2, 1, 1])
+        self.assertEqual((first.number, second.number), (1, 2))
+        self.assertFalse(first.full)
+        self.successResultOf(first.when_room())
+
+    def test_other_events(self) -> None:
+        """The observer takes no notice of events without records."""
+        stage = self.stage()
+        CaptureObserver(stage.writer)({"log_format": "hello", "exchange": 1})
+        self.assertEqual(stage.stored, 0)
+
+    def test_refuses(self) -> None:
+        """A recorder refuses when its writer does."""
+        stage = self.stage(passes=False)
+        recorder = Recorder(CaptureObserver(stage.writer))
+        self.assertFalse(recorder.refuses)
+        stage.fail()
+        self.assertTrue(recorder.refuses)
+
+
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 4), st.integers(0, 130)),
+        st.tuples(st.just("end"), st.integers(1, 4), st.integers(0, 30)),
+        st.tuples(st.just("drain"), st.just(0), st.just(0)),
+        st.tuples(st.just("fail"), st.just(0), st.just(0)),
+        st.tuples(st.just("work"), st.just(0), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+class Books:
+    """Four exchanges at a time, each begun anew when it has ended; and every byte that was given."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.numbers = {slot: slot for slot in range(1, 5)}
+        self.begun: set[int] = set()
+        self.given: dict[int, int] = {}
+        self.failure: str | None = None
+
+    def act(self, name: str, slot: int, size: int) -> None:
+        if name == "drain":
+            if self.failure is None:
+                self.stage.drain()
+        elif name in ("fail", "work"):
+            self.failure = "full" if name == "fail" else None
+            self.stage.writer.spool_moved(self.failure)
+        else:
+            self.write(self.numbers[slot], b"x" * size, name == "end")
+            if name == "end":
+                self.numbers[slot] += 4
+
+    def write(self, number: int, data: bytes, last: bool) -> None:
+        records = [(PIECE if number in self.begun else HEAD, 0, data)]
+        self.begun.add(number)
+        self.given[number] = self.given.get(number, 0) + len(data)
+        self.stage.writer.write(number, [*records, COMPLETE] if last else records)
+
+    def finish(self) -> None:
+        """End every exchange, and let the spool work until nothing moves."""
+        self.act("work", 0, 0)
+        for slot, number in self.numbers.items():
+            if number in self.begun:
+                self.act("end", slot, 0)
+        for _ in range(200):
+            self.stage.drain()
+
+
+class AnyOrderTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=200)
+    @given(ACTS, st.booleans())
+    def test_books_balance(self, acts: list[tuple[str, int, int]], passes: bool) -> None:
+        """
+        Whatever happens when: every byte is either in the spool or counted, exactly.
+
+        An exchange is whole, or ends with a note of what it lost, or is not there at all.
+        """
+        stage = Stage(passes)
+        books = Books(stage)
+        for act in acts:
+            books.act(*act)
+        books.finish()
+        lost_exchanges = lost_bytes = 0
+        for number, given_bytes in books.given.items():
+            found = stage.of(number)
+            kept = sum(len(payload) for kind, payload in found if kind in (HEAD, PIECE))
+            lost_bytes += given_bytes - kept
+            kinds = [kind for kind, _ in found]
+            if Kind.NOTE in kinds or not kinds:
+                lost_exchanges += 1
+            if kinds:
+                self.assertEqual((kinds[0], kinds[-1], kinds.count(END)), (HEAD, END, 1))
+            for kind, payload in found:
+                if kind == Kind.NOTE:
+                    self.assertEqual(json.loads(payload), {"capture_lost_bytes": given_bytes - kept})
+        lost = stage.writer.lost
+        self.assertEqual((lost.exchanges, lost.bytes), (lost_exchanges, lost_bytes))
+        self.assertEqual(sum(report["exchanges"] for report in stage.reports()), lost_exchanges)
+        self.assertEqual(sum(report["bytes"] for report in stage.reports()), lost_bytes)
+        if not passes:
+            self.assertEqual(lost_exchanges, 0)
+        self.assertFalse(stage.writer.full or stage.writer.attentive)
+        self.assertEqual(stage.clock.getDelayedCalls(), [])
+        stage.ring.close()
+        stage.file.close()
