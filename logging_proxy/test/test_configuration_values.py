@@ -18,7 +18,7 @@ from logging_proxy.configuration import (
 from logging_proxy.configuration.document import compose
 from logging_proxy.configuration.kinds import Surroundings
 from logging_proxy.configuration.listeners import collide, is_loopback, reaches
-from logging_proxy.configuration.options import SECTIONS, defaults_of, keys_of
+from logging_proxy.configuration.options import TABLES, Section, defaults_of, keys_of
 from logging_proxy.configuration.problems import Findings
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.routing.patterns import parse
@@ -101,9 +101,10 @@ class DefaultsTests(SynchronousTestCase):
     def test_defaults_are_of_their_kind(self) -> None:
         """A default, written as the reference shows it, is read as the same value."""
         surroundings = Surroundings({}, lambda path: b"")
-        for section in SECTIONS.values():
+        for section in TABLES.values():
             for name, default in defaults_of(section).items():
                 kind = keys_of(section)[name].kind
+                assert not isinstance(kind, Section)
                 node = compose(kind.written(default), Findings("default"))
                 assert node is not None
                 self.assertEqual(kind.read(node, surroundings), default, name)

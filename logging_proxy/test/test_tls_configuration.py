@@ -9,13 +9,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
     PrivateFormat,
 )
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import Configuration, ConfigurationError, read_configuration
-from logging_proxy.test.certificates import AUTHORITY, Identity, identity
+from logging_proxy.test.certificates import AUTHORITY, identity, self_signed
 
 OURS = identity("localhost")
 OTHER = identity("localhost")
@@ -149,7 +148,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_weak(self) -> None:
         """What OpenSSL would refuse at the first connection is refused at once."""
-        weak = weak_identity()
+        weak = self_signed("localhost", bits=1024)
         FILES["weak.pem"], FILES["weak-key.pem"] = weak.certificate, weak.key
         (line,) = lines(SERVER.format("weak.pem", "weak-key.pem"))
         self.assertIn("3:5: server.tls.certificate: this file cannot be used: OpenSSL refuses it: ", line)
@@ -227,27 +226,3 @@ class RouteTests(SynchronousTestCase):
             "certificates are not verified: anybody in between can read and change what passes",
         )
         self.assertEqual(read(ROUTE.format("{verify: true}")).warnings, ())
-
-
-def weak_identity() -> Identity:
-    """A certificate with an RSA key of 1024 bits, signed by itself."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    key = rsa.generate_private_key(65537, 1024)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, SHA256())
-    )
-    return Identity(
-        certificate.public_bytes(Encoding.PEM),
-        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
-    )

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import UpstreamTLS
 from logging_proxy.proxy.failures import verdict
-from logging_proxy.test.certificates import AUTHORITY, Identity, identity
+from logging_proxy.test.certificates import AUTHORITY, Identity, identity, self_signed
 from logging_proxy.test.tls_pair import Pair
 from logging_proxy.tls.contexts import identity as arguments
 from logging_proxy.tls.contexts import server_options
@@ -100,6 +100,16 @@ class VerificationTests(UpstreamCase):
         who = identity("a.example", authority=STRANGERS.create_child_ca())
         self.assertSecure("a.example", UpstreamTLS(ca_file=PEMFile("", STRANGERS.cert_pem.bytes())), who)
         self.assertRefused("a.example", TRUSTED, who, "certificate verify failed")
+
+    def test_self_signed(self) -> None:
+        """A certificate that vouches for itself is trusted when it is what the file holds, and only then."""
+        who = self_signed("a.example")
+        self.assertSecure("a.example", UpstreamTLS(ca_file=PEMFile("self.pem", who.certificate)), who)
+        self.assertRefused("a.example", TRUSTED, who, "certificate verify failed")
+        other = self_signed("a.example")
+        self.assertRefused(
+            "a.example", UpstreamTLS(ca_file=PEMFile("self.pem", other.certificate)), who, "verify failed"
+        )
 
     def test_wrong_authority(self) -> None:
         """A certificate that somebody else signed is refused."""

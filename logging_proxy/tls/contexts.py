@@ -49,3 +49,5 @@ def check_context(options: CertificateOptions) -> None:
     except SSL.Error as error:
         reasons = [str(entry[-1]) for entry in (error.args[0] if error.args else [])]
         raise PairError("certificate", f"OpenSSL refuses it: {'; '.join(reasons) or 'no reason'}") from None
+    except (TypeError, ValueError):  # pyOpenSSL's, for kinds of key that TLS has no use for
+        raise PairError("key", "it is of a kind that cannot be used for TLS") from None
