@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from logging_proxy.configuration import ConfigurationError
-from logging_proxy.demo.captures import Half, describe, read_captures, wait_for_captures
+from logging_proxy.demo.captures import Half, describe, read_captures, shown_head, wait_for_captures
 from logging_proxy.demo.conversation import MODEL, TURNS, Turn
 from logging_proxy.demo.processes import Program, ProgramError, is_listening, module
 from logging_proxy.demo.scene import Address, Obstacle, Scene, check, read_scene
@@ -85,7 +85,7 @@ def show_captures(scene: Scene, known: set[Path]) -> None:
 def show_half(half: Half) -> None:
     """Print the head of a capture's bytes, and what its metadata says of the body and the times."""
     metadata = half.metadata
-    print(f"\n== The head of {half.path.name}\n{indented(half.head.decode('latin-1'))}")
+    print(f"\n== The head of {half.path.name}\n{indented(shown_head(half))}")
     print("\n   and of its metadata")
     for key in ("outcome", "bytes", "sha256", "started_at", "completed_at", "processing_time_ms"):
         print(f"   {key}: {metadata.get(key)}")

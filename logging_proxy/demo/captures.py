@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from logging_proxy.redaction import redact_headers
+
 METADATA = "_metadata.json"
 
 
@@ -94,9 +96,16 @@ def describe(capture: Capture) -> str:
     lines = [
         f"{metadata['method']} {metadata['source_url']}",
         f"  to {metadata['destination_url']}",
-        f"  {capture.outcome}, status {metadata.get('status')}, {metadata.get('processing_time_ms')} ms",
+        f"  {capture.outcome}, status {metadata['status']}, {metadata['processing_time_ms']:.0f} ms",
     ]
     for half in capture.halves:
         lines.append(f"  {half.path.name}  {half.path.stat().st_size} bytes")
         lines.append(f"  {half.path.name.removesuffix('.bin')}{METADATA}")
     return "\n".join(lines)
+
+
+def shown_head(half: Half) -> str:
+    """The head in a half's file as a person may see it: without the values of secret headers."""
+    first, *lines = half.head.decode("latin-1").splitlines()
+    fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines if line)]
+    return "\n".join([first, *(f"{name}: {value}" for name, value in redact_headers(fields))])
