@@ -58,7 +58,8 @@ class Answer:
 
 def answer(request: RequestHead, may_keep_alive: bool, now: float, reply: Reply) -> Answer:
     """The answer to `request` that says `reply`; `now` in seconds since 1970."""
-    keep_alive = may_keep_alive and request.minor == 1
+    # After a malformed request nothing of the connection is trusted.
+    keep_alive = may_keep_alive and request.minor == 1 and reply.status != 400
     lines = [
         b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
         b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n",

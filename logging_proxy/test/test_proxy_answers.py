@@ -42,6 +42,10 @@ class AnswerTests(SynchronousTestCase):
             self.assertIn(b"\r\nConnection: close\r\n", ours.head)
             self.assertFalse(ours.keep_alive)
 
+    def test_bad_request(self) -> None:
+        """A malformed request is the last of its connection."""
+        self.assertFalse(answer(GET, True, 0.0, Reply(400, b"no\n", "")).keep_alive)
+
     def test_records(self) -> None:
         """It is recorded as ours, and as complete."""
         ours = answer(GET, True, 0.0, Reply(404, b"no\n", ""))
