@@ -1,0 +1,124 @@
+"""Listening sockets: which addresses a host is, and what is said when they cannot be had."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from logging_proxy import listening
+from logging_proxy.listening import CannotListen, bind
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+class BindTests(SynchronousTestCase):
+    def bind(self, host: str, port: int = 0) -> list[socket.socket]:
+        sockets = bind(host, port)
+        for each in sockets:
+            self.addCleanup(each.close)
+        return sockets
+
+    def test_localhost(self) -> None:
+        """`localhost` is 127.0.0.1 and ::1, on the same port, whatever the hosts file says."""
+        if not has_ipv6():
+            raise SkipTest("this machine has no ::1")
+        asked: list[str] = []
+        real = socket.getaddrinfo
+
+        def numbers_only(host: str, *arguments: object, **options: object) -> object:
+            asked.append(host)
+            return real(host, *arguments, **options)  # type: ignore[arg-type]
+
+        self.patch(socket, "getaddrinfo", numbers_only)
+        first, second = self.bind("localhost")
+        self.assertEqual((first.getsockname()[0], second.getsockname()[0]), ("127.0.0.1", "::1"))
+        self.assertEqual(first.getsockname()[1], second.getsockname()[1])
+        self.assertNotIn("localhost", asked)
+
+    def test_one_family(self) -> None:
+        """On a machine without IPv6 `localhost` is 127.0.0.1 alone."""
+        real = listening._listen
+
+        def no_ipv6(family: int, address: str, port: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EADDRNOTAVAIL, "")
+            return real(family, address, port)
+
+        self.patch(listening, "_listen", no_ipv6)
+        (only,) = self.bind("localhost")
+        self.assertEqual(only.getsockname()[0], "127.0.0.1")
+
+    def test_connects(self) -> None:
+        """Clients can connect as soon as `bind` returns, and no descriptor is inherited."""
+        for each in self.bind("localhost"):
+            with socket.create_connection(each.getsockname()[:2], timeout=5):
+                pass
+            self.assertFalse(each.get_inheritable())
+            self.assertFalse(each.getblocking())
+
+    def test_busy(self) -> None:
+        """A port that is taken on one address is an error in one line, and nothing stays bound."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            error = self.assertRaises(CannotListen, bind, "localhost", port)
+        self.assertEqual(str(error), f"cannot listen on localhost:{port}: {os.strerror(errno.EADDRINUSE)}")
+        self.bind("localhost", port)
+
+    def test_any_free_port(self) -> None:
+        """With port 0 one is found that is free on both addresses, though the first try may not be."""
+        real, refusals = listening._listen, [OSError(errno.EADDRINUSE, "")] * 3
+
+        def sometimes(family: int, address: str, port: int) -> socket.socket:
+            if port and refusals:
+                raise refusals.pop()
+            return real(family, address, port)
+
+        if not has_ipv6():
+            raise SkipTest("this machine has no ::1")
+        self.patch(listening, "_listen", sometimes)
+        first, second = self.bind("localhost")
+        self.assertEqual(refusals, [])
+        self.assertEqual(first.getsockname()[1], second.getsockname()[1])
+
+    def test_forbidden(self) -> None:
+        """Whatever the system says against it is in the line."""
+
+        def refuse(family: int, address: str, port: int) -> socket.socket:
+            raise OSError(errno.EACCES, "")
+
+        self.patch(listening, "_listen", refuse)
+        error = self.assertRaises(CannotListen, bind, "127.0.0.1", 80)
+        self.assertEqual(str(error), "cannot listen on 127.0.0.1:80: Permission denied")
+
+    def test_elsewhere(self) -> None:
+        """An address of another machine is an error."""
+        error = self.assertRaises(CannotListen, bind, "203.0.113.1", 0)
+        self.assertIn("203.0.113.1:0: ", str(error))
+
+    def test_no_such_name(self) -> None:
+        """A name that means nothing is an error in one line."""
+
+        def unknown(*arguments: object, **options: object) -> object:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        self.patch(socket, "getaddrinfo", unknown)
+        error = self.assertRaises(CannotListen, bind, "nowhere.invalid", 1)
+        self.assertEqual(str(error), "cannot listen on nowhere.invalid:1: Name or service not known")
+
+    def test_twice_the_same(self) -> None:
+        """An address that a name gives twice is bound once."""
+        twice = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))] * 2
+        self.patch(socket, "getaddrinfo", lambda *arguments, **options: twice)
+        self.assertEqual(len(self.bind("twice.test")), 1)
