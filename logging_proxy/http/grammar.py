@@ -35,14 +35,6 @@ The space before an empty reason may be missing, as many servers send it.
 
 request_line = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 
-field = re.compile(rb"([^:]++):([^\r]*+)\r\n")
-"""
-One of the field lines of a head that has matched: name, and value with the blanks around it.
-
-The blanks are not this expression's business: taking them off here took
-quadratic time for a value with a long run of blanks inside.
-"""
-
 host = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[!$&'()*+,;=:\-._~0-9A-Za-z]+\]"
     rb"|(?:[!$&'()*+;=\-._~0-9A-Za-z]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"

@@ -8,7 +8,7 @@ computed when the head is parsed: heads repeat, and are cached by their bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from logging_proxy.http import grammar
@@ -18,7 +18,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 """Pairs of a lower-case name and a value without the blanks around it, in order."""
 
 _RULING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
-"""The fields that decide how a message is read; looked for once, among them again for each rule."""
+"""The fields that decide how a message is read."""
 
 
 class _Head:
@@ -41,10 +41,17 @@ class _Head:
         self.raw = raw
         self.minor = minor
         self.lines = tuple(section.splitlines(keepends=True))
-        pairs = [(name.lower(), value.strip(b" \t")) for name, value in grammar.field.findall(section)]
-        self.fields: Fields = tuple(pairs)
-        self.ruling: Fields = tuple([pair for pair in pairs if pair[0] in _RULING])
-        self.connection_options = connection_options(self.ruling)
+        fields = []
+        self.ruling: dict[bytes, list[bytes]] = {}
+        for line in self.lines:
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            value = value.strip()  # blanks and CRLF: no other white space has got this far
+            fields.append((name, value))
+            if name in _RULING:
+                self.ruling.setdefault(name, []).append(value)
+        self.fields: Fields = tuple(fields)
+        self.connection_options = _connection_options(self.ruling.get(b"connection", ()))
         self.keep_alive = _keep_alive(minor, self.connection_options)
         self.content_length: int | None = None
         self.chunked = False
@@ -52,7 +59,7 @@ class _Head:
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of the fields called `name` (lower case), in order."""
-        return values(self.fields, name)
+        return [value for key, value in self.fields if key == name]
 
 
 class RequestHead(_Head):
@@ -91,15 +98,9 @@ class ResponseHead(_Head):
         self.reason = reason
 
 
-def values(fields: Fields, name: bytes) -> list[bytes]:
-    """The values of the fields called `name` (lower case), in order."""
-    return [value for key, value in fields if key == name]
-
-
-def connection_options(fields: Fields) -> frozenset[bytes]:
+def _connection_options(values: Sequence[bytes]) -> frozenset[bytes]:
     """What the Connection fields name, in lower case (RFC 9110 §7.6.1)."""
-    listed = b",".join(values(fields, b"connection"))
-    return frozenset([option.strip(b" \t").lower() for option in listed.split(b",")]) - {b""}
+    return frozenset([option.strip().lower() for value in values for option in value.split(b",")]) - {b""}
 
 
 def _keep_alive(minor: int, options: frozenset[bytes]) -> bool:
@@ -125,9 +126,9 @@ def parse_request_head(raw: bytes, most_fields: int) -> RequestHead:
     _check_host(head)
     head.content_length, head.chunked = _request_framing(head)
     if head.minor == 1:  # RFC 9110 §7.8, §10.1.1: HTTP/1.0 knows neither
-        head.expect_continue = b"100-continue" in [v.lower() for v in values(head.ruling, b"expect")]
+        head.expect_continue = b"100-continue" in [v.lower() for v in head.ruling.get(b"expect", ())]
         if b"upgrade" in head.connection_options:
-            head.upgrade = b", ".join(values(head.ruling, b"upgrade"))
+            head.upgrade = b", ".join(head.ruling.get(b"upgrade", ()))
     return head
 
 
@@ -177,7 +178,7 @@ def _check_target(head: RequestHead) -> None:
 
 def _check_host(head: RequestHead) -> None:
     """RFC 9112 §3.2: exactly one valid Host; HTTP/1.0 may leave it out."""
-    hosts = values(head.ruling, b"host")
+    hosts = head.ruling.get(b"host", ())
     if len(hosts) > 1:
         raise RequestFault(400, "more than one Host field")
     if not hosts:
@@ -192,10 +193,10 @@ def _check_host(head: RequestHead) -> None:
 def _request_framing(head: RequestHead) -> tuple[int | None, bool]:
     """Content length and chunkedness of a request's body (RFC 9112 §6.3)."""
     try:
-        length = _content_length(values(head.ruling, b"content-length"))
+        length = _content_length(head.ruling.get(b"content-length", ()))
     except ValueError as error:
         raise RequestFault(400, str(error)) from None
-    codings = values(head.ruling, b"transfer-encoding")
+    codings = head.ruling.get(b"transfer-encoding", ())
     if not codings:
         return length, False
     if length is not None:
@@ -211,7 +212,7 @@ def _request_framing(head: RequestHead) -> tuple[int | None, bool]:
     return None, True
 
 
-def _content_length(lengths: list[bytes]) -> int | None:
+def _content_length(lengths: Sequence[bytes]) -> int | None:
     """RFC 9110 §8.6, without its permission to merge repeated equal values.  Raises ValueError."""
     if not lengths:
         return None
@@ -235,10 +236,10 @@ def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
         raise ResponseFault(f"more than {most_fields} header fields")
     head = ResponseHead(raw, int(minor != b"0"), int(status), reason or b"", section)
     try:
-        head.content_length = _content_length(values(head.ruling, b"content-length"))
+        head.content_length = _content_length(head.ruling.get(b"content-length", ()))
     except ValueError as error:
         raise ResponseFault(str(error)) from None
-    codings = values(head.ruling, b"transfer-encoding")
+    codings = head.ruling.get(b"transfer-encoding", ())
     if codings:
         if head.content_length is not None:
             raise ResponseFault("both Content-Length and Transfer-Encoding")
@@ -258,7 +259,7 @@ class HeadCache(Generic[Head]):
     Parsed heads by their bytes.
 
     A client sends the same head again and again, an upstream does within one
-    second (its Date).  Looking one up costs 0.1 µs where parsing costs 5 to 10.
+    second (its Date).  Looking one up costs 0.4 to 1 µs where parsing costs 5 to 10.
     Bounded: emptied when `limit` heads are held; long heads are never kept.
     """
 

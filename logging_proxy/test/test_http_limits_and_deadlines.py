@@ -116,6 +116,7 @@ class BodyTimeTests(SynchronousTestCase):
         client = Client(desk)
         client.send(BODY)
         desk.pending[0].connection.pauseProducing()
+        client.send(b"x")  # read before the pause
         client.wait(500)
         self.assertFalse(client.ended)
         desk.pending[0].connection.resumeProducing()

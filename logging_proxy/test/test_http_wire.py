@@ -18,7 +18,7 @@ from twisted.internet.ssl import (
     optionsForClientTLS,
     trustRootFromCertificates,
 )
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -160,6 +160,27 @@ class LooksClosedTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """Where it cannot be known, nothing is suspected."""
         self.assertFalse(looks_closed(StringTransport()))
+
+
+class _Anonymous(tcp.Connection):
+    """What a socket pair can do of TCP."""
+
+    def getPeer(self) -> None:
+        return None
+
+    def setTcpNoDelay(self, enabled: bool) -> None: ...
+
+
+class ClosingSiteTests(SynchronousTestCase):
+    def test_request_not_read_yet(self) -> None:
+        """A site that closes leaves a connection open whose next request is already in the socket."""
+        for sent, closing in ((b"", True), (b"GET / HTTP/1.1\r\n", False)):
+            pair = Pair(self, _Anonymous)
+            site = Site(Desk(), Clock(), ServerLimits())
+            site.buildProtocol(None).makeConnection(pair.transport)
+            pair.peer.send(sent)
+            site.close()
+            self.assertEqual(bool(pair.transport.disconnecting), closing)
 
 
 class Collector(Protocol):
