@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
-from logging_proxy import __version__
+from logging_proxy import __version__, changes
 from logging_proxy.capture.recording import Recording
 from logging_proxy.child import ChildProcess
-from logging_proxy.configuration.options import Configuration
-from logging_proxy.http.deadlines import Deadlines
+from logging_proxy.configuration import Configuration, ConfigurationError
 from logging_proxy.http.server import ServerLimits, Site
+from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import Output
-from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.failures import Shutdown
-from logging_proxy.proxy.headers import ForwardedPolicy
-from logging_proxy.proxy.pool import ClientLimits, Pool
-from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree, Surroundings
-from logging_proxy.routing.mapping import Destination, destination_url
+from logging_proxy.proxy.forwarding import Forwarding
+from logging_proxy.routing.mapping import destination_url
 from logging_proxy.signals import Signals
+from logging_proxy.tls.listener import ListenerTLS
+from logging_proxy.tls.pem import PEMError
 
 CHILD_PATIENCE = 20.0
 """Seconds that the logging server has to empty the spool when the service stops."""
@@ -59,8 +58,13 @@ class ProxyService(MultiService):
         recording: Recording | None,
         child: ChildProcess | None,
         output: Output,
+        reread: Callable[[], Configuration],
     ) -> None:
-        """The sockets `listeners` listen already; everything else begins with `startService`."""
+        """
+        The sockets `listeners` listen already; everything else begins with `startService`.
+
+        `reread` gives the configuration as it is now, or raises `ConfigurationError`.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._configuration = configuration
@@ -68,50 +72,22 @@ class ProxyService(MultiService):
         self._recording = recording
         self._child = child
         self._output = output
-        self._ports: list[IListeningPort] = []
+        self._ports: list[Any] = []
         self._until = 0.0
         """When exchanges are interrupted, once the service stops."""
-        self._deadlines = Deadlines(reactor)
-        self._pools: dict[tuple[str, str, int], Pool] = {}
-        self.tree = self._build_tree()
-        self.site = Site(self.tree, reactor, _server_limits(configuration))
+        self._reread = reread
+        recorder = recording.recorder if recording is not None else None
+        self.forwarding = Forwarding(reactor, recorder, output.exchange)
+        tree = self.forwarding.use(configuration)
+        tls = configuration.server.tls
+        self._tls = ListenerTLS(tls) if tls is not None else None
+        self.site = Site(tree, reactor, _server_limits(configuration), secure=tls is not None)
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks its application for a log observer after this, and before it starts to log."""
         if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._output)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
-
-    # --- the tree of routes --------------------------------------------------------------
-
-    def _build_tree(self) -> RouteTree:
-        configuration = self._configuration
-        server, logging = configuration.server, configuration.logging
-        surroundings = Surroundings(
-            recorder=self._recording.recorder if self._recording is not None else None,
-            policy=ForwardedPolicy(server.forwarded, server.via),
-            console=self._output.exchange if logging.console else None,
-            record_unknown=logging.default,
-            not_found=server.not_found.encode(),
-        )
-        ids = Ids(surroundings.random)
-        tree = RouteTree(ids, surroundings)
-        for route in configuration.routes:
-            tree.mount(RouteResource(route, self._pool_for(route.destination), ids, surroundings))
-        return tree
-
-    def _pool_for(self, destination: Destination) -> Pool:
-        """Routes to the same place share their connections."""
-        key = (destination.scheme, destination.host, destination.port)
-        pool = self._pools.get(key)
-        if pool is None:
-            limits = _client_limits(self._configuration)
-            endpoint = endpoint_for(self._reactor, destination, limits.connect_timeout)
-            secure = destination.scheme == "https"
-            name = destination.authority.decode()
-            pool = Pool(endpoint, self._reactor, self._deadlines, limits, secure, name)
-            self._pools[key] = pool
-        return pool
 
     # --- start ------------------------------------------------------------------------------
 
@@ -123,22 +99,35 @@ class ProxyService(MultiService):
             self._recording.start()
         if self._child is not None:
             self._child.start()
-        for listener in self._listeners:
-            family, fd = listener.family, listener.detach()
-            self._ports.append(self._reactor.adoptStreamPort(fd, family, self.site))
-            os.close(fd)
-        self._reactor.callWhenRunning(Signals(self._reactor, self.hurry, self._output.rotate).install)
+        self._ports = self._adopt(self._listeners)
+        signals = Signals(self._reactor, self.hurry, self._output.rotate, self.reload)
+        self._reactor.callWhenRunning(signals.install)
         self._say_hello()
+
+    def _adopt(self, listeners: list[socket.socket]) -> list[Any]:
+        """Accept on sockets that listen."""
+        factory = self.site if self._tls is None else self._tls.wrap(self.site, self._reactor)
+        ports = []
+        for listener in listeners:
+            family, fd = listener.family, listener.detach()
+            ports.append(self._reactor.adoptStreamPort(fd, family, factory))
+            os.close(fd)
+        return ports
 
     def _say_hello(self) -> None:
         configuration = self._configuration
         host: Any = self._ports[0].getHost()
         self._log.info(
-            "Logging Proxy {version} on http://{host}:{port}",
+            "Logging Proxy {version} on {scheme}://{host}:{port}",
             version=__version__,
+            scheme=self.site.scheme.decode(),
             host=configuration.server.host,
             port=host.port,
         )
+        self._say_routes()
+
+    def _say_routes(self) -> None:
+        configuration = self._configuration
         for route in configuration.routes:
             self._log.info(
                 "  {pattern} -> {destination} {log}",
@@ -148,6 +137,54 @@ class ProxyService(MultiService):
             )
         for warning in configuration.warnings:
             self._log.warn("{warning}", warning=str(warning))
+
+    # --- a new configuration --------------------------------------------------------------
+
+    def reload(self) -> None:
+        """
+        Read the configuration again and go on with it.
+
+        A bad one is reported and the old one stays.  No connection is dropped:
+        what is in flight finishes on the terms it began with.
+        """
+        old = self._configuration
+        try:
+            new = self._reread()
+            self._listen_as(old, new)
+        except (ConfigurationError, CannotListen, PEMError) as error:
+            self._log.error("the configuration stays as it was: {why}", why=str(error))
+            return
+        self._configuration = new
+        self.site.use(self.forwarding.use(new), _server_limits(new))
+        self._log.info("the configuration has been read again")
+        for line in changes.routes(old, new):
+            self._log.info("  {line}", line=line)
+        for key in changes.waiting(old, new):
+            self._log.warn("{key} has changed; that takes effect at the next start", key=key)
+        self._say_routes()
+
+    def _listen_as(self, old: Configuration, new: Configuration) -> None:
+        """Listen where `new` says, with its certificate.  Raises before anything has changed."""
+        was, to_be = old.server, new.server
+        moved = (was.host, was.port) != (to_be.host, to_be.port)
+        listeners = bind(to_be.host, to_be.port) if moved else []
+        try:
+            if self._tls is not None and to_be.tls is not None:
+                self._tls.use(to_be.tls)
+            else:
+                self._tls = ListenerTLS(to_be.tls) if to_be.tls is not None else None
+        except PEMError:
+            for listener in listeners:
+                listener.close()
+            raise
+        self.site.scheme = b"http" if self._tls is None else b"https"
+        if moved:
+            for port in self._ports:
+                port.stopListening()
+            self._ports = self._adopt(listeners)
+        elif (was.tls is None) != (to_be.tls is None):
+            for port in self._ports:
+                port.factory = self.site if self._tls is None else self._tls.wrap(self.site, self._reactor)
 
     # --- stop -------------------------------------------------------------------------------
 
@@ -168,7 +205,7 @@ class ProxyService(MultiService):
         for step in (
             self._stop_accepting,
             self._drain,
-            self._close_pools,
+            self.forwarding.close,
             self._stop_recording,
             self._stop_child,
             super().stopService,
@@ -202,9 +239,8 @@ class ProxyService(MultiService):
         """Let exchanges finish; those that take too long are interrupted, and their connections aborted."""
         while self._in_flight() and self._reactor.seconds() < self._until:
             await deferLater(self._reactor, LOOK)
-        for route in self.tree.routes:
-            for exchange in list(route.exchanges):
-                exchange.interrupt(Failure(Shutdown("the proxy was stopped")))
+        for exchange in self.forwarding.exchanges():
+            exchange.interrupt(Failure(Shutdown("the proxy was stopped")))
         await self._connections_closed()
         for connection in list(self.site.connections):
             connection.abort()
@@ -217,11 +253,7 @@ class ProxyService(MultiService):
             await deferLater(self._reactor, LOOK)
 
     def _in_flight(self) -> int:
-        return sum(len(route.exchanges) for route in self.tree.routes) + len(self.site.connections)
-
-    def _close_pools(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
+        return sum(1 for _ in self.forwarding.exchanges()) + len(self.site.connections)
 
     async def _stop_recording(self) -> None:
         if self._recording is not None:
@@ -241,18 +273,4 @@ def _server_limits(configuration: Configuration) -> ServerLimits:
         body_timeout=server.body_timeout,
         keep_alive_timeout=server.keep_alive_timeout,
         half_close_cancels=server.half_close == "cancel",
-    )
-
-
-def _client_limits(configuration: Configuration) -> ClientLimits:
-    client, server = configuration.http_client, configuration.server
-    return ClientLimits(
-        connect_timeout=client.connect_timeout,
-        head_timeout=client.head_timeout,
-        stream_timeout=client.stream_timeout,
-        head_limit=server.head_limit,
-        header_fields=server.header_fields,
-        pool_idle_timeout=client.pool_idle_timeout,
-        pool_size=client.pool_size,
-        pool_max_age=client.pool_max_age,
     )

@@ -3,7 +3,7 @@ What signals mean to the proxy, and to a logging server of its own.
 
 SIGTERM and SIGINT end a service with exit status 0, which Twisted's own handlers do
 not: they let the process die of the signal.  A second one is for the impatient.
-SIGUSR1 rotates the log file; SIGHUP changes nothing.
+SIGUSR1 rotates the log file, SIGHUP reads the configuration again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ class Signals:
         reactor: Any,
         hurry: Callable[[], None],
         rotate: Callable[[], None],
+        reload: Callable[[], None],
         install: Callable[[int, Any], Any] = signal.signal,
     ) -> None:
         self._reactor = reactor
         self._hurry = hurry
         self._rotate = rotate
+        self._reload = reload
         self._install = install
         self._stopping = False
 
@@ -41,7 +43,7 @@ class Signals:
         """
         handlers: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,
-            signal.SIGHUP: self._hang_up,
+            signal.SIGHUP: self._reload,
             signal.SIGUSR1: self._rotate,
         }
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -60,6 +62,3 @@ class Signals:
         self._stopping = True
         self._log.info("told to stop: no new connections, what is in flight may finish")
         self._reactor.stop()
-
-    def _hang_up(self) -> None:
-        self._log.info("SIGHUP: the configuration is read at the start only; nothing has changed")

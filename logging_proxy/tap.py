@@ -55,7 +55,16 @@ def makeService(options: Options) -> IService:
     # What was logged by a start that fails after this is not kept back for ever.
     atexit.register(output.close)
     child = _child(reactor, configuration, path, server_listeners, recording)
-    return ProxyService(reactor, configuration, listeners, recording, child, output)
+    found = os.path.abspath(path)
+    return ProxyService(
+        reactor,
+        configuration,
+        listeners,
+        recording,
+        child,
+        output,
+        lambda: load_configuration(found, os.environ),
+    )
 
 
 def give_up(text: str) -> NoReturn:

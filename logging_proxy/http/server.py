@@ -52,6 +52,17 @@ class Site(ServerFactory):
         exchanges = root if IExchangeResource.providedBy(root) else ResourceRoot(root, self.clock)
         self.respond = exchanges.respond
 
+    def use(self, root: IResource, limits: ServerLimits) -> None:
+        """
+        Answer from `root` from now on; new connections have `limits`.
+
+        What is under way goes on as it began.  Heads are parsed anew: the old
+        ones remember what they led to.
+        """
+        self.limits = limits
+        self.heads = HeadCache(parse_request_head, limits.header_fields)
+        self.root = root
+
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection:
         return ServerConnection(self)
 

@@ -290,6 +290,8 @@ class ServerService(MultiService):
     it is told to; as the proxy's child it has an `observer`, and the pipe decides.
     """
 
+    _log = Logger()
+
     def __init__(self, reactor: Any, output: Output | None, observer: Any = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
@@ -305,6 +307,9 @@ class ServerService(MultiService):
     def startService(self) -> None:
         if self._output is not None:
             self._output.start()
-            signals = Signals(self._reactor, self._reactor.stop, self._output.rotate)
+            signals = Signals(self._reactor, self._reactor.stop, self._output.rotate, self._stay)
             self._reactor.callWhenRunning(signals.install)
         super().startService()  # type: ignore[no-untyped-call]
+
+    def _stay(self) -> None:
+        self._log.info("SIGHUP: a logging server reads its configuration at the start only")

@@ -1,0 +1,43 @@
+"""What a new configuration changes, and what of it has to wait for the next start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from logging_proxy.configuration.options import Configuration
+
+_AT_START = {
+    "logging": ("server_url", "on_capture_error", "spool_dir", "spool_limit", "ring_dir"),
+    "logging_server": (),
+}
+"""Keys by section that are read at the start alone; none named means all of the section's."""
+
+
+def waiting(old: Configuration, new: Configuration) -> list[str]:
+    """The keys that have changed and take effect at the next start only, as `section.key`."""
+    return [
+        f"{section}.{key}"
+        for section, keys in _AT_START.items()
+        for key in keys or (field.name for field in fields(getattr(new, section)))
+        if getattr(getattr(old, section), key) != getattr(getattr(new, section), key)
+    ]
+
+
+def routes(old: Configuration, new: Configuration) -> Iterator[str]:
+    """What happens to routes, a line for each that is new, gone or different."""
+    before = {route.name: route for route in old.routes}
+    after = {route.name: route for route in new.routes}
+    for name in before.keys() - after.keys():
+        yield f"route {name} is gone; what it has in flight finishes"
+    for name, route in after.items():
+        was = before.get(name)
+        if was is None:
+            yield f"route {name} is new"
+        elif (was.pattern, was.destination, was.logging, was.tls) != (
+            route.pattern,
+            route.destination,
+            route.logging,
+            route.tls,
+        ):
+            yield f"route {name} has changed"

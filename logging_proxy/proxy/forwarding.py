@@ -1,0 +1,132 @@
+"""
+Forwarding as a whole: the tree of a configuration's routes, and the connections behind it.
+
+A new configuration makes a new tree.  Pools outlive trees: what goes to the
+same place by the same way keeps its connections, and what no route needs any
+more closes them once their responses are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from logging_proxy.capture.events import Recorder
+from logging_proxy.configuration.options import Configuration, RouteOptions, UpstreamTLS
+from logging_proxy.http.deadlines import Deadlines
+from logging_proxy.http.heads import parse_response_head
+from logging_proxy.proxy.endpoints import endpoint_for
+from logging_proxy.proxy.exchange import Exchange
+from logging_proxy.proxy.headers import ForwardedPolicy
+from logging_proxy.proxy.outbound.addresses import ProxyAddress
+from logging_proxy.proxy.outbound.forwarding import forwarding_for, parse_forwarded_head
+from logging_proxy.proxy.outbound.settings import proxy_for
+from logging_proxy.proxy.pool import ClientLimits, Pool
+from logging_proxy.proxy.tree import ConsoleLine, Ids, RouteResource, RouteTree, Surroundings
+from logging_proxy.routing.mapping import Destination
+
+PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLimits]
+
+
+class Forwarding:
+    """Makes trees of routes; `tree` is the one in use."""
+
+    def __init__(self, reactor: Any, recorder: Recorder | None, console: ConsoleLine) -> None:
+        self._reactor = reactor
+        self._recorder = recorder
+        self._console = console
+        self._deadlines = Deadlines(reactor)
+        self._pools: dict[PoolKey, Pool] = {}
+        self._trees: list[RouteTree] = []
+
+    @property
+    def tree(self) -> RouteTree:
+        return self._trees[-1]
+
+    def use(self, configuration: Configuration) -> RouteTree:
+        """The tree of `configuration`, which takes the place of the one before."""
+        before = self._pools
+        self._pools = {}
+        tree = self._tree(configuration, before)
+        for key, pool in before.items():
+            if key not in self._pools:
+                pool.close()
+        self._trees = [each for each in self._trees if any(route.exchanges for route in each.routes)]
+        self._trees.append(tree)
+        return tree
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """All that are under way, those of routes that went away too."""
+        for tree in self._trees:
+            for route in tree.routes:
+                yield from list(route.exchanges)
+
+    def close(self) -> None:
+        """Close idle connections now, the others when their responses are complete."""
+        for pool in self._pools.values():
+            pool.close()
+
+    # --- building ------------------------------------------------------------------------
+
+    def _tree(self, configuration: Configuration, before: dict[PoolKey, Pool]) -> RouteTree:
+        server, logging = configuration.server, configuration.logging
+        surroundings = Surroundings(
+            recorder=self._recorder,
+            policy=ForwardedPolicy(server.forwarded, server.via),
+            console=self._console if logging.console else None,
+            record_unknown=logging.default,
+            not_found=server.not_found.encode(),
+        )
+        ids = Ids(surroundings.random)
+        tree = RouteTree(ids, surroundings)
+        for route in configuration.routes:
+            proxy = proxy_for(route.destination, configuration.proxies)
+            pool = self._pool(route, proxy, client_limits(configuration), before)
+            forwarding = forwarding_for(route.destination, proxy)
+            tree.mount(RouteResource(route, pool, ids, surroundings, forwarding))
+        return tree
+
+    def _pool(
+        self,
+        route: RouteOptions,
+        proxy: ProxyAddress | None,
+        limits: ClientLimits,
+        before: dict[PoolKey, Pool],
+    ) -> Pool:
+        """Routes to the same place, by the same way and on the same terms, share their connections."""
+        to = route.destination
+        key = (to.scheme, to.host, to.port, route.tls, proxy, limits)
+        pool = self._pools.get(key) or before.get(key)
+        if pool is None:
+            pool = self._new_pool(to, route.tls, proxy, limits)
+        self._pools[key] = pool
+        return pool
+
+    def _new_pool(
+        self, to: Destination, tls: UpstreamTLS | None, proxy: ProxyAddress | None, limits: ClientLimits
+    ) -> Pool:
+        forwards = forwarding_for(to, proxy) is not None
+        return Pool(
+            endpoint_for(self._reactor, to, limits.connect_timeout, tls, proxy),
+            self._reactor,
+            self._deadlines,
+            limits,
+            secure=to.scheme == "https",
+            name=to.authority.decode(),
+            parse_head=parse_forwarded_head if forwards else parse_response_head,
+        )
+
+
+def client_limits(configuration: Configuration) -> ClientLimits:
+    """What `configuration` says of upstream connections."""
+    client, server = configuration.http_client, configuration.server
+    return ClientLimits(
+        connect_timeout=client.connect_timeout,
+        head_timeout=client.head_timeout,
+        stream_timeout=client.stream_timeout,
+        head_limit=server.head_limit,
+        header_fields=server.header_fields,
+        pool_idle_timeout=client.pool_idle_timeout,
+        pool_size=client.pool_size,
+        pool_max_age=client.pool_max_age,
+    )
