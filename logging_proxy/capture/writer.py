@@ -122,7 +122,7 @@ class CaptureWriter:
 
     def _write_with_care(self, exchange: int, data: bytes, records: Passed) -> None:
         no_room = bool(self._waiting) or len(data) > self._ring.room
-        if exchange in self._losing or (no_room and self._passes and exchange != NO_EXCHANGE):
+        if no_room and self._passes and exchange != NO_EXCHANGE:
             self._lose(exchange, [(kind, payload) for kind, _, payload in records])
             self._report_when_possible()
         else:

@@ -120,13 +120,13 @@ class AppendTests(DiskCase):
         error = None
         for _ in range(100):
             try:
-                files.append(b"x" * 500)
+                files.append(b"x" * 900)
             except OSError as found:
                 error = found
                 break
         assert error is not None
         self.assertEqual((error.errno, error.strerror), (errno.EDQUOT, "the spool's limit is reached"))
-        self.assertLessEqual(spool_size(self.directory), limit + BLOCK.size + 500)
+        self.assertLessEqual(spool_size(self.directory), limit + BLOCK.size + 900)
         for start in segments(self.directory)[:-1]:
             os.unlink(self.directory / segment_name(start))
         files.append(b"y")

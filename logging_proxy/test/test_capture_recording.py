@@ -168,6 +168,14 @@ class RecordingTests(RecordingCase):
         self.assertFalse(recording.recorder.refuses)
         self.assertTrue(self.stop(recording))
 
+    def test_attentive(self) -> None:
+        """While the writer has something to tell, it hears of every move, though nobody waits."""
+        recording = self.start()
+        recording.writer.attentive = True
+        self.exchange(recording)
+        self.reactor.run_until(lambda: not recording.writer.attentive)
+        self.assertTrue(self.stop(recording))
+
     def test_many_recoveries(self) -> None:
         """However failure and recovery meet the reactor, it ends up with the truth."""
         recording = self.start("block", Pace(0, 0, 0.01))

@@ -158,6 +158,17 @@ class ThreadTests(OutputCase):
         self.assertEqual(lines[:101], ["first", *map(str, range(100))])
         self.assertEqual(lines[101:], [f"{self.stamp} warn: 900 lines could not be written"])
 
+    def test_line_during_a_write(self) -> None:
+        """A line that comes while others are being written is written without a further one."""
+        self.output.start()
+        self.pipe.gate.clear()
+        self.output.line("first")
+        self.assertTrue(self.pipe.held_up.wait(10))
+        self.output.line("second")
+        self.pipe.gate.set()
+        self.assertTrue(wait_until(lambda: self.pipe.lines == ["first", "second"]))
+        self.output.close()
+
     def test_close_is_bounded(self) -> None:
         """`close` does not wait for a reader that never comes back."""
         self.patch(output, "CLOSE_PATIENCE", 0.05)

@@ -1,0 +1,250 @@
+"""`twistd logging-proxy` until the reactor runs: what is opened, and one line where something is wrong."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Application
+from twisted.logger import ILogObserver
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy import tap
+from logging_proxy.capture.rings import lock_spool, open_ring
+from logging_proxy.output import Output
+from logging_proxy.service import ProxyService
+from logging_proxy.tap import Options, makeService
+from logging_proxy.test.capture_stage import stream
+
+
+class StartCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(mode=0o700)
+        self.rings = self.folder / "rings"
+        self.rings.mkdir()
+        self.logs = self.folder / "logs"
+        self.at_exit: list[Any] = []
+        self.patch(atexit, "register", self.at_exit.append)
+        self.log = self.folder / "proxy.log"
+
+    def configuration(
+        self, server: str = "port: 0", logging: str = "", logging_server: str = "port: 0"
+    ) -> Path:
+        path = self.folder / "config.yaml"
+        path.write_text(
+            f"server: {{host: 127.0.0.1, {server}}}\n"
+            f"logging: {{ring_dir: {self.rings}, {logging}}}\n"
+            f"logging_server: {{host: 127.0.0.1, log_dir: {self.logs}, {logging_server}}}\n"
+            'routes: {api: {pattern: /api/, destination: "http://127.0.0.1:9/"}}\n'
+        )
+        return path
+
+    def options(self, path: Path, **parent: Any) -> Options:
+        options = Options()
+        options.parseOptions(["--config", str(path)])
+        options.parent = {"nodaemon": True, "logfile": str(self.log), **parent}  # type: ignore[assignment]
+        return options
+
+    def make(self, path: Path, **parent: Any) -> ProxyService:
+        service = makeService(self.options(path, **parent))
+        assert isinstance(service, ProxyService)
+        self.addCleanup(self.let_go, service)
+        return service
+
+    def let_go(self, service: ProxyService) -> None:
+        for listener in service._listeners:
+            listener.close()
+        if service._child is not None:
+            for listener in service._child._listeners:
+                listener.close()
+        if service._recording is not None:
+            service._recording._spool.close()
+
+    def mistake(self, path: Path, **parent: Any) -> str:
+        """The one line of a start that fails."""
+        error = StringIO()
+        self.patch(sys, "stderr", error)
+        exit = self.assertRaises(SystemExit, makeService, self.options(path, **parent))
+        self.assertEqual(exit.code, 1)
+        (line,) = error.getvalue().splitlines()
+        return line
+
+    def free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+
+class OpenTests(StartCase):
+    def test_spool(self) -> None:
+        """The spool is named after the port, below the logging server's directory; all is for us alone."""
+        service = self.make(self.configuration())
+        port = service._listeners[0].getsockname()[1]
+        self.assertEqual([path.name for path in (self.logs / ".spool").iterdir()], [str(port)])
+        for path in (self.logs, self.logs / ".spool", self.logs / ".spool" / str(port), self.log):
+            self.assertEqual(path.stat().st_mode & 0o077, 0, path)
+
+    def test_spool_elsewhere(self) -> None:
+        """`logging.spool_dir` is the directory of the spools."""
+        self.make(self.configuration(logging=f"spool_dir: {self.folder}/spools"))
+        self.assertEqual(len(list((self.folder / "spools").iterdir())), 1)
+
+    def test_nothing_recorded(self) -> None:
+        """Where nothing is recorded there is no spool, and a logging server all the same."""
+        service = self.make(self.configuration(logging="default: false"))
+        self.assertIsNone(service._recording)
+        self.assertIsNotNone(service._child)
+        self.assertFalse(self.logs.exists())
+
+    def test_no_thread(self) -> None:
+        """Nothing that a fork would lose is started: twistd makes its daemon after this."""
+        import threading
+
+        before = threading.active_count()
+        self.make(self.configuration())
+        self.assertEqual(threading.active_count(), before)
+
+    def test_log_observer(self) -> None:
+        """twistd finds our output in its application, and logs through it."""
+        application = Application("test")
+        self.make(self.configuration()).setServiceParent(application)
+        self.assertIsInstance(application.getComponent(ILogObserver), Output)
+
+    def test_last_words(self) -> None:
+        """What was said by a start that fails later is written at the process's end."""
+        self.make(self.configuration())._output.line("last words")
+        for call in self.at_exit:
+            call()
+        self.assertEqual(self.log.read_text(), "last words\n")
+
+
+class ChildTests(StartCase):
+    def arguments(self, **sections: str) -> list[str]:
+        child = self.make(self.configuration(**sections))._child
+        assert child is not None
+        return list(child._arguments)
+
+    def test_embedded(self) -> None:
+        """The embedded logging server gets our configuration, the pipe, and its sockets."""
+        arguments = self.arguments()
+        self.assertEqual(
+            arguments[:6],
+            [
+                "-n",
+                "--pidfile=",
+                "--logfile=-",
+                "logging-server",
+                "--config",
+                str(self.folder / "config.yaml"),
+            ],
+        )
+        self.assertEqual(arguments[6:], ["--parent-pipe=3", "--listen-fd=4"])
+
+    def test_elsewhere(self) -> None:
+        """With a logging server elsewhere the child ships our spool to it."""
+        arguments = self.arguments(logging='server_url: "http://192.0.2.1:8080"')
+        self.assertIn("--ship-to=http://192.0.2.1:8080", arguments)
+        (spool,) = (self.logs / ".spool").iterdir()
+        self.assertEqual(arguments[-1], f"--spool={spool}")
+
+    def test_none(self) -> None:
+        """With nothing to ship there is no child."""
+        path = self.configuration(logging='default: false, server_url: "http://192.0.2.1:8080"')
+        self.assertIsNone(self.make(path)._child)
+
+
+class MistakeTests(StartCase):
+    def test_busy_port(self) -> None:
+        """A busy port is one line that names it; so is the logging server's."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            line = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+            self.assertEqual(self.mistake(self.configuration(server=f"port: {port}")), line)
+            self.assertEqual(self.mistake(self.configuration(logging_server=f"port: {port}")), line)
+
+    def test_busy_spool(self) -> None:
+        """A spool that another process writes is one line that names it."""
+        port = self.free_port()
+        spool = self.logs / ".spool" / str(port)
+        spool.mkdir(parents=True)
+        lock = lock_spool(spool)
+        self.addCleanup(os.close, lock)
+        line = self.mistake(self.configuration(server=f"port: {port}"))
+        self.assertEqual(line, f"{spool}: another process writes this spool")
+
+    def test_unwritable(self) -> None:
+        """A directory that cannot be made or used is one line with its name and the reason."""
+        self.logs.write_bytes(b"a file")
+        self.assertRegex(
+            self.mistake(self.configuration()), rf"^{self.logs}\S*: (Not a directory|File exists)$"
+        )
+        self.logs.unlink()
+        self.logs.mkdir()
+        (self.logs / ".spool").mkdir()
+        (self.logs / ".spool").chmod(0o777)
+        self.assertEqual(
+            self.mistake(self.configuration()), f"{self.logs}/.spool: not ours alone to write to"
+        )
+
+    def test_no_room_for_the_ring(self) -> None:
+        """A ring that has no room is one line that says where it was to be, and leaves nothing there."""
+
+        def refuse(fd: int, start: int, size: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "posix_fallocate", refuse)
+        self.assertRegex(self.mistake(self.configuration()), rf"^{self.rings}/\S+: No space left on device$")
+        self.assertEqual(list(self.rings.iterdir()), [])
+
+    def test_log_file(self) -> None:
+        """A log file that cannot be opened is one line, and so is a daemon's terminal."""
+        line = self.mistake(self.configuration(), logfile="/nowhere/proxy.log")
+        self.assertEqual(line, "/nowhere/proxy.log: No such file or directory")
+        self.assertIn("daemon", self.mistake(self.configuration(), logfile="-", nodaemon=False))
+
+    def test_nothing_is_left(self) -> None:
+        """After a start that failed, the same start works."""
+        path = self.configuration(server=f"port: {self.free_port()}")
+        self.patch(tap, "sink_for", self.no_sink)
+        self.mistake(path)
+        self.flushWarnings()
+        self.assertFalse(self.logs.exists())
+
+    def no_sink(self, options: Any) -> None:
+        raise OSError(13, "Permission denied", "x.log")
+
+
+class SalvageTests(StartCase):
+    def leave(self, name: str) -> Path:
+        spool = self.logs / ".spool" / name
+        spool.mkdir(parents=True)
+        ring, _ = open_ring(spool, self.rings, 4096, 0)
+        ring.store(b"left")
+        ring.close()
+        return spool
+
+    def test_other_port(self) -> None:
+        """What a proxy on another port left in its ring is in its spool when any proxy has started."""
+        spool = self.leave("1")
+        self.make(self.configuration())
+        self.assertEqual(stream(spool), b"left")
+
+    def test_own_port(self) -> None:
+        """What the last proxy on this port left is in the spool before anything new."""
+        port = self.free_port()
+        spool = self.leave(str(port))
+        self.make(self.configuration(server=f"port: {port}"))
+        self.assertEqual(stream(spool), b"left")
+
+    def test_nothing_recorded(self) -> None:
+        """A proxy that records nothing saves what others have left as well."""
+        spool = self.leave("1")
+        self.make(self.configuration(logging="default: false"))
+        self.assertEqual(stream(spool), b"left")
