@@ -69,6 +69,8 @@ class Output:
         self._work = threading.Event()
         self._closing = threading.Event()
         self._rotate = False
+        self._writing = False
+        self._stuck = False
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
 
     def start(self) -> None:
@@ -76,13 +78,15 @@ class Output:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, unless that takes too long."""
+        """Write what is left, unless that takes too long; later lines are written while there is time."""
         self._closing.set()
-        self._work.set()
         if self._thread.ident is None:
             self._write_all()
-        elif self._thread is not threading.current_thread():
-            self._thread.join(CLOSE_PATIENCE)
+        until = time.monotonic() + CLOSE_PATIENCE
+        while (self._lines or self._writing) and not self._stuck:
+            self._work.set()
+            time.sleep(GATHER / 10)
+            self._stuck = time.monotonic() > until
 
     def rotate(self) -> None:
         """Begin a new log file, if it is a file."""
@@ -131,17 +135,17 @@ class Output:
     # --- the thread -------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        while True:
             self._work.wait()
             self._closing.wait(GATHER)
             self._work.clear()
             self._write_all()
-        self._write_all()
 
     def _write_all(self) -> None:
         with self._adding:
             lines, self._lines = self._lines, []
             dropped, self.dropped = self.dropped, 0
+            self._writing = True
         if dropped:
             lines.append(f"{self._stamp()} warn: {dropped} lines could not be written")
         try:
@@ -154,6 +158,8 @@ class Output:
             # There is nowhere to say so; a full disk may have room again, and then it is said.
             with self._adding:
                 self.dropped += dropped + len(lines) - bool(dropped)
+        finally:
+            self._writing = False
 
 
 # --- sinks ----------------------------------------------------------------------------

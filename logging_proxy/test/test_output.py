@@ -178,8 +178,20 @@ class ThreadTests(OutputCase):
         self.assertTrue(self.pipe.held_up.wait(10))
         begin = time.monotonic()
         self.output.close()
+        self.patch(output, "CLOSE_PATIENCE", 60)
+        self.output.close()
         self.assertLess(time.monotonic() - begin, 5)
         self.pipe.gate.set()
+
+    def test_after_close(self) -> None:
+        """What is said after the service has closed its output, at the very end, is written as well."""
+        self.output.start()
+        self.output.line("first")
+        self.output.close()
+        self.assertEqual(self.pipe.lines, ["first"])
+        self.output.line("later")
+        self.output.close()
+        self.assertEqual(self.pipe.lines, ["first", "later"])
 
     def test_trouble_passes(self) -> None:
         """Lines that a full disk did not take are counted, and told of when it takes lines again."""
