@@ -25,9 +25,8 @@ from logging_proxy.demo.tether import follow_parent
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeResource, Responder
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
-from logging_proxy.output import Output
+from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
-from logging_proxy.service import ProxyService
 
 reactor: Any = global_reactor
 
@@ -69,14 +68,8 @@ class Chooser(Resource):
         return self._trees[int(number)].respond(connection, head, payload, wire, done, trailers)
 
 
-class Silence:
-    """Takes lines, of which there are none."""
-
-    def write(self, data: bytes) -> None:
-        """Nobody reads it."""
-
-    def rotate(self) -> None:
-        """There is no file."""
+def say_nothing(id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
+    """No console line: the configuration below wants none."""
 
 
 def tree_of(number: int, patterns: list[str], port: int) -> RouteTree:
@@ -88,7 +81,7 @@ def tree_of(number: int, patterns: list[str], port: int) -> RouteTree:
     logging = {"console": False, "default": False}
     text = yaml.safe_dump({"logging": logging, "routes": routes}, sort_keys=False, allow_unicode=True)
     configuration = read_configuration(text, f"set {number}", {})
-    return ProxyService(reactor, configuration, [], None, None, Output(Silence())).tree
+    return Forwarding(reactor, None, say_nothing).use(configuration)
 
 
 def main(path: str) -> None:
