@@ -10,6 +10,8 @@ class RequestFault(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.exchange = ""
+        """The id of the exchange that it ended, if one had begun."""
 
 
 class ResponseFault(Exception):

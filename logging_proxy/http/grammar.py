@@ -17,29 +17,40 @@ import re
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 FIELD_VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 
+TARGET = rb"[!\x22\x24-\x7e]++"
+"""Visible, but no `#`: a fragment is never sent (RFC 9112 §3.2), and readers differ on what it does."""
+
 FIELD_LINES = rb"(?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+"
 
 request_head = re.compile(
-    rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([0-9])\r\n(" + FIELD_LINES + rb")\r\n"
+    rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([0-9])\r\n(" + FIELD_LINES + rb")\r\n"
 )
-"""A whole request head: method, target, minor version, field lines.  RFC 9112 §3.2 knows no other targets."""
+"""A whole request head: method, target, minor version, field lines."""
 
 response_head = re.compile(
-    rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (" + FIELD_VALUE + rb"))?\r\n(" + FIELD_LINES + rb")\r\n"
+    rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: (" + FIELD_VALUE + rb"))?\r\n(" + FIELD_LINES + rb")\r\n"
 )
 """
 A whole response head: minor version, status, reason, field lines.
 
 The space before an empty reason may be missing, as many servers send it.
+There is no status from 600 on (RFC 9110 §15).
 """
 
-request_line = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
+request_line = re.compile(rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/([0-9])\.([0-9])")
+
+stray_line_end = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+"""A CR or LF that is not half of a CRLF; a CR at the very end may still become one."""
 
 host = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[!$&'()*+,;=:\-._~0-9A-Za-z]+\]"
-    rb"|(?:[!$&'()*+;=\-._~0-9A-Za-z]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+    rb"|(?:[!$&'()*+;=\-._~0-9A-Za-z]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
 )
-"""A Host value (RFC 9112 §3.2): no userinfo, no path, not empty; no comma, since that is two Hosts joined."""
+"""
+A Host value and its port (RFC 9112 §3.2).
+
+No userinfo, no path, not empty; no comma, since that is two Hosts joined.
+"""
 
 absolute_form = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://([^/?#]*+)(.*)")
 """An absolute-form target: authority, then path and query."""

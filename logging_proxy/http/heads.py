@@ -151,19 +151,17 @@ def fault_so_far(begun: bytes, known: int, limit: int) -> RequestFault | None:
     end = begun.find(b"\n", 0, limit)
     if len(begun) > limit:
         return RequestFault(414 if end < 0 else 431, "request head too long")
-    if end < 0:
-        return None if 0x21 <= begun[0] <= 0x7E else RequestFault(400, "malformed request line")
-    if end < known - 2:
-        return None
-    # A bare LF stays on the line and so is refused: its sender would wait for us as we for a CRLF.
-    return request_line_fault(begun[: end - 1] if begun[end - 1 : end] == b"\r" else begun[: end + 1])
+    # At once, for the sender of a bare LF would wait for us as we for a CRLF.
+    if not 0x21 <= begun[0] <= 0x7E or grammar.stray_line_end.search(begun, max(0, known - 3)):
+        return RequestFault(400, "malformed request line" if end < 0 else "malformed header field")
+    return request_line_fault(begun[: end - 1]) if end >= max(0, known - 2) else None
 
 
 def _check_target(head: RequestHead) -> None:
     """RFC 9112 §3.2: which form of target goes with which method."""
     target = head.target
     if head.method == b"CONNECT":
-        if not grammar.host.fullmatch(target):
+        if not _is_host(target):
             raise RequestFault(400, "malformed authority-form target")
     elif target.startswith(b"/"):
         return
@@ -172,7 +170,7 @@ def _check_target(head: RequestHead) -> None:
             raise RequestFault(400, "target * with a method other than OPTIONS")
     else:
         match = grammar.absolute_form.fullmatch(target)
-        if match is None or not grammar.host.fullmatch(match[1]):
+        if match is None or not _is_host(match[1]):
             raise RequestFault(400, "malformed request target")
 
 
@@ -185,9 +183,14 @@ def _check_host(head: RequestHead) -> None:
         if head.minor >= 1:
             raise RequestFault(400, "no Host field")
         return
-    if not grammar.host.fullmatch(hosts[0]):
+    if not _is_host(hosts[0]):
         raise RequestFault(400, "malformed Host field")
     head.host = hosts[0]
+
+
+def _is_host(value: bytes) -> bool:
+    match = grammar.host.fullmatch(value)
+    return match is not None and int(match[1] or 0) < 65536
 
 
 def _request_framing(head: RequestHead) -> tuple[int | None, bool]:
@@ -247,6 +250,21 @@ def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
             raise ResponseFault("transfer coding not supported")
         head.chunked = True
     return head
+
+
+def check_response_so_far(begun: bytes, known: int) -> None:
+    """
+    Raise `ResponseFault` if what has begun with `begun` cannot become a response's head.
+
+    The first `known` bytes of it have been looked at before.
+    """
+    if not begun.startswith(b"HTTP/1."[: len(begun)]):
+        raise ResponseFault("not an HTTP/1.1 response")
+    if grammar.stray_line_end.search(begun, max(0, known - 1)):
+        raise ResponseFault("malformed response head")
+    end = begun.find(b"\r\n") + 2
+    if end >= max(2, known) and not grammar.response_head.fullmatch(begun[:end] + b"\r\n"):
+        raise ResponseFault("malformed status line")
 
 
 # --- the cache --------------------------------------------------------------

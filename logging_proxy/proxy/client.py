@@ -22,7 +22,7 @@ from zope.interface import implementer
 from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, CloseReader, response_body
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
-from logging_proxy.http.heads import ResponseHead
+from logging_proxy.http.heads import ResponseHead, check_response_so_far
 from logging_proxy.http.wire import Send, gone, looks_closed, sender
 from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
@@ -76,6 +76,8 @@ class ProxyClient(protocol.Protocol):
         self._buffer = b""
         self._body: BodyReader = NO_BODY
         self._reusable = True
+        self._interim = 0
+        """Bytes of the present response's interim heads."""
         self._close_reason: Failure | None = None
         self._wait = NEVER
         self._closing = False
@@ -131,6 +133,7 @@ class ProxyClient(protocol.Protocol):
         """The next response is for `receiver`; the caller now sends a `method` request."""
         self.uses += 1
         self.heard = False
+        self._interim = 0
         self._receiver = receiver
         self._method = method
         self._receive = self._receive_head
@@ -202,13 +205,15 @@ class ProxyClient(protocol.Protocol):
         self.abort()
 
     def _receive_head(self, data: bytes) -> None:
+        known = 0
         if self._buffer:
+            known = len(self._buffer)
             data = self._buffer + data
             self._buffer = b""
         while True:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4 or end > self._pool.limits.head_limit:
-                self._await_head(data)
+                self._await_head(data, known)
                 return
             raw = data[:end]
             head = self._pool.heads.get(raw) or self._pool.heads.parse(raw)
@@ -219,12 +224,12 @@ class ProxyClient(protocol.Protocol):
             self._informational(head)
             if self._receiver is None:
                 return
+            known = 0
 
-    def _await_head(self, data: bytes) -> None:
+    def _await_head(self, data: bytes, known: int) -> None:
         if len(data) > self._pool.limits.head_limit:
             raise ResponseFault("response head too long")
-        if not data.startswith(b"HTTP/1."[: len(data)]):
-            raise ResponseFault("not an HTTP/1.1 response")
+        check_response_so_far(data, known)
         self._buffer = data
         self.heard = self.heard or bool(data)
 
@@ -232,6 +237,9 @@ class ProxyClient(protocol.Protocol):
         if head.status == 101:
             raise ResponseFault("switching protocols without being asked")
         self.heard = True
+        self._interim += len(head.raw)
+        if self._interim > self._pool.limits.head_limit:
+            raise ResponseFault("interim responses without end")
         if self._receiver is not None:
             self._receiver.informationalReceived(head)
 

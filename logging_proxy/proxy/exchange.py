@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from typing import Protocol
+from uuid import UUID
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -51,12 +52,13 @@ class ResponseHalf(Half):
     Takes what the `ProxyClient` reads (`client.ResponseReceiver`).
     """
 
-    __slots__ = ("_exchange", "_frame", "keep_alive", "started", "truncated")
+    __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
 
     def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
         self._frame: Frame = as_it_came
+        self._named: frozenset[bytes] = frozenset()
         self.started = False
         self.truncated = False
         self.keep_alive = False
@@ -77,8 +79,9 @@ class ResponseHalf(Half):
             self._record(((_HEAD, 0, head.raw),), payload, done, trailers)
         way = self._way_of(head, exchange.head, exchange.connection.may_keep_alive)
         onward, self._frame, self.keep_alive = way
+        self._named = head.connection_options
         if trailers:
-            wire = replace_trailers(wire, trailers, onward_trailers(trailers))
+            wire = replace_trailers(wire, trailers, onward_trailers(trailers, head.connection_options))
         if wire or done:
             self.pass_on(onward + self._frame(payload, wire, done))
         else:
@@ -90,7 +93,7 @@ class ResponseHalf(Half):
         if self._capture is not None:
             self._record((), payload, done, trailers)
         if trailers:
-            wire = replace_trailers(wire, trailers, onward_trailers(trailers))
+            wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
         self.pass_on(self._frame(payload, wire, done))
         if done:
             self.finished()
@@ -144,9 +147,6 @@ class RequestHalf(Half):
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         self.done = done
-        if trailers:
-            kept = onward_trailers(trailers)
-            wire, trailers = replace_trailers(wire, trailers, kept), kept
         if self._capture is not None:
             records: tuple[tuple[int, int, bytes], ...] = ((_PIECE, LAST if done else 0, payload),)
             if trailers:
@@ -298,6 +298,9 @@ class Exchange:
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         if self._ended:
             return
+        if trailers:
+            kept = onward_trailers(trailers, self.head.connection_options)
+            wire, trailers = replace_trailers(wire, trailers, kept), kept
         self.request.bodyReceived(payload, wire, done, trailers)
         if self._upstream is not None:
             self._upstream.sending()
@@ -307,6 +310,8 @@ class Exchange:
             # The response was complete, or cut, but not all of it has been handed over.
             self._owner.exchange_ended(self)
         elif reason.check(RequestFault):
+            assert isinstance(reason.value, RequestFault)
+            reason.value.exchange = str(UUID(bytes=self.id))
             self._end("protocol_error", f"client: {reason.value}")
         else:
             self._end("client_closed", "")

@@ -108,11 +108,18 @@ def _name(line: bytes) -> bytes:
 
 def _request_exception(head: RequestHead, line: bytes, name: bytes, value: bytes) -> list[bytes]:
     """Hop-by-hop fields that are said anew to the next hop, in the same place."""
-    if name in (b"transfer-encoding", b"trailer") and head.chunked:
+    if name == b"transfer-encoding":
+        return [_chunked_line(line)]
+    if name == b"trailer" and head.chunked:
         return [line]
     if name == b"te" and b"trailers" in (part.strip().lower() for part in value.split(b",")):
         return [_name(line) + b": trailers\r\n"]
     return []
+
+
+def _chunked_line(line: bytes) -> bytes:
+    """As plain as can be, but for the name: not every reader knows `CHUNKED`, or one behind a tab."""
+    return _name(line) + b": chunked\r\n"
 
 
 def forwards_left(head: RequestHead) -> int | None:
@@ -179,7 +186,7 @@ def onward_response(
                 and client_minor
                 and head.status != 204
             ):
-                lines.append(line)
+                lines.append(line if name == b"trailer" else _chunked_line(line))
         elif name in named or (name == b"content-length" and head.status == 204):
             continue
         else:
@@ -211,10 +218,10 @@ def _status_line(head: ResponseHead) -> bytes:
     return b"HTTP/1.1" + (line[8:] if len(line) > 12 else line[8:12] + b" ") + b"\r\n"
 
 
-def onward_trailers(section: bytes) -> bytes:
-    """Of raw trailer lines, those that go on."""
-    lines = section.splitlines(keepends=True)
-    return b"".join(line for line in lines if _name(line).lower() not in _NOT_IN_TRAILERS)
+def onward_trailers(section: bytes, options: frozenset[bytes]) -> bytes:
+    """Of raw trailer lines, those that go on; `options` are the message's connection options."""
+    dropped = _NOT_IN_TRAILERS | options
+    return b"".join(line for line in section.splitlines(keepends=True) if _name(line).lower() not in dropped)
 
 
 def replace_trailers(wire: bytes, came: bytes, kept: bytes) -> bytes:

@@ -219,7 +219,7 @@ class RouteResource(Resource):
             where = plan.url.decode("latin-1")
             surroundings.console(id, head.method, head.target, where, recorder is not None)
         if trailers:
-            kept = onward_trailers(trailers)
+            kept = onward_trailers(trailers, head.connection_options)
             wire, trailers = replace_trailers(wire, trailers, kept), kept
         capture: Capture | None = None
         if recorder is not None:

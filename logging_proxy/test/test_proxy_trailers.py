@@ -58,5 +58,5 @@ class TrailerTests(SynchronousTestCase):
 
     def test_all_dropped(self) -> None:
         """A section of which nothing is left leaves a plain end."""
-        self.assertEqual(onward_trailers(BAD), b"")
+        self.assertEqual(onward_trailers(BAD, frozenset()), b"")
         self.assertEqual(replace_trailers(b"0\r\n" + BAD + b"\r\n", BAD, b""), b"0\r\n\r\n")
