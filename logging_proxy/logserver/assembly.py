@@ -104,6 +104,10 @@ class Assembler:
     def __init__(self) -> None:
         self.open: dict[int, Exchange] = {}
         self.tally = Tally()
+        self.last_time = 0
+        """The proxy's clock at the last record."""
+        self.wall_offset: int | None = None
+        """From the proxy's clock to nanoseconds since 1970; None before the first exchange."""
         self._handlers: dict[Kind, Callable[[Exchange, Record], Sequence[Event]]] = {
             Kind.REQUEST_PIECE: self._request_piece,
             Kind.REQUEST_TRAILERS: self._request_trailers,
@@ -119,6 +123,7 @@ class Assembler:
 
     def handle(self, record: Record) -> Sequence[Event]:
         """What `record` means.  Never raises: a record that makes no sense is counted."""
+        self.last_time = record.time
         exchange = self.open.get(record.exchange)
         handler = self._handlers.get(record.kind)
         if handler is None:
@@ -177,6 +182,7 @@ class Assembler:
         except SpoolDamage:
             self.tally.malformed_records += 1
             return events
+        self.wall_offset = opening.wall_ns - record.time
         exchange = Exchange(record.exchange, opening, record.time, Half(opening.head))
         if record.flags & _LAST:
             exchange.request.completed = 0

@@ -14,7 +14,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from logging_proxy.logserver.assembly import Assembler, Event
+from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started
+from logging_proxy.logserver.exchanges import Exchange
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.store import Store, Stored
 from logging_proxy.logserver.stream import Damage, RecordStream
@@ -105,6 +106,10 @@ class SpoolConsumer:
         self._reset(int(state["offset"]))
         self.assembler.restore(state["exchanges"])
         self._store.restore(self.assembler.open, state["files"])
+        for exchange in self.assembler.open.values():
+            self._on_event(Started(exchange))
+            if exchange.response is not None:
+                self._on_event(ResponseStarted(exchange))
 
     def close(self) -> None:
         """Drops everything since the last checkpoint."""
@@ -134,6 +139,21 @@ class SpoolConsumer:
 
     def backlog(self) -> int:
         return self._tail.backlog()
+
+    @property
+    def read_until(self) -> int | None:
+        """When the last record read was made, in nanoseconds since 1970; None when that is unknown."""
+        offset = self.assembler.wall_offset
+        return None if offset is None else self.assembler.last_time + offset
+
+    def find(self, id: bytes) -> Exchange | None:
+        """An exchange whose files are not published yet."""
+        unpublished = [*self.assembler.open.values(), *self._store.finished_exchanges()]
+        return next((exchange for exchange in unpublished if exchange.opening.id == id), None)
+
+    def preview(self, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """What its metadata will be, as far as it has come."""
+        return self._store.preview(exchange)
 
     def checkpoint(self) -> None:
         """Makes all that was taken in durable, then lets go of the segments behind it."""

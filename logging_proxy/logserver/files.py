@@ -31,6 +31,14 @@ MAX_NAMES = 1000
 NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
 """Errors of opening what somebody else put under a name of ours."""
 
+UPLOADS = ".uploads"
+
+CAPTURE_FILE = re.compile(
+    r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{3}_[0-9a-f]{8}(-\d{1,4})?_(request|response)(\.bin|_metadata\.json)",
+    re.ASCII,
+)
+"""The names of all files that a capture has."""
+
 _ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"')
 """How our metadata begin, however they are spaced."""
 
@@ -280,6 +288,78 @@ class LogDirectory:
 
     def sync_names(self) -> None:
         self._system.fsync(self._fd)
+
+    # --- uploads, in a directory of their own until they are whole
+
+    def create_upload(self, name: str) -> int:
+        """A new file for a message that comes; its descriptor."""
+        folder = self._open_uploads()
+        try:
+            return self._system.open(name, _CREATE | os.O_RDWR, 0o600, dir_fd=folder)
+        finally:
+            self._system.close(folder)
+
+    def upload_names(self) -> list[str]:
+        """What is there now, of this life or an earlier one."""
+        self.open()
+        folder = self._open_uploads()
+        try:
+            return sorted(name for name in os.listdir(folder) if name.endswith(".tmp"))
+        finally:
+            self._system.close(folder)
+
+    def open_upload(self, name: str) -> tuple[int, int]:
+        """The descriptor of one that was left, and when it was written to, in nanoseconds since 1970."""
+        folder = self._open_uploads()
+        try:
+            fd = self._system.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            self._system.close(folder)
+        return fd, os.fstat(fd).st_mtime_ns
+
+    def remove_upload(self, name: str) -> None:
+        folder = self._open_uploads()
+        try:
+            self._system.unlink(name, dir_fd=folder)
+        finally:
+            self._system.close(folder)
+
+    def adopt_upload(self, name: str, fd: int, stamp: str, id: str, side: str) -> str:
+        """Makes the upload `name`, open as `fd`, the `.bin` of a half; its base name, to be released."""
+        self._system.fdatasync(fd)
+        claim = self.claim(stamp, id, side, b"")
+        if claim.fd is None:
+            self.release(claim.base)
+            raise FileExistsError(errno.EEXIST, "stored already", claim.base)
+        self._system.close(claim.fd)
+        folder = self._open_uploads()
+        try:
+            self._system.rename(name, f"{claim.base}.bin", src_dir_fd=folder, dst_dir_fd=self._fd)
+        finally:
+            self._system.close(folder)
+        return claim.base
+
+    def _open_uploads(self) -> int:
+        try:
+            os.mkdir(UPLOADS, 0o700, dir_fd=self._fd)
+        except FileExistsError:
+            pass
+        return self._system.open(UPLOADS, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
+
+    # --- deleting
+
+    def delete(self, name: str) -> int:
+        """Deletes a file of a capture; the bytes that this freed, 0 when it was gone."""
+        if not CAPTURE_FILE.fullmatch(name):
+            return 0
+        try:
+            found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                return 0
+            self._system.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return 0
+        return found.st_size
 
     def _create_over(self, name: str) -> int:
         """A new file; what an earlier life left under this name goes (the name holds our whole id)."""

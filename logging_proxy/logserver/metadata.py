@@ -105,6 +105,20 @@ def iso_time(wall_ns: int) -> str:
     return f"{text}.{rest // 1000:06}{zone}"
 
 
+def status_of(head: bytes) -> int | None:
+    """The status in a response's head."""
+    return _status(parse_head(head[:64].partition(b"\r\n")[0]))
+
+
+def client_of(text: bytes) -> str | None:
+    """The client of the records as one text, `address:port`."""
+    client = _client(text)
+    address, port = client["address"], client["port"]
+    if not address or port is None:
+        return address or None
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def exchange_id(id: bytes) -> str:
     """The UUID's text."""
     text = id.hex()
@@ -125,7 +139,7 @@ class StoredBody:
     """Where a half's bytes are, and their digest."""
 
     filename: str
-    sha256: str
+    sha256: str | None
 
 
 def documents(
@@ -138,6 +152,20 @@ def documents(
         _request_document(exchange, head, common, request),
         _response_document(exchange, head.first, common, response),
     )
+
+
+def preview(
+    exchange: Exchange, request_file: str, response_file: str | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What `documents` will say, as far as the exchange has come; what is not known yet is null."""
+    response = StoredBody(response_file or "", None)
+    asked, answered = documents(exchange, StoredBody(request_file, None), response)
+    for side, document in ((Side.REQUEST, asked), (Side.RESPONSE, answered)):
+        half = exchange.half(side)
+        if half is None or half.completed is None:
+            document["completed_at"] = document["processing_time_ms"] = None
+        document["outcome"] = document["outcome"] or None
+    return asked, answered if exchange.response is not None else None
 
 
 def to_json(document: dict[str, Any]) -> bytes:

@@ -83,7 +83,21 @@ class StorageService(Service):
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, spools: Spools, worker: Worker) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        spools: Spools,
+        worker: Worker,
+        closing: Callable[[], None] = lambda: None,
+        attentive: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        `closing` is called last, on the storage thread.
+
+        While `attentive` says so spools are looked at often, for somebody watches.
+        """
+        self._closing = closing
+        self._attentive = attentive
         self._clock = clock
         self._spools = spools
         self._worker = worker
@@ -155,6 +169,7 @@ class StorageService(Service):
         """What is in the spool at the stop is stored, unless there is more of it than a turn takes."""
         self._spools.turn()
         self._spools.settle()
+        self._closing()
         self._spools.close()
 
     def _delay(self, taken: int) -> float:
@@ -162,6 +177,8 @@ class StorageService(Service):
             return 0.0
         if taken or self._draining:
             self._idle = FIRST_IDLE
+            return BUSY_INTERVAL
+        if self._attentive():
             return BUSY_INTERVAL
         delay, self._idle = self._idle, min(self._idle * 1.5, LONGEST_IDLE)
         return delay

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -35,6 +36,8 @@ class Status:
     stored: int = 0
     open: int = 0
     backlog: int = 0
+    behind_since: int | None = None
+    """When the oldest bytes of the backlog were made, about, in nanoseconds since 1970; None without any."""
     spools: int = 0
     damages: int = 0
     lost_exchanges: int = 0
@@ -114,6 +117,14 @@ class Spools:
             taken = max(taken, self._guarded(member, member.consumer.turn))
         self._update_status()
         return taken
+
+    def preview(self, id: bytes) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+        """The metadata, so far, of an exchange that is not published; of no exchange, None."""
+        for member in self._members.values():
+            exchange = member.consumer.find(id)
+            if exchange is not None:
+                return member.consumer.preview(exchange)
+        return None
 
     def settle(self) -> bool:
         """Commits and checkpoints everything; whether that worked."""
@@ -255,13 +266,17 @@ class Spools:
         )
 
     def _refresh_backlog(self) -> None:
-        backlog = 0
+        backlog, since = 0, []
         for member in self._members.values():
             try:
-                backlog += member.consumer.backlog()
+                waiting = member.consumer.backlog()
             except OSError:
                 continue
-        self.status = replace(self.status, backlog=backlog)
+            backlog += waiting
+            read_until = member.consumer.read_until
+            if waiting and read_until is not None:
+                since.append(read_until)
+        self.status = replace(self.status, backlog=backlog, behind_since=min(since, default=None))
 
 
 def describe_error(error: Exception) -> str:

@@ -146,6 +146,18 @@ class Store:
         self._halves.clear()
         self._finished.clear()
 
+    def preview(self, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The documents of an exchange that is not published yet, as far as it has come."""
+        halves = {side: self._halves.get((exchange.number, side)) for side in Side}
+        for item in self._finished:
+            if item.exchange is exchange:
+                halves = {Side.REQUEST: item.request, Side.RESPONSE: item.response}
+        names = {side: f"{half.base}.bin" if half and half.base else "" for side, half in halves.items()}
+        return metadata.preview(exchange, names[Side.REQUEST], names[Side.RESPONSE])
+
+    def finished_exchanges(self) -> list[Exchange]:
+        return [item.exchange for item in self._finished]
+
     # --- checkpoints: the names of the unfinished files
 
     def checkpoint(self) -> list[list[Any]]:

@@ -18,28 +18,17 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from twisted.application.service import IService
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python import usage
 from twisted.web.client import Agent, HTTPConnectionPool
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
-from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.listening import CannotListen, bind
-from logging_proxy.logserver import web
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.ingest import RemoteSpools
-from logging_proxy.logserver.service import (
-    Drainable,
-    Listeners,
-    ParentWatch,
-    ServerService,
-    StorageService,
-    StorageThread,
-)
+from logging_proxy.logserver.server import make_server
+from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper
-from logging_proxy.logserver.spools import Spools
 from logging_proxy.output import CannotLog, Output, sink_for
 
 MOST_DESCRIPTORS = 65_536
@@ -126,32 +115,10 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
     directory = LogDirectory(configuration.logging_server.log_dir)
     if options["parent-pipe"] is None:
         directory.open()
-    root = spool_root(configuration)
-    spools = Spools(directory, root, reactor.seconds)
-    storage = StorageService(reactor, spools, StorageThread(reactor))
-    listeners = Listeners(reactor, sockets, _site(reactor, configuration, sockets, spools, root, storage))
-    return _assemble(reactor, options, [storage, listeners], listeners, storage)
-
-
-def _site(
-    reactor: Any,
-    configuration: Configuration,
-    sockets: list[socket.socket],
-    spools: Spools,
-    root: str,
-    storage: StorageService,
-) -> web.ServerSite:
-    server = configuration.logging_server
-    local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
-    hosts = web.local_hosts(server.host) if local else frozenset[str]()
-    token = server.token.value if server.token is not None else None
-    health = web.Health(reactor.seconds, lambda: spools.status)
-    ingest = web.SpoolIngest(
-        RemoteSpools(root),
-        lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
-        storage.wake,
-    )
-    return web.build(health, ingest, hosts, token)
+    server = make_server(reactor, configuration.logging_server, directory, spool_root(configuration), sockets)
+    listeners = Listeners(reactor, sockets, server.site)
+    parts = [server.storing, server.housekeeping, server.viewing, listeners]
+    return _assemble(reactor, options, parts, listeners, server.storing)
 
 
 def _shipping(reactor: Any, options: Options, configuration: Configuration) -> IService:

@@ -97,6 +97,10 @@ class Indexer:
         except queue.Full:
             self._missed.set()
 
+    def look_again(self) -> None:
+        """Something stored may be missing in the index: the files are to be looked through."""
+        self._missed.set()
+
     # --- the writer's thread
 
     def _write_all(self) -> None:

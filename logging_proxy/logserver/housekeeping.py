@@ -1,0 +1,169 @@
+"""What is done now and then: looking at sizes, and keeping within the limits of retention."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from logging_proxy.logserver.files import CAPTURE_FILE, LogDirectory
+from logging_proxy.logserver.index import Index
+from logging_proxy.logserver.retention import Keeper, Step
+from logging_proxy.logserver.service import Run
+from logging_proxy.logserver.store import Stored
+from logging_proxy.logserver.telemetry import Sizes
+
+INTERVAL = 10.0
+
+SHARE = 100
+"""Looking at every file takes at most a hundredth of the time: a million exchanges have four million."""
+
+OTHER_BYTES = 4096
+"""What an exchange has besides its bodies, about: heads and metadata."""
+
+PAUSE = 0.02
+"""Seconds between two steps of deleting, which are for storing captures."""
+
+
+def measure(log_dir: str) -> tuple[int, int]:
+    """Bytes and number of the captures' files."""
+    size = count = 0
+    with os.scandir(log_dir) as entries:
+        for entry in entries:
+            if CAPTURE_FILE.fullmatch(entry.name):
+                try:
+                    size += entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue
+                count += 1
+    return size, count
+
+
+class Housekeeping(Service):
+    """Keeps `sizes` fresh and the log directory within its limits, from start to stop."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        directory: LogDirectory,
+        index: Index | None,
+        keeper: Keeper | None,
+        run: Run,
+        run_storage: Run,
+    ) -> None:
+        self.sizes = Sizes()
+        self._clock = clock
+        self._directory = directory
+        self._index = index
+        self.keeper = keeper
+        self._run = run
+        self._run_storage = run_storage
+        self._measure_at = 0.0
+        self._measured = (0, 0)
+        self._grown = 0
+        self._freed = 0
+        self._stopping = False
+        self._timer: IDelayedCall | None = None
+        self._pause: Deferred[None] | None = None
+        self._done: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._stopping = False
+        self._done = Deferred.fromCoroutine(self._work())
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+            self._go_on()
+        return self._done
+
+    def stored(self, stored: Stored) -> None:
+        """An exchange's files are on disk.  For the storage thread."""
+        self._grown += stored.request["bytes"] + stored.response["bytes"] + OTHER_BYTES
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            try:
+                await self._look()
+                if self.keeper is not None:
+                    await self._keep(self.keeper)
+            except Exception as error:
+                # A disk or an index in trouble: told of by others, tried again here.
+                self._log.warn("housekeeping: {reason}", reason=str(error) or type(error).__name__)
+            if not self._stopping:
+                await self._sleep(INTERVAL)
+
+    async def _look(self) -> None:
+        began = self._clock.seconds()
+        if began >= self._measure_at:
+            self._grown = self._freed = 0
+            self._measured = await self._run(lambda: measure(self._directory.path))
+            ended = self._clock.seconds()
+            self._measure_at = ended + SHARE * (ended - began)
+        self._estimate()
+        index = self._index
+        if index is not None:
+            counts = await self._run(index.counts)
+            self.sizes = replace(
+                self.sizes,
+                index_bytes=counts.index_bytes,
+                exchanges=counts.exchanges,
+                oldest=counts.oldest,
+            )
+
+    def _estimate(self) -> None:
+        """What was measured, and what came and went since."""
+        size, count = self._measured
+        size = max(0, size + self._grown - self._freed)
+        self.sizes = replace(self.sizes, log_dir_bytes=size, log_dir_files=count)
+
+    async def _keep(self, keeper: Keeper) -> None:
+        exchanges, bodies, size = keeper.deleted.exchanges, keeper.deleted.bodies, keeper.deleted.bytes
+        steps = keeper.plan(self.sizes)
+        try:
+            while not self._stopping:
+                step = await self._run(lambda: next(steps, None))
+                if step is None:
+                    break
+                await self._delete(keeper, step)
+                await self._sleep(PAUSE)
+        finally:
+            deleted = keeper.deleted
+            freed = deleted.bytes - size
+            self._freed += freed
+            self._estimate()
+            if deleted.exchanges != exchanges or deleted.bodies != bodies:
+                self._log.info(
+                    "retention: deleted {exchanges} exchanges, and the bytes of {bodies} more: {size} bytes",
+                    exchanges=deleted.exchanges - exchanges,
+                    bodies=deleted.bodies - bodies,
+                    size=freed,
+                )
+
+    async def _delete(self, keeper: Keeper, step: Step) -> None:
+        def delete_files() -> None:
+            self._directory.open()
+            keeper.delete_files(step, self._directory)
+
+        await self._run_storage(delete_files)
+        await self._run(lambda: keeper.delete_entries(step))
+
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        self._pause = Deferred()
+        self._timer = self._clock.callLater(seconds, self._go_on)
+        return self._pause
+
+    def _go_on(self) -> None:
+        self._timer = None
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.callback(None)

@@ -1,0 +1,156 @@
+"""
+What is kept for how long.
+
+`Keeper` asks the index for what is to go, a page at a time, and deletes files
+first and index entries second: what is broken off in between is still in the
+index, and goes with the next round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.index import Filters, Index, Row
+from logging_proxy.logserver.telemetry import Deleted, Sizes
+
+STEP = 50
+"""Exchanges deleted at a time: four files each, so a few milliseconds of the storage thread."""
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ages are microseconds.  None is no limit."""
+
+    max_age: int | None = None
+    max_bytes: int | None = None
+    max_exchanges: int | None = None
+    errors_max_age: int | None = None
+    """For exchanges that went wrong, in place of `max_age`."""
+    bodies_max_age: int | None = None
+    """After which only the metadata of an exchange are kept."""
+
+
+class What(Enum):
+    """How much of an exchange goes."""
+
+    ALL = auto()
+    BYTES = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Exchanges to delete at once."""
+
+    what: What
+    rows: Sequence[Row]
+
+
+def went_wrong(row: Row) -> bool:
+    """Whether an exchange counts as an error: cut, failed, or answered with 4xx or 5xx."""
+    return row.outcome != "complete" or (row.status or 0) >= 400
+
+
+class Keeper:
+    """
+    Keeps the log directory within `limits`.
+
+    `plan` reads the index, so it is for a thread of its own; `delete_files` is for the
+    storage thread.
+    """
+
+    def __init__(self, limits: Limits, index: Index, now: Callable[[], int]) -> None:
+        self.deleted = Deleted()
+        self._limits = limits
+        self._index = index
+        self._now = now
+        self._bodies_until = 0
+        """Exchanges that started before have no bytes any more, as far as this life knows."""
+
+    def plan(self, sizes: Sizes) -> Iterator[Step]:
+        """What is to go now, oldest first.  Each step is done before the next is asked for."""
+        yield from self._over_age()
+        yield from self._over_number()
+        yield from self._over_bytes(sizes)
+        yield from self._old_bodies()
+
+    def _over_age(self) -> Iterator[Step]:
+        normal, errors = self._limits.max_age, self._limits.errors_max_age
+        if errors is None:
+            errors = normal
+        ages = [age for age in (normal, errors) if age is not None]
+        if not ages:
+            return
+        now = self._now()
+
+        def is_over(row: Row) -> bool:
+            limit = errors if went_wrong(row) else normal
+            return limit is not None and row.started < now - limit
+
+        yield from self._steps(What.ALL, Filters(until=now - min(ages)), is_over)
+
+    def _over_number(self) -> Iterator[Step]:
+        most = self._limits.max_exchanges
+        while most is not None and (over := self._index.counts().exchanges - most) > 0:
+            rows = self._index.list(Filters(), limit=min(over, STEP), oldest_first=True).rows
+            if not rows:
+                return
+            yield Step(What.ALL, rows)
+
+    def _over_bytes(self, sizes: Sizes) -> Iterator[Step]:
+        most, found = self._limits.max_bytes, sizes.log_dir_bytes
+        if most is None or found is None:
+            return
+        before = self.deleted.bytes
+        while found - (self.deleted.bytes - before) > most:
+            rows = self._index.list(Filters(), limit=STEP, oldest_first=True).rows
+            if not rows:
+                return
+            yield Step(What.ALL, rows)
+
+    def _old_bodies(self) -> Iterator[Step]:
+        age = self._limits.bodies_max_age
+        if age is None:
+            return
+        until = self._now() - age
+        filters = Filters(since=self._bodies_until, until=until)
+        yield from self._steps(What.BYTES, filters, lambda row: True)
+        self._bodies_until = until
+
+    def _steps(self, what: What, filters: Filters, chosen: Callable[[Row], bool]) -> Iterator[Step]:
+        cursor: str | None = None
+        while True:
+            page = self._index.list(filters, cursor, PAGE, oldest_first=True)
+            rows = [row for row in page.rows if chosen(row)]
+            for at in range(0, len(rows), STEP):
+                yield Step(what, rows[at : at + STEP])
+            cursor = page.next
+            if cursor is None:
+                return
+
+    # --- doing it
+
+    def delete_files(self, step: Step, directory: LogDirectory) -> None:
+        """Raises OSError; then the index must keep the exchanges."""
+        for row in step.rows:
+            freed = sum(directory.delete(name) for name in _files(row, step.what))
+            self.deleted.bytes += freed
+            if step.what is What.BYTES:
+                self.deleted.bodies += freed > 0
+
+    def delete_entries(self, step: Step) -> None:
+        if step.what is What.ALL:
+            self.deleted.exchanges += self._index.delete(row.id for row in step.rows)
+
+
+def _files(row: Row, what: What) -> Iterator[str]:
+    """The bytes before the metadata: without metadata nobody would find them again."""
+    names = [name for name in (row.request_file, row.response_file) if name]
+    yield from names
+    if what is What.ALL:
+        for name in names:
+            yield name.removesuffix(".bin") + "_metadata.json"

@@ -1,0 +1,186 @@
+"""The logging server put together: what its service and its site are made of."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from logging_proxy.configuration.listeners import is_loopback
+from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
+from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndIndexing, open_index
+from logging_proxy.logserver.feed import Feed
+from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.housekeeping import Housekeeping
+from logging_proxy.logserver.index import Indexer
+from logging_proxy.logserver.ingest import RemoteSpools
+from logging_proxy.logserver.retention import Keeper, Limits
+from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
+from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.telemetry import Deleted, Standing
+from logging_proxy.logserver.uploads import UploadStore
+from logging_proxy.logserver.web.exchanges import Archive, Exchanges
+from logging_proxy.logserver.web.guard import Gate, local_hosts
+from logging_proxy.logserver.web.live import Hall, Live
+from logging_proxy.logserver.web.puts import Desk
+from logging_proxy.logserver.web.site import Parts, ServerSite, build
+from logging_proxy.logserver.web.spool_ingest import SpoolIngest
+from logging_proxy.logserver.web.status import Health, Metrics
+
+SECOND = 1_000_000
+"""Microseconds."""
+
+
+class Viewing(Service):
+    """Sends the viewers of the live feed away when the server stops."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+
+    def stopService(self) -> None:
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._hall.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The parts that are started and stopped, and the site."""
+
+    storing: StoringAndIndexing
+    housekeeping: Housekeeping
+    viewing: Viewing
+    site: ServerSite
+
+
+def make_server(
+    reactor: Any,
+    options: LoggingServerOptions,
+    directory: LogDirectory,
+    spool_root: str,
+    sockets: list[socket.socket],
+) -> Server:
+    """A logging server that keeps captures in `directory` and takes in the spools below `spool_root`."""
+
+    def run(work: Any) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
+    local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
+    builder = Builder(reactor, options, directory, spool_root, run, StorageThread(reactor))
+    return builder.build(make_gate(options, local, reactor.seconds))
+
+
+def make_gate(options: LoggingServerOptions, local: bool, seconds: Callable[[], float]) -> Gate:
+    """`local` says that only this machine can call."""
+    hosts = local_hosts(options.host) if local else frozenset[str]()
+    return Gate(hosts, options.token.value if options.token is not None else None, seconds)
+
+
+class Builder:
+    """Makes the parts and joins them; `run` and `worker` do the work that may block."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: LoggingServerOptions,
+        directory: LogDirectory,
+        spool_root: str,
+        run: Run,
+        worker: Worker,
+    ) -> None:
+        self.reactor = reactor
+        self.directory = directory
+        self.run = run
+        self.index = open_index(directory.path)
+        self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
+        if self.index is not None:
+            self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
+        self.spools = Spools(
+            directory, spool_root, reactor.seconds, self.observers.on_event, self.observers.on_stored
+        )
+        self.halves = HalfIndexing(directory.path, self.index, self.observers)
+        self.uploads = UploadStore(directory, self.halves.is_known)
+        self.worker = worker
+        self.storage = StorageService(
+            reactor, self.spools, self.worker, self.uploads.close, lambda: self.observers.feed.viewers > 0
+        )
+        self.remote = RemoteSpools(spool_root)
+        keeper = _keeper(options.retention, self.index)
+        self.housekeeping = Housekeeping(reactor, directory, self.index, keeper, run, self.worker.run)
+        self.observers.on_size = self.housekeeping.stored
+
+    def build(self, gate: Gate) -> Server:
+        hall = Hall(self.observers.feed, self.reactor, self.reactor.callFromThread)
+        storing = StoringAndIndexing(
+            self.storage, self.observers.indexer, self.index, self.run, self._recover_uploads
+        )
+        return Server(storing, self.housekeeping, Viewing(hall), build(self._parts(hall), gate, self.reactor))
+
+    def _parts(self, hall: Hall) -> Parts:
+        seconds, directory = self.reactor.seconds, self.directory
+        archive = Archive(
+            directory.path,
+            self.index,
+            self.observers.under_way,
+            self.spools,
+            self.run,
+            self.worker.run,
+        )
+        return Parts(
+            Health(seconds, time.time_ns, self.standing),
+            Metrics(seconds, time.time_ns, self.observers.telemetry, self.standing),
+            Exchanges(archive),
+            Live(hall),
+            SpoolIngest(self.remote, self.run, self.storage.wake),
+            Desk(self.uploads, self.worker.run, self.run, self.halves.add),
+        )
+
+    def standing(self) -> Standing:
+        """How everything stands now."""
+        indexer, keeper = self.observers.indexer, self.housekeeping.keeper
+        progress = indexer.progress if indexer is not None else None
+        return Standing(
+            self.spools.status,
+            self.housekeeping.sizes,
+            keeper.deleted if keeper is not None else Deleted(),
+            self.observers.under_way.in_flight(),
+            self.observers.feed.viewers,
+            indexer.waiting if indexer is not None else 0,
+            indexer.trouble if indexer is not None else "the index could not be opened",
+            None if progress is None else (progress.done, progress.total),
+        )
+
+    def _recover_uploads(self) -> None:
+        recovered = self.worker.run(self.uploads.recover)
+        recovered.addCallback(lambda documents: self.run(partial(self._add_all, documents)))
+        recovered.addErrback(lambda failure: self._log.failure("uploads of before", failure=failure))
+
+    def _add_all(self, documents: list[dict[str, Any]]) -> None:
+        for document in documents:
+            self.halves.add(document)
+
+
+def _keeper(options: RetentionOptions | None, index: Any) -> Keeper | None:
+    if options is None or index is None:
+        return None
+
+    def age(seconds: int | None) -> int | None:
+        return None if seconds is None else seconds * SECOND
+
+    limits = Limits(
+        age(options.max_age),
+        options.max_bytes,
+        options.max_exchanges,
+        age(options.errors_max_age),
+        age(options.bodies_max_age),
+    )
+    return Keeper(limits, index, lambda: time.time_ns() // 1000)

@@ -1,0 +1,162 @@
+"""
+What is measured: of the exchanges as they pass, and of the server as it stands.
+
+No header values, no paths: labels are routes, methods, statuses and outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted
+from logging_proxy.logserver.exchanges import Exchange, verdict
+from logging_proxy.logserver.metadata import parse_head, status_of
+from logging_proxy.logserver.metrics import Counter, Histogram, Labels, gauge, text
+from logging_proxy.logserver.spools import Status
+
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+"""Clients may make up others: those are `other`."""
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+"""Prometheus' own buckets, and on to what a long answer of a model takes."""
+
+P = "logging_proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What is kept, as of the last look; None for what is not known (yet)."""
+
+    log_dir_bytes: int | None = None
+    log_dir_files: int | None = None
+    index_bytes: int | None = None
+    exchanges: int | None = None
+    oldest: int | None = None
+    """Microseconds since 1970."""
+
+
+@dataclass(slots=True)
+class Deleted:
+    """What retention has deleted since the start."""
+
+    exchanges: int = 0
+    bodies: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the server stands now."""
+
+    status: Status
+    sizes: Sizes
+    deleted: Deleted
+    in_flight: Mapping[str, int]
+    viewers: int = 0
+    index_waiting: int = 0
+    index_trouble: str = ""
+    indexing: tuple[int, int] | None = None
+    """Of files looked at while missing captures are added: how many, of how many."""
+
+
+class Telemetry:
+    """Counts what passes; from the storage thread, once for each event."""
+
+    def __init__(self) -> None:
+        self._exchanges = Counter(
+            f"{P}_exchanges_total", "Exchanges that have ended.", ("route", "method", "status", "outcome")
+        )
+        self._duration = Histogram(
+            f"{P}_exchange_duration_seconds", "From the request's head to the end.", SECONDS, ("route",)
+        )
+        self._first_byte = Histogram(
+            f"{P}_time_to_first_byte_seconds",
+            "From the request's head to the response's head.",
+            SECONDS,
+            ("route",),
+        )
+        self._bytes = Counter(f"{P}_body_bytes_total", "Bytes of bodies.", ("route", "side"))
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, BodyPiece):
+            self._bytes.add(len(event.data), _route(event.exchange), event.side.value)
+        elif isinstance(event, ResponseStarted):
+            response = event.exchange.response
+            if response is not None and not response.ours:
+                self._first_byte.observe(response.started / 1e9, _route(event.exchange))
+        elif isinstance(event, Ended):
+            self._end(event.exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        route, method = _route(exchange), parse_head(exchange.request.head).first
+        status = status_of(exchange.response.head) if exchange.response else None
+        self._exchanges.add(
+            1,
+            route,
+            method if method in METHODS else "other",
+            f"{status // 100}xx" if status else "none",
+            verdict(exchange)[0],
+        )
+        self._duration.observe(exchange.elapsed / 1e9, route)
+
+    def exposition(self, standing: Standing, uptime: float, wall_ns: int) -> bytes:
+        """All metrics as text."""
+        return text(self._lines(standing, uptime, wall_ns))
+
+    def _lines(self, standing: Standing, uptime: float, wall_ns: int) -> Iterator[str]:
+        for metric in (self._exchanges, self._duration, self._first_byte, self._bytes):
+            yield from metric.lines()
+        flying: dict[Labels, float] = {(route,): float(count) for route, count in standing.in_flight.items()}
+        yield from gauge(f"{P}_exchanges_in_flight", "Exchanges under way.", flying, ("route",))
+        yield from _storage(standing.status, wall_ns)
+        yield from _kept(standing)
+        yield from gauge(f"{P}_live_viewers", "Viewers of the live feed.", standing.viewers)
+        yield from gauge(f"{P}_uptime_seconds", "Since the logging server started.", uptime)
+
+
+def behind(status: Status, wall_ns: int) -> float:
+    """Seconds between the oldest bytes that wait in a spool and now."""
+    return 0.0 if status.behind_since is None else max(0.0, (wall_ns - status.behind_since) / 1e9)
+
+
+def _route(exchange: Exchange) -> str:
+    return exchange.opening.route.decode("utf-8", "replace")
+
+
+def _storage(status: Status, wall_ns: int) -> Iterator[str]:
+    yield from gauge(f"{P}_spool_backlog_bytes", "Bytes in spools, not read yet.", status.backlog)
+    yield from gauge(
+        f"{P}_spool_backlog_seconds", "Age of the oldest bytes in spools.", behind(status, wall_ns)
+    )
+    yield from gauge(f"{P}_spools", "Spools that are read.", status.spools)
+    yield from gauge(f"{P}_storage_trouble", "1 while captures cannot be stored.", int(bool(status.trouble)))
+    for name, help, value in (
+        ("captures_stored", "Exchanges whose files are on disk.", status.stored),
+        ("captures_lost", "Exchanges that proxies could not record in full.", status.lost_exchanges),
+        ("capture_bytes_lost", "Bytes that proxies could not record.", status.lost_bytes),
+        ("spool_damages", "Places in spools that could not be read.", status.damages),
+    ):
+        yield from gauge(f"{P}_{name}_total", help, value, kind="counter")
+
+
+def _kept(standing: Standing) -> Iterator[str]:
+    sizes, deleted = standing.sizes, standing.deleted
+    for name, help, size in (
+        ("log_dir_bytes", "Bytes of the captures' files.", sizes.log_dir_bytes),
+        ("log_dir_files", "Files of captures.", sizes.log_dir_files),
+        ("index_bytes", "Bytes of the index.", sizes.index_bytes),
+        ("index_exchanges", "Exchanges in the index.", sizes.exchanges),
+    ):
+        if size is not None:
+            yield from gauge(f"{P}_{name}", help, size)
+    yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", standing.index_waiting)
+    yield from gauge(
+        f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(standing.index_trouble))
+    )
+    for name, help, value in (
+        ("deleted_exchanges", "Exchanges that retention has deleted.", deleted.exchanges),
+        ("deleted_bodies", "Exchanges whose bytes retention has deleted.", deleted.bodies),
+        ("deleted_bytes", "Bytes of files that retention has deleted.", deleted.bytes),
+    ):
+        yield from gauge(f"{P}_{name}_total", help, value, kind="counter")

@@ -1,0 +1,1 @@
+"""The logging server's HTTP: who may call, and what is at which address."""

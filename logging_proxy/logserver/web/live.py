@@ -1,0 +1,290 @@
+"""
+`GET /api/live`: the live feed over WebSocket.
+
+Every message is a JSON object with a `type`.  The first is `hello` with the
+sequence of the next event; `?after=N` goes on behind event N, or says with `gap` that
+events after it are gone.  `?exchange=ID` is for the events of one exchange,
+`?pieces=false` leaves pieces out.
+
+A viewer that does not keep up holds one buffer of its transport; when the feed
+has gone beyond its place it is disconnected with `TOO_SLOW_CODE`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+from twisted.web.websocket import WebSocketResource
+from zope.interface import implementer
+
+from logging_proxy.logserver.feed import Feed, LiveEvent
+from logging_proxy.logserver.index.values import is_exchange_id
+from logging_proxy.logserver.web.answers import Problem, ProblemResource, Refused, refuse
+from logging_proxy.logserver.web.parameters import read_parameters
+
+TOO_SLOW_CODE = 4008
+GOING_AWAY = 1001
+
+VIEWERS = 64
+"""Each may hold a transport's buffer and a place."""
+
+PING_INTERVAL = 20.0
+"""Proxies in between close what is silent for 60 s.  A viewer that has not answered the last ping is dead."""
+
+FAREWELL = 5.0
+"""Seconds that a viewer has to take the close frame."""
+
+BATCH = 64
+"""Events sent before other work gets its turn."""
+
+TALK_LIMIT = 65_536
+"""Bytes that a viewer may send from one ping to the next: it has nothing to say but pongs."""
+
+_SEQUENCE = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a viewer wants to see."""
+
+    after: int | None = None
+    exchange: str | None = None
+    pieces: bool = True
+
+    def wants(self, event: LiveEvent) -> bool:
+        return (self.exchange is None or event.id == self.exchange) and (self.pieces or event.type != "piece")
+
+
+def read_wish(request: Request) -> Wish:
+    """Raises `Refused`."""
+    given = read_parameters(request)
+    after, exchange, pieces = (given.get(name) for name in ("after", "exchange", "pieces"))
+    if after is not None and not _SEQUENCE.fullmatch(after):
+        raise Refused(Problem.BAD_PARAMETER, "after: not a sequence", parameter="after")
+    if exchange is not None and not is_exchange_id(exchange):
+        raise Refused(Problem.BAD_PARAMETER, "exchange: not an id", parameter="exchange")
+    if pieces not in (None, "true", "false"):
+        raise Refused(Problem.BAD_PARAMETER, "pieces: neither true nor false", parameter="pieces")
+    return Wish(None if after is None else int(after), exchange, pieces != "false")
+
+
+@implementer(IPushProducer)
+class Viewer:
+    """One viewer's connection (a `WebSocketProtocol`)."""
+
+    def __init__(self, hall: Hall, wish: Wish, channel: Any) -> None:
+        self._hall = hall
+        self._wish = wish
+        self._channel = channel
+        self._transport: Any = None
+        self._next = 0
+        self._paused = False
+        self._open = False
+        self._answered = True
+        self._heard = 0
+        self._timer: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
+
+    # --- WebSocketProtocol
+
+    def negotiationStarted(self, transport: Any) -> None:
+        self._transport = transport
+
+    def negotiationFinished(self) -> None:
+        # The channel's own flow control is for requests; from here on it is ours.
+        self._channel.transport.unregisterProducer()
+        self._transport.attachProducer(self)
+        self._channel.dataReceived = self._listen(self._channel.dataReceived)
+        self._open = True
+        oldest, next = self._hall.feed.enter()
+        self._hall.viewers.add(self)
+        self._greet(oldest, next)
+        self._timer = self._hall.clock.callLater(PING_INTERVAL, self._ping)
+        self.more()
+
+    def textMessageReceived(self, message: str) -> None:
+        """Viewers have nothing to say."""
+
+    def bytesMessageReceived(self, data: bytes | bytearray) -> None:
+        """Viewers have nothing to say."""
+
+    def pongReceived(self, payload: bytes) -> None:
+        self._answered = True
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._open:
+            self._part()
+        self._cancel()
+
+    # --- IPushProducer
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.more()
+
+    def stopProducing(self) -> None:
+        self._paused = True
+
+    # --- sending
+
+    def more(self) -> None:
+        """Sends what there is, as far as the transport takes it."""
+        if self._again is None and self._open and not self._paused:
+            self._send_batch()
+
+    def _send_batch(self) -> None:
+        self._again = None
+        events = self._hall.feed.read(self._next, BATCH)
+        if events is None:
+            self.close(TOO_SLOW_CODE)
+            return
+        for event in events:
+            self._next = event.sequence + 1
+            if self._wish.wants(event):
+                self._transport.sendTextMessage(event.text())
+                if self._paused or not self._open:
+                    return
+        if len(events) == BATCH:
+            self._again = self._hall.clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._again = None
+        self.more()
+
+    def look(self) -> None:
+        """There may be something new; what a paused viewer has missed for good ends it."""
+        if self._open and self._paused and self._hall.feed.read(self._next, 0) is None:
+            self.close(TOO_SLOW_CODE)
+        self.more()
+
+    def _greet(self, oldest: int, next: int) -> None:
+        after = self._wish.after
+        self._say(type="hello", sequence=next, oldest=oldest)
+        if after is None:
+            self._next = next
+        elif oldest <= after + 1 <= next:
+            self._next = after + 1
+        else:
+            self._next = oldest if after < oldest else next
+            self._say(type="gap", after=after, sequence=self._next)
+
+    def _say(self, **message: Any) -> None:
+        self._transport.sendTextMessage(json.dumps(message))
+
+    # --- the end
+
+    def _listen(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """`take` for as long as what comes is correct and little."""
+
+        def listen(data: bytes) -> None:
+            self._heard += len(data)
+            if self._heard > TALK_LIMIT:
+                self._abort()
+                return
+            try:
+                take(data)
+            except Exception:
+                # Frames that are none: the protocol below has no answer to them.
+                self._abort()
+
+        return listen
+
+    def _ping(self) -> None:
+        if not self._answered:
+            self._abort()
+            return
+        self._answered, self._heard = False, 0
+        self._transport.ping()
+        self._timer = self._hall.clock.callLater(PING_INTERVAL, self._ping)
+
+    def close(self, code: int) -> None:
+        """Says goodbye, and leaves soon after whether it is heard or not."""
+        if not self._open:
+            return
+        self._part()
+        self._cancel()
+        self._timer = self._hall.clock.callLater(FAREWELL, self._abort)
+        self._transport.detachProducer()
+        self._transport.loseConnection(code)
+
+    def _abort(self) -> None:
+        self._timer = None
+        self._channel.transport.abortConnection()
+
+    def _part(self) -> None:
+        self._open = False
+        self._hall.viewers.discard(self)
+        self._hall.feed.leave()
+
+    def _cancel(self) -> None:
+        for call in (self._timer, self._again):
+            if call is not None and call.active():
+                call.cancel()
+        self._timer = self._again = None
+
+
+class Hall:
+    """All viewers of a feed."""
+
+    def __init__(self, feed: Feed, clock: IReactorTime, call_from_thread: Callable[[Any], Any]) -> None:
+        self.feed = feed
+        self.clock = clock
+        self.viewers: set[Viewer] = set()
+        feed.wake = lambda: call_from_thread(self._wake)
+
+    def _wake(self) -> None:
+        for viewer in list(self.viewers):
+            viewer.look()
+
+    def close(self) -> None:
+        """The server stops."""
+        for viewer in list(self.viewers):
+            viewer.close(GOING_AWAY)
+
+
+class Live(ProblemResource):
+    """`GET /api/live`."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._hall = hall
+
+    def allowed(self) -> list[str]:
+        return ["GET"]
+
+    def render_GET(self, request: Request) -> Any:
+        if (request.getHeader("Upgrade") or "").lower() != "websocket":
+            return refuse(request, Problem.NEEDS_UPGRADE)
+        try:
+            wish = read_wish(request)
+        except Refused as refused:
+            return refuse(request, refused.problem, refused.detail, **refused.more)
+        if len(self._hall.viewers) >= VIEWERS:
+            return refuse(request, Problem.BUSY)
+        found = WebSocketResource(_One(self._hall, wish)).render_GET(request)
+        return refuse(request, Problem.BAD_UPGRADE) if isinstance(found, bytes) else found
+
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """A `WebSocketServerFactory` for one viewer."""
+
+    hall: Hall
+    wish: Wish
+
+    def buildProtocol(self, request: Request) -> Viewer:
+        return Viewer(self.hall, self.wish, request.channel)

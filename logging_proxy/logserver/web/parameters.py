@@ -1,0 +1,21 @@
+"""The parameters of a query."""
+
+from __future__ import annotations
+
+from twisted.web.server import Request
+
+from logging_proxy.logserver.web.answers import Problem, Refused
+
+
+def read_parameters(request: Request) -> dict[str, str]:
+    """By name.  Raises `Refused` for what is given twice or is not UTF-8."""
+    found = {}
+    for raw_name, values in (request.args or {}).items():
+        try:
+            name = raw_name.decode("utf-8")
+            if len(values) != 1:
+                raise Refused(Problem.BAD_PARAMETER, f"{name[:40]}: given more than once")
+            found[name] = values[0].decode("utf-8")
+        except UnicodeDecodeError:
+            raise Refused(Problem.BAD_PARAMETER, "not UTF-8") from None
+    return found

@@ -1,0 +1,238 @@
+"""
+`PUT /{id}/request` and `PUT /{id}/response`: bodies that go to the disk as they come.
+
+`Desk.receive` is asked when a request's head is there, before its body: what
+may pass gets a `StreamedBody`, which is never in memory as a whole; what may
+not gets a body that is dropped, and its answer once the body has gone by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.web.server import Request
+
+from logging_proxy.logserver.files import UnsafeDirectory
+from logging_proxy.logserver.service import Run
+from logging_proxy.logserver.uploads import (
+    MOST_BYTES,
+    BadMessage,
+    Exists,
+    Message,
+    Target,
+    TooMany,
+    UploadStore,
+    is_upload_path,
+    parse_target,
+)
+from logging_proxy.logserver.web.answers import (
+    Answer,
+    Problem,
+    ProblemResource,
+    Refused,
+    give_later,
+    json_answer,
+    refuse,
+)
+
+MOST_WAITING = 1 << 20
+"""Bytes of a body that wait for the disk; then the client waits."""
+
+Document = dict[str, Any]
+
+
+class Upload:
+    """One upload's side of the storage thread: after the first trouble it takes nothing more."""
+
+    def __init__(self, store: UploadStore, target: Target, client: bytes) -> None:
+        self._store = store
+        self._target = target
+        self._client = client
+        self._message: Message | None = None
+        self._trouble: Refused | None = None
+
+    def begin(self) -> None:
+        self._guarded(self._begin)
+
+    def write(self, data: bytes) -> None:
+        message = self._message
+        if message is not None:
+            self._guarded(lambda: self._store.write(message, data))
+
+    def finish(self) -> Document:
+        """Raises `Refused`."""
+        document = self._end(whole=True)
+        if document is None:
+            raise self._trouble or Refused(Problem.INTERNAL)
+        return document
+
+    def cut(self) -> Document | None:
+        """The client has left."""
+        return self._end(whole=False)
+
+    def abandon(self, problem: Problem) -> None:
+        """Nothing of it is to be kept."""
+        self._fail(Refused(problem))
+
+    def _begin(self) -> None:
+        self._message = self._store.begin(self._target, self._client)
+
+    def _end(self, whole: bool) -> Document | None:
+        message, found = self._message, []
+        if message is not None:
+            self._guarded(lambda: found.append(self._store.finish(message, whole)))
+        self._message = None
+        return found[0] if found else None
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exists:
+            self._fail(Refused(Problem.EXISTS))
+        except TooMany:
+            self._fail(Refused(Problem.BUSY))
+        except BadMessage as error:
+            self._fail(Refused(Problem.BAD_BODY, str(error)))
+        except OSError as error:
+            self._fail(Refused(Problem.STORAGE_TROUBLE, error.strerror or ""))
+        except UnsafeDirectory as error:
+            self._fail(Refused(Problem.STORAGE_TROUBLE, str(error)))
+
+    def _fail(self, trouble: Refused) -> None:
+        self._trouble = self._trouble or trouble
+        message, self._message = self._message, None
+        if message is not None:
+            try:
+                self._store.drop(message)
+            except OSError:
+                pass
+
+
+class StreamedBody:
+    """The body of a PUT as twisted.web writes it; passed on to the storage thread piece by piece."""
+
+    def __init__(self, upload: Upload, run: Run, channel: Any, on_cut: Callable[[Document], None]) -> None:
+        self._upload = upload
+        self._run = run
+        self._channel = channel
+        self._on_cut = on_cut
+        self._size = 0
+        self._waiting = 0
+        self._over = False
+        self._pausing = False
+        self._timeout: Any = None
+        run(upload.begin)
+
+    def write(self, data: bytes) -> int:
+        self._size += len(data)
+        if self._over:
+            return len(data)
+        if self._size > MOST_BYTES:
+            self._over = True
+            self._run(lambda: self._upload.abandon(Problem.TOO_LARGE))
+            return len(data)
+        self._waiting += len(data)
+        self._run(lambda: self._upload.write(data)).addBoth(lambda _: self._written(len(data)))
+        if self._waiting > MOST_WAITING:
+            self._pause()
+        return len(data)
+
+    def finish(self) -> Deferred[Document]:
+        """All has come: the metadata, or `Refused`."""
+        self._over = True
+        return self._run(self._upload.finish)
+
+    def tell(self) -> int:
+        """twisted.web asks, and goes back to the beginning, before it handles a request."""
+        return self._size
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    def close(self) -> None:
+        """The request is over, or its client has left in the middle."""
+        if not self._over:
+            self._over = True
+            cut: Deferred[Document | None] = self._run(self._upload.cut)
+            cut.addCallback(lambda document: self._on_cut(document) if document else None)
+
+    def _written(self, size: int) -> None:
+        self._waiting -= size
+        if self._pausing and self._waiting <= MOST_WAITING // 2:
+            self._pausing = False
+            self._channel.resumeProducing()
+            self._channel.setTimeout(self._timeout)
+
+    def _pause(self) -> None:
+        if not self._pausing:
+            self._pausing = True
+            # A slow disk is no reason to hang up: the channel's idle timer is for slow clients.
+            self._timeout = self._channel.setTimeout(None)
+            self._channel.pauseProducing()
+
+
+class Desk:
+    """Takes uploads in.  `index` puts a published half into the index, in another thread."""
+
+    def __init__(
+        self, store: UploadStore, run_storage: Run, run: Run, index: Callable[[Document], None]
+    ) -> None:
+        self._store = store
+        self._run_storage = run_storage
+        self._run = run
+        self._index = index
+
+    def receive(self, request: Request, path: bytes, length: int | None) -> StreamedBody | None:
+        """A body for a PUT that may pass the gate; None when it cannot be taken."""
+        target = parse_target(path)
+        if target is None or (length is not None and length > MOST_BYTES):
+            return None
+        upload = Upload(self._store, target, _client(request.getClientAddress()))
+        return StreamedBody(upload, self._run_storage, request.channel, self._keep_cut)
+
+    def _keep_cut(self, document: Document) -> None:
+        self._run(lambda: self._index(document))
+
+    async def finish(self, body: StreamedBody) -> Document:
+        document = await body.finish()
+        await self._run(lambda: self._index(document))
+        return document
+
+
+def _client(address: IAddress) -> bytes:
+    found: Any = address
+    return f"{getattr(found, 'host', '')} {getattr(found, 'port', '')}".encode("ascii", "replace")
+
+
+class Put(ProblemResource):
+    """What is at a path that ends in `/request` or `/response`."""
+
+    isLeaf = True
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._desk = desk
+
+    def render_PUT(self, request: Request) -> bytes | int:
+        target = parse_target(request.path)
+        if target is None:
+            return refuse(request, Problem.BAD_ID)
+        body: Any = request.content
+        if not isinstance(body, StreamedBody):
+            return refuse(request, Problem.TOO_LARGE)
+        answer = Deferred.fromCoroutine(self._desk.finish(body)).addCallback(_created)
+        return give_later(request, answer)
+
+
+def _created(document: Document) -> Answer:
+    shown = ("id", "stream_type", "outcome", "error", "bytes", "filename")
+    where = f"/api/exchanges/{document['id']}/{document['stream_type']}"
+    answer = json_answer({name: document[name] for name in shown}, 201)
+    return replace(answer, headers={"Location": where})
+
+
+__all__ = ["Desk", "Put", "StreamedBody", "is_upload_path"]
