@@ -26,6 +26,8 @@ JSONSchema = dict[str, Any]
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
 _SIZE = re.compile(r"([0-9]{1,15}) ?(B|[KMGT]iB)")
+_AGES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_AGE = re.compile(r"(0|[1-9][0-9]{0,10})([smhd]?)")
 _SHOWABLE = re.compile(r"[!-~]{1,60}")
 
 
@@ -197,6 +199,39 @@ class Size(Kind[int]):
         return f"{value // unit}{name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Age(Kind[int]):
+    """A long time, in seconds: a whole number of them, or one with a unit."""
+
+    maximum_days: int = 36_500
+
+    def expected(self) -> str:
+        return f"an age such as 90d, 36h, 10m or 600 (seconds), {self.written(self._maximum)} at most"
+
+    @property
+    def _maximum(self) -> int:
+        return self.maximum_days * _AGES["d"]
+
+    def read(self, node: Node, surroundings: Surroundings) -> int:
+        match = _AGE.fullmatch(node.text) if isinstance(node, Scalar) else None
+        if match is None or not isinstance(node, Scalar) or node.type not in ("int", "str"):
+            raise self.unexpected(node)
+        if (node.type == "str") != bool(match[2]):
+            raise self.unexpected(node, " (remove the quotes)" if not match[2] else "")
+        value = int(match[1]) * _AGES[match[2]]
+        if not 0 < value <= self._maximum:
+            raise self.unexpected(node)
+        return value
+
+    def schema(self) -> JSONSchema:
+        number = {"type": "integer", "minimum": 1, "maximum": self._maximum}
+        return {"anyOf": [number, {"type": "string", "pattern": "^[1-9][0-9]{0,10}[smhd]$"}]}
+
+    def written(self, value: int) -> str:
+        unit = next(unit for unit in ("d", "h", "m", "s") if value % _AGES[unit] == 0)
+        return f"{value // _AGES[unit]}{unit}"
+
+
 class Choice(Kind[str]):
     """One of a few words."""
 
@@ -261,5 +296,6 @@ def nearest(name: str, known: tuple[str, ...]) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
+AGE = Age()
 BOOLEAN = Boolean()
 DURATION = Duration()

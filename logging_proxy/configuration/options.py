@@ -27,7 +27,7 @@ from logging_proxy.configuration.addresses import (
     SERVER_NAME,
     URL,
 )
-from logging_proxy.configuration.kinds import BOOLEAN, DURATION, Choice, Integer, JSONSchema, Kind, Size
+from logging_proxy.configuration.kinds import AGE, BOOLEAN, DURATION, Choice, Integer, JSONSchema, Kind, Size
 from logging_proxy.configuration.pem_files import CERTIFICATES, PRIVATE_KEY
 from logging_proxy.configuration.problems import Problem
 from logging_proxy.configuration.secret import PROXY_URL, SECRET, Secret
@@ -214,6 +214,34 @@ class LoggingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionOptions:
+    """What the logging server keeps: without limits, everything; the oldest exchanges go first."""
+
+    max_age: Annotated[
+        int | None, Key(AGE, "Age of an exchange at which it is deleted.", absent="no limit")
+    ] = None
+    errors_max_age: Annotated[
+        int | None,
+        Key(
+            AGE,
+            "The same for exchanges that were cut, failed, or were answered 4xx or 5xx.",
+            absent="`max_age`",
+        ),
+    ] = None
+    bodies_max_age: Annotated[
+        int | None,
+        Key(AGE, "Age at which the bytes are deleted, and only metadata and index stay.", absent="no limit"),
+    ] = None
+    max_bytes: Annotated[
+        int | None,
+        Key(
+            Size(1 << 20, 1 << 50), "Most bytes of all captures; the spool is not counted.", absent="no limit"
+        ),
+    ] = None
+    max_exchanges: Annotated[int | None, Key(Integer(1, 10**12), "Most exchanges.", absent="no limit")] = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingServerOptions:
     """The logging server: the embedded one, and what `twistd logging-server` reads."""
 
@@ -223,6 +251,14 @@ class LoggingServerOptions:
     token: Annotated[
         Secret | None,
         Key(SECRET, "Token that callers must present, but for `/health`.", absent="none is asked for"),
+    ] = None
+    retention: Annotated[
+        RetentionOptions | None,
+        Key(
+            Section("logging_server.retention", RetentionOptions),
+            "What is kept for how long.",
+            absent="everything",
+        ),
     ] = None
 
 
@@ -281,6 +317,7 @@ TABLES: Mapping[str, type] = {
     "http_client": HttpClientOptions,
     "logging": LoggingOptions,
     "logging_server": LoggingServerOptions,
+    "logging_server.retention": RetentionOptions,
     "routes.<name>": RouteOptions,
     "routes.<name>.tls": UpstreamTLS,
 }
