@@ -53,7 +53,7 @@ class GuardTests(ServerTestCase):
         self.assertEqual(self.ask("GET", "/", Sec_Fetch_Site="cross-site").status, 200)
 
     def test_headers(self) -> None:
-        """Every answer, errors too, is guarded against sniffing and framing, shares nothing, names nothing."""
+        """Every answer, errors too, is guarded against sniffing and framing, shares and names nothing."""
         for path in ("/", "/health", "/nothing", "/api/spools/x", "/api/exchanges", "/metrics", "*"):
             headers = self.ask("GET", path).headers
             if path != "*":

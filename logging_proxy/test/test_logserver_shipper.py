@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,13 +14,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from logging_proxy.logserver import web
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.shipper import BATCH, LONGEST_WAIT, Shipper, spool_name
-from logging_proxy.logserver.spools import Status
 from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.logserver.web.answers import ProblemResource
+from logging_proxy.logserver.web.guard import Gate, Guard, local_hosts
+from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.test.logserver_spools import SpoolWriter
-from logging_proxy.test.test_logserver_web import run
 
 NAMES = [f"{number:032x}" for number in range(1, 9)]
 
@@ -59,10 +59,14 @@ class ShipperTests(SynchronousTestCase):
 
     def serve(self) -> None:
         """A new server process on the same files."""
-        ingest = web.SpoolIngest(RemoteSpools(self.root), run, lambda: None)
-        site = web.build(web.Health(self.clock.seconds, Status), ingest, web.local_hosts("localhost"), None)
-        self.agent = RequestTraversalAgent(site.resource)
+        self.agent = self.server(local_hosts("localhost"), None)
         self.line = Line(self.agent)
+
+    def server(self, hosts: frozenset[str], token: str | None) -> RequestTraversalAgent:
+        root, api = ProblemResource(), ProblemResource()
+        root.putChild(b"api", api)
+        api.putChild(b"spools", SpoolIngest(RemoteSpools(self.root), execute, lambda: None))
+        return RequestTraversalAgent(Guard(root, Gate(hosts, token, self.clock.seconds)))
 
     def start(self, url: str = "http://localhost:8080", token: str | None = None) -> Shipper:
         self.shipper = Shipper(self.clock, self.spool, url, token, self.line, lambda: next(self.names))
@@ -226,15 +230,7 @@ class ShipperTests(SynchronousTestCase):
         self.assertEqual(asked.getRawHeaders("Authorization"), ["Bearer t0ken"])
         self.stop()
         self.serve()
-        self.line.agent = RequestTraversalAgent(
-            web.build(
-                web.Health(self.clock.seconds, Status),
-                web.SpoolIngest(RemoteSpools(self.root), run, lambda: None),
-                frozenset(),
-                "t0ken",
-            ).resource
-        )
-        self.agent = self.line.agent
+        self.agent = self.line.agent = self.server(frozenset(), "t0ken")
         self.start("http://logs.example:8080", "t0ken")
         self.run_for(1)
         self.assertEqual(self.arrived(), b"one")

@@ -126,7 +126,8 @@ class IngestTests(ServerTestCase):
             raise AssertionError("a temporary file")
 
         self.patch(tempfile, "TemporaryFile", refuse)
-        content = self.server.site.body_for(None, b"POST", b"/", 10_000_000)
+        request: Any = None
+        content = self.server.site.body_for(request, b"POST", b"/", 10_000_000)
         self.assertIsInstance(content, Body)
         self.assertEqual(content.write(bytes(BODY_LIMIT)), BODY_LIMIT)
         self.assertFalse(content.overflow)

@@ -132,8 +132,9 @@ class ServerTestCase(SynchronousTestCase):
         directory.open()
         root = os.path.join(self.log_dir, ".spool")
         self.builder = Builder(self.clock, self.options, directory, root, execute, AtOnce())
-        self.indexer: Any = IndexAtOnce(self.builder)
-        self.builder.observers.indexer = self.indexer
+        self.indexer = IndexAtOnce(self.builder)
+        indexer: Any = self.indexer
+        self.builder.observers.indexer = indexer
         options = LoggingServerOptions(token=Secret(self.token) if self.token is not None else None)
         gate = make_gate(options, self.local, self.clock.seconds)
         self.server = self.builder.build(gate)
