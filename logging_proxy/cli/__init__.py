@@ -1,0 +1,1 @@
+"""The command `logging-proxy`: looking at captures from a shell."""

@@ -1,0 +1,132 @@
+"""Captures from a logging server, over its API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from logging_proxy.cli.connection import Server
+from logging_proxy.cli.matching import Search
+from logging_proxy.cli.messages import read_body, read_message
+from logging_proxy.cli.sources import (
+    Document,
+    Exchange,
+    Found,
+    NoServer,
+    Refusal,
+    Side,
+    Trouble,
+    ambiguous,
+    checked_prefix,
+    no_such,
+)
+from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
+from logging_proxy.logserver.text import text_of
+
+FIRST_PAGE = "50"
+PAGE = str(MAX_LIMIT)
+
+RECONNECT = 1.0
+"""Seconds before a live feed that ended is asked for again."""
+
+
+class ApiSource:
+    """See `Source`.  Lists what is under way, too."""
+
+    def __init__(self, server: Server, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._server = server
+        self._sleep = sleep
+
+    @property
+    def name(self) -> str:
+        return self._server.url
+
+    def check(self) -> None:
+        """Raises `NoServer` unless a logging server answers."""
+        try:
+            value = self._server.ask("/health")
+        except Refusal as error:
+            # In trouble it answers 503, and has an API all the same.
+            if error.status == 503:
+                return
+            raise NoServer(f"{self.name}: not a logging server") from None
+        except Trouble as error:
+            raise NoServer(str(error)) from None
+        if not isinstance(value, dict) or "status" not in value:
+            raise NoServer(f"{self.name}: not a logging server")
+
+    def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
+        parameters = {**filters, "limit": FIRST_PAGE}
+        while True:
+            value = self._server.ask("/api/exchanges", parameters)
+            try:
+                rows, cursor = [dict(row) for row in value["exchanges"]], value["next"]
+            except (KeyError, TypeError, ValueError):
+                raise NoServer(f"{self.name}: not a logging server") from None
+            yield from rows
+            if not cursor:
+                return
+            parameters = {**filters, "limit": PAGE, "cursor": str(cursor)}
+
+    def get(self, id: str) -> Exchange:
+        whole = self._whole_id(checked_prefix(id))
+        value = self._server.ask(f"/api/exchanges/{whole}", {"reveal": "true"})
+        return Exchange(value, _half(value, "request"), _half(value, "response"))
+
+    def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
+        return self._server.download(f"/api/exchanges/{exchange.id}/{side}")
+
+    def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
+        search = Search(text)
+        for row in self.list({**filters, "q": text}):
+            yield self._found(search, row)
+
+    def live(self) -> Iterator[Document | None]:
+        parameters: dict[str, str] = {}
+        while True:
+            try:
+                for event in self._server.watch("/api/live", parameters):
+                    if isinstance(event, dict):
+                        if isinstance(event.get("sequence"), int) and event.get("type") != "gap":
+                            hello = event.get("type") == "hello"
+                            if not (hello and parameters):
+                                parameters = {"after": str(event["sequence"] - hello)}
+                        yield event
+                    else:
+                        yield None
+            except Refusal:
+                raise
+            except Trouble:
+                if not parameters:
+                    raise
+            self._sleep(RECONNECT)
+            yield None
+
+    def _whole_id(self, prefix: str) -> str:
+        """The only id that begins with `prefix`: the API knows whole ones."""
+        if is_exchange_id(prefix):
+            return prefix
+        found = {str(row["id"]) for row in self.list({}) if str(row.get("id")).startswith(prefix)}
+        if not found:
+            raise no_such(prefix, self.name)
+        if len(found) > 1:
+            raise ambiguous(prefix, list(found))
+        return found.pop()
+
+    def _found(self, search: Search, row: Document) -> Found:
+        """`row` with what is around the words in the first body that holds them."""
+        exchange = Exchange(row)
+        side: Side
+        for side in ("response", "request"):
+            message = read_message(self.body(exchange, side))
+            snippet = search.snippet(text_of(read_body(message).data, message.content_type))
+            if snippet:
+                return Found(row, side, snippet)
+        return Found(row)
+
+
+def _half(value: Any, side: Side) -> Document | None:
+    """The metadata of a half, which have more to them than what is listed of one."""
+    half = value.get(side)
+    return half if isinstance(half, dict) and "headers" in half else None

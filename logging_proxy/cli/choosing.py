@@ -1,0 +1,112 @@
+"""
+Which captures are meant: those of a logging server, or of a directory.
+
+What was said most clearly wins: `--log-dir`, `--url`, `LOGGING_PROXY_URL`, then the
+configuration.  With a configuration whose logging server is the embedded one,
+the log directory stands in for it while it does not run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from logging_proxy.cli.api import ApiSource
+from logging_proxy.cli.connection import Server
+from logging_proxy.cli.directory import DirectorySource
+from logging_proxy.cli.sources import NoServer, Source, Trouble
+from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+
+URL_VARIABLE = "LOGGING_PROXY_URL"
+TOKEN_VARIABLE = "LOGGING_PROXY_TOKEN"
+DEFAULT_FILE = "config.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the command line says of it."""
+
+    config: str | None = None
+    url: str | None = None
+    log_dir: str | None = None
+
+
+def choose(choice: Choice, environ: Mapping[str, str], note: Callable[[str], None]) -> Source:
+    """
+    The captures that are meant.  Raises `Trouble` when there are none to be had.
+
+    `note` is told when the files stand in for a server.
+    """
+    if choice.log_dir is not None:
+        return DirectorySource(choice.log_dir)
+    url = choice.url or environ.get(URL_VARIABLE)
+    if url:
+        return _checked(url, _token_for(choice, environ))
+    configuration = configured(choice)
+    url = url_of(configuration)
+    if url is not None:
+        try:
+            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration))
+        except NoServer as error:
+            return _instead(configuration, error, note)
+    return _instead(configuration, None, note)
+
+
+def configured(choice: Choice) -> Configuration:
+    """The configuration: the file that was named, `config.yaml` if it is here, or the defaults."""
+    path = choice.config or DEFAULT_FILE
+    if choice.config is None and not os.path.exists(path):
+        return Configuration()
+    try:
+        return load_configuration(path, os.environ, tls_files=False)
+    except ConfigurationError as error:
+        raise Trouble(str(error).rstrip("\n")) from None
+
+
+def url_of(configuration: Configuration) -> str | None:
+    """Where the logging server of a configuration listens; None when only it knows."""
+    if configuration.logging.server_url is not None:
+        return str(configuration.logging.server_url)
+    host, port = configuration.logging_server.host, configuration.logging_server.port
+    if not port:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def log_dir_of(choice: Choice) -> str:
+    """The log directory that is meant."""
+    return choice.log_dir or configured(choice).logging_server.log_dir
+
+
+def _checked(url: str, token: str | None) -> ApiSource:
+    source = ApiSource(Server(url, token))
+    source.check()
+    return source
+
+
+def _token_for(choice: Choice, environ: Mapping[str, str]) -> str | None:
+    """A token for a URL of its own: that of a configuration only goes to where it is said to go."""
+    if environ.get(TOKEN_VARIABLE) or choice.config is None:
+        return environ.get(TOKEN_VARIABLE)
+    return _token_of(configured(choice))
+
+
+def _token_of(configuration: Configuration) -> str | None:
+    token = configuration.logging_server.token
+    return None if token is None else token.value
+
+
+def _instead(configuration: Configuration, error: NoServer | None, note: Callable[[str], None]) -> Source:
+    """The log directory of an embedded logging server that does not run."""
+    log_dir = configuration.logging_server.log_dir
+    if not configuration.embedded and error is not None:
+        raise error
+    if not os.path.isdir(log_dir):
+        where = f"{error}, and " if error is not None else ""
+        raise Trouble(
+            f"{where}{log_dir}: no such directory; name the captures with --config, --url or --log-dir"
+        )
+    note(f"no logging server answers: these are the files in {log_dir}")
+    return DirectorySource(log_dir)

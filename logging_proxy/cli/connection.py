@@ -1,0 +1,207 @@
+"""One HTTP connection to the logging server, and the WebSocket of its live feed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from logging_proxy.cli.sources import NoServer, Refusal, Trouble
+from logging_proxy.console import safe
+
+TIMEOUT = 30.0
+CONNECT_TIMEOUT = 5.0
+TICK = 0.5
+"""Seconds without a message of the live feed, after which the caller gets its turn."""
+
+CHUNK = 256 << 10
+ANSWER_LIMIT = 256 << 20
+MESSAGE_LIMIT = 16 << 20
+
+
+class Server:
+    """The logging server at a URL; `token` is presented with every request."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise Trouble(f"{url}: not a URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Trouble(f"{url}: not an http:// or https:// URL")
+        self.url = url.rstrip("/")
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = port or (443 if self._secure else 80)
+        self._base = parts.path.rstrip("/")
+        self._token = token
+        self._connection: http.client.HTTPConnection | None = None
+
+    def ask(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+        """The JSON value at an address.  Raises `Trouble` for every other answer."""
+        response = self._answer(path, parameters or {})
+        try:
+            value = json.loads(response.read(ANSWER_LIMIT))
+        except (ValueError, RecursionError):
+            raise NoServer(f"{self.url}: not a logging server (its answer is no JSON)") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise self._broken(error) from None
+        if response.status != 200:
+            raise self._refusal(response.status, value)
+        return value
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """The bytes at an address; nothing where there are none."""
+        response = self._answer(path, {})
+        if response.status in (404, 410):
+            response.read()
+            return
+        try:
+            if response.status != 200:
+                raise self._refusal(response.status, _json(response.read(CHUNK)))
+            while data := response.read(CHUNK):
+                yield data
+            if response.length:
+                raise Trouble(f"{self.url}: the answer was cut")
+        except (OSError, http.client.HTTPException) as error:
+            raise self._broken(error) from None
+        finally:
+            if not response.isclosed():
+                self._close()
+
+    def watch(self, path: str, parameters: Mapping[str, str]) -> Iterator[Any | None]:
+        """The messages of a WebSocket until it is closed; None after each `TICK` without one."""
+        plain = self._connect()
+        try:
+            yield from _messages(plain, self._host_header(), self._target(path, parameters), self._headers())
+        except OSError as error:
+            raise self._broken(error) from None
+        finally:
+            plain.close()
+
+    # --- plain HTTP
+
+    def _answer(self, path: str, parameters: Mapping[str, str]) -> http.client.HTTPResponse:
+        """An answer whose body is still to be read; tries again when a kept connection was closed."""
+        for again in (self._connection is not None, False):
+            try:
+                if self._connection is None:
+                    self._connection = self._open()
+                self._connection.request("GET", self._target(path, parameters), headers=self._headers())
+                return self._connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                self._close()
+                if not again:
+                    raise self._broken(error) from None
+        raise AssertionError("not reached")
+
+    def _open(self) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+        connection.sock = self._connect()
+        return connection
+
+    def _connect(self) -> socket.socket:
+        try:
+            plain = socket.create_connection((self._host, self._port), CONNECT_TIMEOUT)
+            plain.settimeout(TIMEOUT)
+            if self._secure:
+                return ssl.create_default_context().wrap_socket(plain, server_hostname=self._host)
+            return plain
+        except OSError as error:
+            raise self._broken(error) from None
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _target(self, path: str, parameters: Mapping[str, str]) -> str:
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        return f"{quote(self._base, safe='/%')}{path}{query}"
+
+    def _host_header(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def _broken(self, error: Exception) -> Trouble:
+        if isinstance(error, ConnectionRefusedError):
+            return NoServer(f"{self.url}: no logging server listens there")
+        if isinstance(error, socket.gaierror):
+            return NoServer(f"{self.url}: there is no such host")
+        if isinstance(error, http.client.HTTPException):
+            return NoServer(f"{self.url}: not a logging server (its answer is no HTTP)")
+        if isinstance(error, TimeoutError):
+            return Trouble(f"{self.url}: no answer in time")
+        return Trouble(f"{self.url}: {safe(str(getattr(error, 'strerror', None) or error), 200)}")
+
+    def _refusal(self, status: int, value: Any) -> Refusal:
+        """What a problem document says (RFC 9457)."""
+        if status == 401:
+            hint = "the token is wrong" if self._token else "a token is required"
+            return Trouble(
+                f"{self.url}: {hint}: set LOGGING_PROXY_TOKEN, or logging_server.token in --config"
+            )
+        words = [value.get(name) for name in ("title", "detail")] if isinstance(value, dict) else []
+        text = " ".join(safe(str(word), 300) for word in words if word)
+        return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+# --- the WebSocket -------------------------------------------------------------------
+
+
+def _messages(
+    plain: socket.socket, host: str, target: str, headers: Mapping[str, str]
+) -> Iterator[Any | None]:
+    # Imported where it is needed: no other command waits for it.
+    from wsproto import ConnectionType, WSConnection
+    from wsproto.events import CloseConnection, Ping, RejectConnection, Request, TextMessage
+    from wsproto.utilities import RemoteProtocolError
+
+    connection = WSConnection(ConnectionType.CLIENT)
+    extra = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    plain.sendall(connection.send(Request(host=host, target=target, extra_headers=extra)))
+    plain.settimeout(TICK)
+    text: list[str] = []
+    length = 0
+    try:
+        while True:
+            try:
+                data = plain.recv(CHUNK)
+            except TimeoutError:
+                yield None
+                continue
+            connection.receive_data(data or None)
+            for event in connection.events():
+                if isinstance(event, TextMessage):
+                    text.append(event.data)
+                    length += len(event.data)
+                    if length > MESSAGE_LIMIT:
+                        raise Trouble("the live feed sent a message that is too long")
+                    if event.message_finished:
+                        yield _json("".join(text).encode("utf-8", "replace"))
+                        text, length = [], 0
+                elif isinstance(event, Ping):
+                    plain.sendall(connection.send(event.response()))
+                elif isinstance(event, RejectConnection):
+                    raise Refusal("the live feed cannot be watched now", event.status_code)
+                elif isinstance(event, CloseConnection):
+                    return
+            if not data:
+                return
+    except RemoteProtocolError:
+        raise NoServer("the live feed is no WebSocket") from None

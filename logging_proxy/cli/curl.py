@@ -1,0 +1,196 @@
+"""
+A request as a command of curl that sends it again.
+
+Everything captured is quoted, so that a shell sees nothing but text.  Secrets
+become references to variables of the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from logging_proxy.cli.messages import Message
+from logging_proxy.cli.secrets import Redactor
+from logging_proxy.redaction import REDACTED, is_secret_header
+
+LONGEST_ARGUMENT = 100_000
+"""Bytes: Linux takes 128 KiB for one argument."""
+
+_LEFT_OUT = frozenset(["host", "content-length", "connection", "x-proxy-path", "expect", "keep-alive"])
+"""curl makes them, or they belong to the connection, or are ours."""
+
+_DEFAULTS = {"user-agent": "User-Agent", "accept": "Accept"}
+"""Fields that curl sends unless it is told not to."""
+
+_SCHEME = re.compile(r"(?i)(bearer|basic|token|digest|apikey)\s+")
+_KEY_HEADERS = frozenset(["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-litellm-api-key"])
+_KEYS = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.anthropic.com": "ANTHROPIC_API_KEY",
+    "openrouter.ai": "OPENROUTER_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+    "api.groq.com": "GROQ_API_KEY",
+    "api.mistral.ai": "MISTRAL_API_KEY",
+    "api.deepseek.com": "DEEPSEEK_API_KEY",
+    "api.x.ai": "XAI_API_KEY",
+    "api.together.xyz": "TOGETHER_API_KEY",
+}
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_NO_NAME = re.compile(r"[^A-Za-z0-9]+")
+
+
+@dataclass(slots=True)
+class Curl:
+    """
+    The command; `body` is what must be in the file `body_file` for it.
+
+    `variables` are those that the command needs, in the order of their use.
+    """
+
+    text: str
+    body: bytes | None = None
+    variables: list[str] = field(default_factory=list)
+
+
+def curl_command(
+    message: Message, url: str, destination: str, route: str, body_file: str, redactor: Redactor
+) -> Curl:
+    """The command that sends `message` to `url`; `destination` and `route` say whose key it needs."""
+    return _Command(message, destination, route, redactor).make(url, body_file)
+
+
+class _Command:
+    def __init__(self, message: Message, destination: str, route: str, redactor: Redactor) -> None:
+        self._message = message
+        self._redactor = redactor
+        self._key = key_variable(destination, route)
+        self._variables: dict[str, None] = {}
+
+    def make(self, url: str, body_file: str) -> Curl:
+        words = [f"curl {self._url(url)}"]
+        method = self._message.head.first
+        has_body = bool(self._message.raw)
+        if method == "HEAD":
+            words.append("--head")
+        elif method != ("POST" if has_body else "GET"):
+            words.append(f"--request {quoted(method)}")
+        words += [f"--header {field}" for field in self._fields(has_body)]
+        if "gzip" in self._message.header("accept-encoding").lower():
+            words.append("--compressed")
+        body = None
+        if has_body:
+            argument, body = self._body(body_file)
+            words.append(argument)
+        return Curl(" \\\n  ".join(words), body, list(self._variables))
+
+    def _url(self, url: str) -> str:
+        """Quoted; a secret in its query becomes a variable."""
+        redacted = self._redactor.url(url)
+        flags = "--globoff --path-as-is " if any(each in url for each in "[]{}") or "/." in url else ""
+        pieces = redacted.split(f"={REDACTED}")
+        joined = [quoted(pieces[0])]
+        for piece in pieces[1:]:
+            joined.append(quoted("=") + self._reference(self._key) + (quoted(piece) if piece else ""))
+        return flags + "".join(joined)
+
+    def _fields(self, has_body: bool) -> Iterator[str]:
+        present = set()
+        for name, value in self._message.head.headers:
+            lower = name.lower()
+            present.add(lower)
+            if lower in _LEFT_OUT:
+                continue
+            if not value:
+                yield _quoted_latin(f"{name};")
+            elif is_secret_header(lower) and not self._redactor.reveal:
+                yield self._secret(name, value)
+            else:
+                (shown,) = self._redactor.headers([(name, value)])
+                yield _quoted_latin(": ".join(shown))
+        for lower, name in _DEFAULTS.items():
+            if lower not in present:
+                yield quoted(f"{name}:")
+        if has_body and "content-type" not in present:
+            yield quoted("Content-Type:")
+
+    def _secret(self, name: str, value: str) -> str:
+        self._redactor.count += 1
+        scheme = _SCHEME.match(value)
+        variable = self._key if name.lower() in _KEY_HEADERS else variable_name(name)
+        return _quoted_latin(f"{name}: {scheme[0] if scheme else ''}") + self._reference(variable)
+
+    def _reference(self, variable: str) -> str:
+        self._variables[variable] = None
+        return f'"${variable}"'
+
+    def _body(self, body_file: str) -> tuple[str, bytes | None]:
+        """The argument for the body, and what must be in the file that it names."""
+        raw = self._message.raw
+        text = _plain_text(raw)
+        if text is not None:
+            text = self._redactor.body(text, self._message.content_type)
+            raw = text.encode("utf-8")
+            if len(raw) <= LONGEST_ARGUMENT:
+                # Unlike --data-binary, --data-raw does not take a body that begins with @ for a file.
+                return f"--data-raw {quoted(text)}", None
+        return f"--data-binary {quoted(f'@{body_file}')}", raw
+
+
+def _plain_text(raw: bytes) -> str | None:
+    """The body as a text that can be an argument; None when there is no such text."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROLS.search(text) else text
+
+
+def key_variable(destination: str, route: str) -> str:
+    """The variable that people keep the key for a destination in."""
+    try:
+        host = urlsplit(destination).hostname or ""
+    except ValueError:
+        host = ""
+    for known, variable in _KEYS.items():
+        if host == known or host.endswith(f".{known}"):
+            return variable
+    return f"{variable_name(route)}_API_KEY" if _NO_NAME.sub("", route) else "API_KEY"
+
+
+def variable_name(text: str) -> str:
+    """The name of a variable, made of a header's or a route's."""
+    name = _NO_NAME.sub("_", text).strip("_").upper()[:64]
+    return f"_{name}" if name[:1].isdecimal() or not name else name
+
+
+def quoted(text: str) -> str:
+    """
+    `text` as one word of a shell, which bash, zsh and ksh take back as it was.
+
+    Line ends stay what they are.  What is not printable becomes an escape, of its
+    bytes in UTF-8; surrogates are the bytes that are none.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    if all(each.isprintable() or each in "\n" for each in text):
+        return "'" + text.replace("'", "'\\''") + "'"
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _quoted_latin(text: str) -> str:
+    """A head's text, whose characters are the bytes that were sent."""
+    return quoted(text.encode("latin-1", "replace").decode("utf-8", "surrogateescape"))
+
+
+def _escaped(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character == "\n":
+        return "\\n"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

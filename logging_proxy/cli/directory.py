@@ -1,0 +1,178 @@
+"""
+Captures straight from a log directory, when no logging server answers.
+
+The files are the truth; the index is asked only where it is known to have all of
+them.  Nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+
+from logging_proxy.cli.matching import Search
+from logging_proxy.cli.sources import (
+    Document,
+    Exchange,
+    Found,
+    Side,
+    Trouble,
+    ambiguous,
+    checked_prefix,
+    no_such,
+)
+from logging_proxy.cli.stored import Halves, StoredExchanges
+from logging_proxy.logserver.decoding import decode
+from logging_proxy.logserver.index import Filters, IndexTrouble, Row, SqliteIndex, TooSlow, parse_filters
+from logging_proxy.logserver.index.entries import BODY_LIMIT
+from logging_proxy.logserver.index.schema import MIGRATIONS, version_of
+from logging_proxy.logserver.index.sqlite import FILE
+from logging_proxy.logserver.reading import open_capture
+from logging_proxy.logserver.text import text_of
+
+LOOK_AGAIN = 0.5
+"""Seconds between two looks for new files."""
+
+CHUNK = 1 << 20
+PAGE = 200
+
+
+class DirectorySource:
+    """See `Source`.  Shows what has ended: what is under way has no metadata yet."""
+
+    def __init__(self, log_dir: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._log_dir = log_dir
+        self._sleep = sleep
+        try:
+            self._stored = StoredExchanges(log_dir)
+        except OSError as error:
+            raise Trouble(f"{log_dir}: {error.strerror}") from None
+
+    @property
+    def name(self) -> str:
+        return self._log_dir
+
+    def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
+        wanted = parse_filters(filters)
+        index = open_whole_index(self._log_dir)
+        if index is not None:
+            return (row.document() for row in _rows(index, wanted))
+        return (row.document() for row, _ in self._stored.newest_first(wanted))
+
+    def get(self, id: str) -> Exchange:
+        prefix = checked_prefix(id)
+        found = self._stored.find(prefix)
+        if not found:
+            raise no_such(prefix, self.name)
+        if len(found) > 1:
+            raise ambiguous(prefix, [*found])
+        ((whole, halves),) = found.items()
+        row = self._stored.row(halves)
+        if row is None:
+            raise Trouble(f"{whole}: its metadata are not understood")
+        return Exchange(row.document(), *halves)
+
+    def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
+        document = exchange.half(side)
+        file = open_capture(self._log_dir, str(document.get("filename"))) if document else None
+        if file is None:
+            return
+        try:
+            for start in range(0, file.size, CHUNK):
+                yield file.read(start, CHUNK)
+        finally:
+            file.close()
+
+    def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
+        search = Search(text)
+        index = open_whole_index(self._log_dir)
+        if index is not None:
+            for row in _rows(index, parse_filters({**filters, "q": text})):
+                texts = index.texts(row.id)
+                yield found_in(search, row, *((texts.request, texts.response) if texts else ()))
+            return
+        for row, halves in self._stored.newest_first(parse_filters(filters)):
+            request, response = self._texts(halves)
+            if search.matches(request, response):
+                yield found_in(search, row, request, response)
+
+    def live(self) -> Iterator[Document | None]:
+        """An `indexed` event for each exchange whose files appear."""
+        seen = self._stored.ended()
+        while True:
+            self._sleep(LOOK_AGAIN)
+            now = self._stored.ended()
+            for name in sorted(now - seen):
+                id = self._stored.id_of(name)
+                if id is not None:
+                    yield {"type": "indexed", "id": id, "exchange": self.get(id).row}
+            seen = now
+            yield None
+
+    def _texts(self, halves: Halves) -> tuple[str, str]:
+        request, response = (
+            ""
+            if half is None
+            else stored_text(half, self._stored.body(str(half.get("filename")), BODY_LIMIT))
+            for half in halves
+        )
+        return request, response
+
+
+def stored_text(document: Document, body: bytes) -> str:
+    """What can be read in the body of a half, as the index has it."""
+    headers = [(str(name).lower(), str(value)) for name, value in document.get("headers") or []]
+    coding, kind = (
+        ", ".join(value for name, value in headers if name == wanted)
+        for wanted in ("content-encoding", "content-type")
+    )
+    return text_of(decode(body, coding).data, kind)
+
+
+def found_in(search: Search, row: Row, request: str = "", response: str = "") -> Found:
+    """`row` with what is around the words, in the response's text if they are there."""
+    snippet = search.snippet(response)
+    if snippet:
+        return Found(row.document(), "response", snippet)
+    snippet = search.snippet(request)
+    return Found(row.document(), "request" if snippet else None, snippet)
+
+
+# --- the index ---------------------------------------------------------------------
+
+
+def open_whole_index(log_dir: str) -> SqliteIndex | None:
+    """
+    The index, if it has all that the files have, and needs no upgrade.
+
+    It has not while a logging server runs, nor after one that was killed.
+    """
+    path = os.path.join(log_dir, FILE)
+    try:
+        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as connection:
+            whole = version_of(connection) == len(MIGRATIONS) and bool(
+                connection.execute("SELECT value FROM facts WHERE name = 'whole'").fetchone()[0]
+            )
+        return SqliteIndex(path) if whole else None
+    except (sqlite3.Error, IndexTrouble):
+        return None
+
+
+def _quoted(path: str) -> str:
+    return os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _rows(index: SqliteIndex, wanted: Filters) -> Iterator[Row]:
+    cursor: str | None = None
+    try:
+        while True:
+            page = index.list(wanted, cursor, PAGE)
+            yield from page.rows
+            if page.next is None:
+                return
+            cursor = page.next
+    except (IndexTrouble, TooSlow) as error:
+        raise Trouble(f"the index: {error}") from None

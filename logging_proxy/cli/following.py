@@ -1,0 +1,117 @@
+"""
+What the live feed tells, as rows: those that have ended, and those under way.
+
+Pure: events and times in, rows out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from logging_proxy.cli.sources import Document
+from logging_proxy.logserver.index import Filters
+
+WAIT_FOR_INDEX = 2.0
+"""Seconds that a row waits, after its end, for what is understood of it."""
+
+MOST = 10_000
+"""Rows that are remembered; ids that were shown, too."""
+
+
+@dataclass(slots=True)
+class _Followed:
+    row: Document
+    seen: float
+    """When something last happened."""
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+class Following:
+    """The exchanges that are under way, made of events."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Followed] = {}
+        self._ended: dict[str, _Followed] = {}
+        self._shown: dict[str, None] = {}
+
+    def start_with(self, rows: Iterator[Document] | list[Document], now: float) -> None:
+        """What was listed before the first event."""
+        for row in rows:
+            if row.get("outcome") is None:
+                self._open.setdefault(str(row.get("id")), _Followed(row, now))
+            else:
+                self._show(str(row.get("id")))
+
+    def take(self, event: Mapping[str, object], now: float) -> Iterator[Document]:
+        """An event; the rows that have become complete by it."""
+        id, row = str(event.get("id")), event.get("exchange")
+        if event.get("type") == "piece":
+            self._grow(id, event, now)
+        elif not isinstance(row, dict) or id in self._shown:
+            return
+        elif event["type"] in ("start", "response"):
+            self._open[id] = self._updated(id, row, now)
+        elif event["type"] == "end":
+            self._ended[id] = self._updated(id, row, now)
+            self._open.pop(id, None)
+        elif event["type"] == "indexed":
+            self._open.pop(id, None)
+            self._ended.pop(id, None)
+            self._show(id)
+            yield row
+
+    def due(self, now: float) -> Iterator[Document]:
+        """Rows that have waited for the index in vain."""
+        for id, followed in list(self._ended.items()):
+            if now - followed.seen < WAIT_FOR_INDEX:
+                return
+            del self._ended[id]
+            self._show(id)
+            yield followed.row
+
+    def under_way(self, now: float) -> list[Document]:
+        """The rows under way, oldest first, with the sizes and times that they have now."""
+        return [_current(followed, now) for followed in self._open.values()]
+
+    def _grow(self, id: str, event: Mapping[str, object], now: float) -> None:
+        followed = self._open.get(id)
+        offset, size = event.get("offset"), event.get("size")
+        if followed is not None and isinstance(offset, int) and isinstance(size, int):
+            followed.sizes[str(event.get("side"))] = offset + size
+            time = event.get("time")
+            if isinstance(time, int):
+                followed.row = {**followed.row, "processing_time_ms": time / 1000}
+            followed.seen = now
+
+    def _updated(self, id: str, row: Document, now: float) -> _Followed:
+        before = self._open.get(id)
+        return _Followed(row, now, before.sizes if before else {})
+
+    def _show(self, id: str) -> None:
+        self._shown[id] = None
+        if len(self._shown) > MOST:
+            del self._shown[next(iter(self._shown))]
+        if len(self._open) > MOST:
+            del self._open[next(iter(self._open))]
+
+
+def _current(followed: _Followed, now: float) -> Document:
+    row = dict(followed.row)
+    for side, size in followed.sizes.items():
+        half = row.get(side)
+        known = half.get("bytes") if isinstance(half, dict) else 0
+        row[side] = {"bytes": max(size, known or 0)}
+    elapsed = max(0.0, now - followed.seen) * 1000
+    row["processing_time_ms"] = float(row.get("processing_time_ms") or 0) + elapsed
+    return row
+
+
+def is_wanted(row: Document, wanted: Filters) -> bool:
+    """Whether a row meets the filters that a row can meet."""
+    for name in ("route", "method", "outcome", "model", "session"):
+        value = getattr(wanted, name)
+        if value is not None and value != row.get(name):
+            return False
+    status = row.get("status") or 0
+    return wanted.status is None or wanted.status in (status, status // 100)

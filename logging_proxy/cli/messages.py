@@ -1,0 +1,140 @@
+"""
+A half of an exchange as it is in its `.bin`: the head, and the body with its coding undone.
+
+Nothing here is laid out for anybody; nothing fails, whatever was captured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from logging_proxy.cli.secrets import Redactor
+from logging_proxy.logserver.decoding import codings_of, decode
+from logging_proxy.logserver.metadata import Head, parse_head
+
+VIEWED = 64 << 20
+"""Bytes of a half that are looked at; more can only be copied."""
+
+_CHARSET = re.compile(r""";\s*charset\s*=\s*"?([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_CHARSETS = re.compile(
+    r"utf[-_]?(8|16|32)([-_]?[lb]e)?|(us-)?ascii|iso[-_]8859[-_]\d{1,2}|(windows|cp)[-_]?125\d"
+)
+"""Not whatever Python can decode: some of its codecs take quadratic time."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`raw` is the body as it was sent; `cut` says that the file has more than was read."""
+
+    head: Head
+    raw: bytes
+    cut: bool = False
+
+    def header(self, name: str) -> str:
+        """The values of a header, joined as RFC 9110 §5.2 has it."""
+        return ", ".join(value for each, value in self.head.headers if each.lower() == name)
+
+    @property
+    def content_type(self) -> str:
+        return self.header("content-type")
+
+    @property
+    def codings(self) -> list[str]:
+        return codings_of(self.header("content-encoding"))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The decoded body: its bytes, its text unless it is binary, and what was wrong with it."""
+
+    data: bytes
+    text: str | None
+    trouble: str = ""
+
+
+def read_message(pieces: Iterable[bytes]) -> Message:
+    """The message in the bytes of a `.bin`, of which no more than `VIEWED` are read."""
+    content, cut = read_some(pieces, VIEWED)
+    head, _, body = content.partition(b"\r\n\r\n")
+    return Message(parse_head(head), body, cut)
+
+
+def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:
+    """
+    The bytes of a `.bin` without secrets, and otherwise as they are.
+
+    A body that is binary or has a content coding is left alone.
+    """
+    head, blank, body = content.partition(b"\r\n\r\n")
+    message = Message(parse_head(head), body)
+    start, *lines = head.decode("latin-1").split("\r\n")
+    redacted = [redactor.url(start), *(_redacted_line(line, redactor) for line in lines)]
+    text = None if message.codings else _utf_8(body)
+    if text is not None:
+        body = redactor.body(text, message.content_type).encode("utf-8")
+    return "\r\n".join(redacted).encode("latin-1") + blank + body
+
+
+def _redacted_line(line: str, redactor: Redactor) -> str:
+    name, colon, value = line.partition(":")
+    ((_, redacted),) = redactor.headers([(name, value.strip(" \t"))])
+    return line if redacted == value.strip(" \t") else f"{name}{colon} {redacted}"
+
+
+def _utf_8(body: bytes) -> str | None:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def read_some(pieces: Iterable[bytes], limit: int) -> tuple[bytes, bool]:
+    """The first `limit` bytes, and whether there are more."""
+    content = bytearray()
+    for piece in pieces:
+        content += piece
+        if len(content) > limit:
+            return bytes(content[:limit]), True
+    return bytes(content), False
+
+
+def read_body(message: Message) -> Body:
+    """The body of a message, decoded."""
+    decoded = decode(message.raw, message.header("content-encoding"))
+    trouble = str(decoded.trouble or "")
+    if message.cut:
+        trouble = "only its beginning was read"
+    return Body(decoded.data, text_in(decoded.data, message.content_type, bool(trouble)), trouble)
+
+
+def text_in(data: bytes, content_type: str, cut: bool = False) -> str | None:
+    """The text that `data` is; None when it is binary."""
+    found = _CHARSET.search(content_type)
+    charset = found[1].lower() if found else "utf-8"
+    if not _CHARSETS.fullmatch(charset):
+        charset = "utf-8"
+    if charset == "utf-8" and cut:
+        data = _without_half_character(data)
+    try:
+        text = data.decode(charset)
+    except (UnicodeDecodeError, LookupError):
+        # A text with a few wrong bytes is still best read as one.
+        text = data.decode("utf-8", "backslashreplace")
+        if not content_type.startswith("text/") or text.count("\\x") * 10 > len(data):
+            return None
+    text = text.removeprefix("\ufeff")
+    return None if _CONTROLS.search(text) and not content_type.startswith("text/") else text
+
+
+def _without_half_character(data: bytes) -> bytes:
+    """UTF-8 that was cut anywhere, without the character that is not whole."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 != 0x80:
+            needed = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if needed > back else data
+    return data

@@ -1,0 +1,70 @@
+"""
+Taking secrets out of what is shown or exported, and counting them.
+
+A text keeps its form: only the values go, so that what was JSON still is.
+"""
+
+from __future__ import annotations
+
+import re
+
+from logging_proxy.logserver.metadata import Headers
+from logging_proxy.redaction import REDACTED, is_secret_key, redact_headers, redact_text, redact_url
+
+_MEMBER = re.compile(r'(?s)(\\{0,8}")([^"\\]{1,128})\1(\s*:\s*)\1((?:[^"\\]|\\.)*?)\1')
+"""A member of a JSON object whose value is a string; in strings that are JSON, quotes have backslashes."""
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+class Redactor:
+    """Takes secrets out, unless they are to be revealed; `count` is how many went."""
+
+    def __init__(self, reveal: bool = False) -> None:
+        self.reveal = reveal
+        self.count = 0
+
+    def text(self, text: str) -> str:
+        """Without what is known as a secret by its form."""
+        return text if self.reveal else self._counted(text, redact_text(text))
+
+    def url(self, url: str) -> str:
+        return url if self.reveal else self._counted(url, redact_url(url))
+
+    def headers(self, headers: Headers) -> Headers:
+        fields = [(str(name), str(value)) for name, value in headers]
+        if self.reveal:
+            return fields
+        redacted = redact_headers(fields)
+        self.count += sum(before != after for before, after in zip(fields, redacted, strict=True))
+        return redacted
+
+    def member(self, name: str, value: str) -> str:
+        """The string that member `name` of a JSON object has."""
+        if not self.reveal and value and is_secret_key(name):
+            self.count += 1
+            return REDACTED
+        return value if self.reveal else self._members(value)
+
+    def body(self, text: str, content_type: str) -> str:
+        """A body's text, in the form that it has."""
+        if self.reveal:
+            return text
+        if content_type.partition(";")[0].strip().lower() == _FORM:
+            return self.url(f"?{text}")[1:]
+        return self._members(text)
+
+    def _members(self, text: str) -> str:
+        return self.text(_MEMBER.sub(self._member, text))
+
+    def _member(self, match: re.Match[str]) -> str:
+        quote, name, colon, value = match.groups()
+        if not value or not is_secret_key(name):
+            return match[0]
+        self.count += 1
+        return f"{quote}{name}{quote}{colon}{quote}{REDACTED}{quote}"
+
+    def _counted(self, before: str, after: str) -> str:
+        if before != after:
+            self.count += max(1, after.count(REDACTED) - before.count(REDACTED))
+        return after

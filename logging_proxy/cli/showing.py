@@ -1,0 +1,235 @@
+"""The commands about one exchange: `show` and `export`."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+
+from logging_proxy.cli import render, views
+from logging_proxy.cli.commands import Context
+from logging_proxy.cli.curl import curl_command
+from logging_proxy.cli.messages import VIEWED, Message, read_body, read_message, read_some, redacted_bytes
+from logging_proxy.cli.secrets import Redactor
+from logging_proxy.cli.sources import SIDES, Document, Exchange, Side, Source, Trouble
+from logging_proxy.cli.streams import StreamEvent, arrivals, stream_events
+from logging_proxy.console import safe
+
+_MARKS: dict[Side, str] = {"request": ">", "response": "<"}
+
+
+def show(context: Context) -> None:
+    """`logging-proxy show`."""
+    source = context.source()
+    showing = _Showing(context, source, source.get(context.options.id))
+    if context.options.raw:
+        showing.raw()
+    elif context.json:
+        showing.as_json()
+    elif context.options.stream:
+        showing.stream()
+    elif context.options.body:
+        showing.one_body(context.options.body)
+    else:
+        showing.everything()
+
+
+def export(context: Context) -> None:
+    """`logging-proxy export`."""
+    source = context.source()
+    showing = _Showing(context, source, source.get(context.options.id))
+    if context.options.curl:
+        showing.curl()
+    else:
+        showing.export_raw(context.options.half)
+
+
+class _Showing:
+    """One exchange on its way to the output."""
+
+    def __init__(self, context: Context, source: Source, exchange: Exchange) -> None:
+        self._options = context.options
+        self._terminal = context.terminal
+        self._json = context.json
+        self._source = source
+        self._exchange = exchange
+        self._redactor = Redactor(context.options.reveal)
+
+    # --- text
+
+    def everything(self) -> None:
+        """Summary, heads and, unless they are not wanted, bodies."""
+        paint = self._terminal.paint
+        self._terminal.lines(render.summary(self._exchange, self._redactor, paint))
+        for side in SIDES:
+            message = self._message(side)
+            if message is None:
+                continue
+            self._terminal.lines(["", *render.head_lines(message, _MARKS[side], self._redactor, paint)])
+            if message.raw and not self._options.headers:
+                hint = f"logging-proxy show {self._exchange.id[:8]} --body {side}"
+                body = render.body_lines(message, read_body(message), self._redactor, paint)
+                self._terminal.lines(["", *render.shortened(body, hint, paint)])
+
+    def one_body(self, side: Side) -> None:
+        message = self._required(side)
+        paint = self._terminal.paint
+        self._terminal.lines(render.body_lines(message, read_body(message), self._redactor, paint))
+
+    def stream(self) -> None:
+        """The events of the response, with their times."""
+        before = 0
+        for event in self._events():
+            self._terminal.lines(
+                [
+                    render.event_line(
+                        event, before, self._redactor, self._terminal.paint, self._terminal.columns
+                    )
+                ]
+            )
+            before = event.at
+        outcome = self._exchange.row.get("outcome")
+        if outcome not in (None, "complete"):
+            self._terminal.lines([self._terminal.paint(f"[{safe(str(outcome))}]", "red")])
+
+    def _events(self) -> Iterator[StreamEvent]:
+        message = self._required("response")
+        pieces = (self._exchange.response or {}).get("pieces") or []
+        arriving = arrivals(message.raw, pieces, message.header("content-encoding"))
+        return stream_events(arriving, message.content_type)
+
+    # --- JSON
+
+    def as_json(self) -> None:
+        """One line with everything, or with what was asked for."""
+        if self._options.stream:
+            view: Document = {"id": self._exchange.id}
+            view["events"] = views.events_view(self._events(), self._redactor)
+        elif self._options.body:
+            message = self._required(self._options.body)
+            view = {"id": self._exchange.id, **views.body_view(message, read_body(message), self._redactor)}
+        else:
+            view = views.exchange_view(self._exchange, self._redactor)
+            for side in SIDES:
+                message_or_none = None if self._options.headers else self._message(side)
+                if message_or_none is not None and isinstance(view.get(side), dict):
+                    body = read_body(message_or_none)
+                    view[side]["body"] = views.body_view(message_or_none, body, self._redactor)
+        self._terminal.lines([render.json_line(view)])
+
+    # --- bytes
+
+    def raw(self) -> None:
+        """The bytes as they are kept: a body, the heads, or all of both messages."""
+        if self._options.stream:
+            raise Trouble("--stream decodes what --raw leaves as it is: use one of them")
+        sides: tuple[Side, ...] = (self._options.body,) if self._options.body else SIDES
+        for side in sides:
+            self._copy(self._parts(side), side)
+
+    def _parts(self, side: Side) -> Iterator[bytes]:
+        head, body = _head_first(self._bytes(side))
+        if not self._options.body:
+            yield head
+        if not self._options.headers:
+            yield from body
+
+    def export_raw(self, side: Side) -> None:
+        self._copy(self._bytes(side), side)
+
+    def _bytes(self, side: Side) -> Iterator[bytes]:
+        """A half as it is kept, without secrets unless they are revealed."""
+        pieces = self._source.body(self._exchange, side)
+        if self._redactor.reveal:
+            return pieces
+        content, more = read_some(pieces, VIEWED)
+        if more:
+            raise Trouble(f"the {side} is too long to look for secrets in it: --reveal copies it as it is")
+        redacted = redacted_bytes(content, self._redactor)
+        if self._redactor.count:
+            self._terminal.note(f"{self._redactor.count} secrets are REDACTED; --reveal for the exact bytes")
+        return iter([redacted])
+
+    def _copy(self, pieces: Iterator[bytes], side: Side) -> None:
+        output = getattr(self._options, "output", None)
+        if self._json:
+            data = base64.b64encode(b"".join(pieces)).decode("ascii")
+            self._terminal.lines([render.json_line({"id": self._exchange.id, "half": side, "base64": data})])
+        elif output is not None:
+            write_private(output, pieces)
+        elif self._terminal.is_terminal:
+            raise Trouble("a terminal may obey captured bytes: send them to a file or a pipe")
+        else:
+            for piece in pieces:
+                self._terminal.write_bytes(piece)
+
+    # --- curl
+
+    def curl(self) -> None:
+        message = self._required("request")
+        if message.cut:
+            raise Trouble("the request is too long for curl's command: use --raw")
+        document = self._exchange.request or self._exchange.row
+        destination = str(document.get("destination_url") or "")
+        url = destination if self._options.direct else str(document.get("source_url") or "")
+        if not url:
+            raise Trouble("the request had no destination")
+        file = self._options.output or f"{self._exchange.id[:8]}_request_body.bin"
+        command = curl_command(
+            message, url, destination, str(document.get("route") or ""), file, self._redactor
+        )
+        if command.body is not None:
+            write_private(file, iter([command.body]))
+            self._terminal.note(f"the request's body is in {file}")
+        if command.variables:
+            self._terminal.note(f"the command needs {', '.join(f'${name}' for name in command.variables)}")
+        if self._json:
+            value = {
+                "id": self._exchange.id,
+                "curl": command.text,
+                "variables": command.variables,
+                "body_file": None if command.body is None else file,
+            }
+            self._terminal.lines([render.json_line(value)])
+        else:
+            self._terminal.lines([command.text])
+
+    # --- messages
+
+    def _message(self, side: Side) -> Message | None:
+        """A half; None when there is none, or nothing in it."""
+        message = read_message(self._source.body(self._exchange, side))
+        return message if message.head.first or message.raw else None
+
+    def _required(self, side: Side) -> Message:
+        message = self._message(side)
+        if message is None:
+            raise Trouble(f"{self._exchange.id[:8]}: there is no {side}")
+        return message
+
+
+def _head_first(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The head with its blank line, and the rest in pieces."""
+    start = b""
+    for piece in pieces:
+        start += piece
+        if b"\r\n\r\n" in start:
+            break
+    head, blank, body = start.partition(b"\r\n\r\n")
+
+    def rest() -> Iterator[bytes]:
+        yield body
+        yield from pieces
+
+    return head + blank, rest()
+
+
+def write_private(path: str, pieces: Iterator[bytes]) -> None:
+    """A new file of mode 0600; what is there stays."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Trouble(f"{path}: is there already; name another file with --output") from None
+    with open(fd, "wb") as file:
+        for piece in pieces:
+            file.write(piece)

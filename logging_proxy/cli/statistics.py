@@ -1,0 +1,159 @@
+"""Numbers about many exchanges: how many, how large, how long they took."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from logging_proxy.cli import units
+from logging_proxy.cli.paint import Paint
+from logging_proxy.cli.sources import Document
+from logging_proxy.cli.tables import Cell, Column, cell, half_bytes, outcome_style, outcome_words, table
+
+GROUPS = ("route", "outcome", "status", "model")
+VALUES = 30
+"""Values of a group that are shown; the rest is put together."""
+
+_FIXED = (
+    Column("EXCHANGES", right=True),
+    Column("SENT", right=True, least=7),
+    Column("RECEIVED", right=True, least=8),
+    Column("P50", right=True, least=7),
+    Column("P95", right=True, least=7),
+)
+
+
+@dataclass(slots=True)
+class Group:
+    """Some exchanges."""
+
+    exchanges: int = 0
+    sent: int = 0
+    received: int = 0
+    times: array[float] = field(default_factory=lambda: array("d"))
+    """Milliseconds of those that have ended."""
+
+    def add(self, row: Document) -> None:
+        self.exchanges += 1
+        self.sent += half_bytes(row, "request")
+        self.received += half_bytes(row, "response")
+        if row.get("outcome") is not None:
+            self.times.append(float(row.get("processing_time_ms") or 0))
+
+    def merge(self, other: Group) -> None:
+        self.exchanges += other.exchanges
+        self.sent += other.sent
+        self.received += other.received
+        self.times.extend(other.times)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """All exchanges that were added, and those with each value of `GROUPS`."""
+
+    total: Group = field(default_factory=Group)
+    heads: array[float] = field(default_factory=lambda: array("d"))
+    """Milliseconds to the heads of responses."""
+    groups: dict[str, dict[Any, Group]] = field(default_factory=lambda: {name: {} for name in GROUPS})
+    oldest: str | None = None
+    newest: str | None = None
+
+    def add(self, row: Document) -> None:
+        """Takes in a row; they come newest first."""
+        self.total.add(row)
+        if row.get("response_head_ms") is not None:
+            self.heads.append(float(row["response_head_ms"]))
+        for name, group in self.groups.items():
+            group.setdefault(row.get(name), Group()).add(row)
+        self.oldest = row.get("started_at")
+        self.newest = self.newest or self.oldest
+
+    def document(self) -> Document:
+        """The numbers as a JSON object."""
+        return {
+            "oldest": self.oldest,
+            "newest": self.newest,
+            **_numbers(self.total),
+            "response_head_ms": _percentiles(self.heads),
+            **{
+                name: [{"value": value, **_numbers(group)} for value, group in _by_number(groups)]
+                for name, groups in self.groups.items()
+            },
+        }
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest of the values that at least `share` of them do not exceed; None of none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    rank = -(-len(ordered) * share // 1)
+    return ordered[max(0, int(rank) - 1)]
+
+
+def _percentiles(values: Sequence[float]) -> Document:
+    return {"p50": percentile(values, 0.5), "p95": percentile(values, 0.95)}
+
+
+def _numbers(group: Group) -> Document:
+    return {
+        "exchanges": group.exchanges,
+        "request_bytes": group.sent,
+        "response_bytes": group.received,
+        "processing_time_ms": _percentiles(group.times),
+    }
+
+
+def _by_number(groups: dict[Any, Group]) -> list[tuple[Any, Group]]:
+    return sorted(groups.items(), key=lambda pair: (-pair[1].exchanges, str(pair[0])))
+
+
+def statistics_lines(statistics: Statistics, paint: Paint, most: int | None = None) -> Iterator[str]:
+    """The numbers as text."""
+    total = statistics.total
+    if not total.exchanges:
+        yield "No exchanges."
+        return
+    yield (
+        f"{paint(f'{total.exchanges:,} exchanges', 'bold')}"
+        f" from {units.local_time(statistics.oldest)} to {units.local_time(statistics.newest)}"
+    )
+    yield f"sent {units.size(total.sent)}, received {units.size(total.received)}"
+    yield f"whole exchange {_times(total.times)}; to the response's head {_times(statistics.heads)}"
+    for name, groups in statistics.groups.items():
+        yield ""
+        rows = [_cells(name, value, group) for value, group in _shown(groups)]
+        yield from table((Column(name.upper(), least=12), *_FIXED, Column("")), rows, paint, most)
+
+
+def _shown(groups: dict[Any, Group]) -> list[tuple[Any, Group]]:
+    ordered = _by_number(groups)
+    if len(ordered) <= VALUES:
+        return ordered
+    rest = Group()
+    for _, group in ordered[VALUES:]:
+        rest.merge(group)
+    return [*ordered[:VALUES], (f"{len(ordered) - VALUES} more", rest)]
+
+
+def _cells(name: str, value: Any, group: Group) -> list[Cell]:
+    style = outcome_style(value) if name == "outcome" else ""
+    return [
+        (outcome_words(value) if name == "outcome" else cell(value), style),
+        (f"{group.exchanges:,}", ""),
+        (units.size(group.sent), ""),
+        (units.size(group.received), ""),
+        (_time(percentile(group.times, 0.5)), ""),
+        (_time(percentile(group.times, 0.95)), ""),
+        ("", ""),
+    ]
+
+
+def _times(values: Sequence[float]) -> str:
+    return f"p50 {_time(percentile(values, 0.5))}, p95 {_time(percentile(values, 0.95))}"
+
+
+def _time(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else units.duration(milliseconds)

@@ -1,0 +1,119 @@
+"""The exchanges in a log directory, from the files alone: newest first, or by their id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from logging_proxy.cli.sources import Document
+from logging_proxy.logserver.index import Filters, Row, entry_of
+from logging_proxy.logserver.index.captures import METADATA, Captures
+
+_HOUR = 3_600_000_000
+_RESPONSE = f"_response{METADATA}"
+_REQUEST = f"_request{METADATA}"
+
+Names = dict[str, list[str]]
+"""The metadata files by the first 8 digits of their exchange's id."""
+
+Halves = tuple[Document | None, Document | None]
+"""The metadata of request and response."""
+
+
+class StoredExchanges:
+    """Reads a directory as it is at each call.  Raises OSError when there is none."""
+
+    def __init__(self, log_dir: str) -> None:
+        self._captures = Captures(log_dir)
+
+    def close(self) -> None:
+        self._captures.close()
+
+    def find(self, prefix: str) -> dict[str, Halves]:
+        """The exchanges whose ids begin with `prefix`, which has at least one digit."""
+        found: dict[str, list[Document]] = {}
+        for short, names in self._names().items():
+            if short.startswith(prefix[:8]):
+                for document in filter(None, map(self._captures.metadata, names)):
+                    if str(document.get("id")).startswith(prefix):
+                        found.setdefault(str(document["id"]), []).append(document)
+        return {id: _paired(documents) for id, documents in found.items()}
+
+    def newest_first(self, wanted: Filters) -> Iterator[tuple[Row, Halves]]:
+        """Exchanges that meet the filters but `q`.  Bodies are read only of those that may."""
+        names = self._names()
+        done: set[str] = set()
+        for name in sorted((name for group in names.values() for name in group), reverse=True):
+            group = names[name[24:32]]
+            if name.endswith(_RESPONSE) and any(each.endswith(_REQUEST) for each in group):
+                # It comes with its request, which started before it.
+                continue
+            if wanted.since is not None and _stamp(name) < wanted.since - _HOUR:
+                return
+            halves = self._halves_of(name, group, done)
+            row = halves and self.row(halves, wanted)
+            if halves and row:
+                yield row, halves
+
+    def row(self, halves: Halves, wanted: Filters | None = None) -> Row | None:
+        """What is listed of an exchange; None when it is not wanted, or its metadata make no sense."""
+        wanted = wanted or Filters()
+        try:
+            row = entry_of(*halves, lambda name, limit: b"").row
+            if not meets(row, wanted, with_bodies=False):
+                return None
+            row = entry_of(*halves, self._captures.body).row
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            return None
+        return row if meets(row, wanted) else None
+
+    def body(self, name: str, limit: int) -> bytes:
+        """The first `limit` bytes of the body in a `.bin`; empty when it is gone or not ours."""
+        return self._captures.body(name, limit)
+
+    def ended(self) -> set[str]:
+        """The names of the metadata that are written last: with one of them an exchange is there."""
+        return {name for name in self._captures.metadata_names() if name.endswith(_RESPONSE)}
+
+    def id_of(self, name: str) -> str | None:
+        """The id in a metadata file."""
+        document = self._captures.metadata(name)
+        return None if document is None else str(document.get("id"))
+
+    def _names(self) -> Names:
+        names: Names = {}
+        for name in self._captures.metadata_names():
+            names.setdefault(name[24:32], []).append(name)
+        return names
+
+    def _halves_of(self, name: str, group: list[str], done: set[str]) -> Halves | None:
+        """The metadata of the exchange that the file `name` belongs to, unless it is `done`."""
+        own = self._captures.metadata(name)
+        if own is None or str(own.get("id")) in done:
+            return None
+        done.add(str(own.get("id")))
+        others = (self._captures.metadata(other) for other in group if other != name)
+        return _paired([own, *(other for other in others if other and other.get("id") == own.get("id"))])
+
+
+def _paired(documents: list[Document]) -> Halves:
+    sides = {document.get("stream_type"): document for document in documents}
+    return sides.get("request"), sides.get("response")
+
+
+def _stamp(name: str) -> int:
+    """Microseconds since 1970; of the hours that local time has twice a year, the first."""
+    return int(datetime.strptime(name[:23], "%Y-%m-%d_%H-%M-%S.%f").timestamp() * 1_000_000)
+
+
+def meets(row: Row, wanted: Filters, with_bodies: bool = True) -> bool:
+    """Whether a row is wanted, `q` aside; without `with_bodies`, as far as bodies do not matter."""
+    for name in ("route", "method", "outcome", *(("model", "session") if with_bodies else ())):
+        value = getattr(wanted, name)
+        if value is not None and value != getattr(row, name):
+            return False
+    if wanted.status is not None and wanted.status not in (row.status, (row.status or 0) // 100):
+        return False
+    return (wanted.since is None or row.started >= wanted.since) and (
+        wanted.until is None or row.started < wanted.until
+    )

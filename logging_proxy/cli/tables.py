@@ -1,0 +1,169 @@
+"""
+Tables: columns that are aligned, and fit the terminal.
+
+Columns are left out where there is no room for all of them; the last one takes what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from logging_proxy.cli import units
+from logging_proxy.cli.paint import Paint, cut, width
+from logging_proxy.cli.sources import Document
+from logging_proxy.console import safe
+
+CELL = 60
+"""Characters of a cell that nothing else bounds."""
+
+LONGEST_PATH = 200
+SHORT_TIMES_BELOW = 120
+"""Columns of a terminal on which the year is left out."""
+
+_GAP = 2
+
+Cell = tuple[str, str]
+"""Text and style."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; of those that do not fit the one with the highest `rank` goes first."""
+
+    heading: str
+    right: bool = False
+    least: int = 0
+    rank: int = 0
+
+
+class Layout:
+    """Which columns are shown, and how wide; `most` is the terminal's width, None for a pipe."""
+
+    def __init__(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], most: int | None) -> None:
+        self._columns = columns
+        self._most = most
+        self._widths = [max(column.least, width(column.heading)) for column in columns]
+        for row in rows:
+            self._widths = [max(old, width(text)) for old, (text, _) in zip(self._widths, row, strict=True)]
+        # What is last is cut, so it needs no more than its least.
+        self._widths[-1] = columns[-1].least
+        self._shown = self._fitting()
+
+    def _fitting(self) -> list[int]:
+        shown = list(range(len(self._columns)))
+        while self._most is not None and self._total(shown) > self._most and len(shown) > 1:
+            worst = max(shown, key=lambda at: self._columns[at].rank)
+            if not self._columns[worst].rank:
+                break
+            shown.remove(worst)
+        return shown
+
+    def _total(self, shown: Sequence[int]) -> int:
+        return sum(self._widths[at] + _GAP for at in shown) - _GAP
+
+    def heading(self, paint: Paint) -> str:
+        return self.line([(column.heading, "dim") for column in self._columns], paint)
+
+    def line(self, cells: Sequence[Cell], paint: Paint) -> str:
+        """A row; a cell that is wider than its column moves what follows."""
+        parts: list[str] = []
+        used = 0
+        for at in self._shown:
+            text, style = cells[at]
+            if self._most is not None:
+                text = cut(text, self._most - used)
+            space = " " * (self._widths[at] - width(text))
+            painted = paint(text, style)
+            parts.append(space + painted if self._columns[at].right else painted + space)
+            used += width(text) + len(space) + _GAP
+        return (" " * _GAP).join(parts).rstrip()
+
+
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], paint: Paint, most: int | None = None
+) -> Iterator[str]:
+    """The lines of a table, headings first."""
+    layout = Layout(columns, rows, most)
+    yield layout.heading(paint)
+    for row in rows:
+        yield layout.line(row, paint)
+
+
+# --- exchanges ---------------------------------------------------------------------
+
+EXCHANGES = (
+    Column("STARTED"),
+    Column("ID", least=8),
+    Column("METHOD", rank=3),
+    Column("STATUS"),
+    Column("OUTCOME", least=8),
+    Column("ROUTE", least=6, rank=1),
+    Column("MODEL", least=6, rank=1),
+    Column("TIME", right=True, least=7, rank=1),
+    Column("SENT", right=True, least=7, rank=4),
+    Column("RECEIVED", right=True, least=8, rank=2),
+    Column("PATH", least=12, rank=5),
+)
+
+
+def exchange_cells(row: Document, short: bool = False) -> list[Cell]:
+    """The cells of an exchange for `EXCHANGES`; `short` leaves the year out of its time."""
+    status, outcome = row.get("status"), row.get("outcome")
+    request, response = (half_bytes(row, side) for side in ("request", "response"))
+    return [
+        (units.local_time(row.get("started_at"))[5 if short else 0 :], "dim"),
+        (cell(row.get("id"))[:8], "cyan"),
+        (cell(row.get("method")), ""),
+        (cell(status), status_style(status)),
+        (outcome_words(outcome), outcome_style(outcome)),
+        (cell(row.get("route")), ""),
+        (cell(row.get("model")), ""),
+        (units.duration(row.get("processing_time_ms") or 0), ""),
+        (units.size(request), ""),
+        (units.size(response), ""),
+        (path_of(row), "dim"),
+    ]
+
+
+def is_short(most: int | None) -> bool:
+    """Whether times on a terminal of this width are to be short."""
+    return most is not None and most < SHORT_TIMES_BELOW
+
+
+def half_bytes(row: Document, side: str) -> int:
+    half = row.get(side)
+    return int(half.get("bytes") or 0) if isinstance(half, dict) else 0
+
+
+def path_of(row: Document) -> str:
+    """The path and query that the client asked for."""
+    url = str(row.get("source_url") or "")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return cell(url)
+    return safe(parts.path + (f"?{parts.query}" if parts.query else ""), LONGEST_PATH) or "-"
+
+
+def cell(value: Any) -> str:
+    """A value that is shown in a cell."""
+    return "-" if value is None or value == "" else safe(str(value), CELL)
+
+
+def outcome_words(outcome: Any) -> str:
+    return "under way" if outcome is None else cell(outcome)
+
+
+def status_style(status: Any) -> str:
+    if not isinstance(status, int):
+        return "red"
+    return {2: "green", 3: "cyan", 4: "yellow", 5: "red"}.get(status // 100, "")
+
+
+def outcome_style(outcome: Any) -> str:
+    if outcome is None:
+        return "cyan"
+    return {"complete": "green", "client_closed": "yellow"}.get(str(outcome), "red")

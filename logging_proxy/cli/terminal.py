@@ -1,0 +1,118 @@
+"""Where the commands write: a terminal or a pipe, text or bytes, and a place that changes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from logging_proxy.cli.paint import Paint, cut_painted
+
+_UP_AND_CLEAR = "\x1b[{}F\x1b[J"
+
+
+class Terminal:
+    """Standard output, and standard error for what is no output; `columns` is None for a pipe."""
+
+    def __init__(self, out: TextIO, err: TextIO, paint: Paint, columns: int | None, rows: int = 24) -> None:
+        self.out = out
+        self.err = err
+        self.paint = paint
+        self.columns = columns
+        self.rows = rows
+        self._changing = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.columns is not None
+
+    def lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.out.write(line + "\n")
+
+    def line(self, line: str) -> None:
+        """One line, which is seen at once."""
+        self.out.write(line + "\n")
+        self.out.flush()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self.out.flush()
+        self.out.buffer.write(data)
+
+    def note(self, text: str) -> None:
+        """Something about the output that does not belong to it."""
+        self.err.write(f"logging-proxy: {text}\n")
+        self.err.flush()
+
+    def change(self, lasting: Iterable[str], changing: list[str]) -> None:
+        """Writes `lasting`, and below it what is in place of the last `changing`."""
+        parts = [_UP_AND_CLEAR.format(self._changing)] if self._changing else []
+        parts += [f"{line}\n" for line in lasting]
+        if self.is_terminal:
+            shown = [cut_painted(line, (self.columns or 80) - 1) for line in changing]
+            shown = shown[-max(1, self.rows - 2) :]
+            parts += [f"{line}\n" for line in shown]
+            self._changing = len(shown)
+        if parts:
+            self.out.write("".join(parts))
+            self.out.flush()
+
+
+class Progress:
+    """A bar on standard error, if that is a terminal."""
+
+    WIDTH = 30
+
+    def __init__(self, err: TextIO, label: str) -> None:
+        self._err = err
+        self._label = label
+        self._shown = ""
+
+    def show(self, done: int, total: int | None, words: str) -> None:
+        """How far it is; without a total only the words."""
+        if not self._err.isatty():
+            return
+        if total is None:
+            line = f"{self._label} {words}"
+        else:
+            filled = self.WIDTH * min(done, total) // max(1, total)
+            share = 100 * min(done, total) // max(1, total)
+            line = f"{self._label} [{'#' * filled}{'.' * (self.WIDTH - filled)}] {share:3} %  {words}"
+        if line != self._shown:
+            self._err.write(f"\r\x1b[K{line}")
+            self._err.flush()
+            self._shown = line
+
+    def clear(self) -> None:
+        if self._shown:
+            self._err.write("\r\x1b[K")
+            self._err.flush()
+            self._shown = ""
+
+
+def columns_of(stream: TextIO) -> tuple[int, int] | None:
+    """The size of the terminal that a stream is, None of a pipe."""
+    try:
+        if not stream.isatty():
+            return None
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return size.columns or 80, size.lines or 24
+
+
+def tolerate_any_text(*streams: TextIO) -> None:
+    """What a stream's encoding has no place for is written as an escape."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """The reader has left: what is still in buffers goes nowhere, so that the end is quiet."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -1,0 +1,68 @@
+"""Times, durations and sizes as people read them, and times as people type them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_AGO = re.compile(r"(\d{1,6})\s*(s|m|min|h|d|w)", re.ASCII | re.IGNORECASE)
+
+
+def size(count: int) -> str:
+    """Bytes: `999 B`, `1.2 kB`, `45 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5:
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def duration(milliseconds: float) -> str:
+    """`0.4 ms`, `412 ms`, `1.24 s`, `2 min 03 s`, `1 h 02 min`."""
+    if milliseconds < 999.5:
+        return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def local_time(text: object, digits: int = 0) -> str:
+    """An ISO 8601 time in the local zone, with `digits` of a second's fraction; `-` when it is none."""
+    try:
+        time = datetime.fromisoformat(str(text)).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "-"
+    fraction = f".{time.microsecond:06}"[: digits + 1] if digits else ""
+    return time.strftime("%Y-%m-%d %H:%M:%S") + fraction
+
+
+def typed_time(text: str, now: datetime) -> str:
+    """
+    What the API understands for a time as people type it.
+
+    `2h`, `30min`, `today` and `yesterday` count from `now`; everything else is left as it is.
+    """
+    word = text.strip().lower()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if word == "today":
+        return midnight.isoformat()
+    if word == "yesterday":
+        return (midnight - timedelta(days=1)).isoformat()
+    match = _AGO.fullmatch(word.removesuffix("ago").rstrip())
+    if match is None:
+        return text
+    try:
+        return (now - timedelta(seconds=int(match[1]) * _UNITS[match[2]])).isoformat()
+    except OverflowError:
+        return text

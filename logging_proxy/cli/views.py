@@ -1,0 +1,66 @@
+"""Documents as JSON lines have them: redacted, with bodies decoded."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+from logging_proxy.cli.messages import Body, Message
+from logging_proxy.cli.secrets import Redactor
+from logging_proxy.cli.sources import SIDES, Document, Exchange
+from logging_proxy.cli.streams import StreamEvent
+
+
+def half_view(document: Document, redactor: Redactor) -> Document:
+    """The metadata of a half, without what its arrival times would fill."""
+    view = {name: value for name, value in document.items() if name != "pieces"}
+    for name in ("headers", "trailers"):
+        if isinstance(view.get(name), list):
+            view[name] = redactor.headers([(field[0], field[1]) for field in view[name]])
+    for name in ("source_url", "destination_url"):
+        if isinstance(view.get(name), str):
+            view[name] = redactor.url(view[name])
+    if isinstance(view.get("error"), str):
+        view["error"] = redactor.text(view["error"])
+    if isinstance(view.get("informational"), list):
+        view["informational"] = [_informational(each, redactor) for each in view["informational"]]
+    return view
+
+
+def _informational(answer: Any, redactor: Redactor) -> Any:
+    if not isinstance(answer, dict):
+        return answer
+    fields = [(field[0], field[1]) for field in answer.get("headers") or []]
+    return {**answer, "headers": redactor.headers(fields)}
+
+
+def body_view(message: Message, body: Body, redactor: Redactor) -> Document:
+    """A body as `text`, or as `base64` when it is binary."""
+    if body.text is not None:
+        view: Document = {"text": redactor.body(body.text, message.content_type)}
+    else:
+        view = {"base64": base64.b64encode(body.data).decode("ascii")}
+    return view | {"trouble": body.trouble} if body.trouble else view
+
+
+def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> list[Document]:
+    return [
+        {
+            "at": event.at,
+            "event": event.kind or None,
+            "id": event.id or None,
+            "data": redactor.body(event.data, ""),
+            "whole": event.whole,
+        }
+        for event in events
+    ]
+
+
+def exchange_view(exchange: Exchange, redactor: Redactor) -> Document:
+    """What is known of an exchange, with the metadata of its halves."""
+    view = dict(exchange.row)
+    for side in SIDES:
+        document = exchange.half(side)
+        view[side] = half_view(document, redactor) if document is not None else view.get(side)
+    return view
