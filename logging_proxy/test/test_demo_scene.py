@@ -108,7 +108,7 @@ class CapturesTests(SynchronousTestCase):
             [
                 "POST http://localhost:5601/a/b",
                 "  to http://127.0.0.1:1234/b",
-                "  complete, status 200, 1.5 ms",
+                "  complete, status 200, 2 ms",
                 "  2025-09-13_02-11-09.123_092d0424_request.bin  35 bytes",
                 "  2025-09-13_02-11-09.123_092d0424_request_metadata.json",
                 "  2025-09-13_02-11-09.123_092d0424_response.bin  33 bytes",
