@@ -256,7 +256,6 @@ class Hall:
 class Live(ProblemResource):
     """`GET /api/live`."""
 
-    isLeaf = True
     _log = Logger()
 
     def __init__(self, hall: Hall) -> None:

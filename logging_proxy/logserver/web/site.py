@@ -77,8 +77,6 @@ class Root(ProblemResource):
 class Welcome(ProblemResource):
     """`GET /` until there is a page.  A browser shows its token here once, and gets a cookie for it."""
 
-    isLeaf = True
-
     def __init__(self, gate: Gate) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._gate = gate
@@ -102,8 +100,6 @@ def openapi() -> dict[str, Any]:
 
 class OpenAPI(ProblemResource):
     """`GET /api/openapi.json`."""
-
-    isLeaf = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

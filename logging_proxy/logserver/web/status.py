@@ -15,8 +15,6 @@ from logging_proxy.logserver.web.answers import Answer, ProblemResource, give, j
 class Health(ProblemResource):
     """200 while captures can be stored, else 503 with the reason."""
 
-    isLeaf = True
-
     def __init__(
         self, seconds: Callable[[], float], wall_ns: Callable[[], int], standing: Callable[[], Standing]
     ) -> None:
@@ -74,8 +72,6 @@ def _kept(standing: Standing) -> dict[str, Any]:
 
 class Metrics(ProblemResource):
     """What Prometheus collects."""
-
-    isLeaf = True
 
     def __init__(
         self,
