@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from logging_proxy.logserver.files import CAPTURE_FILE, LogDirectory
 from logging_proxy.logserver.index import Index
-from logging_proxy.logserver.retention import Keeper, Step
+from logging_proxy.logserver.retention import OTHER_BYTES, Keeper, Step
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.store import Stored
 from logging_proxy.logserver.telemetry import Sizes
@@ -21,9 +21,6 @@ INTERVAL = 10.0
 
 SHARE = 100
 """Looking at every file takes at most a hundredth of the time: a million exchanges have four million."""
-
-OTHER_BYTES = 4096
-"""What an exchange has besides its bodies, about: heads and metadata."""
 
 PAUSE = 0.02
 """Seconds between two steps of deleting, which are for storing captures."""

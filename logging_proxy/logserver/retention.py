@@ -21,6 +21,9 @@ STEP = 50
 
 PAGE = 500
 
+OTHER_BYTES = 4096
+"""What an exchange has besides its bodies, about: heads and metadata."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -106,11 +109,11 @@ class Keeper:
         if most is None or found is None:
             return
         before = self.deleted.bytes
-        while found - (self.deleted.bytes - before) > most:
+        while (over := found - (self.deleted.bytes - before) - most) > 0:
             rows = self._index.list(Filters(), limit=STEP, oldest_first=True).rows
             if not rows:
                 return
-            yield Step(What.ALL, rows)
+            yield Step(What.ALL, _enough(rows, over))
 
     def _old_bodies(self) -> Iterator[Step]:
         age = self._limits.bodies_max_age
@@ -145,6 +148,15 @@ class Keeper:
     def delete_entries(self, step: Step) -> None:
         if step.what is What.ALL:
             self.deleted.exchanges += self._index.delete(row.id for row in step.rows)
+
+
+def _enough(rows: Sequence[Row], size: int) -> Sequence[Row]:
+    """The first of `rows` that have about `size` bytes, at least one."""
+    for count, row in enumerate(rows, 1):
+        size -= row.request_bytes + row.response_bytes + OTHER_BYTES
+        if size <= 0:
+            return rows[:count]
+    return rows
 
 
 def _files(row: Row, what: What) -> Iterator[str]:

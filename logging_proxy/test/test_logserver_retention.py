@@ -1,0 +1,220 @@
+"""Retention: what is over a limit goes, files and index together; everything else stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.configuration import LoggingServerOptions, RetentionOptions
+from logging_proxy.configuration.document import Scalar
+from logging_proxy.configuration.kinds import AGE, Mistake, Surroundings
+from logging_proxy.configuration.problems import Position
+from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.housekeeping import INTERVAL, PAUSE
+from logging_proxy.logserver.retention import STEP
+from logging_proxy.test.logserver_spools import documents
+from logging_proxy.test.web_stage import ServerTestCase
+
+HOUR = 3600
+
+
+class RetentionTestCase(ServerTestCase):
+    retention = RetentionOptions()
+
+    def setUp(self) -> None:
+        self.options = LoggingServerOptions(retention=self.retention)
+        super().setUp()
+
+    def old(self, number: int, hours: float, *, outcome: str = "complete", status: int = 200) -> str:
+        """An exchange that began so many hours ago."""
+        script = self.script(number, wall_ns=time.time_ns() - int(hours * HOUR * 1e9))
+        records = script.simple(response=bytes(1000))
+        records[2] = script.response_head(b"HTTP/1.1 %d X\r\n\r\n" % status)
+        self.record(*records[:-1], script.end(outcome))
+        self.publish()
+        return self.id_of(number)
+
+    def keep_house(self) -> None:
+        """One round."""
+        housekeeping = self.builder.housekeeping
+        housekeeping.startService()
+        for _ in range(50):
+            self.clock.advance(PAUSE)
+        self.successResultOf(housekeeping.stopService())
+
+    def check(self, *ids: str) -> None:
+        """That these exchanges are left, in the index and as files, whole."""
+        listed = [row["id"] for row in self.get("/api/exchanges")["exchanges"]]
+        self.assertEqual(sorted(listed), sorted(ids))
+        self.assertEqual({id for id, _ in documents(self.log_dir)}, set(ids))
+        self.assertEqual(self.files(".bin"), 2 * len(ids))
+
+    def files(self, ending: str) -> int:
+        return sum(name.endswith(ending) for name in os.listdir(self.log_dir))
+
+
+class NothingTests(RetentionTestCase):
+    def test_everything_stays(self) -> None:
+        """Without limits nothing is ever deleted."""
+        ids = [self.old(number, 10_000 * number) for number in range(1, 5)]
+        self.keep_house()
+        self.check(*ids)
+
+
+class AgeTests(RetentionTestCase):
+    retention = RetentionOptions(max_age=10 * HOUR, errors_max_age=100 * HOUR)
+
+    def test_age(self) -> None:
+        """What is older goes; errors stay longer, but not for ever."""
+        young = self.old(1, 9)
+        self.old(2, 11)
+        cut = self.old(3, 99, outcome="upstream_reset")
+        failed = self.old(4, 99, status=500)
+        self.old(5, 101, outcome="interrupted")
+        self.old(6, 101, status=404)
+        self.keep_house()
+        self.check(young, cut, failed)
+        health = self.get("/health")["deleted"]
+        self.assertEqual((health["exchanges"], health["bodies"]), (3, 0))
+        self.assertGreater(health["bytes"], 3000)
+
+    def test_many(self) -> None:
+        """More than one step takes go in one round; a step is small."""
+        count = 2 * STEP + 10
+        for number in range(1, count + 1):
+            self.old(number, 20)
+        left = self.old(200, 1)
+        steps = []
+        keeper: Any = self.builder.housekeeping.keeper
+        delete = keeper.delete_files
+        keeper.delete_files = lambda step, directory: (steps.append(len(step.rows)), delete(step, directory))
+        self.keep_house()
+        self.check(left)
+        self.assertEqual((sum(steps), max(steps)), (count, STEP))
+
+    def test_again_and_again(self) -> None:
+        """Each round looks anew."""
+        self.old(1, 9.99999)
+        housekeeping = self.builder.housekeeping
+        housekeeping.startService()
+        self.addCleanup(housekeeping.stopService)
+        self.check(self.id_of(1))
+        keeper: Any = housekeeping.keeper
+        now = keeper._now
+        keeper._now = lambda: now() + HOUR * 1_000_000
+        for _ in range(3):
+            self.clock.advance(INTERVAL)
+        self.check()
+
+    def test_disk_in_trouble(self) -> None:
+        """What cannot be deleted stays in the index, and goes later."""
+        old = self.old(1, 20)
+        directory: Any = self.builder.directory
+        real = directory._system.unlink
+
+        def refuse(*args: Any, **keywords: Any) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        directory._system.unlink = refuse
+        self.keep_house()
+        self.assertEqual(self.get("/api/exchanges")["exchanges"][0]["id"], old)
+        directory._system.unlink = real
+        self.keep_house()
+        self.check()
+
+    def test_broken_off(self) -> None:
+        """Files that are gone already are no obstacle: a crash between files and index heals."""
+        self.old(1, 20)
+        for name in os.listdir(self.log_dir):
+            if name.endswith(".bin"):
+                os.unlink(os.path.join(self.log_dir, name))
+        self.keep_house()
+        self.check()
+
+
+class NumberTests(RetentionTestCase):
+    retention = RetentionOptions(max_exchanges=3)
+
+    def test_number(self) -> None:
+        """The oldest go until the number is kept."""
+        ids = [self.old(number, 100 - number) for number in range(1, 9)]
+        self.keep_house()
+        self.check(*ids[-3:])
+
+
+class BytesTests(RetentionTestCase):
+    retention = RetentionOptions(max_bytes=1 << 20)
+
+    def test_bytes(self) -> None:
+        """The oldest go until the files are within the limit; one that grows meanwhile is counted."""
+        for number in range(1, 6):
+            self.capture(number, response=bytes(300_000))
+        self.keep_house()
+        sizes = self.builder.housekeeping.sizes
+        left = {id for id, _ in documents(self.log_dir)}
+        self.assertLessEqual(sizes.log_dir_bytes or 0, 1 << 20)
+        self.assertNotIn(self.id_of(1), left)
+        self.assertIn(self.id_of(5), left)
+        self.assertEqual(self.files("_metadata.json"), self.files(".bin"))
+
+
+class BodiesTests(RetentionTestCase):
+    retention = RetentionOptions(max_age=100 * HOUR, bodies_max_age=10 * HOUR)
+
+    def test_bodies(self) -> None:
+        """After their age the bytes go, the metadata and the index stay until theirs."""
+        old, young = self.old(1, 11), self.old(2, 9)
+        self.old(3, 101)
+        self.keep_house()
+        self.keep_house()
+        self.assertEqual({id for id, _ in documents(self.log_dir)}, {old, young})
+        self.assertEqual((self.files(".bin"), self.files("_metadata.json")), (2, 4))
+        reply = self.ask("GET", f"/api/exchanges/{old}/response")
+        self.assertEqual((reply.status, reply.problem), (410, "deleted"))
+        self.assertEqual(self.get(f"/api/exchanges/{old}")["response"]["bytes"], 1000)
+        self.assertEqual(self.ask("GET", f"/api/exchanges/{young}/response").status, 200)
+        self.assertEqual(self.get("/health")["deleted"]["bodies"], 1)
+
+
+class DeleteTests(SynchronousTestCase):
+    def test_only_captures(self) -> None:
+        """Nothing is deleted but regular files with names of captures."""
+        path = self.mktemp()
+        directory = LogDirectory(path)
+        directory.open()
+        self.addCleanup(directory.close)
+        name = "2025-09-13_02-11-09.123_092d0424_request.bin"
+        outside = self.mktemp()
+        open(outside, "w").close()
+        os.symlink(os.path.abspath(outside), os.path.join(path, name))
+        for other in (name, "../" + os.path.basename(outside), "notes.txt", ".index", name + "x", "\x00"):
+            self.assertEqual(directory.delete(other), 0, other)
+        self.assertTrue(os.path.exists(outside))
+
+
+class AgeKindTests(SynchronousTestCase):
+    def read(self, text: str, type: str = "str") -> int:
+        return AGE.read(Scalar(Position(1, 1), text, type), Surroundings({}, lambda path: b""))
+
+    def test_ages(self) -> None:
+        """Seconds, or a whole number with a unit."""
+        for text, wanted in (("90d", 90 * 86400), ("36h", 36 * HOUR), ("10m", 600), ("5s", 5)):
+            self.assertEqual(self.read(text), wanted)
+            self.assertEqual(self.read(AGE.written(wanted)), wanted)
+        self.assertEqual(self.read("600", "int"), 600)
+
+    def test_mistakes(self) -> None:
+        """Anything else is told what was expected."""
+        for text, type in (
+            ("0d", "str"),
+            ("-1", "int"),
+            ("1w", "str"),
+            ("600", "str"),
+            ("1.5d", "str"),
+            ("", "null"),
+        ):
+            self.assertRaises(Mistake, self.read, text, type)
+        self.assertRaises(Mistake, self.read, "99999d")
