@@ -10,6 +10,7 @@ What the connection is doing is which method receives its bytes:
 
     _receive_head ──▶ _awaiting_head      between requests; in the middle of a head
     _receive_body ──▶ _receive_ahead      a request is being answered, its body is coming; is there
+    _receive_tunnel                       protocols have been switched: the bytes are somebody else's
     _lingering    ──▶ _closing            the last answer is on its way; nothing is read any more
 """
 
@@ -26,10 +27,11 @@ from zope.interface import implementer
 
 from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, request_body
 from logging_proxy.http.deadlines import NEVER
-from logging_proxy.http.faults import RequestFault
+from logging_proxy.http.faults import ClientGivenUp, RequestFault
 from logging_proxy.http.heads import RequestHead, fault_so_far
-from logging_proxy.http.interfaces import Responder
+from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import LINGER, MOST_PIPELINED, MOST_UNSENT, STALL, UNSENT_LOOK
+from logging_proxy.http.stalls import Stall
 from logging_proxy.http.wire import Send, gone, half_closer, looks_closed, queue_length, sender
 
 if TYPE_CHECKING:
@@ -58,11 +60,15 @@ class ServerConnection(Protocol):
         self._buffer = b""
         self._body: BodyReader = NO_BODY
         self._responder: Responder | None = None
+        self._tunnel: TunnelEnd | None = None
+        self._stall: Stall | None = None
         self._keep_alive = True
         self._busy = False
         """A request is under way: from its head's end until `finish`."""
         self._answered = False
         """An answer has begun while the request's body was still arriving."""
+        self._awaits_continue = False
+        """The client may be waiting for a 100 before it sends its body."""
         self._paused = False
         self._read_ended = False
         self._lost = False
@@ -89,6 +95,9 @@ class ServerConnection(Protocol):
     def readConnectionLost(self) -> None:
         """The client has ended its sending: it has left, unless the configuration says it may still wait."""
         self._read_ended = True
+        if self._tunnel is not None:
+            self._tunnel.sendingEnded()
+            return
         was_busy = self._busy
         owed = (was_busy and self._body.done) or self._later is not None
         if owed and not self._limits.half_close_cancels:
@@ -122,9 +131,13 @@ class ServerConnection(Protocol):
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
+        self.flows()
         responder, self._responder = self._responder, None
         if responder is not None:
             responder.clientLost(reason)
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.connectionLost(reason)
 
     # --- reading heads --------------------------------------------------------
 
@@ -192,7 +205,8 @@ class ServerConnection(Protocol):
             self.deadline = NEVER
         else:
             self._receive = self._receive_body
-            self.deadline = self.site.now() + self._limits.body_timeout
+            self._awaits_continue = head.expect_continue and not wire
+            self._await_body()
             self._answered = False
             self.send = self._send_first
         self._respond(head, payload, wire)
@@ -228,14 +242,19 @@ class ServerConnection(Protocol):
         except RequestFault as fault:
             self._give_body_up(fault)
             return
+        self._awaits_continue = False
         if body.done:
             self.deadline = NEVER
             self._receive = self._receive_ahead
             self._buffer = rest
         elif not self._paused:
-            self.deadline = self.site.now() + self._limits.body_timeout
+            self._await_body()
         if responder is not None and (payload or wire or body.done):
             responder.bodyReceived(payload, wire, body.done, body.trailers)
+
+    def _await_body(self) -> None:
+        """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""
+        self.deadline = NEVER if self._awaits_continue else self.site.now() + self._limits.body_timeout
 
     def _give_body_up(self, fault: RequestFault) -> None:
         """The body is malformed or does not come: say so, unless an answer has begun."""
@@ -250,6 +269,9 @@ class ServerConnection(Protocol):
     def _send_first(self, data: bytes) -> bool:
         """Stands in for `send` until the answer to a request begins whose body is still arriving."""
         informational = data.startswith(b"HTTP/1.1 1") and data.find(b"\r\n\r\n") == len(data) - 4
+        if self._awaits_continue and not data.startswith((b"HTTP/1.1 102 ", b"HTTP/1.1 103 ")):
+            self._awaits_continue = False
+            self._await_body()
         if not informational:
             self._answered = True
             self.send = self._send
@@ -260,6 +282,10 @@ class ServerConnection(Protocol):
         self._buffer += data
         if len(self._buffer) > MOST_PIPELINED:
             self._pause_transport()
+
+    def _receive_tunnel(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.bytesReceived(data)
 
     def _lingering(self, data: bytes) -> None:
         """What still comes while the last answer is on its way."""
@@ -278,7 +304,7 @@ class ServerConnection(Protocol):
 
     def resumeProducing(self) -> None:
         if self._receive == self._receive_body:
-            self.deadline = self.site.now() + self._limits.body_timeout
+            self._await_body()
         if self._busy and len(self._buffer) <= MOST_PIPELINED:
             self._resume_transport()
 
@@ -293,7 +319,28 @@ class ServerConnection(Protocol):
     def _resume_transport(self) -> None:
         if not self._lost:
             self._paused = False
-            self.transport.resumeProducing()
+            if not self._read_ended:  # the transport would tell of the end a second time
+                self.transport.resumeProducing()
+
+    # --- flow control: the answer ---------------------------------------------------
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read what was sent before them."""
+        return self._queue_length()
+
+    def stalls(self) -> None:
+        """More waits for the client than it takes: it has a while to take some of it."""
+        if self._lost:
+            return
+        if self._stall is None:
+            self._stall = Stall(self, self.site.deadlines, self._limits.send_timeout)
+        self._stall.begin()
+
+    def flows(self) -> None:
+        """The client has taken what waited, or nothing waits for it any more."""
+        if self._stall is not None:
+            self._stall.end()
 
     # --- answering ------------------------------------------------------------------
 
@@ -306,7 +353,7 @@ class ServerConnection(Protocol):
     def finish(self, keep_alive: bool) -> None:
         """The answer is complete, and has told the client whether the connection stays."""
         self._busy = False
-        self._responder = None
+        self._responder = self._tunnel = None
         if self._lost:
             return
         is_last = self._read_ended and not self._buffer
@@ -350,6 +397,39 @@ class ServerConnection(Protocol):
         else:
             self._linger()
 
+    # --- after a switch of protocols --------------------------------------------------
+
+    def switch(self, tunnel: TunnelEnd) -> None:
+        """
+        The answer is a change of protocols: what comes, and what has come already, is for `tunnel`.
+
+        It ends with `finish` or `abort`, as any answer does.
+        """
+        self._responder = None
+        self._tunnel = tunnel
+        self._receive = self._receive_tunnel
+        data, self._buffer = self._buffer, b""
+        if self._paused:
+            self._resume_transport()
+        if data:
+            tunnel.bytesReceived(data)
+        if self._read_ended:
+            tunnel.sendingEnded()
+
+    def endSending(self) -> None:
+        """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
+        half_close = half_closer(self.transport)
+        if half_close is not None:
+            half_close()
+        else:
+            self.hurry()
+            self.transport.loseConnection()
+
+    def hurry(self) -> None:
+        """The client must end its side of the tunnel soon."""
+        if not self._lost:
+            self._watch_queue()
+
     def refuse(self, fault: RequestFault) -> None:
         """Answer `fault` and close."""
         self._busy = True
@@ -388,10 +468,15 @@ class ServerConnection(Protocol):
         self.deadline = NEVER
         self.transport.abortConnection()
 
+    def give_up(self, reason: Failure) -> None:
+        """Reset the connection of a client that does not go on; its responder is told `reason`."""
+        self._lose(reason)
+        self._reset()
+
     def abort(self) -> None:
         """Reset the connection: the client must see that the answer is not whole."""
         self._busy = False
-        self._responder = None
+        self._responder = self._tunnel = None
         if not self._lost:
             self._lose(connectionDone)
             self._reset()
@@ -404,15 +489,14 @@ class ServerConnection(Protocol):
             self.refuse(RequestFault(408, "request head not complete in time"))
         elif self._receive == self._receive_body:
             self._give_body_up(RequestFault(408, "request body idle for too long"))
-        elif self._receive not in (self._lingering, self._closing):
+        elif self._receive not in (self._lingering, self._closing, self._receive_tunnel):
             self._close()
         elif self._queue_length() < self._unsent:
             self._watch_queue()  # the client is slow, but it reads
         elif self._receive == self._lingering and not self._unsent:
             self._close()
         else:
-            self._lose(connectionDone)
-            self._reset()
+            self.give_up(Failure(ClientGivenUp("the client did not end its connection in time")))
 
     def close_when_idle(self) -> None:
         """The site is closing: an idle connection ends now, one with a request after the answer."""

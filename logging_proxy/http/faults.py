@@ -14,5 +14,9 @@ class RequestFault(Exception):
         """The id of the exchange that it ended, if one had begun."""
 
 
+class ClientGivenUp(Exception):
+    """The client did not go on in time, and its connection is reset; the text says with what."""
+
+
 class ResponseFault(Exception):
     """The upstream sent what is not an acceptable response; the connection to it is not used again."""

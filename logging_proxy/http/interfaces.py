@@ -32,6 +32,19 @@ class Responder(Protocol):
         """
 
 
+class TunnelEnd(Protocol):
+    """Has a connection's bytes once protocols have been switched (RFC 9110 §7.8)."""
+
+    def bytesReceived(self, data: bytes) -> None:
+        """The peer has sent `data`."""
+
+    def sendingEnded(self) -> None:
+        """The peer has ended its direction in good order; it may still be sent to."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone, or has been given up.  Called at most once, and last."""
+
+
 class IExchangeResource(Interface):
     """A resource that answers a request from its head on, while the body is still arriving."""
 

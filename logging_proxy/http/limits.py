@@ -33,4 +33,5 @@ class ServerLimits:
     head_timeout: float = 10.0
     body_timeout: float = 60.0
     keep_alive_timeout: float = 75.0
+    send_timeout: float = 300.0
     half_close_cancels: bool = True

@@ -10,13 +10,17 @@ is missing is an AttributeError as soon as a connection is made.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import abstract, tcp
-from twisted.internet.interfaces import INegotiated, ITransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ITransport
 from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import alsoProvides
 
 Send = Callable[[bytes], bool]
 """Sends or queues bytes; True when all of them have left."""
@@ -79,9 +83,7 @@ def queue_length(transport: ITransport) -> Callable[[], int]:
 
     Under TLS those are the encrypted bytes.  Always 0 on a transport that does not tell.
     """
-    below: Any = transport
-    while isinstance(below, ProtocolWrapper):
-        below = below.transport
+    below = _below(transport)
     if not isinstance(below, abstract.FileDescriptor):
         return lambda: 0
     _require(below, "dataBuffer", "offset", "_tempDataLen")
@@ -91,6 +93,26 @@ def queue_length(transport: ITransport) -> Callable[[], int]:
         return waiting
 
     return length
+
+
+def unreceived(transport: Any) -> int:
+    """How many bytes written to `transport` its peer has not acknowledged, as far as can be told."""
+    below = _below(transport)
+    if not isinstance(below, tcp.Connection) or not below.connected:
+        return 0
+    queued = queue_length(below)()
+    try:
+        (kernel,) = struct.unpack("i", fcntl.ioctl(below.socket, termios.TIOCOUTQ, bytes(4)))
+    except OSError:  # not everywhere is this known of sockets
+        return queued
+    return queued + int(kernel)
+
+
+def _below(transport: Any) -> Any:
+    """What TLS, if there is any, sends through."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
 
 
 def half_closer(transport: ITransport) -> Callable[[], None] | None:
@@ -104,6 +126,18 @@ def half_closer(transport: ITransport) -> Callable[[], None] | None:
         return None
     half_close: Callable[[], None] | None = getattr(transport, "loseWriteConnection", None)
     return half_close
+
+
+def hear_half_close(transport: Any, protocol: Any) -> None:
+    """
+    From now on the end of the peer's direction is `protocol.readConnectionLost`, and not the connection's.
+
+    For protocols that endpoints have wrapped: the wrappers have already said that
+    half-closing is not for them.  Under TLS nothing changes.
+    """
+    if half_closer(transport) is not None:
+        alsoProvides(protocol, IHalfCloseableProtocol)
+        transport.protocol = protocol
 
 
 def looks_closed(transport: ITransport) -> bool:

@@ -19,11 +19,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, CloseReader, response_body
+from logging_proxy.http.bodies import (
+    NO_BODY,
+    BodyFault,
+    BodyReader,
+    ChunkedReader,
+    CloseReader,
+    response_body,
+)
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead, check_response_so_far
-from logging_proxy.http.wire import Send, gone, looks_closed, sender
+from logging_proxy.http.interfaces import TunnelEnd
+from logging_proxy.http.wire import Send, gone, half_closer, hear_half_close, looks_closed, sender
 from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 
@@ -39,6 +47,13 @@ class ResponseReceiver(Protocol):
 
     def informationalReceived(self, head: ResponseHead) -> None:
         """A 1xx response; the final one is still to come."""
+
+    def switchReceived(self, head: ResponseHead, data: bytes) -> None:
+        """
+        A 101, and what came behind it.  Calls `switch`.
+
+        Raises `ResponseFault` if nobody has asked for it.
+        """
 
     def headReceived(
         self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
@@ -72,6 +87,7 @@ class ProxyClient(protocol.Protocol):
         self._handshake_until = handshake_until
         self._receive: Callable[[bytes], None] = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
+        self._tunnel: TunnelEnd | None = None
         self._method = b""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
@@ -82,6 +98,7 @@ class ProxyClient(protocol.Protocol):
         self._wait = NEVER
         self._closing = False
         self._lost = False
+        self._read_ended = False
 
     # --- the connection ----------------------------------------------------------
 
@@ -115,6 +132,9 @@ class ProxyClient(protocol.Protocol):
         ready, self._ready = self._ready, None
         if ready is not None:
             ready.errback(self._close_reason or _handshake_failure(reason))
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.connectionLost(reason)
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -144,8 +164,8 @@ class ProxyClient(protocol.Protocol):
         self.deadline = self._pool.now() + seconds
 
     def sending(self) -> None:
-        """More of the request has gone: the time for an answer starts again."""
-        if self._receive == self._receive_head:
+        """More of the request, or into the tunnel, has gone: the time for an answer starts again."""
+        if self._receive == self._receive_head or self._tunnel is not None:
             self.deadline = self._pool.now() + self._wait
 
     def release(self) -> None:
@@ -167,7 +187,7 @@ class ProxyClient(protocol.Protocol):
 
     def forsake(self) -> None:
         """The receiver does not want the response any more, or nobody waits for the connection."""
-        self._receiver = None
+        self._receiver = self._tunnel = None
         self._ready = None
         self.abort()
 
@@ -177,6 +197,60 @@ class ProxyClient(protocol.Protocol):
             self._closing = True
             self.deadline = self._pool.now() + CLOSING_TIME
             self.transport.loseConnection()
+
+    @property
+    def end_may_come_alone(self) -> bool:
+        """Whether the response's end is something that comes after its last byte."""
+        return isinstance(self._body, ChunkedReader | CloseReader)
+
+    def hand_to(self, receiver: ResponseReceiver) -> None:
+        """The rest of the response is for `receiver`."""
+        self._receiver = receiver
+
+    # --- after a switch of protocols ------------------------------------------------------
+
+    def switch(self, tunnel: TunnelEnd) -> None:
+        """
+        What comes from now on is for `tunnel`.  It ends with `close` or `forsake`.
+
+        Time runs while neither side sends anything.
+        """
+        self._receiver = None
+        self._reusable = False
+        self._tunnel = tunnel
+        self._receive = self._receive_tunnel
+        self._expect(self._pool.limits.stream_timeout)
+        hear_half_close(self.transport, self)
+
+    def endSending(self) -> None:
+        """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
+        half_close = half_closer(self.transport)
+        if half_close is not None:
+            half_close()
+        else:
+            self.hurry()
+            self.transport.loseConnection()
+
+    def hurry(self) -> None:
+        """The upstream must end its side of the tunnel soon."""
+        if not self._lost:
+            self._expect(CLOSING_TIME)
+
+    def _receive_tunnel(self, data: bytes) -> None:
+        self.deadline = self._pool.now() + self._wait
+        if self._tunnel is not None:
+            self._tunnel.bytesReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """The upstream has ended its direction of the tunnel."""
+        self._read_ended = True
+        if self._tunnel is not None:
+            self._tunnel.sendingEnded()
+        else:
+            self.close()
+
+    def writeConnectionLost(self) -> None:
+        """What we had to say through the tunnel is said."""
 
     # --- the response ------------------------------------------------------------------
 
@@ -221,6 +295,11 @@ class ProxyClient(protocol.Protocol):
             if head.status >= 200:
                 self._final(head, data)
                 return
+            self.heard = True
+            if head.status == 101:
+                if self._receiver is not None:
+                    self._receiver.switchReceived(head, data)
+                return
             self._informational(head)
             if self._receiver is None:
                 return
@@ -234,9 +313,6 @@ class ProxyClient(protocol.Protocol):
         self.heard = self.heard or bool(data)
 
     def _informational(self, head: ResponseHead) -> None:
-        if head.status == 101:
-            raise ResponseFault("switching protocols without being asked")
-        self.heard = True
         self._interim += len(head.raw)
         if self._interim > self._pool.limits.head_limit:
             raise ResponseFault("interim responses without end")
@@ -289,7 +365,8 @@ class ProxyClient(protocol.Protocol):
     def resumeProducing(self) -> None:
         if self.transport is not None and not self._lost:
             self.deadline = self._pool.now() + self._wait
-            self.transport.resumeProducing()
+            if not self._read_ended:  # the transport would tell of the end a second time
+                self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
         self.forsake()
@@ -301,6 +378,10 @@ class ProxyClient(protocol.Protocol):
             self.abort(Failure(HandshakeTimeout("TLS handshake not complete in time")))
         elif self._closing:
             self.abort()
+        elif self._tunnel is not None:
+            tunnel, self._tunnel = self._tunnel, None
+            self.abort()
+            tunnel.connectionLost(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
         elif self._receiver is not None:
             what = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None

@@ -8,6 +8,7 @@ whether to try again, how it ended.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -16,143 +17,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from logging_proxy.capture.events import Capture
-from logging_proxy.capture.records import OUTCOMES, Flag, Kind
-from logging_proxy.http.faults import RequestFault
+from logging_proxy.capture.records import Kind
+from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.client import ProxyClient
+from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
-from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
-from logging_proxy.proxy.halves import Half
-from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
+from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
+from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
 from logging_proxy.proxy.pool import Pool
-
-LAST = int(Flag.LAST)
-_PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
-_HEAD, _TRAILERS = int(Kind.RESPONSE_HEAD), int(Kind.RESPONSE_TRAILERS)
-_COMPLETE = (int(Kind.END), 0, bytes([OUTCOMES.index("complete")]))
-
-ANSWERED_EARLY = (
-    int(Kind.NOTE),
-    0,
-    json.dumps({"request": "answered before the request's body was complete"}).encode(),
-)
-"""Recorded before the END of an exchange whose request has no LAST piece."""
+from logging_proxy.proxy.tunnel import Tunnel
+from logging_proxy.proxy.upgrade import asked_protocols, switches_to
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""
-
-
-class ResponseHalf(Half):
-    """
-    From the upstream to the client: knows how the response's body is framed on both sides.
-
-    Takes what the `ProxyClient` reads (`client.ResponseReceiver`).
-    """
-
-    __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
-
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
-        super().__init__(upstream, capture)
-        self._exchange = exchange
-        self._frame: Frame = as_it_came
-        self._named: frozenset[bytes] = frozenset()
-        self.started = False
-        self.truncated = False
-        self.keep_alive = False
-        self.sink = exchange.connection
-
-    def informationalReceived(self, head: ResponseHead) -> None:
-        if self._capture is not None:
-            self._capture.passed((int(Kind.INFORMATIONAL), 0, head.raw))
-        if self._exchange.head.minor:  # RFC 9110 §15.2: never to an HTTP/1.0 client
-            self.pass_on(onward_informational(head))
-
-    def headReceived(
-        self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
-    ) -> None:
-        exchange = self._exchange
-        self.started = True
-        if self._capture is not None:
-            self._record(((_HEAD, 0, head.raw),), payload, done, trailers)
-        way = self._way_of(head, exchange.head, exchange.connection.may_keep_alive)
-        onward, self._frame, self.keep_alive = way
-        self._named = head.connection_options
-        if trailers:
-            wire = replace_trailers(wire, trailers, onward_trailers(trailers, head.connection_options))
-        if wire or done:
-            self.pass_on(onward + self._frame(payload, wire, done))
-        else:
-            self.pass_on(onward)
-        if done:
-            self.finished()
-
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        if self._capture is not None:
-            self._record((), payload, done, trailers)
-        if trailers:
-            wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
-        self.pass_on(self._frame(payload, wire, done))
-        if done:
-            self.finished()
-
-    def upstreamLost(self, reason: Failure) -> None:
-        self._exchange.upstreamLost(reason)
-
-    def cut(self) -> None:
-        """No more will come, and the response is not whole."""
-        self.truncated = True
-        self.finished()
-
-    def ended(self) -> None:
-        if self.truncated:
-            self._exchange.response_cut()
-        else:
-            self._exchange.response_ended()
-
-    def _record(
-        self, records: tuple[tuple[int, int, bytes], ...], payload: bytes, done: bool, trailers: bytes
-    ) -> None:
-        assert self._capture is not None
-        if not done:
-            if payload:
-                records += ((_RESPONSE_PIECE, 0, payload),)
-        else:
-            records += ((_RESPONSE_PIECE, LAST, payload),)
-            if trailers:
-                records += ((_TRAILERS, 0, trailers),)
-            records += self._exchange.last_records()
-        if records:
-            self._capture.passed(*records)
-
-    def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
-        """How this head goes on; the same head to the same kind of client always goes the same way."""
-        key = (request.method == b"HEAD", request.minor, may_keep_alive)
-        way: Way | None = head.prepared.get(key)
-        if way is None:
-            way = head.prepared[key] = way_to_client(head, *key)
-        return way
-
-
-class RequestHalf(Half):
-    """From the client to the upstream; knows whether the client has sent all of its request."""
-
-    __slots__ = ("done",)
-
-    def __init__(self, connection: ServerConnection, capture: Capture | None, done: bool) -> None:
-        super().__init__(connection, capture)
-        self.done = done
-
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        self.done = done
-        if self._capture is not None:
-            records: tuple[tuple[int, int, bytes], ...] = ((_PIECE, LAST if done else 0, payload),)
-            if trailers:
-                records += ((int(Kind.REQUEST_TRAILERS), 0, trailers),)
-            self._capture.passed(*records)
-        self.pass_on(wire)
 
 
 class Owner(Protocol):
@@ -183,6 +64,7 @@ class Exchange:
         "_first",
         "_owner",
         "_retried",
+        "_tunnel",
         "_upstream",
         "capture",
         "connection",
@@ -212,6 +94,7 @@ class Exchange:
         self._first = first
         self._upstream: ProxyClient | None = None
         self._connecting: Deferred[ProxyClient] | None = None
+        self._tunnel: Tunnel | None = None
         self._retried = False
         self._ended = False
 
@@ -293,6 +176,28 @@ class Exchange:
         self.request.pass_on(self._first)
         self._connect()
 
+    def switch(self, head: ResponseHead, data: bytes) -> None:
+        """
+        The upstream has answered 101; `data` came behind it.
+
+        Raises `ResponseFault` if that is no answer to this request.
+        """
+        request, response, upstream = self.request, self.response, self._upstream
+        assert response is not None and upstream is not None
+        if not switches_to(head, asked_protocols(self.head)):
+            raise ResponseFault("switching protocols without being asked")
+        if not (request.done and request.idle):
+            raise ResponseFault("switching protocols before the request was sent")
+        if self.capture is not None:
+            piece = ((int(Kind.TUNNEL_UPSTREAM), 0, data),) if data else ()
+            self.capture.passed((int(Kind.RESPONSE_HEAD), 0, head.raw), *piece)
+        request.stop()
+        waiting = response.withdraw()
+        self._upstream = None
+        over = partial(self._owner.exchange_ended, self)
+        self._tunnel = Tunnel(self.connection, upstream, self.capture, over)
+        self._tunnel.begin(waiting + onward_switch(head) + data)
+
     # --- the client ---------------------------------------------------------------------------
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
@@ -309,17 +214,39 @@ class Exchange:
         if self._ended:
             # The response was complete, or cut, but not all of it has been handed over.
             self._owner.exchange_ended(self)
+            self._let_go_of_upstream()
         elif reason.check(RequestFault):
             assert isinstance(reason.value, RequestFault)
             reason.value.exchange = str(UUID(bytes=self.id))
             self._end("protocol_error", f"client: {reason.value}")
-        else:
-            self._end("client_closed", "")
+            self._let_go_of_upstream()
+        elif not self._part():
+            self.client_left(str(reason.value) if reason.check(ClientGivenUp) else "")
+
+    def client_left(self, error: str) -> None:
+        """The client is gone before its response was complete."""
+        self._end("client_closed", error)
         self._let_go_of_upstream()
+
+    def _part(self) -> bool:
+        """Whether nothing but its end is missing of the response, for all we know: then it has a moment."""
+        response, upstream, capture = self.response, self._upstream, self.capture
+        if response is None or upstream is None or capture is None:
+            return False
+        if not (response.started and response.idle and self.request.done and upstream.end_may_come_alone):
+            return False
+        if self.connection.unsent:
+            return False
+        response.stop()
+        self.response = Parting(self, upstream, capture)
+        upstream.hand_to(self.response)
+        return True
 
     def interrupt(self, reason: Failure) -> None:
         """The proxy ends now."""
-        if not self._ended:
+        if self._tunnel is not None:
+            self._tunnel.interrupt(verdict(reason))
+        elif not self._ended:
             self._fail(verdict(reason))
 
     # --- the end ----------------------------------------------------------------------------------
@@ -327,7 +254,7 @@ class Exchange:
     def last_records(self) -> tuple[tuple[int, int, bytes], ...]:
         """What is recorded together with the response's last byte."""
         self._ended = True
-        return (_COMPLETE,) if self.request.done else (ANSWERED_EARLY, _COMPLETE)
+        return (COMPLETE,) if self.request.done else (ANSWERED_EARLY, COMPLETE)
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""
@@ -365,7 +292,7 @@ class Exchange:
         self._ended = True
         answer = self._owner.answer_failure(self, verdict)
         if self.capture is not None:
-            self.capture.passed(*answer.records, _end_record(verdict.outcome, verdict.error))
+            self.capture.passed(*answer.records, end_record(verdict.outcome, verdict.error))
         self._let_go_of_upstream()
         self._owner.exchange_ended(self)
         answer.send(self.connection, self.capture)
@@ -373,7 +300,7 @@ class Exchange:
     def _end(self, outcome: str, error: str) -> None:
         self._ended = True
         if self.capture is not None:
-            self.capture.passed(_end_record(outcome, error))
+            self.capture.passed(end_record(outcome, error))
         self._owner.exchange_ended(self)
 
     def _let_go_of_upstream(self) -> None:
@@ -389,7 +316,3 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.forsake()
-
-
-def _end_record(outcome: str, error: str) -> tuple[int, int, bytes]:
-    return (int(Kind.END), 0, bytes([OUTCOMES.index(outcome)]) + error.encode())

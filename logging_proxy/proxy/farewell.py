@@ -8,16 +8,10 @@ have stopped reading.
 
 from __future__ import annotations
 
-import fcntl
-import struct
-import termios
-from typing import Any
-
-from twisted.internet import tcp
 from twisted.protocols.policies import ProtocolWrapper
 
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.http.wire import queue_length
+from logging_proxy.http.wire import unreceived
 
 PATIENCE = 5.0
 """Seconds that a client may take none of what came before the reset."""
@@ -29,21 +23,6 @@ def reset_when_received(connection: ServerConnection) -> None:
         _Farewell(connection)  # TLS encrypts in the reactor's next turn only
     else:
         connection.abort()
-
-
-def unreceived(transport: Any) -> int:
-    """How many bytes written to `transport` its peer has not acknowledged, as far as can be told."""
-    below = transport
-    while isinstance(below, ProtocolWrapper):
-        below = below.transport
-    if not isinstance(below, tcp.Connection) or not below.connected:
-        return 0
-    queued = queue_length(below)()
-    try:
-        (kernel,) = struct.unpack("i", fcntl.ioctl(below.socket, termios.TIOCOUTQ, bytes(4)))
-    except OSError:  # not everywhere is this known of sockets
-        return queued
-    return queued + int(kernel)
 
 
 class _Farewell:

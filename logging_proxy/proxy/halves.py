@@ -101,6 +101,8 @@ class Half:
         if self._registered and sink is not None and sink.transport is not None:
             self._registered = False
             sink.transport.unregisterProducer()
+        if self._paused & _SINK:
+            self.sink_flows()
         if self._paused and source is not None:
             # The source is a connection that outlives the exchange: left paused, it would never read again.
             self._paused = 0
@@ -108,6 +110,12 @@ class Half:
 
     def ended(self) -> None:
         """All bytes have been handed to the sink.  For subclasses."""
+
+    def sink_stalls(self) -> None:
+        """More waits for the sink's peer than it takes.  For subclasses."""
+
+    def sink_flows(self) -> None:
+        """That is over.  For subclasses."""
 
     # --- waiting --------------------------------------------------------------------
 
@@ -152,6 +160,12 @@ class Half:
         if self._finished:
             self._end()
 
+    def withdraw(self) -> bytes:
+        """Stop, and give back what still waits."""
+        waiting = b"".join(self._waiting)
+        self.stop()
+        return waiting
+
     def _end(self) -> None:
         self._finished = False
         self.ended()
@@ -166,8 +180,10 @@ class Half:
 
     def pauseProducing(self) -> None:
         self._pause(_SINK)
+        self.sink_stalls()
 
     def resumeProducing(self) -> None:
+        self.sink_flows()
         self._resume(_SINK)
 
     def stopProducing(self) -> None:

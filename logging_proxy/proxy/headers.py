@@ -12,10 +12,12 @@ import re
 from dataclasses import dataclass
 
 from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.proxy.upgrade import UPGRADE, asked_protocols, only
 
 HOP_BY_HOP = frozenset(
     {
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -26,7 +28,7 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""The list of Go's ReverseProxy, of RFC 2616 §13.5.1 and of what clients send in practice."""
+"""The list of Go's ReverseProxy, of RFC 2616 §13.5.1, RFC 7540 §3.2.1 and of what clients send."""
 
 _NOT_REMOVABLE = frozenset({b"content-length", b"host"})
 """`Connection: Content-Length` must not change where a message ends, nor `Connection: Host` where it goes."""
@@ -114,6 +116,9 @@ def _request_exception(head: RequestHead, line: bytes, name: bytes, value: bytes
         return [line]
     if name == b"te" and b"trailers" in (part.strip().lower() for part in value.split(b",")):
         return [_name(line) + b": trailers\r\n"]
+    if head.upgrade and name in (b"connection", b"upgrade"):
+        asked = asked_protocols(head)
+        return only(line, UPGRADE if asked and name == b"connection" else asked)
     return []
 
 
@@ -210,6 +215,18 @@ def onward_informational(head: ResponseHead) -> bytes:
         if name not in HOP_BY_HOP and name not in named and name != b"content-length"
     )
     return _status_line(head) + b"".join(kept) + b"\r\n"
+
+
+def onward_switch(head: ResponseHead) -> bytes:
+    """The head of a 101 that was asked for, for the client, blank line included."""
+    named = head.connection_options - _NOT_REMOVABLE - UPGRADE
+    lines = [_status_line(head)]
+    for line, (name, _) in zip(head.lines, head.fields, strict=True):
+        if name == b"connection":
+            lines += only(line, UPGRADE)
+        elif name == b"upgrade" or not (name in HOP_BY_HOP or name in named or name == b"content-length"):
+            lines.append(line)
+    return b"".join(lines) + b"\r\n"
 
 
 def _status_line(head: ResponseHead) -> bytes:

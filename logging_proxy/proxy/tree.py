@@ -19,13 +19,14 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from logging_proxy.capture.events import Capture, Recorder
-from logging_proxy.capture.records import OUTCOMES, Flag, Kind, describe, field, identify
+from logging_proxy.capture.records import Flag, Kind, describe, field, identify
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeResource
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
-from logging_proxy.proxy.exchange import ANSWERED_EARLY, Exchange
+from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE
+from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
 from logging_proxy.proxy.headers import (
     ForwardedPolicy,
@@ -38,12 +39,15 @@ from logging_proxy.proxy.headers import (
 )
 from logging_proxy.proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.pool import Pool
+from logging_proxy.proxy.upgrade import asked_protocols
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
 from logging_proxy.routing.targets import split_target
 
 _MOST_PLANS = 64
 """Plans kept with one head: it may be sent by any number of clients, and each may need its own."""
+
+_NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
 
 ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
 """Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
@@ -167,7 +171,7 @@ def answer_ourselves(
         )
         record_request(capture, start, incoming.payload, incoming.done, incoming.trailers)
         early = () if incoming.done else (ANSWERED_EARLY,)
-        capture.passed(*ours.records, *early, (int(Kind.END), 0, bytes([OUTCOMES.index("complete")])))
+        capture.passed(*ours.records, *early, COMPLETE)
     ours.send(connection, capture)
 
 
@@ -257,6 +261,8 @@ class RouteResource(Resource):
         options, policy = self.options, self._surroundings.policy
         if forwards_left(head) == 0:
             raise Refused(last_stop(head))
+        if self._forwarding is not None and asked_protocols(head):
+            raise Refused(Reply(501, _NO_UPGRADE, "NO_UPGRADE"))
         if policy.via and loops(head):
             raise Refused(Reply(508, b"the request has been here before\n", "LOOP"))
         try:

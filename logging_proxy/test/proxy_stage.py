@@ -43,6 +43,8 @@ class Wire:
 
     bufferSize = 65536
     disconnecting = False
+    TLS = False
+    """Whether our side has no half to close."""
 
     def __init__(self, clock: Clock, protocol: Any, port: int = 50000) -> None:
         self.sent = bytearray()
@@ -78,6 +80,10 @@ class Wire:
     def fin(self) -> None:
         self._inbox.append(Failure(ConnectionDone()))
         self._read()
+
+    def close_notify(self) -> None:
+        """TLS ends, and with it the connection."""
+        self._lose(Failure(ConnectionDone()))
 
     def rst(self) -> None:
         """Known at once, even while reading is paused."""

@@ -7,6 +7,7 @@ import itertools
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Flag, Kind
+from logging_proxy.proxy.messages import MOMENT
 from logging_proxy.test.proxy_stage import Stage, Wire, get, ok, post
 
 
@@ -121,9 +122,9 @@ class CaptureRecordTests(SynchronousTestCase):
                     client = stage.client(request[:sent])
                     stage.upstream.deliver(response[:answered])
                     end(client if peer == "client" else stage.upstream)
-                    stage.turn()
+                    stage.turn(MOMENT)
                     client.rst()
-                    stage.turn()
+                    stage.turn(MOMENT)
                     where = f"{peer} {end.__name__} after {sent} and {answered} bytes"
                     self.assertEqual(stage.problems(), [], where)
                     self.assertEqual(stage.capture.outcome == "complete", answered == len(response), where)

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind
 from logging_proxy.http.server import ServerLimits
+from logging_proxy.proxy.messages import MOMENT
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, get, ok, post
 
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
@@ -15,7 +16,7 @@ LEAVING = (Wire.fin, Wire.rst)
 class ClientLeftTests(SynchronousTestCase):
     def assertGone(self, stage: Stage) -> None:
         """The upstream is reset, the capture ends with client_closed, nothing is left."""
-        stage.turn()
+        stage.turn(MOMENT)
         self.assertTrue(all(wire.aborted for wire in stage.endpoint.wires))
         self.assertEqual(stage.capture.outcome, "client_closed")
         self.assertEqual(stage.problems(), [])

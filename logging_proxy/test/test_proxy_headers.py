@@ -76,14 +76,6 @@ class RequestHeaderTests(SynchronousTestCase):
             ["GET /x HTTP/1.1", "Host: up.example", "A: 1", "B: 2"],
         )
 
-    def test_upgrade(self) -> None:
-        """While there is no tunnel, Upgrade is not passed on: the upstream answers an ordinary request."""
-        fields = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-        self.assertEqual(
-            onward(Stage(), get("/api/x", *fields)),
-            ["GET /x HTTP/1.1", "Host: up.example", "Sec-WebSocket-Version: 13"],
-        )
-
     def test_te_trailers(self) -> None:
         """`trailers` is said to the next hop as well; other codings of TE are not ours to promise."""
         self.assertIn("te: trailers", onward(Stage(), get("/api/x", "Connection: TE", "te: gzip, Trailers")))

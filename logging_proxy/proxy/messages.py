@@ -1,0 +1,183 @@
+"""The halves of an exchange that know HTTP: a request on its way, a response on its way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from logging_proxy.capture.events import Capture
+from logging_proxy.capture.records import Flag, Kind
+from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.client import ProxyClient
+from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
+from logging_proxy.proxy.halves import Half
+from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
+
+if TYPE_CHECKING:
+    from logging_proxy.proxy.exchange import Exchange
+
+LAST = int(Flag.LAST)
+_PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
+_HEAD, _TRAILERS = int(Kind.RESPONSE_HEAD), int(Kind.RESPONSE_TRAILERS)
+
+MOMENT = 0.025
+"""Seconds that an upstream has to end a response whose client has left."""
+
+
+class ResponseHalf(Half):
+    """
+    From the upstream to the client: knows how the response's body is framed on both sides.
+
+    Takes what the `ProxyClient` reads (`client.ResponseReceiver`).
+    """
+
+    __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
+
+    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
+        super().__init__(upstream, capture)
+        self._exchange = exchange
+        self._frame: Frame = as_it_came
+        self._named: frozenset[bytes] = frozenset()
+        self.started = False
+        self.truncated = False
+        self.keep_alive = False
+        self.sink = exchange.connection
+
+    def informationalReceived(self, head: ResponseHead) -> None:
+        if self._capture is not None:
+            self._capture.passed((int(Kind.INFORMATIONAL), 0, head.raw))
+        if self._exchange.head.minor:  # RFC 9110 §15.2: never to an HTTP/1.0 client
+            self.pass_on(onward_informational(head))
+
+    def switchReceived(self, head: ResponseHead, data: bytes) -> None:
+        self._exchange.switch(head, data)
+
+    def headReceived(
+        self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
+    ) -> None:
+        exchange = self._exchange
+        self.started = True
+        if self._capture is not None:
+            self._record(((_HEAD, 0, head.raw),), payload, done, trailers)
+        way = self._way_of(head, exchange.head, exchange.connection.may_keep_alive)
+        onward, self._frame, self.keep_alive = way
+        self._named = head.connection_options
+        if trailers:
+            wire = replace_trailers(wire, trailers, onward_trailers(trailers, head.connection_options))
+        if wire or done:
+            self.pass_on(onward + self._frame(payload, wire, done))
+        else:
+            self.pass_on(onward)
+        if done:
+            self.finished()
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        if self._capture is not None:
+            self._record((), payload, done, trailers)
+        if trailers:
+            wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
+        self.pass_on(self._frame(payload, wire, done))
+        if done:
+            self.finished()
+
+    def upstreamLost(self, reason: Failure) -> None:
+        self._exchange.upstreamLost(reason)
+
+    def sink_stalls(self) -> None:
+        self._exchange.connection.stalls()
+
+    def sink_flows(self) -> None:
+        self._exchange.connection.flows()
+
+    def cut(self) -> None:
+        """No more will come, and the response is not whole."""
+        self.truncated = True
+        self.finished()
+
+    def ended(self) -> None:
+        if self.truncated:
+            self._exchange.response_cut()
+        else:
+            self._exchange.response_ended()
+
+    def _record(
+        self, records: tuple[tuple[int, int, bytes], ...], payload: bytes, done: bool, trailers: bytes
+    ) -> None:
+        assert self._capture is not None
+        if not done:
+            if payload:
+                records += ((_RESPONSE_PIECE, 0, payload),)
+        else:
+            records += ((_RESPONSE_PIECE, LAST, payload),)
+            if trailers:
+                records += ((_TRAILERS, 0, trailers),)
+            records += self._exchange.last_records()
+        if records:
+            self._capture.passed(*records)
+
+    def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
+        """How this head goes on; the same head to the same kind of client always goes the same way."""
+        key = (request.method == b"HEAD", request.minor, may_keep_alive)
+        way: Way | None = head.prepared.get(key)
+        if way is None:
+            way = head.prepared[key] = way_to_client(head, *key)
+        return way
+
+
+class Parting(ResponseHalf):
+    """
+    In the place of a response's half whose client has left with all that had come.
+
+    Clients of event streams leave at an event that says that it is the last, often
+    before the body's own end is here.  If that comes within a moment, and alone, the
+    response was complete; anything else would have been for the client.
+    """
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture) -> None:
+        super().__init__(exchange, upstream, capture)
+        self.started = True
+        self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        if payload:
+            self._give_up()
+        elif done:
+            self._record((), payload, done, trailers)
+            self.finished()
+
+    def upstreamLost(self, reason: Failure) -> None:
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self.stop()
+        self._exchange.client_left("")
+
+    def stop(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        super().stop()
+
+
+class RequestHalf(Half):
+    """From the client to the upstream; knows whether the client has sent all of its request."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, connection: ServerConnection, capture: Capture | None, done: bool) -> None:
+        super().__init__(connection, capture)
+        self.done = done
+
+    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+        self.done = done
+        if self._capture is not None:
+            records: tuple[tuple[int, int, bytes], ...] = ((_PIECE, LAST if done else 0, payload),)
+            if trailers:
+                records += ((int(Kind.REQUEST_TRAILERS), 0, trailers),)
+            self._capture.passed(*records)
+        self.pass_on(wire)

@@ -1,0 +1,252 @@
+"""
+A tunnel: what a connection becomes when protocols have been switched (RFC 9110 §7.8).
+
+Raw bytes pass in two directions, each with its own flow control, each recorded
+piece by piece before it is passed on.  The end of one direction is passed on
+and leaves the other open; the tunnel is complete when both have ended.  TLS
+cannot end one direction alone: what closes in good order there has a moment
+for the other side to end too, and nothing may come that can no longer be
+delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from logging_proxy.capture.events import Capture
+from logging_proxy.capture.records import Flag, Kind
+from logging_proxy.http.faults import ClientGivenUp
+from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.client import ProxyClient
+from logging_proxy.proxy.endings import COMPLETE, end_record
+from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.farewell import reset_when_received
+from logging_proxy.proxy.halves import Half
+
+_LAST = int(Flag.LAST)
+
+
+class Direction(Half):
+    """One direction of a tunnel; the `TunnelEnd` of the connection that it comes from."""
+
+    __slots__ = ("_tunnel", "done", "over")
+
+    kind: int
+
+    def __init__(
+        self, tunnel: Tunnel, source: ServerConnection | ProxyClient, capture: Capture | None
+    ) -> None:
+        super().__init__(source, capture)
+        self._tunnel = tunnel
+        self.done = False
+        """The source has ended its sending."""
+        self.over = False
+        """... and everything from it has been handed over."""
+
+    def bytesReceived(self, data: bytes) -> None:
+        if self.sink is None:
+            self._tunnel.undeliverable(self)
+            return
+        if self._capture is not None:
+            self._capture.passed((self.kind, 0, data))
+        self.pass_on(data)
+
+    def sendingEnded(self) -> None:
+        if not self.done:
+            self.done = True
+            self._tunnel.direction_done(self)
+            self.finished()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._tunnel.lost(self, reason)
+
+    def ended(self) -> None:
+        self.over = True
+        self._tunnel.direction_over(self)
+
+
+class ToUpstream(Direction):
+    """What the client sends."""
+
+    __slots__ = ("_upstream",)
+
+    kind = int(Kind.TUNNEL_CLIENT)
+
+    def __init__(
+        self, tunnel: Tunnel, client: ServerConnection, upstream: ProxyClient, capture: Capture | None
+    ) -> None:
+        super().__init__(tunnel, client, capture)
+        self._upstream = upstream
+        self.sink = upstream
+
+    def bytesReceived(self, data: bytes) -> None:
+        super().bytesReceived(data)
+        self._upstream.sending()
+
+
+class ToClient(Direction):
+    """What the upstream sends."""
+
+    __slots__ = ("_client", "_cut")
+
+    kind = int(Kind.TUNNEL_UPSTREAM)
+
+    def __init__(
+        self, tunnel: Tunnel, upstream: ProxyClient, client: ServerConnection, capture: Capture | None
+    ) -> None:
+        super().__init__(tunnel, upstream, capture)
+        self._client = client
+        self._cut = False
+        self.sink = client
+
+    def cut(self) -> None:
+        """Nothing more comes: the client gets what has come, and is reset."""
+        self._cut = True
+        self.finished()
+
+    def ended(self) -> None:
+        if self._cut:
+            self.stop()
+            reset_when_received(self._client)
+        else:
+            super().ended()
+
+    def sink_stalls(self) -> None:
+        self._client.stalls()
+
+    def sink_flows(self) -> None:
+        self._client.flows()
+
+
+class Tunnel:
+    """
+    Both directions of one exchange's tunnel, and how it ends.
+
+    `over` is called when the exchange has ended and its connections are let go;
+    perhaps more than once.
+    """
+
+    __slots__ = (
+        "_capture",
+        "_client",
+        "_client_gone",
+        "_ended",
+        "_over",
+        "_upstream",
+        "to_client",
+        "to_upstream",
+    )
+
+    def __init__(
+        self,
+        client: ServerConnection,
+        upstream: ProxyClient,
+        capture: Capture | None,
+        over: Callable[[], None],
+    ) -> None:
+        self.to_upstream = ToUpstream(self, client, upstream, capture)
+        self.to_client = ToClient(self, upstream, client, capture)
+        self._client = client
+        self._upstream = upstream
+        self._capture = capture
+        self._over = over
+        self._client_gone = False
+        self._ended = False
+        """The END record is written."""
+
+    def begin(self, first: bytes) -> None:
+        """Send `first`, which is recorded already, to the client, and let bytes pass."""
+        self.to_client.pass_on(first)
+        self._upstream.switch(self.to_client)
+        self._client.switch(self.to_upstream)
+
+    def interrupt(self, verdict: Verdict) -> None:
+        """The proxy ends now."""
+        if not self._ended:
+            self._fail(verdict.outcome, verdict.error)
+
+    # --- ends in good order ---------------------------------------------------------------
+
+    def direction_done(self, direction: Direction) -> None:
+        """The source of `direction` has ended its sending."""
+        records: tuple[tuple[int, int, bytes], ...] = ((direction.kind, _LAST, b""),)
+        if self.to_client.done and self.to_upstream.done:
+            self._ended = True
+            records += (COMPLETE,)
+        if self._capture is not None:
+            self._capture.passed(*records)
+
+    def direction_over(self, direction: Direction) -> None:
+        """Everything of `direction` has been handed over: pass its end on."""
+        sink = direction.sink
+        direction.stop()
+        if self.to_client.over and self.to_upstream.over:
+            self._close()
+        elif isinstance(sink, ServerConnection | ProxyClient):
+            sink.endSending()
+
+    def _close(self) -> None:
+        self.to_upstream.stop()
+        self.to_client.stop()
+        self._upstream.close()
+        self._over()
+        self._client.finish(False)
+
+    # --- other ends -------------------------------------------------------------------------
+
+    def lost(self, direction: Direction, reason: Failure) -> None:
+        """The connection that `direction` comes from is gone."""
+        if self._ended:
+            self._close()
+        elif reason.check(ConnectionDone):
+            self._closed(direction)
+        elif direction is self.to_upstream or self._client_gone:
+            self._fail("client_closed", "" if direction is self.to_client else _text(reason))
+        else:
+            ruling = verdict(reason)
+            self._fail(ruling.outcome, ruling.error)
+
+    def _closed(self, direction: Direction) -> None:
+        """... in good order: with nothing to deliver to it, the other side has a moment to end too."""
+        back = self.to_client if direction is self.to_upstream else self.to_upstream
+        self._client_gone = direction is self.to_upstream
+        if back.withdraw():
+            self.undeliverable(back)
+            return
+        direction.sendingEnded()
+        if self._ended:
+            return
+        if self._client_gone:
+            self._upstream.hurry()
+        else:
+            self._client.hurry()
+
+    def undeliverable(self, direction: Direction) -> None:
+        """Bytes have come for a connection that is gone, or after the end of it all."""
+        if self._ended:
+            return
+        if direction is self.to_client:
+            self._fail("client_closed", "")
+        else:
+            self._fail("upstream_closed", "")
+
+    def _fail(self, outcome: str, error: str) -> None:
+        self._ended = True
+        if self._capture is not None:
+            self._capture.passed(end_record(outcome, error))
+        self.to_upstream.stop()
+        self._upstream.forsake()
+        self._over()
+        if outcome == "client_closed":
+            self.to_client.stop()
+            self._client.abort()
+        else:
+            self.to_client.cut()
+
+
+def _text(reason: Failure) -> str:
+    """Why the client was given up; nothing where it has simply left."""
+    return str(reason.value) if reason.check(ClientGivenUp) else ""

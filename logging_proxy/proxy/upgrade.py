@@ -1,0 +1,42 @@
+"""
+Upgrade: which protocols a request may be answered with a change to (RFC 9110 §7.8).
+
+Any but h2c goes through as a tunnel.  HTTP/2 in clear cannot be recorded as the
+exchanges it carries, and a server need not take the offer (RFC 9113 §3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from logging_proxy.http.heads import RequestHead, ResponseHead
+
+UPGRADE = frozenset({b"upgrade"})
+_NOT_CARRIED = frozenset({b"h2c"})
+
+
+def asked_protocols(head: RequestHead) -> frozenset[bytes]:
+    """The protocols, in lower case, that go on in the request's Upgrade field; none with a body."""
+    if not head.upgrade or head.chunked or head.content_length:
+        return frozenset()
+    return _members([head.upgrade]) - _NOT_CARRIED
+
+
+def switches_to(head: ResponseHead, asked: frozenset[bytes]) -> bool:
+    """Whether a 101 says properly that it switches, and to nothing but what was asked for."""
+    chosen = _members(head.ruling.get(b"upgrade", ()))
+    return b"upgrade" in head.connection_options and bool(chosen) and chosen <= asked
+
+
+def only(line: bytes, kept: frozenset[bytes]) -> list[bytes]:
+    """The line of a list-valued field with those of its members that are in `kept`; none without any."""
+    name, _, value = line.partition(b":")
+    said = [member.strip() for member in value.split(b",")]
+    members = [member for member in said if member.lower() in kept]
+    if len(members) == len(said):
+        return [line]
+    return [name + b": " + b", ".join(members) + b"\r\n"] if members else []
+
+
+def _members(values: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(member.strip().lower() for value in values for member in value.split(b",")) - {b""}
