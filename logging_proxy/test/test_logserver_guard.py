@@ -70,7 +70,7 @@ class GuardTests(ServerTestCase):
             ("GET", "/api", 404, None),
             ("GET", "/api/<script>", 404, None),
             ("PUT", "/health", 405, "GET, HEAD"),
-            ("DELETE", SPOOL, 405, "GET, HEAD, POST"),
+            ("DELETE", SPOOL, 405, "POST"),
             ("DELETE", UPLOAD, 405, "PUT"),
             ("POST", "/api/exchanges", 405, "GET, HEAD"),
             ("HEAD", "/api/live", 405, "GET"),

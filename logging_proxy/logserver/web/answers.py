@@ -31,7 +31,6 @@ class Problem(Enum):
     """Every error: the name in its `type`, status and title."""
 
     BAD_BODY = "bad-body", 400, "The body cannot be used."
-    BAD_CURSOR = "bad-cursor", 400, "This is not a cursor that this server gave."
     BAD_ID = "bad-id", 400, "This is not the id of an exchange."
     BAD_NAME = "bad-name", 400, "This is not the name of a spool."
     BAD_OFFSET = "bad-offset", 400, "This is not an offset."
@@ -42,6 +41,7 @@ class Problem(Enum):
     WRONG_ORIGIN = "wrong-origin", 403, "Pages of other origins may not do this."
     NO_ADDRESS = "no-address", 404, "There is no such address."
     UNKNOWN_EXCHANGE = "unknown-exchange", 404, "There is no such exchange."
+    UNKNOWN_CURSOR = "unknown-cursor", 404, "This is not a cursor that this server gave."
     UNKNOWN_SPOOL = "unknown-spool", 404, "There is no such spool."
     NO_BYTES = "no-bytes", 404, "This half of the exchange has not begun."
     NO_METHOD = "no-method", 405, "This address does not take this method."
@@ -79,7 +79,7 @@ def problem_of(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     if isinstance(error, BadCursor):
-        return Refused(Problem.BAD_CURSOR)
+        return Refused(Problem.UNKNOWN_CURSOR)
     if isinstance(error, BadFilter):
         return Refused(Problem.BAD_PARAMETER, f"{error.name}: {error.reason}", parameter=error.name)
     if isinstance(error, TooSlow):

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable
 
+from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from logging_proxy.logserver.ingest import SPOOL_NAME, Beyond, RemoteSpools
@@ -23,60 +24,79 @@ from logging_proxy.logserver.web.bodies import BODY_LIMIT, read_body
 
 _OFFSET = re.compile(r"[0-9]{1,19}", re.ASCII)
 
+MOST_OFFSET = (1 << 63) - 1
+"""Offsets are 64 bits in the names of segments and in their blocks."""
+
 
 class SpoolIngest(ProblemResource):
-    """
-    `GET /api/spools/{spool}` and `POST /api/spools/{spool}/{offset}`.
-
-    The body is the stream's bytes from `offset` on.  409 with the stored
-    offset when bytes in between are missing; `?gap=1` says that they are lost.
-    """
-
-    isLeaf = True
+    """Below it, a resource for each spool."""
 
     def __init__(self, spools: RemoteSpools, run: Run, stored: Callable[[], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._spools = spools
-        self._run = run
-        self._stored = stored
+        self.spools = spools
+        self.run = run
+        self.stored = stored
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return SpoolResource(self, path.decode("latin-1"))
+
+
+class SpoolResource(ProblemResource):
+    """`GET /api/spools/{spool}`: how far the stream is stored."""
+
+    def __init__(self, ingest: SpoolIngest, name: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._ingest = ingest
+        self._name = name
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return AppendResource(self._ingest, self._name, path.decode("latin-1"))
 
     def render_GET(self, request: Request) -> bytes | int:
-        name, *more = _path(request)
-        if more or not SPOOL_NAME.fullmatch(name):
+        if not SPOOL_NAME.fullmatch(self._name):
             return refuse(request, Problem.BAD_NAME)
-        return give_later(request, self._run(lambda: self._ask(name)))
+        return give_later(request, self._ingest.run(self._ask))
+
+    def _ask(self) -> Answer:
+        offset = self._ingest.spools.get(self._name).offset()
+        if offset is None:
+            raise Refused(Problem.UNKNOWN_SPOOL, offset=None)
+        return json_answer({"offset": offset})
+
+
+class AppendResource(ProblemResource):
+    """
+    `POST /api/spools/{spool}/{offset}`: the stream's bytes from `offset` on.
+
+    409 with the stored offset when bytes in between are missing; `?gap=1` says
+    that they are lost.
+    """
+
+    def __init__(self, ingest: SpoolIngest, name: str, offset: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._ingest = ingest
+        self._name = name
+        self._offset = offset
 
     def render_POST(self, request: Request) -> bytes | int:
-        name, offset = path if len(path := _path(request)) == 2 else ("", "")
-        if not _OFFSET.fullmatch(offset):
-            return refuse(request, Problem.BAD_OFFSET)
-        if not SPOOL_NAME.fullmatch(name):
+        if not SPOOL_NAME.fullmatch(self._name):
             return refuse(request, Problem.BAD_NAME)
+        if not _OFFSET.fullmatch(self._offset) or int(self._offset) > MOST_OFFSET:
+            return refuse(request, Problem.BAD_OFFSET)
         try:
             data = decoded_body(request)
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail)
         gap = request.args is not None and request.args.get(b"gap") == [b"1"]
-        return give_later(request, self._run(lambda: self._keep(name, int(offset), data, gap)))
+        return give_later(request, self._ingest.run(lambda: self._keep(data, gap)))
 
-    def _ask(self, name: str) -> Answer:
-        offset = self._spools.get(name).offset()
-        if offset is None:
-            raise Refused(Problem.UNKNOWN_SPOOL, offset=None)
-        return json_answer({"offset": offset})
-
-    def _keep(self, name: str, offset: int, data: bytes, gap: bool) -> Answer:
+    def _keep(self, data: bytes, gap: bool) -> Answer:
         try:
-            end = self._spools.get(name).append(offset, data, gap)
+            end = self._ingest.spools.get(self._name).append(int(self._offset), data, gap)
         except Beyond as beyond:
             raise Refused(Problem.MISSING_BYTES, str(beyond), offset=beyond.stored) from None
-        self._stored()
+        self._ingest.stored()
         return json_answer({"offset": end})
-
-
-def _path(request: Request) -> list[str]:
-    """What follows the resource's own address; at least one segment."""
-    return [segment.decode("latin-1") for segment in request.postpath or [b""]]
 
 
 def decoded_body(request: Request) -> bytes:
