@@ -36,6 +36,10 @@ MOST_IN_A_LINE = 65536
 """Bytes of the child's output that are kept while their line does not end."""
 
 
+NICENESS = 10
+"""How much the child gives way: exchanges wait for nobody, captures can wait in the spool."""
+
+
 class _Child(ProcessProtocol):
     """One run of the child."""
 
@@ -114,12 +118,13 @@ class ChildProcess:
 
     def _program(self) -> str:
         """
-        twistd, in a session of its own.
+        twistd, in a process group of its own, and behind the proxy where processor time is short.
 
         The keyboard's Ctrl-C is for the proxy, which ends the child when it has nothing more for it.
+        Not a session of its own: Linux gives each session the same share (`sched_autogroup`), nice or not.
         """
         run = "from twisted.scripts.twistd import run; run()"
-        return f"import os; os.setsid(); os.chdir({self._folder!r}); {run}"
+        return f"import os; os.setpgrp(); os.nice({NICENESS}); os.chdir({self._folder!r}); {run}"
 
     def said(self, line: str) -> None:
         """A line of the child's output."""

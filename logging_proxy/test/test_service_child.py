@@ -14,7 +14,15 @@ from twisted.logger import globalLogPublisher as publisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.child import FIRST_WAIT, LASTING, LONGEST_WAIT, MOST_IN_A_LINE, PIPE_FD, ChildProcess
+from logging_proxy.child import (
+    FIRST_WAIT,
+    LASTING,
+    LONGEST_WAIT,
+    MOST_IN_A_LINE,
+    NICENESS,
+    PIPE_FD,
+    ChildProcess,
+)
 
 
 class Process:
@@ -96,7 +104,8 @@ class StartTests(ChildCase):
         self.assertEqual(process.descriptors[PIPE_FD + 1], self.listener.fileno())
         self.assertEqual(sorted(process.descriptors), [0, 1, 2, PIPE_FD, PIPE_FD + 1])
         self.assertEqual(process.arguments[-2:], ["-n", "logging-server"])
-        self.assertIn("os.chdir('/some/where')", process.arguments[3])
+        for each in ("os.setpgrp()", f"os.nice({NICENESS})", "os.chdir('/some/where')"):
+            self.assertIn(each, process.arguments[3])
         self.assertEqual(
             process.environment["PYTHONPATH"].split(os.pathsep), [each for each in sys.path if each]
         )
