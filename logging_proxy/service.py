@@ -272,5 +272,6 @@ def _server_limits(configuration: Configuration) -> ServerLimits:
         head_timeout=server.head_timeout,
         body_timeout=server.body_timeout,
         keep_alive_timeout=server.keep_alive_timeout,
+        send_timeout=server.send_timeout,
         half_close_cancels=server.half_close == "cancel",
     )

@@ -146,6 +146,9 @@ class ServerOptions:
     keep_alive_timeout: Annotated[
         float, Key(DURATION, "Seconds that a client's connection may be idle between requests.")
     ] = 75
+    send_timeout: Annotated[
+        float, Key(DURATION, "Seconds that a client may take nothing of a response that waits for it.")
+    ] = 300
     shutdown_timeout: Annotated[
         float, Key(DURATION, "Seconds that exchanges have to finish when the proxy is stopped.")
     ] = 30
@@ -161,7 +164,9 @@ class HttpClientOptions:
 
     connect_timeout: Annotated[float, Key(DURATION, "Seconds until a connection must stand.")] = 10
     head_timeout: Annotated[float, Key(DURATION, "Seconds until a response's head must have come.")] = 600
-    stream_timeout: Annotated[float, Key(DURATION, "Seconds that a response's body may pause.")] = 3600
+    stream_timeout: Annotated[
+        float, Key(DURATION, "Seconds that a response's body, or a tunnel after an upgrade, may pause.")
+    ] = 3600
     pool_idle_timeout: Annotated[float, Key(DURATION, "Seconds that an idle connection is kept.")] = 15
     pool_size: Annotated[
         int, Key(Integer(0, 65535), "Most idle connections per destination; 0 reuses none.")

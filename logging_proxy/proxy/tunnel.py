@@ -55,7 +55,7 @@ class Direction(Half):
         self.pass_on(data)
 
     def sendingEnded(self) -> None:
-        if not self.done:
+        if not (self.done or self._tunnel.ended):
             self.done = True
             self._tunnel.direction_done(self)
             self.finished()
@@ -133,9 +133,9 @@ class Tunnel:
         "_capture",
         "_client",
         "_client_gone",
-        "_ended",
         "_over",
         "_upstream",
+        "ended",
         "to_client",
         "to_upstream",
     )
@@ -154,7 +154,7 @@ class Tunnel:
         self._capture = capture
         self._over = over
         self._client_gone = False
-        self._ended = False
+        self.ended = False
         """The END record is written."""
 
     def begin(self, first: bytes) -> None:
@@ -165,7 +165,7 @@ class Tunnel:
 
     def interrupt(self, verdict: Verdict) -> None:
         """The proxy ends now."""
-        if not self._ended:
+        if not self.ended:
             self._fail(verdict.outcome, verdict.error)
 
     # --- ends in good order ---------------------------------------------------------------
@@ -174,7 +174,7 @@ class Tunnel:
         """The source of `direction` has ended its sending."""
         records: tuple[tuple[int, int, bytes], ...] = ((direction.kind, _LAST, b""),)
         if self.to_client.done and self.to_upstream.done:
-            self._ended = True
+            self.ended = True
             records += (COMPLETE,)
         if self._capture is not None:
             self._capture.passed(*records)
@@ -199,7 +199,7 @@ class Tunnel:
 
     def lost(self, direction: Direction, reason: Failure) -> None:
         """The connection that `direction` comes from is gone."""
-        if self._ended:
+        if self.ended:
             self._close()
         elif reason.check(ConnectionDone):
             self._closed(direction)
@@ -217,7 +217,7 @@ class Tunnel:
             self.undeliverable(back)
             return
         direction.sendingEnded()
-        if self._ended:
+        if self.ended:
             return
         if self._client_gone:
             self._upstream.hurry()
@@ -226,7 +226,7 @@ class Tunnel:
 
     def undeliverable(self, direction: Direction) -> None:
         """Bytes have come for a connection that is gone, or after the end of it all."""
-        if self._ended:
+        if self.ended:
             return
         if direction is self.to_client:
             self._fail("client_closed", "")
@@ -234,7 +234,7 @@ class Tunnel:
             self._fail("upstream_closed", "")
 
     def _fail(self, outcome: str, error: str) -> None:
-        self._ended = True
+        self.ended = True
         if self._capture is not None:
             self._capture.passed(end_record(outcome, error))
         self.to_upstream.stop()

@@ -385,6 +385,19 @@ class EndTests(TunnelCase):
             self.assertTrue(tunnel.client.aborted)
             self.assertOver(tunnel, "upstream_reset")
 
+    def test_client_ends_after_all(self) -> None:
+        """What still comes from a client that has yet to get its reset changes nothing."""
+        tunnel = Tunnel()
+        tunnel.stage.freeze_spool()
+        tunnel.upstream.deliver(b"a")
+        tunnel.upstream.rst()
+        tunnel.client.deliver(b"late")
+        tunnel.client.fin()
+        tunnel.stage.thaw_spool()
+        self.assertEqual(tunnel.client.received(), b"a")
+        self.assertTrue(tunnel.client.aborted)
+        self.assertOver(tunnel, "upstream_reset")
+
     def test_upstream_resets_while_spool_is_full(self) -> None:
         """... also what was still waiting for the spool."""
         tunnel = Tunnel()
