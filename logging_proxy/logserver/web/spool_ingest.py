@@ -21,6 +21,7 @@ from logging_proxy.logserver.web.answers import (
     refuse,
 )
 from logging_proxy.logserver.web.bodies import BODY_LIMIT, read_body
+from logging_proxy.logserver.web.parameters import read_parameters
 
 _OFFSET = re.compile(r"[0-9]{1,19}", re.ASCII)
 
@@ -84,11 +85,13 @@ class AppendResource(ProblemResource):
         if not _OFFSET.fullmatch(self._offset) or int(self._offset) > MOST_OFFSET:
             return refuse(request, Problem.BAD_OFFSET)
         try:
+            gap = read_parameters(request).get("gap")
+            if gap not in (None, "1"):
+                raise Refused(Problem.BAD_PARAMETER, "gap: not 1", parameter="gap")
             data = decoded_body(request)
         except Refused as refused:
-            return refuse(request, refused.problem, refused.detail)
-        gap = request.args is not None and request.args.get(b"gap") == [b"1"]
-        return give_later(request, self._ingest.run(lambda: self._keep(data, gap)))
+            return refuse(request, refused.problem, refused.detail, **refused.more)
+        return give_later(request, self._ingest.run(lambda: self._keep(data, gap is not None)))
 
     def _keep(self, data: bytes, gap: bool) -> Answer:
         try:
