@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind
 from logging_proxy.http.server import ServerLimits
+from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.messages import MOMENT
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, get, ok, post
 
@@ -136,10 +140,6 @@ class ClientLeftTests(SynchronousTestCase):
 
     def test_interrupt(self) -> None:
         """When the proxy stops, what is in flight ends as interrupted; a response that began is reset."""
-        from twisted.python.failure import Failure
-
-        from logging_proxy.proxy.failures import Shutdown
-
         stage = Stage()
         waiting, streaming = stage.client(get("/api/1")), stage.client(get("/api/2"))
         stage.upstream.deliver(STREAM)
@@ -160,3 +160,101 @@ class ClientLeftTests(SynchronousTestCase):
         stage.upstream.deliver(ok(b"two"))
         self.assertTrue(second.received().endswith(b"two"))
         self.assertEqual(client_of(stage.upstream).uses, 1)
+
+
+END = b"0\r\n\r\n"
+
+
+class LastMomentTests(SynchronousTestCase):
+    """Clients of event streams leave at the last event; the body's own end may come a little later."""
+
+    def left(self, leave: Callable[[Wire], None], response: bytes = STREAM) -> Stage:
+        """A stage whose client has left after it got all that had come of `response`."""
+        stage = Stage()
+        client = stage.client(get())
+        stage.upstream.deliver(response)
+        leave(client)
+        stage.turn()
+        return stage
+
+    def assertEnded(self, stage: Stage, outcome: str, payload: bytes = b"abc") -> None:
+        self.assertEqual((stage.capture.outcome, stage.capture.error), (outcome, ""))
+        self.assertEqual(stage.capture.body(Kind.RESPONSE_PIECE), payload)
+        self.assertEqual(stage.capture.complete(Kind.RESPONSE_PIECE), outcome == "complete")
+        stage.turn()
+        self.assertEqual(stage.problems(), [])
+        self.assertEqual(len(stage.site.connections), 0)
+
+    def test_end_comes(self) -> None:
+        """The end, and nothing else, within the moment: complete, and the upstream's connection stays."""
+        for leave in LEAVING:
+            for pieces in ((END,), (b"0\r", b"\n\r\n")):
+                stage = self.left(leave)
+                for piece in pieces:
+                    stage.turn(MOMENT / 3)
+                    stage.upstream.deliver(piece)
+                self.assertEnded(stage, "complete")
+                self.assertIsNotNone(stage.pool.take())
+
+    def test_trailers_come(self) -> None:
+        """Trailers belong to the end, and are recorded."""
+        stage = self.left(Wire.fin)
+        stage.upstream.deliver(b"0\r\nT: 1\r\n\r\n")
+        self.assertEqual(stage.capture.of(Kind.RESPONSE_TRAILERS), [b"T: 1\r\n"])
+        self.assertEnded(stage, "complete")
+
+    def test_close_is_the_end(self) -> None:
+        """So it is when the upstream's close ends the body; its reset does not."""
+        stage = self.left(Wire.fin, b"HTTP/1.1 200 OK\r\n\r\nabc")
+        stage.upstream.fin()
+        self.assertEnded(stage, "complete")
+        stage = self.left(Wire.fin, b"HTTP/1.1 200 OK\r\n\r\nabc")
+        stage.upstream.rst()
+        self.assertEnded(stage, "client_closed")
+
+    def test_more_comes(self) -> None:
+        """A byte that the client did not get: not complete, at once, and the byte is not recorded."""
+        for more in (b"1\r\nx\r\n" + END, b"1\r\nx"):
+            stage = self.left(Wire.fin)
+            stage.upstream.deliver(more)
+            self.assertTrue(stage.upstream.aborted)
+            self.assertEnded(stage, "client_closed")
+
+    def test_nothing_comes(self) -> None:
+        """The moment passes: the upstream is given up well within a tenth of a second."""
+        stage = self.left(Wire.fin)
+        self.assertFalse(stage.upstream.aborted)
+        stage.turn(MOMENT)
+        self.assertTrue(stage.upstream.aborted)
+        self.assertLess(MOMENT, 0.1)
+        self.assertEnded(stage, "client_closed")
+
+    def test_malformed_end(self) -> None:
+        """What is no end does not make it complete."""
+        stage = self.left(Wire.fin)
+        stage.upstream.deliver(b"zz\r\n")
+        self.assertEnded(stage, "client_closed")
+
+    def test_no_moment(self) -> None:
+        """A Content-Length whose bytes are missing, and a client that had not got everything: at once."""
+        stage = self.left(Wire.fin, ok(b"abcd")[:-1])
+        self.assertTrue(stage.upstream.aborted)
+        self.assertEnded(stage, "client_closed")
+        stage = Stage()
+        client = stage.client(get())
+        stage.freeze_spool()
+        stage.upstream.deliver(STREAM)
+        client.rst()
+        self.assertTrue(stage.upstream.aborted)
+        stage.thaw_spool()
+        self.assertEnded(stage, "client_closed")
+
+    def test_interrupt(self) -> None:
+        """The proxy may stop in that moment."""
+        stage = self.left(Wire.fin)
+        (exchange,) = stage.tree.routes[0].exchanges
+        exchange.interrupt(Failure(Shutdown("stopped")))
+        self.assertEqual(stage.capture.outcome, "interrupted")
+        stage.turn(1)
+        self.assertEqual(stage.problems(), [])
+        self.assertEqual([call for call in stage.clock.getDelayedCalls() if call.getTime() < 1e9], [])

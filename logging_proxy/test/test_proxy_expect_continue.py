@@ -5,10 +5,13 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind
+from logging_proxy.http.limits import ServerLimits
 from logging_proxy.test.proxy_stage import Stage, ok, post
 
 HEAD, BODY = post(b"hello", "Expect: 100-continue")[:-5], b"hello"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+BODY_TIMEOUT = ServerLimits().body_timeout
 
 
 class ExpectContinueTests(SynchronousTestCase):
@@ -56,3 +59,42 @@ class ExpectContinueTests(SynchronousTestCase):
         self.assertTrue(client.received().startswith(b"HTTP/1.1 404 "))
         self.assertTrue(client.closed)
         self.assertEqual(stage.problems(), [])
+
+    def test_time_to_wait(self) -> None:
+        """While the client waits for the 100, however long, its body is not late."""
+        stage = Stage()
+        client = stage.client(HEAD)
+        stage.pass_time(200)
+        stage.upstream.deliver(b"HTTP/1.1 103 Hints\r\n\r\n")
+        stage.pass_time(200)
+        stage.upstream.deliver(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.received()
+        stage.pass_time(BODY_TIMEOUT - 1)
+        self.assertEqual(client.received(), b"")
+        stage.pass_time(1.5)
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 408 "))
+        self.assertEqual(stage.capture.outcome, "protocol_error")
+
+    def test_time_while_the_spool_is_full(self) -> None:
+        """Nor is it when reading was held up in between."""
+        stage = Stage()
+        stage.freeze_spool()
+        client = stage.client(HEAD)
+        stage.thaw_spool()
+        stage.pass_time(200)
+        client.deliver(BODY)
+        stage.upstream.deliver(ok())
+        self.assertEqual(client.received(), ok())
+
+    def test_body_without_waiting(self) -> None:
+        """A client that begins its body without the 100 has the usual time to go on."""
+        stage = Stage()
+        client = stage.client(HEAD + BODY[:1])
+        stage.pass_time(BODY_TIMEOUT + 1)
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 408 "))
+        stage = Stage()
+        client = stage.client(HEAD)
+        stage.pass_time(100)
+        client.deliver(BODY[:1])
+        stage.pass_time(BODY_TIMEOUT + 1)
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 408 "))
