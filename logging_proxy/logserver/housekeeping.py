@@ -66,6 +66,7 @@ class Housekeeping(Service):
         self._grown = 0
         self._freed = 0
         self._stopping = False
+        self._trouble = ""
         self._timer: IDelayedCall | None = None
         self._pause: Deferred[None] | None = None
         self._done: Deferred[None] | None = None
@@ -93,9 +94,13 @@ class Housekeeping(Service):
                 await self._look()
                 if self.keeper is not None:
                     await self._keep(self.keeper)
+                self._trouble = ""
             except Exception as error:
-                # A disk or an index in trouble: told of by others, tried again here.
-                self._log.warn("housekeeping: {reason}", reason=str(error) or type(error).__name__)
+                # A disk or an index in trouble is no reason to end: tried again, told of once.
+                reason = str(error) or type(error).__name__
+                if reason != self._trouble:
+                    self._log.warn("housekeeping: {reason}", reason=reason)
+                self._trouble = reason
             if not self._stopping:
                 await self._sleep(INTERVAL)
 
