@@ -219,7 +219,8 @@ class ServerConnection(Protocol):
             raise
         except Exception:
             # It may have begun to answer, so that nothing can be said in good order.
-            self._log.failure("while answering {method} {target}", method=head.method, target=head.target)
+            path, _, _ = head.target.partition(b"?")  # a query may hold secrets
+            self._log.failure("while answering {method} {path}", method=head.method, path=path)
             self.abort()
             return
         if not self._busy or responder is None:

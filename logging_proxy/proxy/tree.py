@@ -348,8 +348,10 @@ class RouteTree(Resource):
         decision = self._mux.match(head.method, head.target, head.host)
         if isinstance(decision, Serve):
             return decision.value, head.target
+        if isinstance(decision, Redirect | BadTarget | MethodNotAllowed):
+            return None, b""
         not_found = self._not_found_target(head.target)
-        if not isinstance(decision, Redirect | BadTarget | MethodNotAllowed) and not_found:
+        if not_found:
             decision = self._mux.match(head.method, not_found, asked_host(head))
             if isinstance(decision, Serve):
                 return decision.value, not_found

@@ -125,16 +125,35 @@ class Read:
     fault: str = ""
 
 
+def connection_options(request: Request) -> set[bytes]:
+    options = b",".join(request.values(b"connection")).split(b",")
+    return {option.strip(b" \t").lower() for option in options}
+
+
 def by_h11(data: bytes) -> Read:
-    """The requests in `data`, as a server on h11 gets them that answers each 200."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
-    connection.receive_data(data)
+    """The requests in `data`, as a server on h11 gets them; the connection is kept as long as may be."""
     read = Read()
+    while data and not (read.open or read.fault):
+        rest = _read_one(data, read)
+        if rest == data:
+            break
+        data = rest
+    return read
+
+
+def _read_one(data: bytes, read: Read) -> bytes:
+    """Read one request; what follows it, empty if nothing may."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    connection.receive_data(data.removeprefix(b"\r\n"))  # RFC 9112 §2.2, which h11 does not do
+    stays = False
     try:
         while True:
             event = connection.next_event()
             if isinstance(event, h11.Request):
                 read.open = Request(event.method, event.target, event.headers.raw_items())
+                options = connection_options(read.open)
+                # h11 itself closes after every HTTP/1.0 request.
+                stays = b"close" not in options if event.http_version != b"1.0" else b"keep-alive" in options
             elif isinstance(event, h11.Data):
                 assert read.open is not None
                 read.open.body += bytes(event.data)
@@ -143,20 +162,12 @@ def by_h11(data: bytes) -> Read:
                 read.open.trailers = event.headers.raw_items()
                 read.whole.append(read.open)
                 read.open = None
-                _answer(connection)
-                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-                    return read
-                connection.start_next_cycle()
+                return connection.trailing_data[0] if stays else b""
             else:
-                return read
+                return data
     except h11.RemoteProtocolError as fault:
         read.fault = str(fault)
-        return read
-
-
-def _answer(connection: h11.Connection) -> None:
-    connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
-    connection.send(h11.EndOfMessage())
+        return b""
 
 
 class EchoStage(Stage):
