@@ -31,7 +31,7 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead, check_response_so_far
 from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.wire import Send, gone, half_closer, hear_half_close, looks_closed, sender
+from logging_proxy.http.wire import Send, gone, half_closer, hear_half_close, looker, sender
 from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 
@@ -88,6 +88,7 @@ class ProxyClient(protocol.Protocol):
         self._receive: Callable[[bytes], None] = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
         self._tunnel: TunnelEnd | None = None
+        self._look: Callable[[], bool] = lambda: True
         self._method = b""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
@@ -108,6 +109,7 @@ class ProxyClient(protocol.Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = sender(transport)
+        self._look = looker(transport)
         self._pool.opened(self)
         if self._handshake_until is None:
             self._become_ready()
@@ -145,7 +147,7 @@ class ProxyClient(protocol.Protocol):
 
     def looks_closed(self) -> bool:
         """Whether the upstream has closed (or written) while nobody asked it anything."""
-        return self._lost or self.transport is None or looks_closed(self.transport)
+        return self._lost or self._look()
 
     # --- a request -------------------------------------------------------------------
 

@@ -267,7 +267,8 @@ class Exchange:
         request_sent = request.done and request.idle
         request.stop()
         response.stop()
-        self._upstream = None
+        # The half knows its exchange: without this each exchange would be left to the garbage collector.
+        self.response = self._upstream = None
         if request_sent:
             upstream.release()
         else:
