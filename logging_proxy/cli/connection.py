@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,10 +23,23 @@ ANSWER_LIMIT = 256 << 20
 MESSAGE_LIMIT = 16 << 20
 
 
+Connect = Callable[[str, int, bool], socket.socket]
+"""From host, port and whether TLS is to be used to a connected socket."""
+
+
+def open_socket(host: str, port: int, secure: bool) -> socket.socket:
+    """A socket to a logging server; its certificate is verified.  Raises OSError."""
+    plain = socket.create_connection((host, port), CONNECT_TIMEOUT)
+    plain.settimeout(TIMEOUT)
+    if not secure:
+        return plain
+    return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+
+
 class Server:
     """The logging server at a URL; `token` is presented with every request."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, connect: Connect | None = None) -> None:
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -40,6 +53,7 @@ class Server:
         self._port = port or (443 if self._secure else 80)
         self._base = parts.path.rstrip("/")
         self._token = token
+        self._connect_to = connect or open_socket
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
@@ -107,11 +121,7 @@ class Server:
 
     def _connect(self) -> socket.socket:
         try:
-            plain = socket.create_connection((self._host, self._port), CONNECT_TIMEOUT)
-            plain.settimeout(TIMEOUT)
-            if self._secure:
-                return ssl.create_default_context().wrap_socket(plain, server_hostname=self._host)
-            return plain
+            return self._connect_to(self._host, self._port, self._secure)
         except OSError as error:
             raise self._broken(error) from None
 
@@ -146,9 +156,7 @@ class Server:
         """What a problem document says (RFC 9457)."""
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
-            return Trouble(
-                f"{self.url}: {hint}: set LOGGING_PROXY_TOKEN, or logging_server.token in --config"
-            )
+            return Refusal(f"{self.url}: {hint}; give it in LOGGING_PROXY_TOKEN or with --config", status)
         words = [value.get(name) for name in ("title", "detail")] if isinstance(value, dict) else []
         text = " ".join(safe(str(word), 300) for word in words if word)
         return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)

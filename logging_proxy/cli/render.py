@@ -27,6 +27,9 @@ SHOWN_LINE = 4096
 SHOWN_CHARACTERS = 32_768
 """Of a body, when nobody asked for all of it."""
 
+WHOLE = 1 << 40
+"""No bound."""
+
 DUMPED = 256
 """Bytes of a binary body."""
 
@@ -49,7 +52,7 @@ def summary(exchange: Exchange, redactor: Redactor, paint: Paint) -> Iterator[st
 def _facts(exchange: Exchange, redactor: Redactor) -> Iterator[tuple[str, str]]:
     row = exchange.row
     yield "asked", _words(row.get("method"), redactor.url(_full(exchange, "source_url")))
-    yield "of", _words(redactor.url(_full(exchange, "destination_url")), _in("route", row.get("route")))
+    yield "sent to", _words(redactor.url(_full(exchange, "destination_url")), _in("route", row.get("route")))
     yield "client", _words(row.get("client"))
     yield "started", units.local_time(row.get("started_at"), 6)
     yield "answered", _answered(row)
@@ -134,7 +137,7 @@ def text_lines(text: str) -> Iterator[str]:
         lines.pop()
     for line in lines:
         line = line.expandtabs(_TAB)
-        yield safe(line, len(line))
+        yield safe(line, WHOLE)
 
 
 def _dump(message: Message, data: bytes, paint: Paint) -> Iterator[str]:
@@ -169,7 +172,7 @@ def event_line(
     end = "" if event.whole else " [cut]"
     room = 1 << 30 if most is None else most - width(times) - width(kind) - width(end) - 2
     data = redactor.body(event.data, "")
-    shown = cut(safe(data.replace("\n", "\\n"), len(data) * 2), max(room, 8))
+    shown = cut(safe(data.replace("\n", "\\n"), WHOLE), max(room, 8))
     return f"{paint(times, 'dim')}  {paint(kind, 'blue')}{shown}{paint(end, 'red')}"
 
 

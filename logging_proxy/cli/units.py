@@ -22,7 +22,9 @@ def size(count: int) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """`0.4 ms`, `412 ms`, `1.24 s`, `2 min 03 s`, `1 h 02 min`."""
+    """`0.03 ms`, `4.1 ms`, `412 ms`, `1.24 s`, `2 min 03 s`, `1 h 02 min`."""
+    if milliseconds < 0.995:
+        return f"{milliseconds:.2f} ms"
     if milliseconds < 999.5:
         return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
