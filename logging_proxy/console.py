@@ -42,3 +42,8 @@ def exchange_line(time: str, id: bytes, method: bytes, target: bytes, where: str
         f"{shown(target)} -> {shown(where.encode('utf-8', 'surrogateescape'))} "
         f"{'[log]' if recorded else '[no-log]'}"
     )
+
+
+def trouble_line(time: str, id: bytes, outcome: str, error: str) -> str:
+    """The line for an exchange that did not end well, behind its first one."""
+    return f"{time} [{id[:4].hex()}] {outcome}: {safe(redact_url(error))}"

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
-from logging_proxy.console import exchange_line, safe
+from logging_proxy.console import exchange_line, safe, trouble_line
 from logging_proxy.redaction import redact_url
 
 MOST_WAITING = 10_000
@@ -113,6 +113,10 @@ class Output:
     def exchange(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
         """An exchange has started."""
         self.line(exchange_line(self._stamp(), id, method, target, where, recorded))
+
+    def trouble(self, id: bytes, outcome: str, error: str) -> None:
+        """An exchange has not ended well."""
+        self.line(trouble_line(self._stamp(), id, outcome, error))
 
     def line(self, text: str) -> None:
         """This line as it is.  Those of a few milliseconds are written together."""

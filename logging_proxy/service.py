@@ -77,7 +77,7 @@ class ProxyService(MultiService):
         """When exchanges are interrupted, once the service stops."""
         self._reread = reread
         recorder = recording.recorder if recording is not None else None
-        self.forwarding = Forwarding(reactor, recorder, output.exchange)
+        self.forwarding = Forwarding(reactor, recorder, output.exchange, output.trouble)
         tree = self.forwarding.use(configuration)
         tls = configuration.server.tls
         self._tls = ListenerTLS(tls) if tls is not None else None

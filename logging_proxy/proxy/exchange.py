@@ -44,7 +44,7 @@ class Owner(Protocol):
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         """What the client is told."""
 
-    def exchange_ended(self, exchange: Exchange) -> None:
+    def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
         """The exchange is over, and its capture with it.  May be said more than once."""
 
 
@@ -295,14 +295,14 @@ class Exchange:
         if self.capture is not None:
             self.capture.passed(*answer.records, end_record(verdict.outcome, verdict.error))
         self._let_go_of_upstream()
-        self._owner.exchange_ended(self)
+        self._owner.exchange_ended(self, verdict.outcome, verdict.error)
         answer.send(self.connection, self.capture)
 
     def _end(self, outcome: str, error: str) -> None:
         self._ended = True
         if self.capture is not None:
             self.capture.passed(end_record(outcome, error))
-        self._owner.exchange_ended(self)
+        self._owner.exchange_ended(self, outcome, error)
 
     def _let_go_of_upstream(self) -> None:
         if self.response is not None:

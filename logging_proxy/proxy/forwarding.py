@@ -22,7 +22,7 @@ from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.forwarding import forwarding_for, parse_forwarded_head
 from logging_proxy.proxy.outbound.settings import proxy_for
 from logging_proxy.proxy.pool import ClientLimits, Pool
-from logging_proxy.proxy.tree import ConsoleLine, Ids, RouteResource, RouteTree, Surroundings
+from logging_proxy.proxy.tree import ConsoleLine, Ids, RouteResource, RouteTree, Surroundings, TroubleLine
 from logging_proxy.routing.mapping import Destination
 
 PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLimits]
@@ -31,10 +31,17 @@ PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLi
 class Forwarding:
     """Makes trees of routes; `tree` is the one in use."""
 
-    def __init__(self, reactor: Any, recorder: Recorder | None, console: ConsoleLine) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        recorder: Recorder | None,
+        console: ConsoleLine,
+        trouble: TroubleLine | None = None,
+    ) -> None:
         self._reactor = reactor
         self._recorder = recorder
         self._console = console
+        self._trouble = trouble
         self._deadlines = Deadlines(reactor)
         self._pools: dict[PoolKey, Pool] = {}
         self._trees: list[RouteTree] = []
@@ -74,6 +81,7 @@ class Forwarding:
             recorder=self._recorder,
             policy=ForwardedPolicy(server.forwarded, server.via),
             console=self._console if logging.console else None,
+            trouble=self._trouble if logging.console else None,
             record_unknown=logging.default,
             not_found=server.not_found.encode(),
         )

@@ -49,6 +49,12 @@ _MOST_PLANS = 64
 
 _NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
 
+_NO_TROUBLE = frozenset({"complete", "client_closed"})
+"""Outcomes that are nobody's fault: clients leave all the time."""
+
+TroubleLine = Callable[[bytes, str, str], None]
+"""Called with the id, the outcome and the error of an exchange that did not end well."""
+
 ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
 """Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
 
@@ -64,6 +70,7 @@ class Surroundings:
     not_found: bytes
     wall_ns: Callable[[], int] = time.time_ns
     random: Callable[[int], bytes] = os.urandom
+    trouble: TroubleLine | None = None
 
 
 class Ids:
@@ -288,8 +295,11 @@ class RouteResource(Resource):
         now = self._surroundings.wall_ns() / 1e9
         return answer(exchange.head, exchange.connection.may_keep_alive, now, reply)
 
-    def exchange_ended(self, exchange: Exchange) -> None:
+    def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
         self.exchanges.discard(exchange)
+        trouble = self._surroundings.trouble
+        if trouble is not None and outcome not in _NO_TROUBLE:
+            trouble(exchange.id, outcome, error)
 
 
 def record_request(capture: Capture, start: bytes, payload: bytes, done: bool, trailers: bytes) -> None:

@@ -323,7 +323,7 @@ class Stage:
         self.ring = FakeRing()
         self.writer = CaptureWriter(self.ring, lambda: None, pass_on_failure, self.clock)  # type: ignore[arg-type]
         self.console: list[str] = []
-        surroundings = Surroundings(
+        surroundings = self.surroundings = Surroundings(
             recorder=Recorder(CaptureObserver(self.writer)),
             policy=policy or ForwardedPolicy(),
             console=self._console_line,

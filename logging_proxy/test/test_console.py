@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.console import LONGEST, exchange_line, safe, shown
+from logging_proxy.console import LONGEST, exchange_line, safe, shown, trouble_line
 
 ID = bytes.fromhex("092d04243f1e4f0f8c5b5c0a7d0e9f11")
 TIME = "2025-09-13 02:11:09"
@@ -88,3 +88,12 @@ class SafeTests(SynchronousTestCase):
         self.assertEqual(shown("/ü".encode()), "/ü")
         self.assertEqual(shown(b"/\xfc\x9b"), "/\\xfc\\x9b")
         self.assertEqual(shown("/\u009b".encode()), "/\\x9b")
+
+
+class TroubleLineTests(SynchronousTestCase):
+    def test_trouble(self) -> None:
+        """The second line of an exchange names it, the outcome and the reason, and nothing can break it."""
+        line = trouble_line(
+            "2025-09-13 02:11:09", bytes.fromhex("092d0424") + bytes(12), "tls_failed", "a\nb"
+        )
+        self.assertEqual(line, "2025-09-13 02:11:09 [092d0424] tls_failed: a\\x0ab")
