@@ -484,7 +484,7 @@ class EndTests(TunnelCase):
             self.act(peers[event[0]], event, ended)
 
     def act(self, wire: Wire, event: str, ended: set[str]) -> None:
-        who, what = event
+        who, what = event[0], event[1]
         if what == "r":
             wire.rst()
         elif what == "f":
