@@ -129,9 +129,10 @@ def local_address(connection: ServerConnection) -> bytes:
 
 def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
     """The URL that the client used."""
-    if head.target.startswith(b"/") or head.target == b"*":
-        return connection.site.scheme + b"://" + (head.host or local_address(connection)) + head.target
-    return head.target
+    if not head.target.startswith((b"/", b"*")):
+        return head.target
+    path = b"" if head.target == b"*" else head.target  # RFC 9110 §7.1: `*` stands for the server itself
+    return connection.site.scheme + b"://" + (head.host or local_address(connection)) + path
 
 
 class Refused(Exception):
@@ -380,10 +381,10 @@ class RouteTree(Resource):
     # --- what no route takes ----------------------------------------------------------------
 
     def _unknown(self, head: RequestHead) -> Reply:
-        if head.target == b"*":
-            return Reply(200, b"", "SERVER_OPTIONS")
         if head.method == b"CONNECT":
             return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
+        if head.target == b"*":
+            return Reply(200, b"", "SERVER_OPTIONS")
         decision = self._mux.match(head.method, head.target, head.host)
         if isinstance(decision, Redirect):
             location = decision.location

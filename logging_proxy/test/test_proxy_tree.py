@@ -87,7 +87,11 @@ class UnroutedTests(SynchronousTestCase):
     def test_connect(self) -> None:
         """CONNECT is no method of a reverse proxy: 405, with a list of those that are."""
         stage = Stage({"all": ("/", "http://up.example/")})
-        line, fields, _ = answered(stage, b"CONNECT h.example:443 HTTP/1.1\r\nHost: h.example:443\r\n\r\n")
+        for target in (b"*", b"h.example:443"):
+            line, fields, _ = answered(
+                stage, b"CONNECT " + target + b" HTTP/1.1\r\nHost: h.example:443\r\n\r\n"
+            )
+            self.assertIn(b" 405 ", line)
         self.assertEqual(line, b"HTTP/1.1 405 Method Not Allowed")
         self.assertIn(b"GET", fields[b"Allow"])
         self.assertNotIn(b"CONNECT", fields[b"Allow"])
@@ -99,6 +103,7 @@ class UnroutedTests(SynchronousTestCase):
         stage = Stage({"all": ("/", "http://up.example/")})
         line, fields, body = answered(stage, b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n")
         self.assertEqual((line, fields[b"Content-Length"], body), (b"HTTP/1.1 200 OK", b"0", b""))
+        self.assertEqual(stage.capture.opening.source_url, b"http://h")
         self.assertEqual(stage.endpoint.wires, [])
         self.assertEqual(stage.problems(), [])
 
