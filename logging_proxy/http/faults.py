@@ -10,8 +10,8 @@ class RequestFault(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
-        self.exchange = ""
-        """The id of the exchange that it ended, if one had begun."""
+        self.answer = b""
+        """What to answer, where whoever was told of the fault has recorded it; else that is made up."""
 
 
 class ClientGivenUp(Exception):

@@ -76,8 +76,7 @@ class Site(ServerFactory):
 
     def refuse(self, connection: ServerConnection, fault: RequestFault) -> None:
         """Say what is wrong with a request that no resource has answered; the connection closes after it."""
-        text = f"{fault.reason} (exchange {fault.exchange})" if fault.exchange else fault.reason
-        connection.send(own_answer(fault.status, text, self.clock.seconds()))
+        connection.send(fault.answer or own_answer(fault.status, fault.reason, self.clock.seconds()))
 
     def close(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from typing import Protocol
-from uuid import UUID
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -217,11 +216,20 @@ class Exchange:
             self._let_go_of_upstream()
         elif reason.check(RequestFault):
             assert isinstance(reason.value, RequestFault)
-            reason.value.exchange = str(UUID(bytes=self.id))
-            self._end("protocol_error", f"client: {reason.value}")
+            self._body_failed(reason.value)
             self._let_go_of_upstream()
         elif not self._part():
             self.client_left(str(reason.value) if reason.check(ClientGivenUp) else "")
+
+    def _body_failed(self, fault: RequestFault) -> None:
+        """The request's body is malformed or does not come; the connection says so, if it still can."""
+        wrong = Verdict("protocol_error", fault.status, fault.reason, f"client: {fault}")
+        if self.response is None or not self.response.started:
+            answer = self._owner.answer_failure(self, wrong)
+            fault.answer = answer.head + answer.body
+            if self.capture is not None:
+                self.capture.passed(*answer.records)
+        self._end(wrong.outcome, wrong.error)
 
     def client_left(self, error: str) -> None:
         """The client is gone before its response was complete."""

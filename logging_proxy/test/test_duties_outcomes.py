@@ -151,8 +151,8 @@ ENDS: dict[str, dict[str, End]] = {
         ),
         "a bad chunk with the head": End(get(), (answers(CHUNKS + b"x\r\n"),), 502, 0, True, None, True),
         "a bad chunk": End(get(), (answers(CHUNKS), answers(b"x\r\n")), 200, 0, True, 3, False),
-        "a bad chunk of the client's": End(CHUNKED_POST, (sends(b"x\r\n"),), 400, 4, False, 0, False),
-        "a body that does not come": End(HALF_POST, (waits(61),), 408, 6, False, 0, False),
+        "a bad chunk of the client's": End(CHUNKED_POST, (sends(b"x\r\n"),), 400, 4, False, None, True),
+        "a body that does not come": End(HALF_POST, (waits(61),), 408, 6, False, None, True),
         "a bad chunk behind the answer's head": End(
             CHUNKED_POST, (answers(CHUNKS), sends(b"x\r\n")), 200, 4, False, 3, False
         ),

@@ -95,6 +95,8 @@ BAD_HEADS: dict[str, bytes] = {
     "no status at all": b"HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
     "two blanks": b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n",
     "tab": b"HTTP/1.1\t200 OK\r\nContent-Length: 0\r\n\r\n",
+    "status of letters, no end": b"HTTP/1.1 2oo OK\r\nServer: x\r\n",
+    "status 700, no end": b"HTTP/1.1 700 No\r\nA",
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw",
     "chunk line at once": CHUNKED + b"x\r\n",
 }
