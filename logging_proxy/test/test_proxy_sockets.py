@@ -11,7 +11,7 @@ import trustme
 from OpenSSL import SSL
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
@@ -31,6 +31,8 @@ from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree, Surroundings
 from logging_proxy.test.proxy_stage import Captured, FakeRing, get, limits, ok, post, route
 
 reactor: Any = _reactor
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
 
 
 class Peer(Protocol):
@@ -381,5 +383,126 @@ class SocketTests(TestCase):
             client = await self.client(get())
             await client.until(lambda: client.data.endswith(b"3\r\nabc\r\n0\r\n\r\n"))
             self.assertEqual(self.capture.outcome, "complete")
+
+        return Deferred.fromCoroutine(run())
+
+    # --- tunnels under TLS --------------------------------------------------------------
+
+    def switching_upstream(self) -> int:
+        """A TLS upstream that switches protocols and says hello."""
+        ca = self.authority(trusted=True)
+        return self.listen(lambda peer: peer.transport_.write(SWITCH + b"hello"), self.tls(ca, "localhost"))
+
+    async def tunnel(self) -> tuple[Peer, Peer]:
+        """A client and an upstream, both behind the switch."""
+        client = await self.client(get("/api/x", "Connection: Upgrade", "Upgrade: bytes"))
+        await client.until(lambda: client.data == SWITCH + b"hello")
+        (upstream,) = self.upstream.peers
+        upstream.data = b""
+        return client, upstream
+
+    def test_tunnel_to_tls(self) -> Deferred[None]:
+        """A client that ends its direction closes the upstream's TLS in good order, behind its last byte."""
+
+        async def run() -> None:
+            self.proxy(f"https://localhost:{self.switching_upstream()}/")
+            client, upstream = await self.tunnel()
+            client.transport_.write(bytes(1 << 20))
+            client.transport_.loseWriteConnection()
+            await upstream.end()
+            assert upstream.ended is not None
+            self.assertTrue(upstream.ended.check(ConnectionDone))
+            self.assertEqual(upstream.data, bytes(1 << 20))
+            await client.end()
+            self.assertEqual(self.capture.outcome, "complete")
+            self.assertEqual(self.capture.body(Kind.TUNNEL_CLIENT), bytes(1 << 20))
+
+        return Deferred.fromCoroutine(run())
+
+    def test_tunnel_from_tls(self) -> Deferred[None]:
+        """An upstream's close_notify reaches the client as the end, behind the last byte."""
+
+        async def run() -> None:
+            self.proxy(f"https://localhost:{self.switching_upstream()}/")
+            client, upstream = await self.tunnel()
+            upstream.transport_.write(bytes(1 << 20))
+            upstream.transport_.loseConnection()
+            await client.end()
+            assert client.ended is not None
+            self.assertTrue(client.ended.check(ConnectionDone))
+            self.assertEqual(client.data, SWITCH + b"hello" + bytes(1 << 20))
+            await self.until_recorded()
+            self.assertEqual(self.capture.outcome, "complete")
+
+        return Deferred.fromCoroutine(run())
+
+    def test_tunnel_cut_under_tls(self) -> Deferred[None]:
+        """Without close_notify it is a cut: the client is reset."""
+
+        async def run() -> None:
+            self.proxy(f"https://localhost:{self.switching_upstream()}/")
+            client, upstream = await self.tunnel()
+            upstream.transport_.transport.loseConnection()
+            await client.end()
+            assert client.ended is not None
+            self.assertFalse(client.ended.check(ConnectionDone))
+            self.assertEqual(self.capture.outcome, "upstream_reset")
+
+        return Deferred.fromCoroutine(run())
+
+    def test_tunnel_of_a_tls_client(self) -> Deferred[None]:
+        """A client's TLS carries a tunnel too; its close is the upstream's end."""
+
+        async def run() -> None:
+            ca = trustme.CA()
+            port = self.listen(lambda peer: peer.transport_.write(SWITCH + b"hello"))
+            self.proxy(f"http://127.0.0.1:{port}/")
+            secure = reactor.listenSSL(0, self.site, self.tls(ca, "localhost"), interface="127.0.0.1")
+            self.addCleanup(secure.stopListening)
+            number = secure.getHost().port
+            endpoint = SSL4ClientEndpoint(reactor, "127.0.0.1", number, CertificateOptions(verify=False))
+            client: Any = await endpoint.connect(Factory.forProtocol(Peer))
+            self.connections.append(client)
+            client.transport.write(get("/api/x", "Connection: Upgrade", "Upgrade: bytes"))
+            await client.until(lambda: client.data == SWITCH + b"hello")
+            client.transport.write(bytes(1 << 20))
+            client.transport.loseConnection()
+            (upstream,) = self.upstream.peers
+            await upstream.end()
+            self.assertTrue(upstream.data.endswith(bytes(1 << 20)))
+            await self.until_recorded()
+            self.assertEqual(self.capture.outcome, "complete")
+            self.assertEqual(self.capture.body(Kind.TUNNEL_CLIENT), bytes(1 << 20))
+
+        return Deferred.fromCoroutine(run())
+
+    async def until_recorded(self) -> None:
+        """Returns when the capture has its end."""
+        while not self.capture.of(Kind.END):
+            await deferLater(reactor, 0.01)
+
+    def test_slow_client_is_not_given_up(self) -> Deferred[None]:
+        """A client that reads little, but reads, is waited for; one that stops is not."""
+
+        async def run() -> None:
+            size = 32 << 20
+
+            def answer(peer: Peer) -> None:
+                peer.transport_.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+
+            port = self.listen(answer)
+            self.proxy(f"http://127.0.0.1:{port}/", ServerLimits(send_timeout=0.8))
+            client = await self.client(get())
+            for _ in range(10):
+                client.transport_.pauseProducing()
+                await deferLater(reactor, 0.25)
+                client.transport_.resumeProducing()
+                await deferLater(reactor, 0.005)
+            self.assertLess(len(client.data), size)
+            self.assertEqual(self.capture.of(Kind.END), [])
+            client.transport_.pauseProducing()
+            await self.until_recorded()
+            self.assertEqual(self.capture.outcome, "client_closed")
+            self.assertEqual(self.capture.error, "the client took nothing for 0.8 s")
 
         return Deferred.fromCoroutine(run())
