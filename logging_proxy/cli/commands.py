@@ -23,6 +23,9 @@ from logging_proxy.logserver.index import parse_filters
 
 _FILTERS = ("route", "method", "status", "outcome", "model", "session", "since", "until")
 
+AFTER_GAP = 1000
+"""Rows that are looked at when the feed has lost its place."""
+
 REDRAW = 0.1
 """Seconds between two drawings of what is under way."""
 
@@ -120,7 +123,7 @@ def tail(context: Context) -> None:
     """`logging-proxy tail`."""
     filters = context.filters()
     wanted = parse_filters(filters)
-    terminal, source = context.terminal, context.source()
+    source = context.source()
     rows = list(islice(source.list(filters), max(context.options.limit, 50)))
     following = Following()
     following.start_with(rows, time.monotonic())
@@ -130,9 +133,9 @@ def tail(context: Context) -> None:
     drawn = 0.0
     for event in source.live():
         now = time.monotonic()
-        if event is not None and event.get("type") == "gap":
-            terminal.note("the feed has a gap: some exchanges are not shown")
         done = [*following.due(now), *(following.take(event, now) if event else ())]
+        if event is not None and event.get("type") == "gap":
+            done += following.after_gap(islice(source.list(filters), AFTER_GAP), now)
         shown = [row for row in done if is_wanted(row, wanted)]
         if shown or event is None or now - drawn > REDRAW:
             under_way = [row for row in following.under_way(now) if is_wanted(row, wanted)]

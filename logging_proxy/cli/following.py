@@ -34,10 +34,13 @@ class Following:
         self._open: dict[str, _Followed] = {}
         self._ended: dict[str, _Followed] = {}
         self._shown: dict[str, None] = {}
+        self._first = ""
+        """The start of the oldest exchange that was listed; such times are in order as texts are."""
 
     def start_with(self, rows: Iterator[Document] | list[Document], now: float) -> None:
         """What was listed before the first event."""
         for row in rows:
+            self._first = str(row.get("started_at"))
             if row.get("outcome") is None:
                 self._open.setdefault(str(row.get("id")), _Followed(row, now))
             else:
@@ -60,6 +63,22 @@ class Following:
             self._ended.pop(id, None)
             self._show(id)
             yield row
+
+    def after_gap(self, rows: Iterator[Document], now: float) -> list[Document]:
+        """After events were missed: from what is listed, newest first, what has ended meanwhile, in order."""
+        self._open.clear()
+        missed = []
+        for row in rows:
+            id = str(row.get("id"))
+            if str(row.get("started_at")) < self._first:
+                break
+            if row.get("outcome") is None:
+                self._open[id] = _Followed(row, now)
+            elif id not in self._shown:
+                missed.append(row)
+                self._show(id)
+        self._ended.clear()
+        return missed[::-1]
 
     def due(self, now: float) -> Iterator[Document]:
         """Rows that have waited for the index in vain."""

@@ -16,6 +16,7 @@ AROUND = 60
 """Characters on each side of what was found."""
 
 _WORD = re.compile(r"[^\W_]+")
+_NOTHING = re.compile(r"(?!)")
 _SPACE = re.compile(r"\s+")
 
 
@@ -64,6 +65,8 @@ class Search:
 
 def _pattern(term: Term) -> re.Pattern[str]:
     words = _WORD.findall(_folded(term.words))
+    if not words:
+        return _NOTHING
     end = r"[^\W_]*" if term.prefix else ""
     phrase = r"[\W_]+".join(words)
     return re.compile(rf"(?<![^\W_]){phrase}{end}(?![^\W_])")

@@ -72,7 +72,9 @@ def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:
     head, blank, body = content.partition(b"\r\n\r\n")
     message = Message(parse_head(head), body)
     start, *lines = head.decode("latin-1").split("\r\n")
-    redacted = [redactor.url(start), *(_redacted_line(line, redactor) for line in lines)]
+    target = start.split(" ", 2)
+    target[1:2] = map(redactor.url, target[1:2])
+    redacted = [" ".join(target), *(_redacted_line(line, redactor) for line in lines)]
     text = None if message.codings else _utf_8(body)
     if text is not None:
         body = redactor.body(text, message.content_type).encode("utf-8")

@@ -11,8 +11,12 @@ import re
 from logging_proxy.logserver.metadata import Headers
 from logging_proxy.redaction import REDACTED, is_secret_key, redact_headers, redact_text, redact_url
 
-_MEMBER = re.compile(r'(?s)(\\{0,8}")([^"\\]{1,128})\1(\s*:\s*)\1((?:[^"\\]|\\.)*?)\1')
-"""A member of a JSON object whose value is a string; in strings that are JSON, quotes have backslashes."""
+_MEMBER = re.compile(r'(?s)(\\{0,8}")([^"\\]{1,128})\1(\s*:\s*)\1((?:[^"\\]|\\.)*?)(\1|\\?\Z)')
+"""
+A member of a JSON object whose value is a string, which may be cut.
+
+In strings that hold JSON the quotes have backslashes before them.
+"""
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -58,11 +62,11 @@ class Redactor:
         return self.text(_MEMBER.sub(self._member, text))
 
     def _member(self, match: re.Match[str]) -> str:
-        quote, name, colon, value = match.groups()
+        quote, name, colon, value, end = match.groups()
         if not value or not is_secret_key(name):
             return match[0]
         self.count += 1
-        return f"{quote}{name}{quote}{colon}{quote}{REDACTED}{quote}"
+        return f"{quote}{name}{quote}{colon}{quote}{REDACTED}{end}"
 
     def _counted(self, before: str, after: str) -> str:
         if before != after:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from logging_proxy.cli import render, views
 from logging_proxy.cli.commands import Context
@@ -12,7 +13,7 @@ from logging_proxy.cli.curl import curl_command
 from logging_proxy.cli.messages import VIEWED, Message, read_body, read_message, read_some, redacted_bytes
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Side, Source, Trouble
-from logging_proxy.cli.streams import StreamEvent, arrivals, stream_events
+from logging_proxy.cli.streams import StreamEvent, arrivals, is_stream, stream_events
 from logging_proxy.console import safe
 
 _MARKS: dict[Side, str] = {"request": ">", "response": "<"}
@@ -96,7 +97,16 @@ class _Showing:
         message = self._required("response")
         pieces = (self._exchange.response or {}).get("pieces") or []
         arriving = arrivals(message.raw, pieces, message.header("content-encoding"))
-        return stream_events(arriving, message.content_type)
+        events = stream_events(arriving, message.content_type)
+        return events if is_stream(message.content_type) else self._without_split_secrets(events)
+
+    def _without_split_secrets(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
+        """Pieces; only their sizes when all together hold a secret, which may go from one into the next."""
+        pieces = list(events)
+        text = "".join(piece.data for piece in pieces)
+        if self._redactor.body(text, "") == text:
+            return iter(pieces)
+        return (replace(piece, data=f"[{len(piece.data):,} characters]") for piece in pieces)
 
     # --- JSON
 

@@ -118,10 +118,11 @@ def statistics_lines(statistics: Statistics, paint: Paint, most: int | None = No
         return
     yield (
         f"{paint(f'{total.exchanges:,} exchanges', 'bold')}"
-        f" from {units.local_time(statistics.oldest)} to {units.local_time(statistics.newest)}"
+        f", {units.local_time(statistics.oldest)} to {units.local_time(statistics.newest)}"
     )
     yield f"sent {units.size(total.sent)}, received {units.size(total.received)}"
-    yield f"whole exchange {_times(total.times)}; to the response's head {_times(statistics.heads)}"
+    yield f"time to the response's head: {_times(statistics.heads)}"
+    yield f"time to the end: {_times(total.times)}"
     for name, groups in statistics.groups.items():
         yield ""
         rows = [_cells(name, value, group) for value, group in _shown(groups)]

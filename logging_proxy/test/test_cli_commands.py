@@ -1,0 +1,343 @@
+"""The commands as a user types them: output, errors, exit status, and that no secret gets through."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import logging_proxy
+from logging_proxy.cli.arguments import parser
+from logging_proxy.test.cli_stage import Output, command
+from logging_proxy.test.index_stage import documents, id_of
+
+CANARIES = (
+    *("sk-canary-abcdefghijklmnopqrstuv", "AIzaCanary0123456789abcdefghijklmnopqrs", "cookie-canary"),
+    *("query-canary", "password-canary", "user-canary", "trailer-canary"),
+)
+EVIL = "\x1b]0;x\x07\u202e\x9b2J"
+SSE = b'data: {"model":"gpt-5"}\n\ndata: {"password":"password-canary"}\n\ndata: [DONE]\n\n'
+
+REQUEST_HEADERS = [
+    ["Host", "api.openai.com"],
+    ["Authorization", f"Bearer {CANARIES[0]}"],
+    ["X-Goog-Api-Key", CANARIES[1]],
+    ["Cookie", "a=cookie-canary"],
+    ["Content-Type", "application/json"],
+    ["X-Evil", EVIL.encode("utf-8").decode("latin-1")],
+]
+
+
+def write(log_dir: str, number: int, response_type: str, response: bytes, coding: str = "") -> None:
+    """A capture full of secrets, as the logging server writes it."""
+    body = json.dumps(
+        {"model": "gpt-5", "password": "password-canary", "text": f"apples {CANARIES[0]} {EVIL}"}
+    ).encode()
+    url = "http://user:user-canary@localhost:5601/openai/v1/chat?key=query-canary"
+    halves = documents(number, body, response, route="openai", source_url=url, destination_url=url)
+    halves[0]["headers"] = REQUEST_HEADERS
+    halves[1]["headers"] = [
+        ["Content-Type", response_type],
+        ["Set-Cookie", "b=cookie-canary"],
+        *([["Content-Encoding", coding]] if coding else []),
+    ]
+    halves[1]["trailers"] = [["X-Token", "trailer-canary"]]
+    halves[1]["pieces"] = [[0, 1000], [len(response) // 2, 251_000]]
+    starts = ("POST /v1/chat?key=query-canary HTTP/1.1", "HTTP/1.1 200 OK")
+    for half, start, data in zip(halves, starts, (body, response), strict=True):
+        path = os.path.join(log_dir, half["filename"])
+        fields = "".join(f"{name}: {value}\r\n" for name, value in half["headers"])
+        with open(path, "wb") as file:
+            file.write(f"{start}\r\n{fields}\r\n".encode("latin-1") + data)
+        with open(path.removesuffix(".bin") + "_metadata.json", "w") as file:
+            json.dump(half, file)
+
+
+class CommandCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.log_dir = os.path.abspath(self.mktemp())
+        os.mkdir(self.log_dir, 0o700)
+        write(self.log_dir, 1, "application/json", b'{"answer": "pears"}')
+        write(self.log_dir, 2, "text/event-stream", SSE)
+        write(self.log_dir, 3, "application/json", gzip.compress(b'{"password":"password-canary"}'), "gzip")
+
+    def run_command(self, *arguments: str, columns: int | None = None) -> tuple[int, Output, Output]:
+        return command(*arguments, "--log-dir", self.log_dir, columns=columns)
+
+    def output(self, *arguments: str, columns: int | None = None) -> str:
+        """What the command writes; it must succeed."""
+        status, out, err = self.run_command(*arguments, columns=columns)
+        self.assertEqual(status, 0, err.text)
+        return out.text
+
+    def error(self, *arguments: str, columns: int | None = None) -> str:
+        """The one line that the command says why it failed."""
+        status, out, err = self.run_command(*arguments, columns=columns)
+        self.assertEqual((status, out.text), (1, ""))
+        self.assertEqual(len(err.text.splitlines()), 1, err.text)
+        return err.text
+
+
+class OutputTests(CommandCase):
+    def test_ls(self) -> None:
+        """A heading and a line for each exchange, newest first, as many as were asked for."""
+        lines = self.output("ls").splitlines()
+        self.assertEqual([line.split()[0] for line in lines[:1]], ["STARTED"])
+        self.assertEqual([line.split()[2] for line in lines[1:]], [id_of(n)[:8] for n in (3, 2, 1)])
+        self.assertEqual(len(self.output("ls", "-n", "1").splitlines()), 2)
+        self.assertEqual(self.output("ls", "--route", "none"), "")
+
+    def test_json(self) -> None:
+        """With --json every line is a JSON object."""
+        for arguments in (
+            *(["ls"], ["search", "apples"], ["stats"], ["show", id_of(1)], ["show", id_of(2), "--stream"]),
+            *(["show", id_of(1), "--body", "request"], ["show", id_of(1), "--raw", "--body", "request"]),
+            *(["export", id_of(1), "--curl"], ["export", id_of(1), "--raw"], ["reindex"]),
+        ):
+            lines = self.output(*arguments, "--json").splitlines()
+            self.assertTrue(lines, arguments)
+            for line in lines:
+                self.assertIsInstance(json.loads(line), dict, arguments)
+
+    def test_show(self) -> None:
+        """Summary, heads and decoded bodies of both halves."""
+        shown = self.output("show", id_of(1)[:8])
+        for part in (
+            id_of(1),
+            "> POST /v1/chat",
+            "< HTTP/1.1 200 OK",
+            '  "model": "gpt-5",',
+            '"answer": "pears"',
+        ):
+            self.assertIn(part, shown)
+        self.assertNotIn("pears", self.output("show", id_of(1), "--headers"))
+        self.assertEqual(
+            self.output("show", id_of(3), "--body", "response"), '{\n  "password": "REDACTED"\n}\n'
+        )
+
+    def test_stream(self) -> None:
+        """The events of a stream with their times."""
+        lines = self.output("show", id_of(2), "--stream").splitlines()
+        self.assertEqual(len(lines), 3)
+        self.assertIn("0.001000 s", lines[0])
+        self.assertIn("+250 ms", lines[1])
+        self.assertTrue(lines[2].endswith("[DONE]"))
+
+    def test_search(self) -> None:
+        """What is found is listed, with the place below."""
+        lines = self.output("search", "pears").splitlines()
+        self.assertEqual(len(lines), 3)
+        self.assertEqual(lines[2], "    response: pears")
+
+    def test_stats(self) -> None:
+        """Numbers by route, outcome, status and model."""
+        shown = self.output("stats")
+        for part in (
+            "3 exchanges",
+            "ROUTE",
+            "openai",
+            "OUTCOME",
+            "complete",
+            "STATUS",
+            "200",
+            "MODEL",
+            "gpt-5",
+        ):
+            self.assertIn(part, shown)
+
+    def test_raw(self) -> None:
+        """With --raw --reveal the bytes are those of the file; a body alone is that body."""
+        for side in ("request", "response"):
+            (name,) = (each for each in os.listdir(self.log_dir) if f"{id_of(3)[:8]}_{side}.bin" in each)
+            with open(os.path.join(self.log_dir, name), "rb") as file:
+                content = file.read()
+            status, out, _ = self.run_command("export", id_of(3), "--raw", "--reveal", "--half", side)
+            self.assertEqual((status, out.raw), (0, content))
+            status, out, _ = self.run_command("show", id_of(3), "--raw", "--reveal", "--body", side)
+            self.assertEqual((status, out.raw), (0, content.partition(b"\r\n\r\n")[2]))
+
+    def test_raw_to_file(self) -> None:
+        """A file is made private, and never one that is there."""
+        path = os.path.join(self.log_dir, "out")
+        self.output("export", id_of(1), "--raw", "-o", path)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        self.assertIn("is there already", self.error("export", id_of(1), "--raw", "--reveal", "-o", path))
+
+    def test_reindex(self) -> None:
+        """The index is made, and then asked."""
+        self.assertIn("3 exchanges in the new index", self.output("reindex"))
+        self.assertIn("0 exchanges added", self.output("reindex", "--missing"))
+        self.assertEqual(len(self.output("ls").splitlines()), 4)
+
+
+class SafetyTests(CommandCase):
+    def everything(self) -> Iterator[tuple[list[str], str]]:
+        """All that the commands write about the captures, by command."""
+        for number in (1, 2, 3):
+            id = id_of(number)
+            for arguments in (
+                *(["ls"], ["search", "apples"], ["stats"], ["show", id], ["show", id, "--headers"]),
+                *(
+                    ["show", id, "--stream"],
+                    ["show", id, "--body", "request"],
+                    ["show", id, "--body", "response"],
+                ),
+                *(["export", id, "--curl"], ["export", id, "--curl", "--direct"]),
+            ):
+                for more in ([], ["--json"]):
+                    status, out, err = self.run_command(*arguments, *more)
+                    self.assertEqual(status, 0, err.text)
+                    yield [*arguments, *more], out.text + err.text
+
+    def test_no_secret(self) -> None:
+        """No secret of any place is in anything that is written, unless it is to be revealed."""
+        for arguments, text in self.everything():
+            for canary in CANARIES:
+                self.assertNotIn(canary, text, arguments)
+        for half in ("request", "response"):
+            _, out, err = self.run_command("export", id_of(2), "--raw", "--half", half)
+            for canary in CANARIES:
+                self.assertNotIn(canary, out.text + err.text)
+            self.assertIn("REDACTED", err.text)
+        revealed = self.output("show", id_of(1), "--reveal")
+        for canary in CANARIES[:6]:
+            self.assertIn(canary, revealed)
+
+    def test_nothing_acts_on_a_terminal(self) -> None:
+        """Every line can be printed, whatever was captured."""
+        for arguments, text in self.everything():
+            for line in text.split("\n"):
+                self.assertTrue(line.isprintable(), (arguments, line))
+
+    def test_raw_on_a_terminal(self) -> None:
+        """Captured bytes are not written to a terminal."""
+        for arguments in (["show", id_of(1), "--raw"], ["export", id_of(1), "--raw", "--reveal"]):
+            self.assertIn("terminal", self.error(*arguments, columns=80))
+
+    def test_width(self) -> None:
+        """On a terminal no line of a list is wider than it."""
+        for arguments in (["ls"], ["search", "apples"], ["show", id_of(2), "--stream"], ["stats"]):
+            for line in self.output(*arguments, columns=72).splitlines():
+                self.assertLessEqual(len(line), 72, arguments)
+
+
+class MistakeTests(CommandCase):
+    def test_errors(self) -> None:
+        """What cannot be done is one line and status 1."""
+        for arguments, words in (
+            (["show", "ffffffff"], "no such exchange"),
+            (["show", "12"], "at least 4"),
+            (["show", "nonsense!"], "not an id"),
+            (["search", "nothing-of-this"], "nothing found"),
+        ):
+            self.assertIn(words, self.error(*arguments))
+
+    def test_usage(self) -> None:
+        """A filter or a command line that makes no sense is status 2."""
+        status, _, err = self.run_command("ls", "--status", "nine")
+        self.assertEqual(status, 2)
+        self.assertIn("--status", err.text)
+        for arguments in (
+            *(
+                [],
+                ["frobnicate"],
+                ["show"],
+                ["ls", "--limit", "0"],
+                ["ls", "--limit", "x"],
+                ["ls", "--nonsense"],
+            ),
+            *(["export", "abcd"], ["show", "abcd", "--body", "both"], ["ls", "--color", "pink"]),
+        ):
+            with self.assertRaises(SystemExit) as caught, redirect_stderr(io.StringIO()):
+                parser().parse_args(arguments)
+            self.assertEqual(caught.exception.code, 2, arguments)
+
+    def test_sources(self) -> None:
+        """Where there are no captures, it is said what was looked for."""
+        folder = self.mktemp()
+        os.mkdir(folder)
+        config = os.path.join(folder, "config.yaml")
+        with open(config, "w") as file:
+            file.write(
+                f"logging_server: {{port: 1, host: 127.0.0.1, log_dir: {folder}/none}}\n"
+                "routes: {a: {pattern: /, destination: 'http://127.0.0.1:9/'}}\n"
+            )
+        for arguments, words in (
+            (["--log-dir", "/nonexistent"], "No such file"),
+            (["--url", "nonsense"], "not an http"),
+            (["--url", "http://127.0.0.1:1"], "no logging server listens"),
+            (["--config", "/nonexistent.yaml"], "cannot be read"),
+            (["--config", config], "no such directory; name the captures with"),
+        ):
+            status, _, err = command("ls", *arguments)
+            self.assertEqual(status, 1)
+            self.assertIn(words, err.text)
+            self.assertEqual(len(err.text.splitlines()), 1, err.text)
+
+    def test_help(self) -> None:
+        """Every command has help with examples that its own parser takes."""
+        for name in ("ls", "show", "search", "tail", "export", "stats", "reindex"):
+            out = io.StringIO()
+            with self.assertRaises(SystemExit), redirect_stdout(out):
+                parser().parse_args([name, "--help"])
+            examples = out.getvalue().partition("examples:\n")[2].splitlines()
+            self.assertTrue(examples, name)
+            for line in examples:
+                words = (
+                    line.partition("|")[0].partition(">")[0].replace("'\"", '"').replace("\"'", '"').split()
+                )
+                parser().parse_args(words[1:] if name != "search" else [*words[1:2], "--", *words[2:3]])
+
+
+class ReadmeTests(SynchronousTestCase):
+    def test_commands(self) -> None:
+        """Every command that the README shows is one that is understood."""
+        path = Path(logging_proxy.__file__).resolve().parents[1] / "README.md"
+        if not path.exists():
+            raise SkipTest("there is no README.md")
+        lines = re.findall(r"^logging-proxy (.*)$", path.read_text("utf-8"), re.MULTILINE)
+        self.assertGreater(len(lines), 5)
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            ends = [words.index(sign) for sign in ("|", ">") if sign in words]
+            parser().parse_args(words[: min(ends, default=None)])
+
+
+class ProcessTests(CommandCase):
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "logging_proxy.cli.main", *arguments, "--log-dir", self.log_dir],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LC_ALL": "C"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def test_broken_pipe(self) -> None:
+        """A reader that leaves early is no error, and nothing is said."""
+        process = self.start("show", id_of(1))
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        self.assertEqual(process.stderr.read(), b"")
+        process.stderr.close()
+        self.assertEqual(process.wait(30), 0)
+
+    def test_process(self) -> None:
+        """The command as it is installed: plain in a pipe, its status that of the process."""
+        out, err = (process := self.start("ls")).communicate(timeout=30)
+        self.assertEqual((process.returncode, err), (0, b""))
+        self.assertNotIn(b"\x1b", out)
+        self.assertEqual(len(out.splitlines()), 4)
+        out, err = (process := self.start("show", "ffff")).communicate(timeout=30)
+        self.assertEqual((process.returncode, out), (1, b""))
+        self.assertNotIn(b"Traceback", err)

@@ -1,0 +1,183 @@
+"""Exports: a command of curl that a shell takes as it is meant, and bytes without secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from logging_proxy.cli.curl import Curl, curl_command, key_variable, quoted
+from logging_proxy.cli.messages import Message, read_message, redacted_bytes
+from logging_proxy.cli.secrets import Redactor
+
+KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz"
+URL = "http://localhost:5601/openai/v1/chat"
+
+
+def request(head: bytes, body: bytes = b"") -> Message:
+    return read_message([head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body])
+
+
+def curl(message: Message, url: str = URL, reveal: bool = False) -> Curl:
+    return curl_command(
+        message, url, "https://api.openai.com/v1/chat", "openai", "body.bin", Redactor(reveal)
+    )
+
+
+def words(command: str, **variables: str) -> list[bytes]:
+    """What bash makes of the command: the arguments that curl would get."""
+    bash = shutil.which("bash")
+    if bash is None:
+        raise SkipTest("there is no bash")
+    script = 'curl() { printf "%s\\0" "$@"; }\n' + command
+    done = subprocess.run(
+        [bash, "-c", script], env={**variables, "PATH": os.environ["PATH"]}, capture_output=True, check=True
+    )
+    return done.stdout.split(b"\0")[:-1]
+
+
+class CurlTests(SynchronousTestCase):
+    HEAD = (
+        b"POST /v1/chat HTTP/1.1\nHost: api.openai.com\nAuthorization: Bearer " + KEY.encode() + b"\n"
+        b"Content-Type: application/json\nContent-Length: 5\nX-Proxy-Path: x\n"
+        b"User-Agent: u\nAccept: */*\nX-Empty:"
+    )
+
+    def test_command(self) -> None:
+        """The client's headers, with the key as a variable; nothing that curl or the proxy made."""
+        made = curl(request(self.HEAD, b'{"a":"it\'s"}'))
+        self.assertEqual(made.variables, ["OPENAI_API_KEY"])
+        self.assertNotIn(KEY, made.text)
+        self.assertEqual(
+            words(made.text, OPENAI_API_KEY='k$e"y'),
+            [
+                *(URL.encode(), b"--header", b'Authorization: Bearer k$e"y'),
+                *(b"--header", b"Content-Type: application/json", b"--header", b"User-Agent: u"),
+                *(b"--header", b"Accept: */*", b"--header", b"X-Empty;"),
+                *(b"--data-raw", b'{"a":"it\'s"}'),
+            ],
+        )
+
+    def test_methods(self) -> None:
+        """The method is said where curl would take another."""
+        for head, body, wanted in (
+            (b"GET / HTTP/1.1", b"", []),
+            (b"POST / HTTP/1.1", b"x", []),
+            (b"POST / HTTP/1.1", b"", [b"--request", b"POST"]),
+            (b"GET / HTTP/1.1", b"x", [b"--request", b"GET"]),
+            (b"HEAD / HTTP/1.1", b"", [b"--head"]),
+            (b"$(touch) / HTTP/1.1", b"", [b"--request", b"$(touch)"]),
+        ):
+            found = words(curl(request(head, body)).text)
+            self.assertEqual([word for word in found if word in (b"--request", b"--head")], wanted[:1])
+            for word in wanted:
+                self.assertIn(word, found)
+
+    def test_fields_of_curl(self) -> None:
+        """What the client did not send, curl is told not to send."""
+        found = words(curl(request(b"POST / HTTP/1.1", b"x")).text)
+        for field in (b"User-Agent:", b"Accept:", b"Content-Type:"):
+            self.assertIn(field, found)
+
+    def test_secrets(self) -> None:
+        """Secrets in query, cookies, headers and body are gone; --reveal leaves them."""
+        head = (
+            b"POST / HTTP/1.1\nCookie: sid=topsecret\nX-Session-Token: t0ken\nContent-Type: application/json"
+        )
+        message = request(head, b'{"api_key": "hidden", "n": 1.10}')
+        made = curl(message, f"{URL}?key=AIzaX&x=1")
+        for secret in ("topsecret", "t0ken", "hidden", "AIzaX"):
+            self.assertNotIn(secret, made.text)
+        self.assertEqual(made.variables, ["OPENAI_API_KEY", "COOKIE", "X_SESSION_TOKEN"])
+        self.assertIn('{"api_key": "REDACTED", "n": 1.10}', made.text)
+        self.assertIn(f"{URL}?key=k&x=1".encode(), words(made.text, OPENAI_API_KEY="k"))
+        revealed = curl(message, f"{URL}?key=AIzaX&x=1", reveal=True)
+        for secret in ("topsecret", "t0ken", "hidden", "AIzaX"):
+            self.assertIn(secret, revealed.text)
+
+    def test_binary(self) -> None:
+        """A body that is no text goes to the file, byte for byte; so does one too long for an argument."""
+        for body in (b"\x00\x01", b"\xff", b"x" * 200_000, b"a\x1b"):
+            made = curl(request(b"POST / HTTP/1.1", body))
+            self.assertEqual(made.body, body)
+            self.assertIn(b"@body.bin", words(made.text))
+
+    def test_at(self) -> None:
+        """A body that begins with @ is no file's name."""
+        found = words(curl(request(b"POST / HTTP/1.1", b"@/etc/passwd")).text)
+        self.assertEqual(found[-2:], [b"--data-raw", b"@/etc/passwd"])
+
+    def test_bytes_of_headers(self) -> None:
+        """The bytes of a header that is not ASCII arrive as they were."""
+        head = "GET / HTTP/1.1\nX-A: é".encode() + b"\nX-B: \xe9\x1b!"
+        found = words(curl(request(head)).text)
+        self.assertIn("X-A: é".encode(), found)
+        self.assertIn(b"X-B: \xe9\x1b!", found)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.text(st.characters(exclude_characters="\x00"), max_size=12), min_size=1, max_size=5))
+    def test_quoting(self, texts: list[str]) -> None:
+        """A shell takes every text back as it was, and a terminal sees nothing but text."""
+        command = " ".join(["curl", *map(quoted, texts)])
+        self.assertEqual(words(command), [text.encode("utf-8", "surrogateescape") for text in texts])
+        self.assertTrue(command.replace("\n", "").isprintable())
+
+    def test_keys(self) -> None:
+        """The variable is the one that people know, or one made of the route's name."""
+        for destination, route, variable in (
+            ("https://api.anthropic.com/v1", "a", "ANTHROPIC_API_KEY"),
+            ("https://eu.api.openai.com/v1", "a", "OPENAI_API_KEY"),
+            ("https://notapi.openai.com.evil/", "my route", "MY_ROUTE_API_KEY"),
+            ("", "", "API_KEY"),
+            ("http://[", "1", "_1_API_KEY"),
+        ):
+            self.assertEqual(key_variable(destination, route), variable)
+
+
+class RawTests(SynchronousTestCase):
+    def test_redacted(self) -> None:
+        """Secrets go from head and body, and not a byte else changes."""
+        body = b'{ "api_key" :"hidden",\t"text": "' + KEY.encode() + b' \xc3\xa9" }\n'
+        content = b"POST /?key=topsecret HTTP/1.1\r\nx-API-key:  abc \r\nX-B: \xe9  \r\n\r\n" + body
+        redactor = Redactor()
+        self.assertEqual(
+            redacted_bytes(content, redactor),
+            b"POST /?key=REDACTED HTTP/1.1\r\nx-API-key: REDACTED\r\nX-B: \xe9  \r\n\r\n"
+            b'{ "api_key" :"REDACTED",\t"text": "REDACTED \xc3\xa9" }\n',
+        )
+        self.assertEqual(redactor.count, 4)
+
+    @given(st.binary(max_size=200))
+    def test_without_secrets(self, content: bytes) -> None:
+        """What holds no secret is left as it is, whatever it is."""
+        self.assertEqual(redacted_bytes(content, Redactor()), content)
+
+    @given(st.text(max_size=20), st.text(max_size=20))
+    def test_members(self, before: str, secret: str) -> None:
+        """A secret member of any JSON loses its value, and the rest stays the same JSON."""
+        value = {
+            "text": before,
+            "password": secret,
+            "inner": json.dumps({"client_secret": secret, "a": before}),
+        }
+        for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+            redacted = json.loads(Redactor().body(text, "application/json"))
+            self.assertEqual(redacted["text"], before)
+            self.assertEqual(redacted["password"], "REDACTED" if secret else "")
+
+    def test_cut(self) -> None:
+        """A secret of which only the beginning is there goes, too."""
+        for end in ("", "\\", "x\\n"):
+            shown = Redactor().body('{"a":"b","password":"hunt' + end, "")
+            self.assertTrue(shown.startswith('{"a":"b","password":"REDACTED'))
+            self.assertNotIn("hunt", shown)
+
+    def test_form(self) -> None:
+        """A form's secret fields lose their values."""
+        shown = Redactor().body("a=1&client_secret=x&b=2", "application/x-www-form-urlencoded")
+        self.assertEqual(shown, "a=1&client_secret=REDACTED&b=2")
