@@ -39,6 +39,9 @@ class Receiver:
     def informationalReceived(self, head: Any) -> None:
         raise AssertionError("there is none")
 
+    def switchReceived(self, head: Any, data: bytes) -> None:
+        raise AssertionError("nobody asked for it")
+
     def headReceived(self, head: Any, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         self.statuses.append(head.status)
 
