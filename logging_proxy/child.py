@@ -32,7 +32,7 @@ LASTING = 30.0
 """Seconds after which a child counts as having lasted."""
 
 
-MOST_IN_A_LINE = 65536
+MOST_IN_A_LINE = 16384
 """Bytes of the child's output that are kept while their line does not end."""
 
 

@@ -7,6 +7,7 @@ routes, the recording, the logging server's process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -229,11 +230,23 @@ class ProxyService(MultiService):
         self.site.closing = True
         await deferLater(self._reactor, GRACE)
         for port in self._ports:
-            stopping = port.stopListening()
-            if stopping is not None:
-                await stopping
+            # A second descriptor: closing the last one resets who waits to be accepted.
+            with socket.socket(fileno=os.dup(port.fileno())) as listener:
+                stopping = port.stopListening()
+                if stopping is not None:
+                    await stopping
+                self._accept_all(listener, port.factory)
         await deferLater(self._reactor, 0)
         self.site.close()
+
+    def _accept_all(self, listener: socket.socket, factory: Any) -> None:
+        """Accept who is waiting."""
+        listener.setblocking(False)
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = listener.accept()
+                self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, factory)
+                accepted.close()
 
     async def _drain(self) -> None:
         """Let exchanges finish; those that take too long are interrupted, and their connections aborted."""

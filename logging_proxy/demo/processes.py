@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -149,8 +151,13 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """
+    A port of 127.0.0.1 that nobody uses now.
+
+    Below those that the system gives to outgoing connections: one of these
+    could take it before a server does, or while it is started again.
+    """
+    for port in random.sample(range(15_000, 32_000), 200):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no free port")

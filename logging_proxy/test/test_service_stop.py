@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Reactor(ThreadedClock, MemoryReactor):
         self.ports: list[Port] = []
 
     def adoptStreamPort(self, fd: int, family: int, factory: Any) -> IListeningPort:
-        self.ports.append(Port(super().adoptStreamPort(fd, family, factory)))
+        self.ports.append(Port(super().adoptStreamPort(fd, family, factory), os.dup(fd), factory))
         return self.ports[-1]
 
 
@@ -41,9 +42,14 @@ class Reactor(ThreadedClock, MemoryReactor):
 class Port:
     """A port that takes a moment to stop."""
 
-    def __init__(self, real: IListeningPort) -> None:
+    def __init__(self, real: IListeningPort, fd: int, factory: Any) -> None:
         self._real = real
+        self._fd = fd
+        self.factory = factory
         self.stopped: Deferred[None] | None = None
+
+    def fileno(self) -> int:
+        return self._fd
 
     def startListening(self) -> None:
         """It listens already."""
@@ -52,6 +58,7 @@ class Port:
         return self._real.getHost()
 
     def stopListening(self) -> Deferred[None]:
+        os.close(self._fd)
         self.stopped = Deferred()
         self.stopped.callback(None)
         return self.stopped

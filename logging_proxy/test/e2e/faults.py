@@ -21,12 +21,17 @@ class FaultTest(Protocol):
 
 
 class FaultCase(SynchronousTestCase):
-    """A test that holds the figures of a fault test to their criteria."""
+    """
+    A test that holds the figures of a fault test to their criteria.
+
+    Times and sizes are judged by `make stress` alone: here other tests run beside this one.
+    """
 
     def hold(self, fault: FaultTest) -> None:
         """Every figure is as it must be; a skip if nothing could be measured here."""
         with Stage() as stage:
             figures = list(fault.figures(stage, fault.SMALL))
-        self.assertEqual([str(figure) for figure in figures if figure.passed is False], [])
+        wrong = [figure for figure in figures if figure.passed is False and not figure.measured]
+        self.assertEqual([str(figure) for figure in wrong], [])
         if all(figure.passed is None for figure in figures):
             raise SkipTest("; ".join(figure.criterion for figure in figures))

@@ -15,6 +15,8 @@ class Figure:
     value: str
     criterion: str
     passed: bool | None
+    measured: bool = False
+    """A time, a size or a share of the machine: true of a machine that has nothing else to do."""
 
     def __str__(self) -> str:
         verdict = {True: "pass", False: "FAIL", None: "-"}[self.passed]
@@ -28,7 +30,7 @@ def exactly(name: str, value: int | str, wanted: int | str) -> Figure:
 
 def at_most(name: str, value: float, limit: float, unit: str = "") -> Figure:
     """A figure with an upper limit."""
-    return Figure(name, _text(value, unit), f"<= {_text(limit, unit)}", value <= limit)
+    return Figure(name, _text(value, unit), f"<= {_text(limit, unit)}", value <= limit, bool(unit))
 
 
 def at_least(name: str, value: float, limit: float, unit: str = "") -> Figure:
@@ -40,7 +42,8 @@ def between(name: str, values: Sequence[float], low: float, high: float, unit: s
     """The smallest and the largest of some values, both of which must be within limits."""
     least, most = (min(values), max(values)) if values else (math.nan, math.nan)
     shown = f"{_number(least)}-{_text(most, unit)}"
-    return Figure(name, shown, f"{_number(low)}-{_text(high, unit)}", low <= least and most <= high)
+    within = low <= least and most <= high
+    return Figure(name, shown, f"{_number(low)}-{_text(high, unit)}", within, bool(unit))
 
 
 def told(name: str, value: object) -> Figure:
