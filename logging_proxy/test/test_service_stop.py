@@ -32,6 +32,10 @@ class Reactor(ThreadedClock, MemoryReactor):
         ThreadedClock.__init__(self)
         MemoryReactor.__init__(self)
         self.ports: list[Port] = []
+        self.accepted: list[Any] = []
+
+    def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:
+        self.accepted.append(factory)
 
     def adoptStreamPort(self, fd: int, family: int, factory: Any) -> IListeningPort:
         self.ports.append(Port(super().adoptStreamPort(fd, family, factory), os.dup(fd), factory))
@@ -168,6 +172,17 @@ class StopTests(SynchronousTestCase):
         return OUTCOMES[end.payload[0]]
 
     # --- what is promised
+
+    def test_waiting_to_be_accepted(self) -> None:
+        """Who has connected but has not been accepted when the ports close is accepted all the same."""
+        port = self.reactor.ports[0]
+        listener = socket.socket(fileno=os.dup(port.fileno()))
+        self.addCleanup(listener.close)
+        waiting = socket.create_connection(listener.getsockname()[:2])
+        self.addCleanup(waiting.close)
+        self.stop()
+        self.pass_time(1)
+        self.assertEqual(self.reactor.accepted, [self.service.site])
 
     def test_started(self) -> None:
         """Started, the service records, has its child, and listens on all its addresses with its own site."""
