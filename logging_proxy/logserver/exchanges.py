@@ -61,6 +61,12 @@ class Half:
         self.last = time
 
 
+def exchange_id(id: bytes) -> str:
+    """The UUID's text."""
+    text = id.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 @dataclass(slots=True, eq=False)
 class Exchange:
     """One exchange as far as its records have come; `outcome` is empty while it is open."""
@@ -76,6 +82,14 @@ class Exchange:
     outcome: str = ""
     error: str = ""
     damage: str = ""
+    id: str = field(init=False)
+    """The UUID's text."""
+    route: str = field(init=False)
+    """Empty for what no route took."""
+
+    def __post_init__(self) -> None:
+        self.id = exchange_id(self.opening.id)
+        self.route = self.opening.route.decode("utf-8", "replace")
 
     def half(self, side: Side) -> Half | None:
         return self.request if side is Side.REQUEST else self.response

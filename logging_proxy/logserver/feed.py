@@ -22,7 +22,6 @@ from typing import Any
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Side
 from logging_proxy.logserver.index import Entry, Row
-from logging_proxy.logserver.metadata import exchange_id
 from logging_proxy.logserver.underway import snapshot
 
 RING_BYTES = 16 << 20
@@ -133,6 +132,7 @@ class Feed:
         self._viewers = 0
         self._keep_until = 0.0
         self._woken = False
+        self._resting = False
 
     # --- publishing
 
@@ -144,9 +144,10 @@ class Feed:
     def publish(self, event: Event) -> None:
         """Something new happened."""
         if not self.wanted:
-            self._rest()
+            if not self._resting:
+                self._rest()
             return
-        id = exchange_id(event.exchange.opening.id)
+        id = event.exchange.id
         if isinstance(event, BodyPiece):
             data = event.data if event.offset + len(event.data) <= PIECES_UNTIL else None
             self._append(
@@ -175,11 +176,12 @@ class Feed:
             self.wake()
 
     def _rest(self) -> None:
-        """Nobody can have seen what comes now: a place before it is gone."""
+        """Nobody sees what comes now: places from before are gone; none is given until somebody enters."""
         with self._lock:
             if self._ring.next > self._ring.first:
                 self._ring.clear()
             self._ring.first += 1
+            self._resting = self._viewers == 0
 
     # --- viewing
 
@@ -187,6 +189,7 @@ class Feed:
         """A viewer comes; the oldest and the next sequence."""
         with self._lock:
             self._viewers += 1
+            self._resting = False
             return self._ring.first, self._ring.next
 
     def leave(self) -> None:

@@ -105,6 +105,11 @@ def iso_time(wall_ns: int) -> str:
     return f"{text}.{rest // 1000:06}{zone}"
 
 
+def method_of(head: bytes) -> str:
+    """The method in a request's head."""
+    return head.partition(b" ")[0].partition(b"\r\n")[0].decode("latin-1")
+
+
 def status_of(head: bytes) -> int | None:
     """The status in a response's head."""
     return _status(parse_head(head[:64].partition(b"\r\n")[0]))
@@ -117,12 +122,6 @@ def client_of(text: bytes) -> str | None:
     if not address or port is None:
         return address or None
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def exchange_id(id: bytes) -> str:
-    """The UUID's text."""
-    text = id.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def half_started(exchange: Exchange, side: Side) -> int:
@@ -244,7 +243,7 @@ def _answered_by(half: Half | None) -> str | None:
 def _opening(exchange: Exchange, side: Side, half: Half | None, common: dict[str, Any]) -> dict[str, Any]:
     completed = exchange.elapsed if half is None or half.completed is None else half.completed
     return {
-        "id": exchange_id(exchange.opening.id),
+        "id": exchange.id,
         "stream_type": side.value,
         **common,
         "started_at": iso_time(half_started(exchange, side)),

@@ -28,6 +28,9 @@ from logging_proxy.logserver.metadata import StoredBody
 BUFFER_LIMIT = 256 << 10
 """Bytes of one half that wait for the next flush; more are written at once."""
 
+KEPT_BODY = 16 << 10
+"""Files up to so many bytes are given on with the metadata."""
+
 OPEN_LIMIT = 128
 """Descriptors that a store keeps open; the default RLIMIT_NOFILE is 1024."""
 
@@ -55,6 +58,8 @@ class HalfFile:
     """None after a restore: computed from the file when the half ends."""
     stored: bool = False
     gone: bool = False
+    body: bytes | None = None
+    """The whole body, if it was written at once and is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Stored:
     exchange: Exchange
     request: dict[str, Any]
     response: dict[str, Any]
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """The bytes of small bodies by file name, so that nobody need read them again."""
 
 
 @dataclass(slots=True)
@@ -214,6 +221,7 @@ class Store:
     def _write(self, half: HalfFile) -> None:
         fd = None if half.stored else self._descriptor(half)
         data, at = b"".join(half.waiting), half.written
+        half.body = data[len(half.prefix) :] if not at and len(data) <= KEPT_BODY else None
         half.waiting.clear()
         half.written += half.waiting_size
         half.waiting_size = 0
@@ -273,7 +281,8 @@ class Store:
         if item.request.gone or item.response.gone:
             item.exchange.mark_damaged(FILE_GONE)
         request, response = metadata.documents(item.exchange, bodies[0], bodies[1])
-        return Stored(item.exchange, request, response)
+        kept = {f"{half.base}.bin": half.body for half in (item.request, item.response) if half.body}
+        return Stored(item.exchange, request, response, kept)
 
     def _stored_body(self, half: HalfFile) -> StoredBody:
         if half.digest is None:
@@ -320,8 +329,9 @@ class Store:
 def _half_file(exchange: Exchange, side: Side) -> HalfFile:
     stamp = metadata.file_stamp(metadata.half_started(exchange, side))
     prefix = _prefix(exchange, side)
-    id = metadata.exchange_id(exchange.opening.id)
-    return HalfFile(stamp, id, side, prefix, "", None, [prefix], len(prefix), digest=hashlib.sha256())
+    return HalfFile(
+        stamp, exchange.id, side, prefix, "", None, [prefix], len(prefix), digest=hashlib.sha256()
+    )
 
 
 def _prefix(exchange: Exchange, side: Side) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted
 from logging_proxy.logserver.exchanges import Exchange, verdict
-from logging_proxy.logserver.metadata import parse_head, status_of
+from logging_proxy.logserver.metadata import method_of, status_of
 from logging_proxy.logserver.metrics import Counter, Histogram, Labels, gauge, text
 from logging_proxy.logserver.spools import Status
 
@@ -80,16 +80,16 @@ class Telemetry:
 
     def take(self, event: Event) -> None:
         if isinstance(event, BodyPiece):
-            self._bytes.add(len(event.data), _route(event.exchange), event.side.value)
+            self._bytes.add(len(event.data), event.exchange.route, event.side)
         elif isinstance(event, ResponseStarted):
             response = event.exchange.response
             if response is not None and not response.ours:
-                self._first_byte.observe(response.started / 1e9, _route(event.exchange))
+                self._first_byte.observe(response.started / 1e9, event.exchange.route)
         elif isinstance(event, Ended):
             self._end(event.exchange)
 
     def _end(self, exchange: Exchange) -> None:
-        route, method = _route(exchange), parse_head(exchange.request.head).first
+        route, method = exchange.route, method_of(exchange.request.head)
         status = status_of(exchange.response.head) if exchange.response else None
         self._exchanges.add(
             1,
@@ -118,10 +118,6 @@ class Telemetry:
 def behind(status: Status, wall_ns: int) -> float:
     """Seconds between the oldest bytes that wait in a spool and now."""
     return 0.0 if status.behind_since is None else max(0.0, (wall_ns - status.behind_since) / 1e9)
-
-
-def _route(exchange: Exchange) -> str:
-    return exchange.opening.route.decode("utf-8", "replace")
 
 
 def _storage(status: Status, wall_ns: int) -> Iterator[str]:

@@ -50,7 +50,11 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _JSON_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)("(?:\s*:)?|$)', re.DOTALL)
 _BINARY = re.compile("[\x00-\x08\x0e-\x1f]")
 
+_raw_decode = json.JSONDecoder().raw_decode
+_JSON_SPACE = " \t\n\r"
+
 _POSITIONS = ("index", "output_index", "content_index", "summary_index")
+_ANY_POSITION = frozenset(_POSITIONS)
 _GROWING = frozenset(["content", "response", "thinking", "reasoning", "text"])
 """Members that streams of lines without `delta` (Ollama, LM Studio) send in pieces."""
 
@@ -117,7 +121,7 @@ def _clean(text: str) -> str:
     if "data:" in text:
         text = _DATA_URL.sub(" ", text)
     text = _BINARY.sub(" ", _BASE64.sub(" ", redact_text(text)))
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _form_text(text: str) -> str:
@@ -132,18 +136,19 @@ def _from_json(text: str, cut: bool) -> Content:
     value = None if cut else _parse(text)
     if value is None:
         return Content(_clean("\n".join(_string_literals(text))))
-    strings = [string for path, string in _strings(value) if string]
-    return Content(_clean("\n".join(strings)), [value])
+    return Content(_clean("\n".join(_texts(value))), [value])
 
 
 def _parse(text: str) -> Any:
     """The value of a JSON text; None when it is none, or too large or too deep."""
     if len(text) > JSON_LIMIT:
         return None
+    text = text.strip(_JSON_SPACE)
     try:
-        return json.loads(text)
+        value, end = _raw_decode(text)
     except (ValueError, RecursionError):
         return None
+    return value if end == len(text) else None
 
 
 def _string_literals(text: str) -> Iterator[str]:
@@ -173,6 +178,25 @@ Path = tuple[str, ...]
 _HOLDS_TEXT = (str, dict, list)
 
 
+def _texts(value: Any) -> list[str]:
+    """The strings of `_strings` that are not empty; without the paths that is half the work."""
+    texts, stack = [], [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if text := _without_blob(value):
+                texts.append(text)
+        elif isinstance(value, dict):
+            stack += [
+                member
+                for name, member in reversed(value.items())
+                if isinstance(member, _HOLDS_TEXT) and not (isinstance(member, str) and is_secret_key(name))
+            ]
+        elif isinstance(value, list):
+            stack += [item for item in reversed(value) if isinstance(item, _HOLDS_TEXT)]
+    return texts
+
+
 def _strings(value: Any) -> Iterator[tuple[Path, str]]:
     """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
     stack: list[tuple[Path, Any]] = [((), value)]
@@ -181,9 +205,10 @@ def _strings(value: Any) -> Iterator[tuple[Path, str]]:
         if isinstance(value, str):
             yield path, _without_blob(value)
         elif isinstance(value, dict):
-            for name in _POSITIONS:
-                if isinstance(value.get(name), int):
-                    path = (*path, str(value[name]))
+            if not _ANY_POSITION.isdisjoint(value):
+                for name in _POSITIONS:
+                    if isinstance(value.get(name), int):
+                        path = (*path, str(value[name]))
             stack += [
                 ((*path, name), member)
                 for name, member in reversed(value.items())
@@ -208,7 +233,7 @@ def _without_blob(string: str) -> str:
 def _event_data(text: str) -> Iterator[str]:
     """The data of each server-sent event."""
     lines: list[str] = []
-    for line in _LINE_END.split(text):
+    for line in _LINE_END.split(text) if "\r" in text else text.split("\n"):
         if line.startswith("data:"):
             lines.append(line[5:].removeprefix(" "))
         elif not line and lines:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side, verdict
 from logging_proxy.logserver.index import Filters, Row
-from logging_proxy.logserver.metadata import client_of, exchange_id, parse_head, status_of
+from logging_proxy.logserver.metadata import client_of, method_of, status_of
 from logging_proxy.logserver.store import Stored
 from logging_proxy.redaction import redact_text, redact_url
 
@@ -30,10 +30,12 @@ REMEMBERED = 65_536
 @dataclass(slots=True, eq=False)
 class _Member:
     exchange: Exchange
-    row: Row
-    """As it was at the start; what changes is filled in when somebody asks."""
-    told: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
+    told_request: int = 0
+    told_response: int = 0
     response_told: bool = False
+    files: tuple[str | None, str | None] = (None, None)
+    row: Row | None = None
+    """As it was at the start, once somebody has asked; what changes is filled in then."""
     ended: bool = False
 
 
@@ -52,25 +54,31 @@ class UnderWay:
     def tell(self, event: Event) -> list[Event]:
         """Takes an event in; what of it is new, a `Started` before anything else of an exchange."""
         exchange = event.exchange
-        id = exchange_id(exchange.opening.id)
+        id = exchange.id
         with self._lock:
             if id in self._remembered:
                 return []
-            news: list[Event] = []
             member = self._members.get(id)
-            if member is None:
-                member = self._members[id] = _Member(exchange, _opening_row(id, exchange))
-                self._in_flight[member.row.route or ""] += 1
-                news.append(Started(exchange))
-            member.exchange = exchange
-            return news + self._news(id, member, event)
+            if member is not None:
+                member.exchange = exchange
+                return self._news(id, member, event)
+            member = self._members[id] = _Member(exchange)
+            self._in_flight[exchange.route] += 1
+            if isinstance(event, Started):
+                return [event]
+            return [Started(exchange), *self._news(id, member, event)]
 
     def _news(self, id: str, member: _Member, event: Event) -> list[Event]:
         if isinstance(event, BodyPiece):
             end = event.offset + len(event.data)
-            if end <= member.told[event.side]:
-                return []
-            member.told[event.side] = end
+            if event.side is Side.REQUEST:
+                if end <= member.told_request:
+                    return []
+                member.told_request = end
+            else:
+                if end <= member.told_response:
+                    return []
+                member.told_response = end
         elif isinstance(event, ResponseStarted):
             if member.response_told:
                 return []
@@ -83,7 +91,7 @@ class UnderWay:
 
     def _end(self, id: str, member: _Member) -> None:
         member.ended = True
-        self._in_flight[member.row.route or ""] -= 1
+        self._in_flight[member.exchange.route] -= 1
         self._remember(id)
         self._ended[id] = None
         if len(self._ended) > MOST_ENDED:
@@ -98,10 +106,9 @@ class UnderWay:
     def stored(self, stored: Stored) -> None:
         """The files of an exchange are published."""
         with self._lock:
-            member = self._members.get(exchange_id(stored.exchange.opening.id))
+            member = self._members.get(stored.exchange.id)
             if member is not None:
-                names = stored.request["filename"], stored.response["filename"]
-                member.row = replace(member.row, request_file=names[0], response_file=names[1])
+                member.files = stored.request["filename"], stored.response["filename"]
 
     # --- from any thread
 
@@ -140,18 +147,17 @@ class UnderWay:
 
 def snapshot(exchange: Exchange) -> Row:
     """The exchange as a row, as far as it has come."""
-    row = _opening_row(exchange_id(exchange.opening.id), exchange)
-    return _current_row(_Member(exchange, row, ended=bool(exchange.outcome)))
+    return _current_row(_Member(exchange, ended=bool(exchange.outcome)))
 
 
-def _opening_row(id: str, exchange: Exchange) -> Row:
+def _opening_row(exchange: Exchange) -> Row:
     opening = exchange.opening
     return Row(
-        id,
+        exchange.id,
         opening.wall_ns // 1000,
-        route=opening.route.decode("utf-8", "replace") or None,
+        route=exchange.route or None,
         pattern=opening.pattern.decode("utf-8", "replace") or None,
-        method=parse_head(exchange.request.head).first,
+        method=method_of(exchange.request.head),
         source_url=redact_url(opening.source_url.decode("latin-1"))[:4096],
         destination_url=redact_url(opening.destination_url.decode("latin-1"))[:4096] or None,
         client=client_of(opening.client),
@@ -160,8 +166,11 @@ def _opening_row(id: str, exchange: Exchange) -> Row:
 
 def _current_row(member: _Member) -> Row:
     exchange, response = member.exchange, member.exchange.response
+    member.row = member.row or _opening_row(exchange)
     row = replace(
         member.row,
+        request_file=member.files[0],
+        response_file=member.files[1],
         duration=exchange.elapsed // 1000,
         request_bytes=exchange.request.size,
     )

@@ -32,13 +32,14 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
 
     Raises ValueError, KeyError or TypeError when the documents are not ours.
     """
-    asked = _content(request, read_body)
-    answered = _content(response, read_body)
+    about_request, about_response = _content_headers(request), _content_headers(response)
+    asked = _content(request, about_request, read_body)
+    answered = _content(response, about_response, read_body)
     understood = understand(
         (request or {}).get("headers", []),
         asked.documents[0] if asked.documents else None,
         answered.documents,
-        _header(response, "content-type"),
+        about_response[0],
     )
     row = _row(request, response)
     row.update(
@@ -49,19 +50,25 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
     return Entry(Row(**_checked(row)), Texts(asked.text, answered.text))
 
 
-def _content(document: Document | None, read_body: ReadBody) -> Content:
+def _content(document: Document | None, about: tuple[str, str], read_body: ReadBody) -> Content:
     if document is None or not document.get("bytes") or document.get("framing") == "tunnel":
         return Content()
     body = read_body(document["filename"], BODY_LIMIT)
-    decoded = decode(body, _header(document, "content-encoding"), _LIMITS)
+    kind, coding = about
+    decoded = decode(body, coding, _LIMITS)
     cut = decoded.truncated or document["bytes"] > BODY_LIMIT
-    return read_content(decoded.data, _header(document, "content-type"), cut)
+    return read_content(decoded.data, kind, cut)
 
 
-def _header(document: Document | None, wanted: str) -> str:
-    """The values of a header, joined as RFC 9110 §5.2 has it."""
-    headers = (document or {}).get("headers", [])
-    return ", ".join(value for name, value in headers if name.lower() == wanted)
+def _content_headers(document: Document | None) -> tuple[str, str]:
+    """Content-Type and Content-Encoding; several values are joined as RFC 9110 §5.2 has it."""
+    kinds, codings = [], []
+    for name, value in (document or {}).get("headers", []):
+        if len(name) == 12 and name.lower() == "content-type":
+            kinds.append(value)
+        elif len(name) == 16 and name.lower() == "content-encoding":
+            codings.append(value)
+    return ", ".join(kinds), ", ".join(codings)
 
 
 def _row(request: Document | None, response: Document | None) -> dict[str, Any]:

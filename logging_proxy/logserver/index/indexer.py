@@ -31,7 +31,12 @@ GATHER_SECONDS = 0.05
 PUT_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 
-_Halves = tuple[Document, Document]
+KEPT_BYTES = 32 << 20
+"""Of bodies in the queue; those of exchanges beyond are read from their files."""
+
+FEW_PIECES = 64
+
+_Halves = tuple[Document, Document, dict[str, bytes]]
 
 
 class Indexer:
@@ -53,6 +58,7 @@ class Indexer:
         self._on_indexed = on_indexed
         self._queue: queue.Queue[_Halves | None] = queue.Queue(QUEUE)
         self._captures: Captures | None = None
+        self._kept = self._let_go = 0
         self._missed = threading.Event()
         self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._write_all, name="index", daemon=True)
@@ -90,11 +96,18 @@ class Indexer:
 
     def on_stored(self, stored: Stored) -> None:
         """Takes an exchange whose files are on disk.  From one thread; may wait for a while, never raises."""
+        bodies = stored.bodies
+        size = sum(map(len, bodies.values()))
+        if self._kept - self._let_go + size > KEPT_BYTES:
+            bodies, size = {}, 0
+        self._kept += size
         try:
             self._queue.put(
-                (_light(stored.request), _light(stored.response)), timeout=0 if self.trouble else PUT_SECONDS
+                (_light(stored.request), _light(stored.response), bodies),
+                timeout=0 if self.trouble else PUT_SECONDS,
             )
         except queue.Full:
+            self._kept -= size
             self._missed.set()
 
     def look_again(self) -> None:
@@ -134,16 +147,23 @@ class Indexer:
             return
         if self._captures is None:
             self._captures = Captures(self._log_dir)
+        self._let_go += sum(len(body) for _, _, bodies in batch for body in bodies.values())
         entries = [self._entry(*halves) for halves in batch]
         done = [entry for entry in entries if entry is not None]
         self._index.add(done)
         self.trouble = ""
         self._on_indexed(done)
 
-    def _entry(self, request: Document, response: Document) -> Entry | None:
+    def _entry(self, request: Document, response: Document, bodies: dict[str, bytes]) -> Entry | None:
         assert self._captures is not None
+        read = self._captures.body
+
+        def body(name: str, limit: int) -> bytes:
+            kept = bodies.get(name)
+            return read(name, limit) if kept is None else kept[:limit]
+
         try:
-            return entry_of(request, response, self._captures.body)
+            return entry_of(request, response, body)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             self._log.failure("{id}: cannot be indexed", id=request.get("id"))
             return None
@@ -181,5 +201,7 @@ class Indexer:
 
 
 def _light(document: dict[str, Any]) -> Document:
-    """Without the arrival times, which may be a hundred thousand."""
+    """Without the arrival times, if they are many: there may be a hundred thousand."""
+    if len(document.get("pieces", ())) < FEW_PIECES:
+        return document
     return {name: value for name, value in document.items() if name != "pieces"}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from logging_proxy.logserver.index.values import Entry, Filters, Row, Texts, is_exchange_id
 from logging_proxy.logserver.index.words import indexed_text
 
 _NAMES = tuple(f.name for f in fields(Row))
+_values = attrgetter(*_NAMES)
 COLUMNS = ", ".join(f"e.{name}" for name in _NAMES).replace("e.id", "e.id", 1)
 
 INSERT = (
@@ -22,7 +24,13 @@ KEY_RANGE = 1 << 40
 """How far a key may be from the start it stands for, in microseconds; almost always they are equal."""
 
 LEVEL = 1
-"""zlib's fastest: a tenth of the time of the rest of adding."""
+"""zlib's fastest."""
+
+COMPRESSED_FROM = 1024
+"""Bytes: below, a compressor costs more time to set up (12 µs) than it saves room."""
+
+_PLAIN = b"\x00"
+"""Before a text that is not compressed; no zlib stream begins so (RFC 1950 §2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,10 @@ def _prepare(entry: Entry) -> Prepared:
     id = pack_id(entry.row.id)
     if id is None:
         raise ValueError("not the id of an exchange")
-    row = Row(*(storable(getattr(entry.row, name)) for name in _NAMES))
-    columns = (id, *(getattr(row, name) for name in _NAMES[1:]))
+    given = _values(entry.row)
+    values = tuple(map(storable, given))
+    row = entry.row if values == given else Row(*values)
+    columns = (id, *values[1:])
     return Prepared(
         id, row, columns, indexed_text(row, texts), pack_text(texts.request), pack_text(texts.response)
     )
@@ -95,7 +105,10 @@ def row_of(columns: tuple[Any, ...]) -> Row:
 
 
 def pack_text(text: str) -> bytes:
-    return zlib.compress(text.encode("utf-8"), LEVEL) if text else b""
+    if not text:
+        return b""
+    encoded = text.encode("utf-8")
+    return _PLAIN + encoded if len(encoded) < COMPRESSED_FROM else zlib.compress(encoded, LEVEL)
 
 
 def unpack_texts(request: bytes | None, response: bytes | None) -> Texts:
@@ -103,7 +116,9 @@ def unpack_texts(request: bytes | None, response: bytes | None) -> Texts:
 
 
 def _unpack_text(packed: bytes | None) -> str:
-    return zlib.decompress(packed).decode("utf-8") if packed else ""
+    if not packed:
+        return ""
+    return (packed[1:] if packed.startswith(_PLAIN) else zlib.decompress(packed)).decode("utf-8")
 
 
 def storable_filters(filters: Filters) -> Filters:

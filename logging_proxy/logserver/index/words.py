@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 from logging_proxy.logserver.index.values import Filters, Row, Texts
@@ -66,6 +67,7 @@ def marks_of(row: Row) -> list[str]:
     return [EVERY, *(mark(name, value) for name, value in values if value is not None)]
 
 
+@lru_cache(maxsize=4096)
 def mark(name: str, value: str | int) -> str:
     """One word that no text has but by intent; the caller compares the columns as well."""
     digest = blake2b(f"{name}={value}".encode("utf-8", "replace"), digest_size=8)

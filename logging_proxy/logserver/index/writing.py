@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 
 from logging_proxy.logserver.index import records
 from logging_proxy.logserver.index.records import Prepared
@@ -44,7 +45,7 @@ class Writing:
         )
         widest = max((key - item.row.started for key, item in keys), default=0)
         self._execute("UPDATE facts SET value = max(value, ?) WHERE name = 'widest'", (widest,))
-        self._count((item.row for item in prepared), 1)
+        self._count([item.row for item in prepared], 1)
 
     def delete(self, ids: Sequence[bytes]) -> int:
         """Removes the exchanges with these ids."""
@@ -57,7 +58,7 @@ class Writing:
         )
         self._execute_many("DELETE FROM texts WHERE key = ?", keys)
         self._execute_many("DELETE FROM exchanges WHERE key = ?", keys)
-        self._count((row for _, row, _ in found), -1)
+        self._count([row for _, row, _ in found], -1)
         return len(found)
 
     def set_fact(self, name: str, value: int) -> None:
@@ -78,28 +79,44 @@ class Writing:
         return stored
 
     def _keys(self, prepared: Sequence[Prepared]) -> list[tuple[int, Prepared]]:
-        taken: set[int] = set()
+        used: set[int] = set()
+        taken = self._taken([item.row.started for item in prepared])
         keys = []
         for item in prepared:
-            for key in records.key_candidates(item.id, item.row.started):
-                if key not in taken and self._is_free(key):
-                    break
-            taken.add(key)
+            key = item.row.started
+            if key in used or key in taken:
+                key = self._another_key(item, used)
+            used.add(key)
             keys.append((key, item))
         return keys
+
+    def _taken(self, keys: Sequence[int]) -> set[int]:
+        """Which of the keys are in the table."""
+        taken: set[int] = set()
+        for at in range(0, len(keys), _AT_ONCE):
+            some = keys[at : at + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            found = self._execute(f"SELECT key FROM exchanges WHERE key IN ({marks})", some)
+            taken.update(key for (key,) in found)
+        return taken
+
+    def _another_key(self, item: Prepared, used: set[int]) -> int:
+        candidates = records.key_candidates(item.id, item.row.started)
+        return next(key for key in candidates if key not in used and self._is_free(key))
 
     def _is_free(self, key: int) -> bool:
         return self._execute("SELECT 1 FROM exchanges WHERE key = ?", (key,)).fetchone() is None
 
-    def _count(self, rows: Iterable[Row], by: int) -> None:
+    def _count(self, rows: Sequence[Row], by: int) -> None:
+        if not rows:
+            return
         tally: Tally = Counter()
-        for row in rows:
-            tally["total", "exchanges"] += by
-            tally["total", "bytes"] += by * (row.request_bytes + row.response_bytes)
-            for name in _TALLIED:
-                value = getattr(row, name)
+        tally["total", "exchanges"] = by * len(rows)
+        tally["total", "bytes"] = by * sum(row.request_bytes + row.response_bytes for row in rows)
+        for name in _TALLIED:
+            for value, count in Counter(map(attrgetter(name), rows)).items():
                 if value is not None:
-                    tally[name, str(value)] += by
+                    tally[name, str(value)] += by * count
         self._execute_many(_TALLY, [(*name, count) for name, count in tally.items()])
         if by < 0:
             self._execute("DELETE FROM tally WHERE count = 0")
