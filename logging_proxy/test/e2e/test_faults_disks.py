@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from logging_proxy.test.e2e.faults import FaultCase
-from logging_proxy.test.stress import bad_disk, full_disk, killed, stalled_disk
+from logging_proxy.test.stress import bad_disk, full_disk, killed, power_loss, stalled_disk
 
 
 class DiskTests(FaultCase):
     def test_killed(self) -> None:
         """After `kill -9`, every byte that a client got is in the capture."""
         self.hold(killed)
+
+    def test_power_loss(self) -> None:
+        """After a power loss, at most a second is missing, and nothing is called complete that is not."""
+        self.hold(power_loss)
 
     def test_full_disk(self) -> None:
         """A full disk costs captures, which are counted, or requests, which are refused; never both."""

@@ -21,6 +21,7 @@ from logging_proxy.test.stress.stage import Stage
 
 FAULTS = {
     "killed": 1,
+    "power-loss": 2,
     "full-disk": 3,
     "bad-disk": 4,
     "stalled-disk": 5,

@@ -109,6 +109,7 @@ async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
         found = await asyncio.to_thread(kept, setup, traffic)
         return [
             exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
+            at_least("captures that went with it", found.missing(), 1),
             exactly("captures that are not what they say", found.lying(), 0),
             at_most("captured again after", found.resumed(since), RESUMED, "s"),
             _no_traceback(program),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from logging_proxy.demo.captures import Capture
-from logging_proxy.demo.processes import Program
+from logging_proxy.demo.processes import Program, ProgramError
 from logging_proxy.test.e2e.case import Setup
 from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
 from logging_proxy.test.stress.peers import (
@@ -35,6 +35,8 @@ from logging_proxy.test.stress.stage import Process, Stage, captures
 LONGEST = 150
 """Pieces of the longest stream, 10 ms apart; the shortest ends after one, before most kills."""
 
+ATTEMPTS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -55,6 +57,8 @@ class Seen:
 
     answers: dict[str, Answer] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """What starts ended with that were tried again, as a supervisor does."""
 
 
 async def upstream(request: Request, connection: Connection) -> None:
@@ -96,6 +100,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
     yield exactly("captures whose digest is not the file's", sum(not _true(c) for c in found), 0)
     yield exactly("ids stored twice", len(found) - len({c.request.metadata["id"] for c in found}), 0)
     yield at_most(f"start to listening, with {len(found)} captures", max(seen.starts), 2, "s")
+    yield exactly("starts that were refused", "; ".join(sorted(set(seen.refused))) or "none", "none")
     outcomes = sorted({capture.outcome for capture in by_path.values()})
     yield told("outcomes", ", ".join(outcomes))
 
@@ -171,7 +176,15 @@ async def _fill(stage: Stage, setup: Setup, count: int) -> None:
 
 def _start(stage: Stage, setup: Setup, seen: Seen) -> Program:
     began = time.monotonic()
-    program = stage.start(setup)
+    for _ in range(ATTEMPTS):
+        try:
+            program = stage.start(setup)
+            break
+        except ProgramError as error:
+            seen.refused.append(str(error).splitlines()[-1])
+            time.sleep(0.1)
+    else:
+        raise ProgramError(f"the proxy does not start: {seen.refused[-1]}")
     seen.starts.append(time.monotonic() - began)
     return program
 

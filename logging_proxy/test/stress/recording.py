@@ -17,6 +17,9 @@ from logging_proxy.test.stress.stage import lost_exchanges, quiet
 RESUMED = 2.0
 """Seconds after which captures are written again, once they can be."""
 
+ARRIVAL = 60.0
+"""Seconds after which what has not come is missing."""
+
 PAYLOAD = random.Random(3).randbytes(1 << 20)
 
 
@@ -133,8 +136,19 @@ def has_hole(capture: Capture) -> bool:
 
 
 def kept(setup: Setup, traffic: Traffic) -> Kept:
-    """What was captured, when no more comes."""
-    return Kept(traffic, quiet(setup.log_dir))
+    """
+    What was captured, when no more comes.
+
+    The last request must be one that can be captured: the spool keeps the order, so when that one is
+    there, what is missing will not come.
+    """
+    last, found = list(traffic.answers)[-1], Kept(traffic, [])
+    deadline = time.monotonic() + ARRIVAL
+    while time.monotonic() < deadline:
+        found = Kept(traffic, quiet(setup.log_dir, 0.5))
+        if last in found.whole():
+            break
+    return found
 
 
 def judge_loss(setup: Setup, kept: Kept, since: float) -> Iterator[Figure]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -124,4 +125,5 @@ async def _send(sink: Connection, data: bytes, toxics: Toxics, began: float) -> 
 
 def _end(*connections: Connection, reset: bool) -> None:
     for connection in connections:
-        connection.reset() if reset else connection.close()
+        with suppress(OSError):  # It may be closed already.
+            connection.reset() if reset else connection.close()
