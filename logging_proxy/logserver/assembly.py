@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from logging_proxy.capture.records import OUTCOMES, Flag, Kind, Record, SpoolDamage, decode_request_head
 from logging_proxy.logserver.exchanges import Exchange, Half, Side, exchange_state, restore_exchange
@@ -39,8 +39,7 @@ class ResponseStarted:
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
-class BodyPiece:
+class BodyPiece(NamedTuple):
     """Bytes of a body, which stand at `offset` of it; `time` is nanoseconds since the exchange's start."""
 
     exchange: Exchange
@@ -123,7 +122,7 @@ class Assembler:
 
     def handle(self, record: Record) -> Sequence[Event]:
         """What `record` means.  Never raises: a record that makes no sense is counted."""
-        self.last_time = record.time
+        self.last_time = time = record.time
         exchange = self.open.get(record.exchange)
         handler = self._handlers.get(record.kind)
         if handler is None:
@@ -131,7 +130,8 @@ class Assembler:
         if exchange is None:
             self.tally.unknown_records += 1
             return NOTHING
-        exchange.elapsed = max(exchange.elapsed, record.time - exchange.began)
+        if time - exchange.began > exchange.elapsed:
+            exchange.elapsed = time - exchange.began
         try:
             return handler(exchange, record)
         except (ValueError, RecursionError) as error:

@@ -32,8 +32,11 @@ class Counter:
     values: dict[Labels, float] = field(default_factory=dict)
 
     def add(self, amount: float = 1, *labels: str) -> None:
-        labels = _bounded(self.values, labels)
-        self.values[labels] = self.values.get(labels, 0) + amount
+        try:
+            self.values[labels] += amount
+        except KeyError:
+            labels = _bounded(self.values, labels)
+            self.values[labels] = self.values.get(labels, 0) + amount
 
     def lines(self) -> Iterator[str]:
         yield from _heading(self.name, "counter", self.help)

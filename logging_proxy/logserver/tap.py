@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import gc
 import os
 import resource
 import socket
@@ -84,6 +85,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     os.umask(0o077)
+    spare_the_collector()
     raise_descriptor_limit()
     try:
         configuration = load_configuration(options["config"], os.environ)
@@ -102,6 +104,16 @@ def raise_descriptor_limit() -> None:
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def spare_the_collector() -> None:
+    """
+    Looks for cyclic garbage seldom: an exchange leaves none, and a batch of them is 100,000 objects.
+
+    Measured: 5 % of the time of storing and indexing.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 def give_up(text: str) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus
@@ -44,6 +44,9 @@ _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])"
     r"(?:[A-Za-z0-9+/_-]{160,}={0,2}|(?:[A-Za-z0-9+/]{60,159}\r?\n){3,}[A-Za-z0-9+/]*={0,2})"
 )
+BLOB_LINE = 60
+"""`_BASE64` needs so many characters in a row that are no spaces."""
+
 _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -120,8 +123,22 @@ def _clean(text: str) -> str:
         text = text[:HEAD_SHARE] + "\n" + text[HEAD_SHARE - TEXT_LIMIT :]
     if "data:" in text:
         text = _DATA_URL.sub(" ", text)
-    text = _BINARY.sub(" ", _BASE64.sub(" ", redact_text(text)))
+    text = redact_text(text)
+    if _may_hold_blob(text):
+        text = _BASE64.sub(" ", text)
+    text = _BINARY.sub(" ", text)
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _may_hold_blob(text: str) -> bool:
+    """Whether a line of a blob's length is without a space; `_BASE64` itself takes five times as long."""
+    at, end = 0, len(text) - BLOB_LINE
+    while at <= end:
+        space = text.rfind(" ", at, at + BLOB_LINE)
+        if space < 0:
+            return True
+        at = space + 1
+    return False
 
 
 def _form_text(text: str) -> str:
@@ -136,7 +153,7 @@ def _from_json(text: str, cut: bool) -> Content:
     value = None if cut else _parse(text)
     if value is None:
         return Content(_clean("\n".join(_string_literals(text))))
-    return Content(_clean("\n".join(_texts(value))), [value])
+    return Content(_clean("\n".join([string for _, string in _strings(value) if string])), [value])
 
 
 def _parse(text: str) -> Any:
@@ -178,37 +195,50 @@ Path = tuple[str, ...]
 _HOLDS_TEXT = (str, dict, list)
 
 
-def _texts(value: Any) -> list[str]:
-    """The strings of `_strings` that are not empty; without the paths that is half the work."""
-    texts, stack = [], [value]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, str):
-            if text := _without_blob(value):
-                texts.append(text)
-        elif isinstance(value, dict):
-            stack += [
-                member
-                for name, member in reversed(value.items())
-                if isinstance(member, _HOLDS_TEXT) and not (isinstance(member, str) and is_secret_key(name))
-            ]
-        elif isinstance(value, list):
-            stack += [item for item in reversed(value) if isinstance(item, _HOLDS_TEXT)]
-    return texts
-
-
-def _strings(value: Any) -> Iterator[tuple[Path, str]]:
+def _strings(value: Any) -> Iterable[tuple[Path, str]]:
     """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
+    found: list[tuple[Path, str]] = []
+    try:
+        _collect((value,), (), found)
+    except RecursionError:
+        return _deep_strings(value)
+    return found
+
+
+def _collect(items: Iterable[Any], path: Path, found: list[tuple[Path, str]]) -> None:
+    for item in items:
+        if isinstance(item, str):
+            found.append((path, _without_blob(item)))
+        elif isinstance(item, dict):
+            here = _position(item, path)
+            for name, member in item.items():
+                if isinstance(member, str):
+                    if not is_secret_key(name):
+                        found.append(((*here, name), _without_blob(member)))
+                elif isinstance(member, _HOLDS_TEXT):
+                    _collect((member,), (*here, name), found)
+        elif isinstance(item, list):
+            _collect(item, path, found)
+
+
+def _position(value: dict[str, Any], path: Path) -> Path:
+    """The path of what is in `value`: members that say which of several it is belong to it."""
+    if not _ANY_POSITION.isdisjoint(value):
+        for name in _POSITIONS:
+            if isinstance(value.get(name), int):
+                path = (*path, str(value[name]))
+    return path
+
+
+def _deep_strings(value: Any) -> Iterator[tuple[Path, str]]:
+    """What `_strings` gives, of a value that is too deep for it; takes twice the time."""
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
         path, value = stack.pop()
         if isinstance(value, str):
             yield path, _without_blob(value)
         elif isinstance(value, dict):
-            if not _ANY_POSITION.isdisjoint(value):
-                for name in _POSITIONS:
-                    if isinstance(value.get(name), int):
-                        path = (*path, str(value[name]))
+            path = _position(value, path)
             stack += [
                 ((*path, name), member)
                 for name, member in reversed(value.items())

@@ -18,6 +18,17 @@ LONGEST = 256
 LOOKED_AT = 16
 """The values of a stream that are looked at for the model: it stands in the first ones."""
 
+_SESSION_HEADERS = frozenset(
+    [
+        "x-claude-code-session-id",
+        "session-id",
+        "session_id",
+        "x-session-id",
+        "x-client-request-id",
+        "helicone-session-id",
+    ]
+)
+_SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "litellm_session_id"])
 _SESSION_IN_USER = re.compile(r"user_.*_account_.*_session_([0-9A-Za-z-]+)")
 
 
@@ -58,7 +69,9 @@ def _model(request: Mapping[str, Any], responses: list[Any]) -> str | None:
 
 def _session(headers: Iterable[tuple[str, str]], body: Mapping[str, Any]) -> str | None:
     """The key that groups exchanges; the most trusted that is there."""
-    fields = {name.lower(): value for name, value in headers}
+    fields = {key: value for name, value in headers if (key := name.lower()) in _SESSION_HEADERS}
+    if not fields and _SESSION_MEMBERS.isdisjoint(body):
+        return None
     return next((name for value in _keys(fields, body) if (name := _name(value))), None)
 
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import threading
+import zlib
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -291,6 +292,17 @@ class VersionTests(IndexTestCase):
         copy = f"{index.path}.v{len(schema.MIGRATIONS)}.bak"
         self.assertEqual(stat.S_IMODE(os.stat(copy).st_mode), 0o600)
         self.assertEqual(self.ids(self.make(copy).list(Filters())), [id_of(1)])
+
+    def test_compressed_texts(self) -> None:
+        """Texts that an earlier version compressed, however short, are read and can be deleted."""
+        index = self.make()
+        index.add([entry(1, "apple", "pear" * 500)])
+        with closing(sqlite3.connect(index.path)) as connection:
+            connection.execute("UPDATE texts SET request = ?", (zlib.compress(b"apple"),))
+            connection.commit()
+        self.assertEqual(index.texts(id_of(1)), Texts("apple", "pear" * 500))
+        index.delete([id_of(1)])
+        self.assertEqual(self.found(index, "apple"), [])
 
     def test_failed_upgrade(self) -> None:
         """A step that fails changes nothing."""

@@ -234,3 +234,29 @@ class StreamTests(SynchronousTestCase):
     def test_cut_stream(self) -> None:
         """The last event counts though its blank line is missing, and broken JSON is text."""
         self.assertEqual(text_of(b'data: {"a": "one"}\n\ndata: {"b": "tw', EVENTS), 'one\n{"b": "tw')
+
+
+class ShortcutTests(SynchronousTestCase):
+    """What is asked or done first to save time changes nothing."""
+
+    @given(
+        st.text(alphabet="aZ+/ \n=", max_size=50), st.integers(50, 200), st.text(alphabet="a \n", max_size=80)
+    )
+    def test_blobs(self, before: str, length: int, after: str) -> None:
+        """Where the quick look sees no blob the expression finds none."""
+        text = before + ("A" * length + "\n") * 4 + after
+        if not text_module._may_hold_blob(text):
+            self.assertIsNone(text_module._BASE64.search(text))
+
+    @given(
+        st.recursive(
+            st.text(max_size=5) | st.integers() | st.none(),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(st.sampled_from(["a", "index", "password", "delta"]), inner, max_size=4)
+            ),
+        )
+    )
+    def test_depth(self, value: object) -> None:
+        """Deep values give the strings and paths that others give."""
+        self.assertEqual(list(text_module._strings(value)), list(text_module._deep_strings(value)))
