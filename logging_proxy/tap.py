@@ -6,6 +6,7 @@ import atexit
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,9 @@ from logging_proxy.configuration import Configuration, ConfigurationError, load_
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.service import ProxyService
+
+PREDECESSOR = 3.0
+"""Seconds that the port of the embedded logging server may be busy at the start."""
 
 
 class Options(usage.Options):
@@ -97,10 +101,22 @@ def spool_root(configuration: Configuration) -> Path:
 
 
 def _server_listeners(configuration: Configuration) -> list[socket.socket]:
-    """The embedded logging server's sockets are bound here, so that they outlive its restarts."""
+    """
+    The embedded logging server's sockets are bound here, so that they outlive its restarts.
+
+    The logging server of a proxy that was killed just now may hold them for a moment yet.
+    """
     if not configuration.embedded:
         return []
-    return bind(configuration.logging_server.host, configuration.logging_server.port)
+    server = configuration.logging_server
+    until = time.monotonic() + PREDECESSOR
+    while True:
+        try:
+            return bind(server.host, server.port)
+        except CannotListen:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def _child(
