@@ -28,6 +28,7 @@ from logging_proxy.logserver.feed import Feed
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.tap import spare_the_collector
 
 WALL_NS = 1_757_722_269_123_456_789
 BLOCK = 64 << 10
@@ -138,6 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="ingest-benchmark-")
     log_dir = options.log_dir or os.path.join(folder, "logs")
+    spare_the_collector()
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     try:
         os.makedirs(log_dir, mode=0o700)

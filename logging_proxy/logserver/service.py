@@ -31,7 +31,7 @@ from logging_proxy.signals import Signals
 BUSY_INTERVAL = 0.015
 """Seconds between turns while there is traffic: small exchanges gather, a live stream is 15 ms behind."""
 
-FIRST_IDLE, LONGEST_IDLE = 0.02, 0.1
+FIRST_IDLE, LONGEST_IDLE = 0.02, 0.25
 """Seconds between turns without traffic, growing by half each time."""
 
 DRAIN_LIMIT = 10.0
