@@ -25,6 +25,9 @@ from logging_proxy.test.stress.figures import Figure, at_least, exactly, told
 from logging_proxy.test.stress.filesystem_trace import Names, Note, Remains, Trace
 from logging_proxy.test.stress.stage import Stage
 
+FOREVER = 10_000
+"""Pieces of a stream that does not end before the power fails."""
+
 PROMISE = 1.0
 """Seconds of writes that may be lost."""
 
@@ -40,7 +43,7 @@ class Scale:
 
 
 FULL = Scale(seconds=5, streams=10, points=350, names=tuple(Names))
-SMALL = Scale(seconds=1.5, streams=6, points=25, names=(Names.JOURNAL, Names.ALL))
+SMALL = Scale(seconds=2, streams=6, points=25, names=(Names.JOURNAL, Names.ALL))
 
 
 @dataclass(slots=True)
@@ -103,10 +106,13 @@ def _record(folder: Path, root: Path, scale: Scale) -> tuple[list[Note], list[St
         spools = Spools(LogDirectory(str(root / "logs")), str(root / "logs/.spool"), time.monotonic)
         recording.start()
         going: list[Stream] = []
-        until = time.monotonic() + scale.seconds
-        while time.monotonic() < until:
-            while len(going) < scale.streams:
-                going.append(_begin(recording, len(streams), source))
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < scale.seconds:
+            # At first streams come and go; later they only come, so that nothing else is stored meanwhile.
+            late = max(0, int((passed - scale.seconds / 3) * scale.streams))
+            while len(going) < scale.streams + late:
+                length = FOREVER if late else source.choice((1, 5, 50, FOREVER))
+                going.append(_begin(recording, len(streams), length, source))
                 streams.append(going[-1])
             going = [stream for stream in going if _go_on(stream, source)]
             clock.run_until(lambda: not recording.writer.full)
@@ -119,7 +125,7 @@ def _record(folder: Path, root: Path, scale: Scale) -> tuple[list[Note], list[St
     return notes, streams
 
 
-def _begin(recording: Recording, number: int, source: random.Random) -> Stream:
+def _begin(recording: Recording, number: int, length: int, source: random.Random) -> Stream:
     capture = recording.recorder.capture()
     url = f"http://proxy.test/up/{number}".encode()
     id, now = source.randbytes(16), time.time_ns()
@@ -130,7 +136,7 @@ def _begin(recording: Recording, number: int, source: random.Random) -> Stream:
         (int(Kind.REQUEST_PIECE), int(Flag.LAST), b""),
         (int(Kind.RESPONSE_HEAD), 0, response),
     )
-    return Stream(number, capture, source.choice((1, 5, 50, 10_000)), [])
+    return Stream(number, capture, length, [])
 
 
 def _go_on(stream: Stream, source: random.Random) -> bool:
