@@ -8,7 +8,7 @@ from dataclasses import fields
 from logging_proxy.configuration.options import Configuration
 
 _AT_START = {
-    "logging": ("server_url", "on_capture_error", "spool_dir", "spool_limit", "ring_dir"),
+    "logging": ("server_url", "on_capture_error", "spool_dir", "spool_limit", "fsync_interval", "ring_dir"),
     "logging_server": (),
 }
 """Keys by section that are read at the start alone; none named means all of the section's."""

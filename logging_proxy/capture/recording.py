@@ -46,7 +46,13 @@ class Recording:
         self._reactor = reactor
         ring_directory = Path(options.ring_dir)
         self._spool = Spool(
-            directory, ring_directory, ring_size, options.spool_limit, self._moved, disk, pace
+            directory,
+            ring_directory,
+            ring_size,
+            options.spool_limit,
+            self._moved,
+            disk,
+            pace or Pace(sync=options.fsync_interval),
         )
         passes = options.on_capture_error == "pass"
         self.writer = CaptureWriter(self._spool.ring, self._spool.stored, passes, reactor)

@@ -213,6 +213,9 @@ class LoggingOptions:
         Key(DIRECTORY, "Directory of the spools.", absent="`.spool` in `logging_server.log_dir`"),
     ] = None
     spool_limit: Annotated[int, Key(Size(1 << 20, 1 << 50), "Most bytes of a spool on disk.")] = 10 << 30
+    fsync_interval: Annotated[
+        float, Key(DURATION, "Seconds between two syncs of the spool: what a power loss may cost.")
+    ] = 0.5
     ring_dir: Annotated[
         str, Key(DIRECTORY, "Directory of the ring, in memory: what it holds survives the process.")
     ] = "/dev/shm"

@@ -86,6 +86,7 @@ class DefaultsTests(SynchronousTestCase):
                     on_capture_error="pass",
                     spool_dir=None,
                     spool_limit=10 * 1024**3,
+                    fsync_interval=0.5,
                     ring_dir="/dev/shm",
                 ),
                 LoggingServerOptions(host="localhost", port=8080, log_dir="logs", token=None),
