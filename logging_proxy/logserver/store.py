@@ -90,6 +90,8 @@ class Store:
         self._unsynced: dict[HalfFile, None] = {}
         self._descriptors: OrderedDict[HalfFile, None] = OrderedDict()
         self._finished: list[_Finished] = []
+        self._new_names = False
+        """Whether files were made whose names may not survive a power loss yet."""
 
     @property
     def finished(self) -> int:
@@ -131,8 +133,10 @@ class Store:
         self._sync_with_metadata(fresh)
         for half, _ in fresh:
             self._directory.publish(half.base, half.id)
-        if fresh:
+        if fresh or self._new_names:
+            # Also for files that are not published: the checkpoint that follows relies on them.
             self._directory.sync_names()
+            self._new_names = False
         for item in finished:
             self._release(item.request)
             self._release(item.response)
@@ -273,6 +277,7 @@ class Store:
     def _claim(self, half: HalfFile) -> None:
         claim = self._directory.claim(half.stamp, half.id, half.side.value, half.prefix)
         half.base, half.fd, half.stored = claim.base, claim.fd, claim.stored
+        self._new_names = self._new_names or claim.fd is not None
 
     # --- committing
 
