@@ -53,8 +53,12 @@ def stream_message(route: str, question: str) -> Iterator[str]:
 
     base_url = route.removesuffix("/")
     with anthropic.Anthropic(base_url=base_url, api_key=KEY, max_retries=0, timeout=TIMEOUT) as client:
+        # No chance: of an answer that begins with an emoji llama.cpp leaves the first event out.
         with client.messages.stream(
-            model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=MAX_TOKENS
+            model=MODEL,
+            messages=[{"role": "user", "content": question}],
+            max_tokens=MAX_TOKENS,
+            temperature=0,
         ) as stream:
             yield from stream.text_stream
 

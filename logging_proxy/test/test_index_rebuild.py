@@ -194,6 +194,7 @@ class IndexerTests(LogDirTestCase):
         running = self.started()
         for number in range(20):
             running.on_stored(self.stored(number))
+        self.wait(lambda: not running._missed.is_set())  # a new index is looked through first
         running.stop()
         self.assertEqual(self.indexed(), sorted(map(id_of, range(20))))
         self.assertEqual(len(self.found(self.index, "hello world")), 20)

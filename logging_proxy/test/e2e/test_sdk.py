@@ -11,6 +11,12 @@ from logging_proxy.test.e2e.case import EndToEndCase
 from logging_proxy.test.e2e.model import model_port, require
 
 QUESTION = "Say hello."
+PLAIN: Any = {"temperature": 0}
+"""
+Always the same words.  When an answer happens to begin with an emoji, which is several tokens,
+llama.cpp leaves the `message_start` event out, with and without a proxy.
+"""
+
 TOKENS = 8
 
 AT_DONE = ("complete", "client_closed")
@@ -123,7 +129,7 @@ class AnthropicTests(SDKTests):
     def test_message(self) -> None:
         """A message in one piece; the capture holds the text that the SDK gave."""
         message = self.client.messages.create(
-            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS
+            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS, **PLAIN
         )
         response = self.complete("/v1/messages").response
         assert response is not None
@@ -133,7 +139,7 @@ class AnthropicTests(SDKTests):
     def test_message_streamed(self) -> None:
         """A streamed message comes to its stop event, and so does its capture."""
         with self.client.messages.stream(
-            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS
+            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS, **PLAIN
         ) as stream:
             text = "".join(stream.text_stream)
             message = stream.get_final_message()

@@ -354,7 +354,13 @@ class WebSocketTests(EndToEndCase):
         )
         (results,) = json.loads((folder / "index.json").read_bytes()).values()
         told = ("behavior", "behaviorClose", "remoteCloseCode")
-        return {case: {key: result[key] for key in told} for case, result in results.items()}
+        # Whether a case is passed strictly depends on how much the server had read when it failed the
+        # connection: on a busy machine that differs from run to run, without a proxy too.
+        same = {"NON-STRICT": "OK"}
+        return {
+            case: {key: same.get(result[key], result[key]) for key in told}
+            for case, result in results.items()
+        }
 
     def outcomes(self, setup: Setup, count: int) -> set[str]:
         """The outcomes of all captures, once there are `count`."""
