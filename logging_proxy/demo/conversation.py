@@ -58,7 +58,7 @@ def stream_message(route: str, question: str) -> Iterator[str]:
             model=MODEL,
             messages=[{"role": "user", "content": question}],
             max_tokens=MAX_TOKENS,
-            temperature=0,
+            extra_body={"temperature": 0},
         ) as stream:
             yield from stream.text_stream
 

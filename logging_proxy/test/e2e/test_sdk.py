@@ -11,7 +11,7 @@ from logging_proxy.test.e2e.case import EndToEndCase
 from logging_proxy.test.e2e.model import model_port, require
 
 QUESTION = "Say hello."
-PLAIN: Any = {"temperature": 0}
+PLAIN = {"temperature": 0}
 """
 Always the same words.  When an answer happens to begin with an emoji, which is several tokens,
 llama.cpp leaves the `message_start` event out, with and without a proxy.
@@ -129,7 +129,7 @@ class AnthropicTests(SDKTests):
     def test_message(self) -> None:
         """A message in one piece; the capture holds the text that the SDK gave."""
         message = self.client.messages.create(
-            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS, **PLAIN
+            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS, extra_body=PLAIN
         )
         response = self.complete("/v1/messages").response
         assert response is not None
@@ -139,7 +139,7 @@ class AnthropicTests(SDKTests):
     def test_message_streamed(self) -> None:
         """A streamed message comes to its stop event, and so does its capture."""
         with self.client.messages.stream(
-            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS, **PLAIN
+            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=TOKENS, extra_body=PLAIN
         ) as stream:
             text = "".join(stream.text_stream)
             message = stream.get_final_message()
