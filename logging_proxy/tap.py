@@ -5,10 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-import sys
 import time
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -22,6 +20,7 @@ from logging_proxy.configuration import Configuration, ConfigurationError, load_
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.service import ProxyService
+from logging_proxy.starting import give_up, spool_root
 
 PREDECESSOR = 3.0
 """Seconds that the port of the embedded logging server may be busy at the start."""
@@ -71,12 +70,6 @@ def makeService(options: Options) -> IService:
     )
 
 
-def give_up(text: str) -> NoReturn:
-    """Say why, and end with status 1."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
-    raise SystemExit(1)
-
-
 def _records(configuration: Configuration) -> bool:
     return configuration.logging.default or any(route.logging for route in configuration.routes)
 
@@ -92,12 +85,6 @@ def _recording(
     make_private_directory(root)
     port = listeners[0].getsockname()[1]
     return Recording(root / str(port), configuration.logging, reactor)
-
-
-def spool_root(configuration: Configuration) -> Path:
-    given = configuration.logging.spool_dir
-    root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
-    return root.absolute()
 
 
 def _server_listeners(configuration: Configuration) -> list[socket.socket]:

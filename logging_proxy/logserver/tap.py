@@ -15,8 +15,7 @@ import os
 import resource
 import socket
 import sys
-from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from twisted.application.service import IService
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
@@ -31,6 +30,7 @@ from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper
 from logging_proxy.output import CannotLog, Output, sink_for
+from logging_proxy.starting import give_up, spool_root
 
 MOST_DESCRIPTORS = 65_536
 
@@ -116,18 +116,14 @@ def spare_the_collector() -> None:
     gc.set_threshold(100_000, 20, 50)
 
 
-def give_up(text: str) -> NoReturn:
-    """Say why, and end with status 1."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
-    raise SystemExit(1)
-
-
 def _serving(reactor: Any, options: Options, configuration: Configuration) -> IService:
     sockets = _sockets(options, configuration)
     directory = LogDirectory(configuration.logging_server.log_dir)
     if options["parent-pipe"] is None:
         directory.open()
-    server = make_server(reactor, configuration.logging_server, directory, spool_root(configuration), sockets)
+    server = make_server(
+        reactor, configuration.logging_server, directory, str(spool_root(configuration)), sockets
+    )
     listeners = Listeners(reactor, sockets, server.site)
     parts = [server.storing, server.housekeeping, server.viewing, listeners]
     return _assemble(reactor, options, parts, listeners, server.storing)
@@ -173,13 +169,6 @@ def _sockets(options: Options, configuration: Configuration) -> list[socket.sock
         each.set_inheritable(False)
         each.setblocking(False)
     return sockets
-
-
-def spool_root(configuration: Configuration) -> str:
-    """The directory of the spools, where the proxy puts its own."""
-    given = configuration.logging.spool_dir
-    root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
-    return str(root.absolute())
 
 
 @implementer(ILogObserver)
