@@ -6,6 +6,7 @@ import atexit
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
@@ -17,6 +18,7 @@ from logging_proxy.capture.rings import salvage_all
 from logging_proxy.capture.spool import SpoolBusy, describe
 from logging_proxy.child import PIPE_FD, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.directories import make_directory_apart
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.service import ProxyService
@@ -82,6 +84,8 @@ def _recording(
     salvage_all(root)
     if not _records(configuration):
         return None
+    if configuration.embedded:
+        make_directory_apart(Path(configuration.logging_server.log_dir))
     make_private_directory(root)
     port = listeners[0].getsockname()[1]
     return Recording(root / str(port), configuration.logging, reactor)

@@ -20,7 +20,10 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from logging_proxy.directories import make_directory_apart
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -111,7 +114,7 @@ class LogDirectory:
         """Makes it if need be.  Raises `UnsafeDirectory` or OSError; does nothing when it is open."""
         if self._fd >= 0:
             return
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        make_directory_apart(Path(self.path))
         fd = self._system.open(self.path, _DIRECTORY)
         try:
             _check_safe(self.path, os.fstat(fd))
