@@ -22,7 +22,7 @@ from logging_proxy.directories import make_directory_apart
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.service import ProxyService
-from logging_proxy.starting import give_up, spool_root
+from logging_proxy.starting import give_up, install_reactor, spare_the_collector, spool_root
 
 PREDECESSOR = 3.0
 """Seconds that the port of the embedded logging server may be busy at the start."""
@@ -43,6 +43,7 @@ def makeService(options: Options) -> IService:
     Every mistake ends the process with status 1 and clear lines, before
     anything is started: ports are bound, the log and the spool are opened here.
     """
+    install_reactor()
     from twisted.internet import reactor
 
     os.umask(0o077)
@@ -61,6 +62,7 @@ def makeService(options: Options) -> IService:
     atexit.register(output.close)
     child = _child(reactor, configuration, path, server_listeners, recording)
     found = os.path.abspath(path)
+    spare_the_collector()
     return ProxyService(
         reactor,
         configuration,
