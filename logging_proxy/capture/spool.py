@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,16 +124,16 @@ class Spool:
 
     def _run(self) -> None:
         while True:
-            self._work.wait()
-            self._closing.wait(self._pace.gather)
+            time.sleep(self._pace.gather)  # not `_closing.wait`: that takes four system calls more
             # Asked before the ring is emptied: what was stored before `close` is written.
             closing = self._closing.is_set()
+            if self.ring.stored == self.ring.taken and not closing:
+                self._rest()
+                continue
             emptied = self.write_out()
             if closing:
                 return
-            if emptied:
-                self._rest()
-            else:
+            if not emptied:
                 self._closing.wait(self._pace.retry)
 
     def _rest(self) -> None:
@@ -142,12 +143,19 @@ class Spool:
         # The other side stores first and looks at `_idle` second, here it is the reverse: one of us notices.
         if self.ring.stored != self.ring.taken or self._closing.is_set():
             self._idle = False
-            self._work.set()
+            return
+        self._work.wait()
 
     def write_out(self) -> bool:
-        """Write all that the ring holds; False when the disk refused.  For the spool's thread."""
+        """
+        Write what the ring holds now; False when the disk refused.  For the spool's thread.
+
+        What is stored meanwhile gathers for the next time: to go after it, a few
+        records at a time, took a third of the processor time of a proxy with many streams.
+        """
         ring = self.ring
-        while ring.stored != ring.taken:
+        end = ring.stored
+        while ring.taken < end:
             try:
                 with ring.peek() as piece:
                     self._files.append(piece)
@@ -158,7 +166,8 @@ class Spool:
             ring.take(size)
             self.failure = None
             self._moved()
-            self._unsynced.set()
+            if not self._unsynced.is_set():
+                self._unsynced.set()
             if self._files.unsynced > MOST_UNSYNCED:
                 self._try_to_sync(self._files.sync)
         return True
