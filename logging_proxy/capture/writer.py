@@ -25,6 +25,7 @@ Passed = Sequence[tuple[int, int, bytes]]
 """Kind, flags and payload of some records of one exchange."""
 
 _pack = HEADER.pack
+_now = time.monotonic_ns
 
 STALL = 30.0
 """Seconds without any progress after which a disk that does not answer counts as one that refuses."""
@@ -89,11 +90,15 @@ class CaptureWriter:
 
     def write(self, exchange: int, records: Passed) -> None:
         """Record what passed, in order.  Afterwards, look at `full`."""
-        now = time.monotonic_ns()
-        pieces: list[bytes] = []
-        for kind, flags, payload in records:
-            pieces += (_pack(len(payload), kind, flags, 0, exchange, now), payload)
-        data = b"".join(pieces)
+        now = _now()
+        if len(records) == 1:  # a piece of a stream
+            ((kind, flags, payload),) = records
+            data = _pack(len(payload), kind, flags, 0, exchange, now) + payload
+        else:
+            pieces: list[bytes] = []
+            for kind, flags, payload in records:
+                pieces += (_pack(len(payload), kind, flags, 0, exchange, now), payload)
+            data = b"".join(pieces)
         ring = self._ring
         if self._waiting or self._losing or len(data) > ring.capacity - ring.stored + ring.taken:
             self._write_with_care(exchange, data, records)

@@ -227,7 +227,7 @@ class ChunkedReader:
 def _read_whole_chunks(data: bytes, at: int, payload: list[bytes]) -> int:
     """Take chunks that are here from size line to CRLF, without extensions; the end of the last of them."""
     size_line = grammar.plain_chunk_line.match
-    while True:
+    while at < len(data):
         match = size_line(data, at)
         if match is None:
             return at
@@ -237,6 +237,7 @@ def _read_whole_chunks(data: bytes, at: int, payload: list[bytes]) -> int:
             return at
         payload.append(data[start:end])
         at = end + 2
+    return at
 
 
 def chunk(payload: bytes) -> bytes:

@@ -32,7 +32,16 @@ from logging_proxy.http.heads import RequestHead, fault_so_far
 from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import LINGER, MOST_PIPELINED, MOST_UNSENT, STALL, UNSENT_LOOK
 from logging_proxy.http.stalls import Stall
-from logging_proxy.http.wire import Send, gone, half_closer, looks_closed, queue_length, sender
+from logging_proxy.http.wire import (
+    Send,
+    gone,
+    half_closer,
+    looks_closed,
+    queue_length,
+    read_directly,
+    read_no_more,
+    sender,
+)
 
 if TYPE_CHECKING:
     from logging_proxy.http.server import Site
@@ -84,6 +93,7 @@ class ServerConnection(Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = self._send = sender(transport)
+        read_directly(transport, self.dataReceived)
         self._queue_length = queue_length(transport)
         self.peer = transport.getPeer()
         self.deadline = self.site.now() + self._limits.keep_alive_timeout
@@ -119,6 +129,7 @@ class ServerConnection(Protocol):
         self.deadline = NEVER
         self._receive = self.send = self._send = gone  # no cycles, no transport kept alive
         self._queue_length = int
+        read_no_more(self.transport)
         self.site.closed(self)
 
     def _lose(self, reason: Failure) -> None:

@@ -1,5 +1,5 @@
 """
-Sending now instead of in the reactor's next turn, and what else a transport is asked.
+Sending at once, reading by the shortest way, and what else a transport is asked.
 
 `transport.write` only queues: the bytes leave one reactor turn and two
 `epoll_ctl` calls later.  When nothing is queued they can leave at once, which
@@ -19,6 +19,7 @@ from typing import Any
 
 from twisted.internet import abstract, tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ITransport
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
@@ -70,6 +71,41 @@ def _direct(transport: tcp.Connection) -> Send:
         return False
 
     return send
+
+
+def read_directly(transport: Any, received: Callable[[bytes], object]) -> None:
+    """
+    From now on what `transport` reads goes to `received`, until `read_no_more`.
+
+    Without the calls in between, which are Twisted's own and those of what
+    endpoints wrap around a protocol: 1 µs less for each read.  As with sending,
+    this is for plain TCP alone, and anything else stays as it is.
+    """
+    if not isinstance(transport, tcp.Connection) or transport.TLS:
+        return
+    _require(transport, "bufferSize", "doRead")
+    receive_some = transport.socket.recv
+
+    def read() -> Exception | None:
+        try:
+            data = receive_some(transport.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            lost: Exception = CONNECTION_LOST
+            return lost
+        if not data:
+            done: Exception = CONNECTION_DONE
+            return done
+        received(data)
+        return None
+
+    transport.doRead = read  # type: ignore[method-assign,assignment]
+
+
+def read_no_more(transport: Any) -> None:
+    """Let go of who has received, so that a connection that is lost is not a cycle."""
+    vars(transport).pop("doRead", None)
 
 
 def gone(data: bytes) -> bool:

@@ -31,7 +31,16 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead, check_response_so_far
 from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.wire import Send, gone, half_closer, hear_half_close, looker, sender
+from logging_proxy.http.wire import (
+    Send,
+    gone,
+    half_closer,
+    hear_half_close,
+    looker,
+    read_directly,
+    read_no_more,
+    sender,
+)
 from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 
@@ -109,6 +118,7 @@ class ProxyClient(protocol.Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = sender(transport)
+        read_directly(transport, self.dataReceived)
         self._look = looker(transport)
         self._pool.opened(self)
         if self._handshake_until is None:
@@ -130,6 +140,7 @@ class ProxyClient(protocol.Protocol):
         self._lost = True
         self.deadline = NEVER
         self.send = gone
+        read_no_more(self.transport)
         self._pool.closed(self)
         ready, self._ready = self._ready, None
         if ready is not None:

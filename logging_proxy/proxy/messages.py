@@ -75,8 +75,12 @@ class ResponseHalf(Half):
             self.finished()
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        if self._capture is not None:
-            self._record((), payload, done, trailers)
+        capture = self._capture
+        if capture is not None:
+            if payload and not done:
+                capture.passed((_RESPONSE_PIECE, 0, payload))
+            else:
+                self._record((), payload, done, trailers)
         if trailers:
             wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
         self.pass_on(self._frame(payload, wire, done))

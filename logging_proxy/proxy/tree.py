@@ -206,6 +206,7 @@ class RouteResource(Resource):
         self._ids = ids
         self._surroundings = surroundings
         self._recorder = surroundings.recorder if options.logging else None
+        self._needs_client = surroundings.policy.needs_client
 
     def respond(
         self,
@@ -251,8 +252,7 @@ class RouteResource(Resource):
 
     def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
         """The plan for `head`, made once for equal heads.  Raises `Refused`."""
-        policy = self._surroundings.policy
-        client = client_address(connection) if policy.needs_client else b""
+        client = client_address(connection) if self._needs_client else b""
         here = b"" if head.host else local_address(connection)
         key = (self, target, client, here, connection.site.scheme)
         plan: Plan | None = head.prepared.get(key)
