@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from logging_proxy.configuration import Configuration
+from logging_proxy.configuration.kinds import AUTO
 
 
 def give_up(text: str) -> NoReturn:
@@ -20,3 +22,32 @@ def spool_root(configuration: Configuration) -> Path:
     given = configuration.logging.spool_dir
     root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
     return root.absolute()
+
+
+def worker_count(configuration: Configuration) -> int:
+    """How many processes forward."""
+    wanted = configuration.server.workers
+    return processors() if wanted == AUTO else wanted
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    else:
+        return os.cpu_count() or 1
+
+
+def spool_directories(root: Path, port: int, workers: int) -> list[Path]:
+    """
+    The spools of the workers of a proxy on this port.
+
+    A worker has the same one at every start, and the first has that of a proxy with one process.
+    """
+    return [root / (str(port) if number == 1 else f"{port}-{number}") for number in range(1, workers + 1)]
+
+
+def former_spools(root: Path, port: int, workers: int) -> list[Path]:
+    """The spools that this proxy has left from when it had more workers, if there is anything in them."""
+    found = {path.parent for path in root.glob(f"{port}-*/*.seg")}
+    return sorted(found - set(spool_directories(root, port, workers)))

@@ -15,9 +15,11 @@ from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy import tap
+from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.rings import lock_spool, open_ring
 from logging_proxy.output import Output
 from logging_proxy.service import ProxyService
+from logging_proxy.serving import Serving
 from logging_proxy.tap import Options, makeService
 from logging_proxy.test.capture_stage import stream
 
@@ -64,8 +66,13 @@ class StartCase(SynchronousTestCase):
         if service._child is not None:
             for listener in service._child._listeners:
                 listener.close()
-        if service._recording is not None:
-            service._recording._spool.close()
+        recording = self.recording(service)
+        if recording is not None:
+            recording._spool.close()
+
+    def recording(self, service: ProxyService) -> Recording | None:
+        """What a proxy with one process records with."""
+        return service._engine._recording if isinstance(service._engine, Serving) else None
 
     def mistake(self, path: Path, **parent: Any) -> str:
         """The one line of a start that fails."""
@@ -99,7 +106,7 @@ class OpenTests(StartCase):
     def test_nothing_recorded(self) -> None:
         """Where nothing is recorded there is no spool, and a logging server all the same."""
         service = self.make(self.configuration(logging="default: false"))
-        self.assertIsNone(service._recording)
+        self.assertIsNone(self.recording(service))
         self.assertIsNotNone(service._child)
         self.assertFalse(self.logs.exists())
 
@@ -176,6 +183,7 @@ class MistakeTests(StartCase):
         spool.mkdir(parents=True)
         lock = lock_spool(spool)
         self.addCleanup(os.close, lock)
+        self.patch(tap, "PREDECESSOR", 0.0)
         line = self.mistake(self.configuration(server=f"port: {port}"))
         self.assertEqual(line, f"{spool}: another process writes this spool")
 
