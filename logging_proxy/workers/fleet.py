@@ -151,7 +151,8 @@ class Fleet:
         patience = self._configuration.server.shutdown_timeout + STOP_PATIENCE
         stopping = [child.stop(patience) for child in self._children]
         # Ours would keep clients waiting that no worker accepts any more.
-        for listener in self._listeners:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
             listener.close()
         await gatherResults(stopping)
         self._board_file.close()
