@@ -36,18 +36,3 @@ def processors() -> int:
         return len(os.sched_getaffinity(0))
     else:
         return os.cpu_count() or 1
-
-
-def spool_directories(root: Path, port: int, workers: int) -> list[Path]:
-    """
-    The spools of the workers of a proxy on this port.
-
-    A worker has the same one at every start, and the first has that of a proxy with one process.
-    """
-    return [root / (str(port) if number == 1 else f"{port}-{number}") for number in range(1, workers + 1)]
-
-
-def former_spools(root: Path, port: int, workers: int) -> list[Path]:
-    """The spools that this proxy has left from when it had more workers, if there is anything in them."""
-    found = {path.parent for path in root.glob(f"{port}-*/*.seg")}
-    return sorted(found - set(spool_directories(root, port, workers)))

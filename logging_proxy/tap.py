@@ -25,8 +25,9 @@ from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.service import Engine, ProxyService
 from logging_proxy.serving import Serving
-from logging_proxy.starting import former_spools, give_up, spool_directories, spool_root, worker_count
+from logging_proxy.starting import give_up, spool_root, worker_count
 from logging_proxy.workers.fleet import Fleet
+from logging_proxy.workers.spools import end_sessions, former_spools, spool_directories
 from logging_proxy.workers.worker import GATHER, WorkerService
 
 PREDECESSOR = 3.0
@@ -95,7 +96,8 @@ def _proxy(reactor: Any, options: Options) -> IService:
     else:
         _patiently(lambda: _try(spools, configuration))
         engine = Fleet(reactor, configuration, spools or [None] * workers, output, _worker_arguments(parent))
-    spools += former_spools(root, port, workers)
+    former = former_spools(root, port, workers)
+    end_sessions(former)
     # What was logged by a start that fails after this is not kept back for ever.
     atexit.register(output.close)
     return ProxyService(
@@ -103,7 +105,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
         configuration,
         listeners,
         engine,
-        _child(reactor, configuration, path, server_listeners, spools),
+        _child(reactor, configuration, path, server_listeners, [*spools, *former]),
         output,
         lambda: load_configuration(path, os.environ),
         workers,
