@@ -8,6 +8,7 @@ from dataclasses import fields
 from logging_proxy.configuration.options import Configuration
 
 _AT_START = {
+    "server": ("workers",),
     "logging": ("server_url", "on_capture_error", "spool_dir", "spool_limit", "fsync_interval", "ring_dir"),
     "logging_server": (),
 }

@@ -1,19 +1,19 @@
 """
-The logging server as a child process of the proxy: started, watched, started again.
+A child process of the proxy: started, watched, started again.
 
-The child inherits its listening sockets and one end of a pipe whose other end
-only the proxy holds: when the proxy dies, however it dies, the child reads the
-pipe's end, empties the spool, and goes.
+The child inherits one end of a socket pair whose other end only the proxy
+holds: when the proxy dies, however it dies, the child reads the end of it, and
+goes.  The logging server also inherits the sockets that it listens on.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from socket import socket
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -22,8 +22,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-PIPE_FD = 3
-"""Where the child finds the pipe; its listening sockets follow."""
+LINK_FD = 3
+"""Where the child finds its end of the link; its listening sockets follow."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds until a child that ended is started again; doubled each time it does not last."""
@@ -37,7 +37,37 @@ MOST_IN_A_LINE = 16384
 
 
 NICENESS = 10
-"""How much the child gives way: exchanges wait for nobody, captures can wait in the spool."""
+"""How much the logging server gives way: exchanges wait for nobody, captures can wait in the spool."""
+
+
+class Link(Protocol):
+    """Our side of what connects us with a child."""
+
+    def attach(self, end: socket.socket) -> None:
+        """A child has begun and has the other end; `end` is the link's."""
+
+    def finish(self) -> None:
+        """Tell the child to finish its work and to end."""
+
+    def detach(self) -> None:
+        """The child is gone."""
+
+
+class Tether:
+    """A link that only lasts: when it is let go, the child finishes."""
+
+    def __init__(self) -> None:
+        self._end: socket.socket | None = None
+
+    def attach(self, end: socket.socket) -> None:
+        self._end = end
+
+    def finish(self) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        if self._end is not None:
+            self._end.close()
 
 
 class _Child(ProcessProtocol):
@@ -48,14 +78,15 @@ class _Child(ProcessProtocol):
         self._rest = {1: b"", 2: b""}
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        *lines, rest = (self._rest[childFD] + data).split(b"\n")
+        lines, end, rest = (self._rest[childFD] + data).rpartition(b"\n")
         self._rest[childFD] = rest[:MOST_IN_A_LINE]
-        for line in lines:
-            self._owner.said(line.decode("utf-8", "replace"))
+        if end:
+            self._owner.said(childFD, lines.decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
-        for rest in filter(None, self._rest.values()):
-            self._owner.said(rest.decode("utf-8", "replace"))
+        for childFD, rest in self._rest.items():
+            if rest:
+                self._owner.said(childFD, rest.decode("utf-8", "replace"))
         self._owner.ended(reason)
 
 
@@ -67,26 +98,36 @@ class ChildProcess:
     def __init__(
         self,
         reactor: Any,
+        name: str,
         arguments: Sequence[str],
-        listeners: Sequence[socket],
+        listeners: Sequence[socket.socket] = (),
+        *,
         folder: str | None = None,
+        niceness: int = 0,
+        link: Link | None = None,
+        heard: Callable[[int, str], None] | None = None,
     ) -> None:
         """
         `arguments` are those of twistd; the sockets `listeners` are handed down, and are closed by `stop`.
 
         `folder` is the working directory, for relative paths mean the same as
-        they do here, before twistd's `--rundir`.
+        they do here, before twistd's `--rundir`.  Lines of the child's output go
+        to `heard`, with the number of its descriptor; without one they are logged.
         """
         self._reactor: IReactorProcess = reactor
         self._clock: IReactorTime = reactor
+        self._name = name
         self._arguments = arguments
         self._listeners = listeners
         self._folder = os.getcwd() if folder is None else folder
+        self._niceness = niceness
+        self._link = Tether() if link is None else link
+        self.said = self._log_lines if heard is None else heard
         self._process: IProcessTransport | None = None
-        self._pipe = -1
         self._wait = FIRST_WAIT
         self._started_at = 0.0
         self._again: IDelayedCall | None = None
+        self._kill_later: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -96,16 +137,15 @@ class ChildProcess:
         try:
             self._spawn()
         except OSError as error:
-            self._close_pipe()
             self._start_again(f"could not be started: {error.strerror}")
 
     def _spawn(self) -> None:
-        reading_end, self._pipe = os.pipe()
-        try:
-            with open(os.devnull, "rb") as null:
-                descriptors: dict[int, int | str] = {0: null.fileno(), 1: "r", 2: "r", PIPE_FD: reading_end}
-                for number, listener in enumerate(self._listeners, PIPE_FD + 1):
-                    descriptors[number] = listener.fileno()
+        ours, theirs = socket.socketpair()
+        with theirs, open(os.devnull, "rb") as null:
+            descriptors: dict[int, int | str] = {0: null.fileno(), 1: "r", 2: "r", LINK_FD: theirs.fileno()}
+            for number, listener in enumerate(self._listeners, LINK_FD + 1):
+                descriptors[number] = listener.fileno()
+            try:
                 self._process = self._reactor.spawnProcess(
                     _Child(self),
                     sys.executable,
@@ -113,8 +153,10 @@ class ChildProcess:
                     env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
                     childFDs=descriptors,
                 )
-        finally:
-            os.close(reading_end)
+            except OSError:
+                ours.close()
+                raise
+        self._link.attach(ours)
 
     def _program(self) -> str:
         """
@@ -124,16 +166,16 @@ class ChildProcess:
         Not a session of its own: Linux gives each session the same share (`sched_autogroup`), nice or not.
         """
         run = "from twisted.scripts.twistd import run; run()"
-        return f"import os; os.setpgrp(); os.nice({NICENESS}); os.chdir({self._folder!r}); {run}"
+        return f"import os; os.setpgrp(); os.nice({self._niceness}); os.chdir({self._folder!r}); {run}"
 
-    def said(self, line: str) -> None:
-        """A line of the child's output."""
-        self._log.info("{line}", line=line)
+    def _log_lines(self, fd: int, lines: str) -> None:
+        for line in lines.split("\n"):
+            self._log.info("{line}", line=line)
 
     def ended(self, reason: Failure) -> None:
         """The child is gone."""
         self._process = None
-        self._close_pipe()
+        self._link.detach()
         if self._stopped is not None:
             self._stopped.callback(None)
         else:
@@ -142,14 +184,13 @@ class ChildProcess:
     def _start_again(self, how: str) -> None:
         if self._clock.seconds() - self._started_at > LASTING:
             self._wait = FIRST_WAIT
-        self._log.warn("logging server: {how}; again in {wait} s", how=how, wait=self._wait)
+        self._log.warn("{name}: {how}; again in {wait} s", name=self._name, how=how, wait=self._wait)
         self._again = self._clock.callLater(self._wait, self.start)
         self._wait = min(self._wait * 2, LONGEST_WAIT)
 
     def stop(self, patience: float) -> Deferred[None]:
         """Let the child finish its work; after `patience` seconds it is ended.  Fires when it is gone."""
-        stopped: Deferred[None] = Deferred()
-        self._stopped = stopped
+        self._stopped = stopped = Deferred[None]()
         for listener in self._listeners:
             listener.close()
         if self._again is not None:
@@ -158,18 +199,25 @@ class ChildProcess:
         if self._process is None:
             stopped.callback(None)
             return stopped
-        self._close_pipe()
-        kill = self._clock.callLater(patience, self._kill)
-        stopped.addCallback(lambda _: kill.cancel() if kill.active() else None)
+        self._link.finish()
+        self.hasten(patience)
+        stopped.addCallback(self._forget_to_kill)
         return stopped
+
+    def hasten(self, patience: float) -> None:
+        """A child that was told to stop has only so many seconds left."""
+        if self._stopped is not None and not self._stopped.called:
+            self._forget_to_kill()
+            self._kill_later = self._clock.callLater(patience, self._kill)
+
+    def _forget_to_kill(self, result: None = None) -> None:
+        if self._kill_later is not None and self._kill_later.active():
+            self._kill_later.cancel()
 
     def _kill(self) -> None:
         if self._process is not None:
-            self._log.warn("logging server: did not end in time; killed, its work goes on at the next start")
+            self._log.warn(
+                "{name}: did not end in time; killed, its work goes on at the next start", name=self._name
+            )
             with suppress(ProcessExitedAlready):
                 self._process.signalProcess("KILL")
-
-    def _close_pipe(self) -> None:
-        pipe, self._pipe = self._pipe, -1
-        if pipe >= 0:
-            os.close(pipe)

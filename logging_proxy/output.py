@@ -58,13 +58,24 @@ class Sink(Protocol):
 class Output:
     """Writes lines; as an observer, those of diagnostics.  May be called from any thread."""
 
-    def __init__(self, sink: Sink, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, sink: Sink, now: Callable[[], float] = time.time, name: str = "", gather: float = GATHER
+    ) -> None:
+        """
+        `name` stands before diagnostics, where several processes have one output.
+
+        Lines of `gather` seconds are written together.
+        """
         self.dropped = 0
+        self._name = f"{name}: " if name else ""
+        self._gather = gather
         self._sink = sink
         self._now = now
         self._second = -1
         self._time = ""
         self._lines: list[str] = []
+        self._more = 0
+        """Lines that are not counted in `_lines`, for their ends are within texts there."""
         self._adding = threading.Lock()
         self._work = threading.Event()
         self._closing = threading.Event()
@@ -108,7 +119,7 @@ class Output:
     def say(self, text: str) -> None:
         """`text` with the time, without secrets in URLs; lines after its first are indented."""
         lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
-        self.line(f"{self._stamp()} " + "\n    ".join(lines))
+        self.line(f"{self._stamp()} {self._name}" + "\n    ".join(lines))
 
     def exchange(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
         """An exchange has started."""
@@ -129,6 +140,17 @@ class Output:
         if first:
             self._work.set()
 
+    def pass_on(self, text: str) -> None:
+        """Lines of another output, as they are; all or none of them."""
+        more = text.count("\n")
+        with self._adding:
+            if len(self._lines) + self._more >= MOST_WAITING:
+                self.dropped += 1 + more
+                return
+            self._lines.append(text)
+            self._more += more
+        self._work.set()
+
     def _stamp(self) -> str:
         now = int(self._now())
         if now != self._second:
@@ -141,17 +163,18 @@ class Output:
     def _run(self) -> None:
         while True:
             self._work.wait()
-            self._closing.wait(GATHER)
+            self._closing.wait(self._gather)
             self._work.clear()
             self._write_all()
 
     def _write_all(self) -> None:
         with self._adding:
             lines, self._lines = self._lines, []
+            more, self._more = self._more, 0
             dropped, self.dropped = self.dropped, 0
             self._writing = True
         if dropped:
-            lines.append(f"{self._stamp()} warn: {dropped} lines could not be written")
+            lines.append(f"{self._stamp()} {self._name}warn: {dropped} lines could not be written")
         try:
             if self._rotate:
                 self._rotate = False
@@ -161,7 +184,7 @@ class Output:
         except OSError:
             # There is nowhere to say so; a full disk may have room again, and then it is said.
             with self._adding:
-                self.dropped += dropped + len(lines) - bool(dropped)
+                self.dropped += dropped + len(lines) - bool(dropped) + more
         finally:
             self._writing = False
 

@@ -1,34 +1,29 @@
 """
 The proxy's service: everything that `twistd logging-proxy` starts and stops.
 
-Here the parts meet: configuration, listeners, the engine with the tree of
-routes, the recording, the logging server's process.
+What forwards is an engine: this process itself, or workers that it looks
+after.  Around it are what there is one of: the listening sockets, the output,
+the signals, the configuration and its changes, the logging server's process.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from logging_proxy import __version__, changes
-from logging_proxy.capture.recording import Recording
 from logging_proxy.child import ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError
-from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import Output
-from logging_proxy.proxy.failures import Shutdown
-from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.routing.mapping import destination_url
+from logging_proxy.serving import one_by_one
 from logging_proxy.signals import Signals
 from logging_proxy.tls.listener import ListenerTLS
 from logging_proxy.tls.pem import PEMError
@@ -36,14 +31,25 @@ from logging_proxy.tls.pem import PEMError
 CHILD_PATIENCE = 20.0
 """Seconds that the logging server has to empty the spool when the service stops."""
 
-GRACE = 0.02
-"""Seconds that a service that stops still accepts, and reads requests that have arrived already."""
 
-LOOK = 0.02
-"""Seconds between two looks at what is still in flight."""
+class Engine(Protocol):
+    """Forwards and records; `Serving` does so in this process, a `Fleet` in others."""
 
-FAREWELL = 1.0
-"""Seconds that clients have to take the answers that interrupted exchanges get."""
+    async def start(self, listeners: list[socket.socket]) -> None:
+        """Accept on sockets that listen, which are the engine's from now on.  Returns when it does."""
+
+    async def use(self, configuration: Configuration, listeners: list[socket.socket]) -> None:
+        """
+        Go on with another configuration, and with `listeners`, if there are any, instead of those before.
+
+        No connection is dropped.  Returns when it has taken effect.
+        """
+
+    def hurry(self) -> None:
+        """Do not wait for what is in flight any longer."""
+
+    async def stop(self) -> None:
+        """End.  What has been recorded is safe when this returns."""
 
 
 class ProxyService(MultiService):
@@ -56,33 +62,28 @@ class ProxyService(MultiService):
         reactor: Any,
         configuration: Configuration,
         listeners: list[socket.socket],
-        recording: Recording | None,
+        engine: Engine,
         child: ChildProcess | None,
         output: Output,
         reread: Callable[[], Configuration],
+        workers: int = 1,
     ) -> None:
         """
         The sockets `listeners` listen already; everything else begins with `startService`.
 
         `reread` gives the configuration as it is now, or raises `ConfigurationError`.
+        `workers` is how many processes forward, to be told.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._configuration = configuration
         self._listeners = listeners
-        self._recording = recording
+        self._engine = engine
         self._child = child
         self._output = output
-        self._ports: list[Any] = []
-        self._until = 0.0
-        """When exchanges are interrupted, once the service stops."""
         self._reread = reread
-        recorder = recording.recorder if recording is not None else None
-        self.forwarding = Forwarding(reactor, recorder, output.exchange, output.trouble)
-        tree = self.forwarding.use(configuration)
-        tls = configuration.server.tls
-        self._tls = ListenerTLS(tls) if tls is not None else None
-        self.site = Site(tree, reactor, _server_limits(configuration), secure=tls is not None)
+        self._workers = workers
+        self._stopping = False
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks its application for a log observer after this, and before it starts to log."""
@@ -96,34 +97,31 @@ class ProxyService(MultiService):
         """Start everything that has a thread or a process: twistd has made its daemon by now."""
         super().startService()  # type: ignore[no-untyped-call]
         self._output.start()
-        if self._recording is not None:
-            self._recording.start()
         if self._child is not None:
             self._child.start()
-        self._ports = self._adopt(self._listeners)
         signals = Signals(self._reactor, self.hurry, self._output.rotate, self.reload)
         self._reactor.callWhenRunning(signals.install)
-        self._say_hello()
+        Deferred.fromCoroutine(self._start()).addErrback(self._cannot_start)
 
-    def _adopt(self, listeners: list[socket.socket]) -> list[Any]:
-        """Accept on sockets that listen."""
-        factory = self.site if self._tls is None else self._tls.wrap(self.site, self._reactor)
-        ports = []
-        for listener in listeners:
-            family, fd = listener.family, listener.detach()
-            ports.append(self._reactor.adoptStreamPort(fd, family, factory))
-            os.close(fd)
-        return ports
+    async def _start(self) -> None:
+        port = self._listeners[0].getsockname()[1]
+        await self._engine.start(self._listeners)
+        if not self._stopping:
+            self._say_hello(port)
 
-    def _say_hello(self) -> None:
-        configuration = self._configuration
-        host: Any = self._ports[0].getHost()
+    def _cannot_start(self, failure: Failure) -> None:
+        self._log.failure("the proxy cannot start", failure)
+        self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _say_hello(self, port: int) -> None:
+        server = self._configuration.server
         self._log.info(
-            "Logging Proxy {version} on {scheme}://{host}:{port}",
+            "Logging Proxy {version} on {scheme}://{host}:{port}{workers}",
             version=__version__,
-            scheme=self.site.scheme.decode(),
-            host=configuration.server.host,
-            port=host.port,
+            scheme="http" if server.tls is None else "https",
+            host=server.host,
+            port=port,
+            workers=f", {self._workers} workers" if self._workers > 1 else "",
         )
         self._say_routes()
 
@@ -148,15 +146,23 @@ class ProxyService(MultiService):
         A bad one is reported and the old one stays.  No connection is dropped:
         what is in flight finishes on the terms it began with.
         """
+        if self._stopping:
+            return
         old = self._configuration
         try:
             new = self._reread()
-            self._listen_as(old, new)
+            listeners = _listeners_for(old, new)
         except (ConfigurationError, CannotListen, PEMError) as error:
             self._log.error("the configuration stays as it was: {why}", why=str(error))
             return
         self._configuration = new
-        self.site.use(self.forwarding.use(new), _server_limits(new))
+        used = Deferred.fromCoroutine(self._engine.use(new, listeners))
+        used.addCallbacks(
+            lambda _: self._say_changes(old, new),
+            lambda failure: self._log.failure("the configuration cannot be used", failure),
+        )
+
+    def _say_changes(self, old: Configuration, new: Configuration) -> None:
         self._log.info("the configuration has been read again")
         for line in changes.routes(old, new):
             self._log.info("  {line}", line=line)
@@ -164,127 +170,34 @@ class ProxyService(MultiService):
             self._log.warn("{key} has changed; that takes effect at the next start", key=key)
         self._say_routes()
 
-    def _listen_as(self, old: Configuration, new: Configuration) -> None:
-        """Listen where `new` says, with its certificate.  Raises before anything has changed."""
-        was, to_be = old.server, new.server
-        moved = (was.host, was.port) != (to_be.host, to_be.port)
-        listeners = bind(to_be.host, to_be.port) if moved else []
-        try:
-            if self._tls is not None and to_be.tls is not None:
-                self._tls.use(to_be.tls)
-            else:
-                self._tls = ListenerTLS(to_be.tls) if to_be.tls is not None else None
-        except PEMError:
-            for listener in listeners:
-                listener.close()
-            raise
-        self.site.scheme = b"http" if self._tls is None else b"https"
-        if moved:
-            for port in self._ports:
-                port.stopListening()
-            self._ports = self._adopt(listeners)
-        elif (was.tls is None) != (to_be.tls is None):
-            for port in self._ports:
-                port.factory = self.site if self._tls is None else self._tls.wrap(self.site, self._reactor)
-
     # --- stop -------------------------------------------------------------------------------
-
-    def stopService(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
         """Do not wait for what is in flight any longer."""
-        self._until = self._reactor.seconds()
+        self._engine.hurry()
+
+    def stopService(self) -> Deferred[None]:
+        self._stopping = True
+        return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """
-        Stop accepting, let what is in flight finish, keep the last byte, then end the child.
-
-        A step that fails does not keep the later ones from being taken.
-        """
-        self._until = self._reactor.seconds() + self._configuration.server.shutdown_timeout
-        for step in (
-            self._stop_accepting,
-            self._drain,
-            self.forwarding.close,
-            self._stop_recording,
-            self._stop_child,
-            super().stopService,
-        ):
-            try:
-                result: Any = step()
-                if result is not None:
-                    await result
-            except Exception:
-                self._log.failure("stopping: {step} failed", step=getattr(step, "__name__", "a step"))
+        """First what forwards, then the child: it gets all that was recorded."""
+        await one_by_one(self._log, self._engine.stop, self._stop_child, super().stopService)
         self._log.info("stopped")
         self._output.close()
-
-    async def _stop_accepting(self) -> None:
-        """
-        Close the ports, when who has been let in is served.
-
-        What the kernel has accepted by now, and requests that have arrived on
-        connections that look idle, get their turns: closing would reset them.
-        """
-        self.site.closing = True
-        await deferLater(self._reactor, GRACE)
-        for port in self._ports:
-            # A second descriptor: closing the last one resets who waits to be accepted.
-            with socket.socket(fileno=os.dup(port.fileno())) as listener:
-                stopping = port.stopListening()
-                if stopping is not None:
-                    await stopping
-                self._accept_all(listener, port.factory)
-        await deferLater(self._reactor, 0)
-        self.site.close()
-
-    def _accept_all(self, listener: socket.socket, factory: Any) -> None:
-        """Accept who is waiting."""
-        listener.setblocking(False)
-        with contextlib.suppress(OSError):
-            while True:
-                accepted, _ = listener.accept()
-                self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, factory)
-                accepted.close()
-
-    async def _drain(self) -> None:
-        """Let exchanges finish; those that take too long are interrupted, and their connections aborted."""
-        while self._in_flight() and self._reactor.seconds() < self._until:
-            await deferLater(self._reactor, LOOK)
-        for exchange in self.forwarding.exchanges():
-            exchange.interrupt(Failure(Shutdown("the proxy was stopped")))
-        await self._connections_closed()
-        for connection in list(self.site.connections):
-            connection.abort()
-        await self._connections_closed()
-
-    async def _connections_closed(self) -> None:
-        """Returns when all are, or after a moment."""
-        until = self._reactor.seconds() + FAREWELL
-        while self.site.connections and self._reactor.seconds() < until:
-            await deferLater(self._reactor, LOOK)
-
-    def _in_flight(self) -> int:
-        return sum(1 for _ in self.forwarding.exchanges()) + len(self.site.connections)
-
-    async def _stop_recording(self) -> None:
-        if self._recording is not None:
-            await self._recording.stop()
 
     async def _stop_child(self) -> None:
         if self._child is not None:
             await self._child.stop(CHILD_PATIENCE)
 
 
-def _server_limits(configuration: Configuration) -> ServerLimits:
-    server = configuration.server
-    return ServerLimits(
-        head_limit=server.head_limit,
-        header_fields=server.header_fields,
-        head_timeout=server.head_timeout,
-        body_timeout=server.body_timeout,
-        keep_alive_timeout=server.keep_alive_timeout,
-        send_timeout=server.send_timeout,
-        half_close_cancels=server.half_close == "cancel",
-    )
+def _listeners_for(old: Configuration, new: Configuration) -> list[socket.socket]:
+    """
+    Sockets that listen where `new` says, if that is not where `old` did.
+
+    Raises `CannotListen`, and `PEMError` for a certificate that cannot be used.
+    """
+    was, to_be = old.server, new.server
+    if to_be.tls is not None:
+        ListenerTLS(to_be.tls)
+    return bind(to_be.host, to_be.port) if (was.host, was.port) != (to_be.host, to_be.port) else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from logging_proxy.configuration import Configuration
+from logging_proxy.configuration.kinds import AUTO
 
 
 def give_up(text: str) -> NoReturn:
@@ -41,3 +43,17 @@ def spool_root(configuration: Configuration) -> Path:
     given = configuration.logging.spool_dir
     root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
     return root.absolute()
+
+
+def worker_count(configuration: Configuration) -> int:
+    """How many processes forward."""
+    wanted = configuration.server.workers
+    return processors() if wanted == AUTO else wanted
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    else:
+        return os.cpu_count() or 1

@@ -132,6 +132,28 @@ class Integer(Kind[int]):
         return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
 
 
+AUTO = 0
+"""The value of an `AutoInteger` that leaves the choice to us."""
+
+
+class AutoInteger(Integer):
+    """A whole number within bounds, or `auto`."""
+
+    def expected(self) -> str:
+        return f"{super().expected()}, or auto"
+
+    def read(self, node: Node, surroundings: Surroundings) -> int:
+        if isinstance(node, Scalar) and node.text == "auto":
+            return AUTO
+        return super().read(node, surroundings)
+
+    def schema(self) -> JSONSchema:
+        return {"anyOf": [super().schema(), {"enum": ["auto"]}]}
+
+    def written(self, value: int) -> str:
+        return "auto" if value == AUTO else super().written(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Duration(Kind[float]):
     """A time span in seconds, whole or not, above 0."""

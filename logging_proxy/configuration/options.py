@@ -27,7 +27,17 @@ from logging_proxy.configuration.addresses import (
     SERVER_NAME,
     URL,
 )
-from logging_proxy.configuration.kinds import AGE, BOOLEAN, DURATION, Choice, Integer, JSONSchema, Kind, Size
+from logging_proxy.configuration.kinds import (
+    AGE,
+    BOOLEAN,
+    DURATION,
+    AutoInteger,
+    Choice,
+    Integer,
+    JSONSchema,
+    Kind,
+    Size,
+)
 from logging_proxy.configuration.pem_files import CERTIFICATES, PRIVATE_KEY
 from logging_proxy.configuration.problems import Problem
 from logging_proxy.configuration.secret import PROXY_URL, SECRET, Secret
@@ -127,6 +137,13 @@ class ServerOptions:
 
     port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 5601
     host: Annotated[str, Key(HOST, "Host to listen on.")] = "localhost"
+    workers: Annotated[
+        int,
+        Key(
+            AutoInteger(1, 256),
+            "Processes that forward; `auto`: one per processor that the proxy may use.",
+        ),
+    ] = 1
     not_found: Annotated[
         str, Key(NOT_FOUND_PATH, "Path that answers what no route takes; an empty text gives a plain 404.")
     ] = "/404/"

@@ -12,12 +12,12 @@ import gzip
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.web.client import readBody
@@ -314,6 +314,25 @@ class Shipper(Service):
         elif self._trouble and not trouble:
             self._log.info("{url}: sending captures again", url=self._url)
         self._trouble = trouble
+
+
+class Shippers(MultiService):
+    """Several, each with a spool of its own."""
+
+    def __init__(self, shippers: Sequence[Shipper]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._shippers = shippers
+        for shipper in shippers:
+            shipper.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def wake(self) -> None:
+        """There is something to send."""
+        for shipper in self._shippers:
+            shipper.wake()
+
+    def drain(self) -> Deferred[None]:
+        """Fires when each has sent all, or has failed to."""
+        return gatherResults([shipper.drain() for shipper in self._shippers]).addCallback(lambda _: None)
 
 
 def _describe(error: Exception) -> str:

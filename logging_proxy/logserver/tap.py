@@ -3,7 +3,7 @@
 
 The hidden options are for the proxy, which starts this as its child process:
 listening sockets that it has bound, a pipe that tells of its end, and, when
-the logging server runs elsewhere, where to send its spool.
+the logging server runs elsewhere, where to send its spools.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from logging_proxy.listening import CannotListen, bind
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
-from logging_proxy.logserver.shipper import Shipper
+from logging_proxy.logserver.shipper import Shipper, Shippers
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.starting import give_up, spare_the_collector, spool_root
 
@@ -43,7 +43,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.update({"listen-fd": [], "parent-pipe": None, "ship-to": None, "spool": None})
+        self.update({"listen-fd": [], "parent-pipe": None, "ship-to": None, "spool": []})
 
     def opt_listen_fd(self, number: str) -> None:
         """(for the proxy) Listen on an inherited socket; may be repeated."""
@@ -54,15 +54,15 @@ class Options(usage.Options):
         self["parent-pipe"] = _descriptor(number)
 
     def opt_ship_to(self, url: str) -> None:
-        """(for the proxy) Send the spool to the logging server at this URL."""
+        """(for the proxy) Send spools to the logging server at this URL."""
         self["ship-to"] = url
 
     def opt_spool(self, directory: str) -> None:
-        """(for the proxy) The spool to send."""
-        self["spool"] = directory
+        """(for the proxy) A spool to send; may be repeated."""
+        self["spool"].append(os.path.abspath(directory))
 
     def postOptions(self) -> None:
-        if self["ship-to"] is not None and self["spool"] is None:
+        if self["ship-to"] is not None and not self["spool"]:
             raise usage.UsageError("--ship-to needs --spool")
 
 
@@ -121,14 +121,11 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
 def _shipping(reactor: Any, options: Options, configuration: Configuration) -> IService:
     token = configuration.logging_server.token
     agent = Agent(reactor, pool=HTTPConnectionPool(reactor), connectTimeout=10)
-    shipper = Shipper(
-        reactor,
-        os.path.abspath(options["spool"]),
-        options["ship-to"],
-        token.value if token is not None else None,
-        agent,
+    given = token.value if token is not None else None
+    shippers = Shippers(
+        [Shipper(reactor, spool, options["ship-to"], given, agent) for spool in options["spool"]]
     )
-    return _assemble(reactor, options, [shipper], Listeners(reactor, [], None), shipper)
+    return _assemble(reactor, options, [shippers], Listeners(reactor, [], None), shippers)
 
 
 def _assemble(

@@ -47,6 +47,11 @@ class ChangesTests(SynchronousTestCase):
         found = changes.waiting(configuration(BEFORE), configuration(AFTER))
         self.assertEqual(found, ["logging.on_capture_error", "logging_server.log_dir"])
 
+    def test_workers(self) -> None:
+        """Another number of workers is for the next start."""
+        found = changes.waiting(configuration("{}"), configuration("server: {workers: auto}"))
+        self.assertEqual(found, ["server.workers"])
+
     def test_nothing(self) -> None:
         """The same configuration changes nothing."""
         same = configuration(BEFORE), configuration(BEFORE)

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.configuration import (
     Configuration,
+    ConfigurationError,
     HttpClientOptions,
     LoggingOptions,
     LoggingServerOptions,
@@ -22,6 +23,7 @@ from logging_proxy.configuration.options import TABLES, Section, defaults_of, ke
 from logging_proxy.configuration.problems import Findings
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.routing.patterns import parse
+from logging_proxy.starting import processors, worker_count
 
 SEED = """\
 server:
@@ -109,6 +111,22 @@ class DefaultsTests(SynchronousTestCase):
                 node = compose(kind.written(default), Findings("default"))
                 assert node is not None
                 self.assertEqual(kind.read(node, surroundings), default, name)
+
+
+class WorkersTests(SynchronousTestCase):
+    """How many processes forward."""
+
+    def test_values(self) -> None:
+        """A number is taken as it is; `auto` is the number of processors that we may use."""
+        for text, count in (("1", 1), ("256", 256), ("auto", processors()), ('"auto"', processors())):
+            self.assertEqual(worker_count(read(f"server: {{workers: {text}}}")), count, text)
+        self.assertGreaterEqual(processors(), 1)
+
+    def test_mistakes(self) -> None:
+        """Anything else is a mistake, in one line that says what is expected."""
+        for text in ("0", "257", "2.5", '"2"', "many", "true", "[1]"):
+            error = self.assertRaises(ConfigurationError, read, f"server: {{workers: {text}}}")
+            self.assertIn("server.workers: expected a whole number from 1 to 256, or auto, not ", str(error))
 
 
 class RoutesTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from logging_proxy.logserver.ingest import RemoteSpools
-from logging_proxy.logserver.shipper import BATCH, LONGEST_WAIT, Shipper, spool_name
+from logging_proxy.logserver.shipper import BATCH, LONGEST_WAIT, Shipper, Shippers, spool_name
 from logging_proxy.logserver.tail import SpoolTail
 from logging_proxy.logserver.web.answers import ProblemResource
 from logging_proxy.logserver.web.guard import Gate, Guard, local_hosts
@@ -251,6 +251,25 @@ class ShipperTests(SynchronousTestCase):
         drained = shipper.drain()
         self.run_for(1)
         self.successResultOf(drained)
+
+    def test_several(self) -> None:
+        """Several spools are sent each for itself; a drain ends when all of them have been."""
+        spools = [self.mktemp(), self.mktemp()]
+        for spool, data in zip(spools, (b"one", b"two"), strict=True):
+            SpoolWriter(spool).block(data)
+        url = "http://localhost:8080"
+        shippers = Shippers(
+            [Shipper(self.clock, spool, url, None, self.line, lambda: next(self.names)) for spool in spools]
+        )
+        shippers.startService()
+        drained = shippers.drain()
+        shippers.wake()
+        self.run_for(1)
+        self.successResultOf(drained)
+        self.assertEqual([self.arrived(name) for name in NAMES[:2]], [b"one", b"two"])
+        stopped = shippers.stopService()
+        self.run_for(0.1)
+        self.successResultOf(stopped)
 
     def test_name_is_kept(self) -> None:
         """A spool keeps its name."""

@@ -80,6 +80,15 @@ class LineTests(OutputCase):
         line = f"{self.stamp} [00010203] GET /x -> NOT_FOUND [no-log]"
         self.assertEqual(self.pipe.lines, [f"{self.stamp} first", line, "third"])
 
+    def test_name(self) -> None:
+        """An output with a name puts it before diagnostics, and not before console lines."""
+        self.output = Output(self.pipe, lambda: self.now, "worker 2")
+        Logger("logging_proxy.x", observer=self.output).warn("low")
+        self.output.exchange(ID, b"GET", b"/x", "NOT_FOUND", False)
+        self.output.close()
+        line = f"{self.stamp} [00010203] GET /x -> NOT_FOUND [no-log]"
+        self.assertEqual(self.pipe.lines, [f"{self.stamp} worker 2: warn: low", line])
+
     def test_time(self) -> None:
         """Each line has the second in which it was said."""
         self.output.say("a")
@@ -157,6 +166,33 @@ class ThreadTests(OutputCase):
         lines = self.pipe.lines
         self.assertEqual(lines[:101], ["first", *map(str, range(100))])
         self.assertEqual(lines[101:], [f"{self.stamp} warn: 900 lines could not be written"])
+
+    def test_others_lines(self) -> None:
+        """Lines of another output are passed on as they are, in order, and count as lines when dropped."""
+        self.patch(output, "MOST_WAITING", 5)
+        self.output.start()
+        self.pipe.gate.clear()
+        self.output.line("first")
+        self.assertTrue(self.pipe.held_up.wait(10))
+        for text in ("a\nb\nc", "d", "e", "f\ng"):
+            self.output.pass_on(text)
+        self.output.line("i")
+        self.output.pass_on("j\nk\nl")
+        self.pipe.gate.set()
+        self.output.close()
+        dropped = f"{self.stamp} warn: 5 lines could not be written"
+        self.assertEqual(self.pipe.lines, ["first", "a", "b", "c", "d", "e", "i", dropped])
+
+    def test_lost_on_the_way(self) -> None:
+        """Lines of another output that cannot be written are counted as lines."""
+        self.output.start()
+        self.pipe.error = OSError(28, "No space left on device")
+        self.output.pass_on("a\nb\nc")
+        self.assertTrue(wait_until(lambda: self.output.dropped == 3))
+        self.pipe.error = None
+        self.output.line("d")
+        self.output.close()
+        self.assertEqual(self.pipe.lines[-1], f"{self.stamp} warn: 3 lines could not be written")
 
     def test_line_during_a_write(self) -> None:
         """A line that comes while others are being written is written without a further one."""

@@ -1,4 +1,4 @@
-"""The logging server's process: started, watched, started again, and ended when its work is done."""
+"""Child processes: started, watched, started again, and ended when its work is done."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.child import (
     FIRST_WAIT,
     LASTING,
+    LINK_FD,
     LONGEST_WAIT,
     MOST_IN_A_LINE,
     NICENESS,
-    PIPE_FD,
     ChildProcess,
 )
 
@@ -34,7 +34,7 @@ class Process:
         self.environment = options["env"]
         self.descriptors = options["childFDs"]
         # What a real child would get: copies that outlive the parent's own.
-        self.pipe = os.dup(self.descriptors[PIPE_FD])
+        self.pipe = os.dup(self.descriptors[LINK_FD])
         self.signals: list[str] = []
         self.exited = False
 
@@ -77,7 +77,14 @@ class ChildCase(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listener.close)
-        self.child = ChildProcess(self.reactor, ["-n", "logging-server"], [self.listener], "/some/where")
+        self.child = ChildProcess(
+            self.reactor,
+            "logging server",
+            ["-n", "logging-server"],
+            [self.listener],
+            folder="/some/where",
+            niceness=NICENESS,
+        )
         self.lines: list[tuple[Any, str]] = []
         observer = cast(ILogObserver, self.observe)
         publisher.addObserver(observer)
@@ -97,12 +104,12 @@ class ChildCase(SynchronousTestCase):
 
 class StartTests(ChildCase):
     def test_handed_down(self) -> None:
-        """The child has the pipe, the listeners behind it, no input, our path, and we have its output."""
+        """The child has the link, the listeners behind it, no input, our path, and we have its output."""
         self.child.start()
         process = self.process
         self.assertEqual((process.descriptors[1], process.descriptors[2]), ("r", "r"))
-        self.assertEqual(process.descriptors[PIPE_FD + 1], self.listener.fileno())
-        self.assertEqual(sorted(process.descriptors), [0, 1, 2, PIPE_FD, PIPE_FD + 1])
+        self.assertEqual(process.descriptors[LINK_FD + 1], self.listener.fileno())
+        self.assertEqual(sorted(process.descriptors), [0, 1, 2, LINK_FD, LINK_FD + 1])
         self.assertEqual(process.arguments[-2:], ["-n", "logging-server"])
         for each in ("os.setpgrp()", f"os.nice({NICENESS})", "os.chdir('/some/where')"):
             self.assertIn(each, process.arguments[3])
@@ -200,7 +207,7 @@ class OutputTests(ChildCase):
 
 class StopTests(ChildCase):
     def test_finishes(self) -> None:
-        """The pipe's end tells the child; `stop` fires when it is gone, and nothing is left over."""
+        """The link's end tells the child; `stop` fires when it is gone, and nothing is left over."""
         self.child.start()
         stopped = self.child.stop(20)
         self.assertNoResult(stopped)

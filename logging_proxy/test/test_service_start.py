@@ -15,11 +15,15 @@ from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy import tap
+from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.rings import lock_spool, open_ring
 from logging_proxy.output import Output
 from logging_proxy.service import ProxyService
+from logging_proxy.serving import Serving
 from logging_proxy.tap import Options, makeService
 from logging_proxy.test.capture_stage import stream
+from logging_proxy.workers.fleet import Fleet
+from logging_proxy.workers.worker import WorkerService
 
 
 class StartCase(SynchronousTestCase):
@@ -64,8 +68,13 @@ class StartCase(SynchronousTestCase):
         if service._child is not None:
             for listener in service._child._listeners:
                 listener.close()
-        if service._recording is not None:
-            service._recording._spool.close()
+        recording = self.recording(service)
+        if recording is not None:
+            recording._spool.close()
+
+    def recording(self, service: ProxyService) -> Recording | None:
+        """What a proxy with one process records with."""
+        return service._engine._recording if isinstance(service._engine, Serving) else None
 
     def mistake(self, path: Path, **parent: Any) -> str:
         """The one line of a start that fails."""
@@ -99,7 +108,7 @@ class OpenTests(StartCase):
     def test_nothing_recorded(self) -> None:
         """Where nothing is recorded there is no spool, and a logging server all the same."""
         service = self.make(self.configuration(logging="default: false"))
-        self.assertIsNone(service._recording)
+        self.assertIsNone(self.recording(service))
         self.assertIsNotNone(service._child)
         self.assertFalse(self.logs.exists())
 
@@ -160,6 +169,86 @@ class ChildTests(StartCase):
         self.assertIsNone(self.make(path)._child)
 
 
+class WorkersTests(StartCase):
+    """With two workers."""
+
+    def two(self, logging: str = "", server: str = "port: 0") -> Path:
+        return self.configuration(f"{server}, workers: 2", logging)
+
+    def fleet(self, path: Path, **parent: Any) -> Fleet:
+        engine = self.make(path, **parent)._engine
+        assert isinstance(engine, Fleet)
+        self.addCleanup(engine._board_file.close)
+        return engine
+
+    def test_fleet(self) -> None:
+        """Others forward: each is a twistd in the foreground, with the reactor that was asked for."""
+        fleet = self.fleet(self.two(), reactor="poll", nodaemon=False)
+        self.assertEqual(
+            [list(child._arguments) for child in fleet._children],
+            [
+                ["--reactor=poll", "-n", "--pidfile=", "--logfile=-", "logging-proxy", f"--worker={number}"]
+                for number in (1, 2)
+            ],
+        )
+
+    def test_spools(self) -> None:
+        """Each has a spool of its own, which is free for it; a logging server elsewhere gets both."""
+        service = self.make(self.two('server_url: "http://192.0.2.1:8080"'))
+        spools = sorted((self.logs / ".spool").iterdir())
+        port = service._listeners[0].getsockname()[1]
+        self.assertEqual([path.name for path in spools], [str(port), f"{port}-2"])
+        for spool in spools:
+            os.close(lock_spool(spool))
+        self.assertEqual(list(self.rings.iterdir()), [])
+        assert service._child is not None
+        self.assertEqual(list(service._child._arguments)[-2:], [f"--spool={spool}" for spool in spools])
+
+    def test_busy_spool(self) -> None:
+        """A spool of the second that another process writes is one line that names it, and nothing starts."""
+        port = self.free_port()
+        spool = self.logs / ".spool" / f"{port}-2"
+        spool.mkdir(parents=True)
+        lock = lock_spool(spool)
+        self.addCleanup(os.close, lock)
+        self.patch(tap, "PREDECESSOR", 0.0)
+        line = self.mistake(self.two(server=f"port: {port}"))
+        self.assertEqual(line, f"{spool}: another process writes this spool")
+
+    def test_nothing_recorded(self) -> None:
+        """Where nothing is recorded there are workers all the same."""
+        fleet = self.fleet(self.two("default: false"))
+        self.assertEqual(len(fleet._children), 2)
+        self.assertFalse(self.logs.exists())
+
+    def test_former(self) -> None:
+        """With fewer workers than before, what the former ones left is sent as well."""
+        port = self.free_port()
+        self.configuration()
+        spool = self.logs / ".spool" / f"{port}-2"
+        spool.mkdir(parents=True)
+        ring, _ = open_ring(spool, self.rings, 4096, 0)
+        ring.store(b"left")
+        ring.close()
+        path = self.configuration(f"port: {port}", 'server_url: "http://192.0.2.1:8080"')
+        child = self.make(path)._child
+        assert child is not None
+        self.assertEqual(child._arguments[-1], f"--spool={spool}")
+        self.assertTrue(stream(spool).startswith(b"left"))
+
+    def test_worker(self) -> None:
+        """Told to be a worker it is one, and opens nothing of its own: it is told what to do."""
+        reading, writing = os.pipe()
+        self.patch(tap, "LINK_FD", reading)
+        for descriptor in (reading, writing):
+            self.addCleanup(os.close, descriptor)
+        options = Options()
+        options.parseOptions(["--worker=2"])
+        options.parent = {"nodaemon": True, "logfile": str(self.log)}  # type: ignore[assignment]
+        self.assertIsInstance(makeService(options), WorkerService)
+        self.assertFalse(self.logs.exists())
+
+
 class MistakeTests(StartCase):
     def test_busy_port(self) -> None:
         """A busy port is one line that names it; so is the logging server's."""
@@ -176,6 +265,7 @@ class MistakeTests(StartCase):
         spool.mkdir(parents=True)
         lock = lock_spool(spool)
         self.addCleanup(os.close, lock)
+        self.patch(tap, "PREDECESSOR", 0.0)
         line = self.mistake(self.configuration(server=f"port: {port}"))
         self.assertEqual(line, f"{spool}: another process writes this spool")
 

@@ -18,7 +18,8 @@ from logging_proxy.capture.records import OUTCOMES, Kind
 from logging_proxy.configuration.options import Configuration, LoggingOptions, ServerOptions
 from logging_proxy.listening import bind
 from logging_proxy.output import Output
-from logging_proxy.service import CHILD_PATIENCE, FAREWELL, GRACE, ProxyService
+from logging_proxy.service import CHILD_PATIENCE, ProxyService
+from logging_proxy.serving import FAREWELL, GRACE, Serving
 from logging_proxy.test.capture_stage import FAST, ThreadedClock, records
 from logging_proxy.test.proxy_stage import Wire, get, ok, route
 
@@ -113,13 +114,15 @@ class StopTests(SynchronousTestCase):
             logging=logging,
             routes=(route("api", "/api/", "http://127.0.0.1:9/"),),
         )
+        output = Output(self.lines)
+        self.serving = Serving(self.reactor, self.configuration, self.recording, output)
         self.service = ProxyService(
             self.reactor,
             self.configuration,
             bind("localhost", 0),
-            self.recording,
+            self.serving,
             self.child,  # type: ignore[arg-type]
-            Output(self.lines),
+            output,
             lambda: self.configuration,
         )
         self.service.startService()
@@ -135,7 +138,7 @@ class StopTests(SynchronousTestCase):
     # --- what happens
 
     def client(self, data: bytes = b"") -> Wire:
-        wire = Wire(self.reactor, self.service.site.buildProtocol(None)).connect()
+        wire = Wire(self.reactor, self.serving.site.buildProtocol(None)).connect()
         wire.deliver(data)
         return wire
 
@@ -182,12 +185,12 @@ class StopTests(SynchronousTestCase):
         self.addCleanup(waiting.close)
         self.stop()
         self.pass_time(1)
-        self.assertEqual(self.reactor.accepted, [self.service.site])
+        self.assertEqual(self.reactor.accepted, [self.serving.site])
 
     def test_started(self) -> None:
         """Started, the service records, has its child, and listens on all its addresses with its own site."""
         self.assertTrue(self.child.started)
-        self.assertEqual({port[2] for port in self.reactor.adoptedPorts}, {self.service.site})
+        self.assertEqual({port[2] for port in self.reactor.adoptedPorts}, {self.serving.site})
         self.assertGreaterEqual(len(self.reactor.adoptedPorts), 1)
         self.exchange()
         self.reactor.run_until(lambda: len(records(self.directory)) > 2)
@@ -280,8 +283,8 @@ class StopTests(SynchronousTestCase):
         def broken() -> None:
             raise ValueError("a fault of ours")
 
-        self.patch(self.service.site, "close", broken)
-        self.patch(self.service.forwarding, "close", broken)
+        self.patch(self.serving.site, "close", broken)
+        self.patch(self.serving.forwarding, "close", broken)
         self.stop()
         self.service.hurry()
         self.pass_time(3)
@@ -297,8 +300,10 @@ class HandOverTests(SynchronousTestCase):
         reactor = Reactor()
         lines = Lines()
         configuration = Configuration(routes=(route("api", "/api/", "http://127.0.0.1:9/"),))
+        output = Output(lines)
+        serving = Serving(reactor, configuration, None, output)
         service = ProxyService(
-            reactor, configuration, listeners, None, None, Output(lines), lambda: configuration
+            reactor, configuration, listeners, serving, None, output, lambda: configuration
         )
         service.startService()
         self.assertEqual([listener.fileno() for listener in listeners], [-1])

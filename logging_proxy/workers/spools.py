@@ -1,0 +1,66 @@
+"""The workers' spools: their names, and those that former workers have left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from logging_proxy import __version__
+from logging_proxy.capture.disk import SegmentFiles, last_offset
+from logging_proxy.capture.records import Kind, encode
+from logging_proxy.capture.rings import SpoolBusy, lock_spool, ring_path
+from logging_proxy.capture.spool import describe
+from logging_proxy.capture.writer import NO_EXCHANGE
+
+_NO_LIMIT = 1 << 62
+
+_log = Logger()
+
+
+def spool_directories(root: Path, port: int, workers: int) -> list[Path]:
+    """
+    The spools of the workers of a proxy on this port.
+
+    A worker has the same one at every start, and the first has that of a proxy with one process.
+    """
+    return [root / (str(port) if number == 1 else f"{port}-{number}") for number in range(1, workers + 1)]
+
+
+def former_spools(root: Path, port: int, workers: int) -> list[Path]:
+    """The spools that this proxy has left from when it had more workers, if there is anything in them."""
+    found = {path.parent for path in root.glob(f"{port}-*/*.seg")}
+    return sorted(found - set(spool_directories(root, port, workers)))
+
+
+def end_sessions(spools: Sequence[Path]) -> None:
+    """
+    Say in spools that nobody will go on with that nobody does: what is under way there was interrupted.
+
+    Their rings have been emptied before.  What cannot be done now is left for the next start.
+    """
+    for spool in spools:
+        try:
+            _end_session(spool)
+        except SpoolBusy:
+            continue
+        except OSError as error:
+            _log.warn("{spool}: cannot be ended: {why}", spool=str(spool), why=describe(error))
+
+
+def _end_session(spool: Path) -> None:
+    lock = lock_spool(spool)
+    try:
+        if ring_path(spool) is None:
+            # What ends a session for a reader is the beginning of another.
+            session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}
+            record = encode(Kind.SESSION, 0, NO_EXCHANGE, time.monotonic_ns(), json.dumps(session).encode())
+            with contextlib.closing(SegmentFiles(spool, last_offset(spool), _NO_LIMIT)) as files:
+                files.append(record)
+    finally:
+        os.close(lock)
