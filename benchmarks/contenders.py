@@ -64,7 +64,7 @@ def ours(configuration: Path) -> list[str | Path]:
 
 
 def _nginx(place: Place) -> list[str | Path]:
-    """One worker that buffers nothing, so that streams pass at once, and keeps its connections."""
+    """One worker that passes everything on at once, in large pieces, and keeps connections."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"  {kind}_temp_path {place.folder}/{kind};\n" for kind in kinds)
     path = place.folder / "nginx.conf"
@@ -76,7 +76,9 @@ def _nginx(place: Place) -> list[str | Path]:
         f"  server {{\n    listen 127.0.0.1:{place.port};\n    keepalive_requests 1000000000;\n"
         f"    location {PREFIX}/ {{\n      proxy_pass http://destination/;\n"
         '      proxy_http_version 1.1;\n      proxy_set_header Connection "";\n'
-        "      proxy_buffering off;\n      proxy_request_buffering off;\n    }\n  }\n}\n"
+        "      proxy_buffering off;\n      proxy_request_buffering off;\n"
+        "      proxy_buffer_size 64k;\n      proxy_buffers 8 64k;\n      client_body_buffer_size 64k;\n"
+        "    }\n  }\n}\n"
     )
     return ["nginx", "-e", place.folder / "nginx-error.log", "-c", path]
 
