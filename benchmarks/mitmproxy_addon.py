@@ -1,0 +1,14 @@
+"""For mitmproxy: cut the route's prefix off, and pass streams on as they come instead of at their end."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+
+
+def requestheaders(flow: http.HTTPFlow) -> None:
+    flow.request.path = flow.request.path.removeprefix("/bench")
+
+
+def responseheaders(flow: http.HTTPFlow) -> None:
+    if flow.response is not None and flow.response.headers.get("content-type") == "text/event-stream":
+        flow.response.stream = True

@@ -1,0 +1,197 @@
+"""Programs that are started, pinned to a processor, measured through /proc, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+START_SECONDS, STOP_SECONDS = 30.0, 20.0
+LONGEST_SETTLING = 120.0
+QUIET = 0.02
+"""Seconds of processor time within 0.3 s below which a program counts as idle."""
+
+
+class Trouble(Exception):
+    """A benchmark cannot be run here; the message is for the reader."""
+
+
+def processors() -> tuple[int, int]:
+    """The processor for what is measured, and the one for load and upstream."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise Trouble("benchmarks need Linux: they pin programs to processors and read /proc")
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise Trouble("benchmarks need two processors: one for the proxy, one for the load")
+    return usable[0], usable[1]
+
+
+def raise_descriptor_limit(count: int) -> None:
+    """As many open files as benchmarks need, here and in what is started."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise Trouble(f"benchmarks need {count} open files, and 'ulimit -Hn' says {hard}")
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses, below those that outgoing connections take."""
+    found: list[int] = []
+    for port in random.sample(range(15_000, 32_000), 500):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise Trouble("no free ports")
+
+
+def run(command: Sequence[str | Path], processor: int, timeout: float = 300) -> str:
+    """What a program prints to standard output; it runs to its end on one processor."""
+    pin = partial(os.sched_setaffinity, 0, {processor})
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, preexec_fn=pin)
+    except subprocess.TimeoutExpired:
+        raise Trouble(f"{words[0]} was not done after {timeout:g} s") from None
+    return done.stdout
+
+
+class Server:
+    """A program that listens on a port, from `with` to its end, on one processor with all that it starts."""
+
+    def __init__(self, command: Sequence[str | Path], port: int, processor: int, folder: Path) -> None:
+        self._command = [str(word) for word in command]
+        self._port = port
+        self._pin = partial(os.sched_setaffinity, 0, {processor})
+        self._folder = folder
+        self._held = False
+        self._output = folder / f"{Path(self._command[0]).name}-{port}.log"
+
+    def __enter__(self) -> Server:
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                start_new_session=True,
+                preexec_fn=self._pin,
+            )
+        try:
+            self._wait_until_it_listens()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self._port), 1).close()
+                return
+            time.sleep(0.05)
+        words = self._output.read_text(errors="replace")[-2000:]
+        raise Trouble(f"{self._command[0]} does not listen on port {self._port}:\n{words}")
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to all that is left; at once if its children are held."""
+        tree = self.tree()
+        if self._process.poll() is None and not self._held:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        for pid in tree:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def hold_children(self) -> None:
+        """
+        From now on only the process that was started runs.
+
+        What its children would have done behind the answers waits, and is never done.
+        """
+        self._held = True
+        for pid in self.tree()[1:]:
+            os.kill(pid, signal.SIGSTOP)
+
+    # --- what it uses -------------------------------------------------------------------
+
+    def tree(self) -> list[int]:
+        """The process and all that it started."""
+        return _tree(self.pid)
+
+    def cpu(self) -> float:
+        """Seconds of processor time of the process that was started."""
+        return _cpu(self.pid)
+
+    def tree_cpu(self) -> float:
+        """Seconds of processor time of it and of all that it started."""
+        return sum(_cpu(pid) for pid in self.tree())
+
+    def memory(self) -> int:
+        """Resident memory of the process that was started, in bytes."""
+        return _status(self.pid, "VmRSS")
+
+    def tree_memory(self) -> int:
+        return sum(_status(pid, "VmRSS") for pid in self.tree())
+
+    def peak(self) -> int:
+        """The most that `memory` ever was."""
+        return _status(self.pid, "VmHWM")
+
+    def tree_peak(self) -> int:
+        return sum(_status(pid, "VmHWM") for pid in self.tree())
+
+    def settle(self) -> None:
+        """Returns when what is done behind the answers (files, index) is done."""
+        deadline = time.monotonic() + LONGEST_SETTLING
+        before, now = -1.0, self.tree_cpu()
+        while now - before > QUIET and time.monotonic() < deadline:
+            time.sleep(0.3)
+            before, now = now, self.tree_cpu()
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                found += _tree(int(child))
+    return found
+
+
+def _cpu(pid: int) -> float:
+    """As clock_getcpuclockid(3) names the clock: to the nanosecond, with threads that have ended."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime(~pid << 3 | 2)
+    return 0.0
+
+
+def _status(pid: int, field: str) -> int:
+    with contextlib.suppress(OSError):
+        match = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return int(match[1]) << 10 if match else 0
+    return 0

@@ -1,0 +1,82 @@
+"""What was measured, kept as JSON, and drawn from it: pictures, a page of all results, the README's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import bars, lines, report
+from benchmarks.contenders import HERE
+from benchmarks.curves import CURVES, Curve
+from benchmarks.micro import Cost
+
+RESULTS = HERE / "results"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results: made by make bench -->\n", "<!-- end of results -->\n"
+
+COMPARISON, MICRO = "side-by-side", "micro"
+PARTS = (COMPARISON, *CURVES, MICRO)
+
+INTRODUCTION = """# Results
+
+Made by `make bench`; `make bench ONLY="connections micro"` makes single parts anew. The proxy and all that
+it starts has one processor, load and upstream have another.
+"""
+
+
+def keep(folder: Path, part: str, machine: dict[str, str], measured: Any) -> None:
+    """Write a part's figures; `measured` is what JSON can hold."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"machine": machine, "measured": measured}
+    (folder / f"{part}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def load(folder: Path, part: str) -> tuple[dict[str, str], Any] | None:
+    """The machine, and what was measured there; None for a part that was never run."""
+    path = folder / f"{part}.json"
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text())
+    return document["machine"], document["measured"]
+
+
+def draw(folder: Path) -> None:
+    """Pictures and page of everything that is in the folder."""
+    sections = [INTRODUCTION]
+    for part in PARTS:
+        found = load(folder, part)
+        if found is None:
+            continue
+        title, text, picture = _section(part, *found)
+        shown = ""
+        if picture is not None:
+            (folder / f"{part}.svg").write_text(picture)
+            shown = f"![{title}]({part}.svg)\n\n"
+        sections.append(f"## {title}\n\n{shown}{text}")
+    (folder / "README.md").write_text("\n".join(sections))
+
+
+def _section(part: str, machine: dict[str, str], measured: Any) -> tuple[str, str, str | None]:
+    """Title, text and picture."""
+    if part == COMPARISON:
+        return "Side by side", report.comparison(measured, machine), bars.draw(measured)
+    if part == MICRO:
+        return "Single parts", report.micro([Cost(**cost) for cost in measured], machine), None
+    curve = Curve(**{**measured, "points": tuple(measured["points"])})
+    return curve.title, report.curve(curve, machine), lines.draw(curve)
+
+
+def text(folder: Path, part: str) -> str:
+    """A part's table, and what it was measured on; nothing if it was never run."""
+    found = load(folder, part)
+    return "" if found is None else _section(part, *found)[1]
+
+
+def put_into_readme(text: str, table: str) -> str:
+    """The README with this table instead of the one between the marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError("the README has no place for the table")
+    return before + begin + table + end + after
