@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.logserver.decoding import codings_of, decode
-from logging_proxy.logserver.metadata import Head, parse_head
+from logging_proxy.logserver.heads import Head, parse_head
 
 VIEWED = 64 << 20
 """Bytes of a half that are looked at; more can only be copied."""

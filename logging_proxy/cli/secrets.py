@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from logging_proxy.logserver.metadata import Headers
+from logging_proxy.logserver.heads import Headers
 from logging_proxy.redaction import REDACTED, is_secret_key, redact_headers, redact_text, redact_url
 
 _MEMBER = re.compile(r'(?s)(\\{0,8}")([^"\\]{1,128})\1(\s*:\s*)\1((?:[^"\\]|\\.)*?)(\1|\\?\Z)')

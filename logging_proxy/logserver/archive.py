@@ -80,7 +80,8 @@ class Observers:
         """From the storage thread."""
         for new in self.under_way.tell(event):
             self.telemetry.take(new)
-            self.feed.publish(new)
+            if not self.feed.resting:
+                self.feed.publish(new)
 
     def on_stored(self, stored: Stored) -> None:
         """From the storage thread."""

@@ -16,8 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from logging_proxy.capture.records import OUTCOMES, Flag, Kind, Record, SpoolDamage, decode_request_head
-from logging_proxy.logserver.exchanges import Exchange, Half, Side, exchange_state, restore_exchange
+from logging_proxy.capture.records import OUTCOMES, Flag, Kind, Record, SpoolDamage
+from logging_proxy.logserver.exchanges import (
+    Exchange,
+    Half,
+    Side,
+    exchange_state,
+    open_exchange,
+    restore_exchange,
+)
 
 _LAST, _OURS = int(Flag.LAST), int(Flag.OURS)
 
@@ -25,14 +32,14 @@ _LAST, _OURS = int(Flag.LAST), int(Flag.OURS)
 # --- events ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Started:
     """A request's head came."""
 
     exchange: Exchange
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ResponseStarted:
     """The final response's head came."""
 
@@ -49,7 +56,7 @@ class BodyPiece(NamedTuple):
     time: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Informed:
     """A 1xx head came."""
 
@@ -57,7 +64,7 @@ class Informed:
     head: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class TrailersCame:
     """The trailer section of one half."""
 
@@ -66,7 +73,7 @@ class TrailersCame:
     section: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Noted:
     """The proxy had something to tell of this exchange."""
 
@@ -74,7 +81,7 @@ class Noted:
     note: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Ended:
     """The exchange is over; its `outcome` is final and no event of it follows."""
 
@@ -107,7 +114,7 @@ class Assembler:
         """The proxy's clock at the last record."""
         self.wall_offset: int | None = None
         """From the proxy's clock to nanoseconds since 1970; None before the first exchange."""
-        self._handlers: dict[Kind, Callable[[Exchange, Record], Sequence[Event]]] = {
+        handlers: dict[Kind, Callable[[Exchange, Record], Sequence[Event]]] = {
             Kind.REQUEST_PIECE: self._request_piece,
             Kind.REQUEST_TRAILERS: self._request_trailers,
             Kind.INFORMATIONAL: self._informational,
@@ -119,12 +126,15 @@ class Assembler:
             Kind.TUNNEL_CLIENT: self._tunnel_client,
             Kind.TUNNEL_UPSTREAM: self._tunnel_upstream,
         }
+        self._handlers = [handlers.get(kind) for kind in Kind]
+        """By the kind's number: an enumeration's member takes longer to look up."""
 
     def handle(self, record: Record) -> Sequence[Event]:
         """What `record` means.  Never raises: a record that makes no sense is counted."""
-        self.last_time = time = record.time
-        exchange = self.open.get(record.exchange)
-        handler = self._handlers.get(record.kind)
+        kind, _, number, time, _ = record
+        self.last_time = time
+        exchange = self.open.get(number)
+        handler = self._handlers[kind]
         if handler is None:
             return self._handle_other(record)
         if exchange is None:
@@ -178,12 +188,11 @@ class Assembler:
             old.outcome, old.error = "interrupted", "the spool lost the exchange's end"
             events.append(Ended(old))
         try:
-            opening = decode_request_head(record.payload)
+            exchange = open_exchange(record.exchange, record.payload, record.time)
         except SpoolDamage:
             self.tally.malformed_records += 1
             return events
-        self.wall_offset = opening.wall_ns - record.time
-        exchange = Exchange(record.exchange, opening, record.time, Half(opening.head))
+        self.wall_offset = exchange.wall_ns - record.time
         if record.flags & _LAST:
             exchange.request.completed = 0
         self.open[record.exchange] = exchange
@@ -199,14 +208,17 @@ class Assembler:
     def _piece(self, exchange: Exchange, half: Half | None, side: Side, record: Record) -> Sequence[Event]:
         if half is None:
             return self._malformed(exchange, "bytes of a response without a head")
-        time, data = max(0, record.time - exchange.began), record.payload
-        events: Sequence[Event] = NOTHING
-        if data:
-            events = (BodyPiece(exchange, side, half.size, data, time),)
-            half.add(len(data), time)
-        if record.flags & _LAST:
+        _, flags, _, time, data = record
+        time -= exchange.began
+        if time < 0:
+            time = 0
+        if flags & _LAST:
             half.completed = time
-        return events
+        if not data:
+            return NOTHING
+        offset = half.size
+        half.add(len(data), time)
+        return (BodyPiece(exchange, side, offset, data, time),)
 
     def _tunnel_client(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         return self._tunnel(exchange, exchange.request, Side.REQUEST, record)
@@ -223,9 +235,8 @@ class Assembler:
         if exchange.response is not None:
             return self._malformed(exchange, "a second head of the response")
         time = max(0, record.time - exchange.began)
-        half = Half(record.payload, time, bool(record.flags & _OURS), last=time)
-        if record.flags & _LAST:
-            half.completed = time
+        flags = record.flags
+        half = Half(record.payload, time, flags & _OURS != 0, time if flags & _LAST else None, time)
         exchange.response = half
         return (ResponseStarted(exchange),)
 

@@ -121,7 +121,9 @@ class SpoolConsumer:
     def turn(self) -> int:
         """Reads, stores and commits what is due; the bytes read, 0 when all was read before."""
         taken = self._read()
-        self._store.flush()
+        if taken < TURN_BYTES:
+            # Else the next turn follows at once, and finds most exchanges whole.
+            self._store.flush()
         now = self._seconds()
         if self._store.finished and (now >= self._next_commit or self._store.finished >= COMMIT_EXCHANGES):
             self._commit()
@@ -149,7 +151,7 @@ class SpoolConsumer:
     def find(self, id: bytes) -> Exchange | None:
         """An exchange whose files are not published yet."""
         unpublished = [*self.assembler.open.values(), *self._store.finished_exchanges()]
-        return next((exchange for exchange in unpublished if exchange.opening.id == id), None)
+        return next((exchange for exchange in unpublished if exchange.uuid == id), None)
 
     def preview(self, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """What its metadata will be, as far as it has come."""
@@ -158,7 +160,7 @@ class SpoolConsumer:
     def checkpoint(self) -> None:
         """Makes all that was taken in durable, then lets go of the segments behind it."""
         began = self._seconds()
-        self._commit()
+        self._tell(self._store.settle())
         self._tail.sync()
         offset = self.offset
         state = {
@@ -175,8 +177,11 @@ class SpoolConsumer:
         self._next_checkpoint = ended + max(CHECKPOINT_INTERVAL, CHECKPOINT_SHARE * (ended - began))
 
     def _commit(self) -> None:
-        for stored in self._store.commit():
-            self.stored += 1
+        self._tell(self._store.commit())
+
+    def _tell(self, committed: list[Stored]) -> None:
+        self.stored += len(committed)
+        for stored in committed:
             self._on_stored(stored)
         self._next_commit = self._seconds() + COMMIT_INTERVAL
 
@@ -196,14 +201,15 @@ class SpoolConsumer:
         return taken
 
     def _take(self, piece: Piece) -> None:
+        assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
                 self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
                 self.assembler.mark_damaged(item.reason)
                 continue
-            for event in self.assembler.handle(item):
-                self._store.handle(event)
-                self._on_event(event)
+            for event in assemble(item):
+                store(event)
+                tell(event)
 
     def _start_over(self) -> None:
         """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""

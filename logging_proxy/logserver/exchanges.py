@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import enum
+import struct
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from logging_proxy.capture.records import RequestHead
+from logging_proxy.capture.records import RequestHead, decode_request_head
+from logging_proxy.logserver.heads import KNOWN_HEADS, LONGEST_KNOWN, Head, known_head
 
 MAX_PIECES = 1 << 20
 """Arrival times kept per half: 16 MiB of memory.  A stream of 10 GiB read in 64 KiB has 164,000."""
@@ -26,11 +27,6 @@ class Side(enum.StrEnum):
     RESPONSE = "response"
 
 
-def _no_pieces() -> array[int]:
-    return array("Q")
-
-
-@dataclass(slots=True)
 class Half:
     """
     One direction of an exchange.
@@ -39,57 +35,162 @@ class Half:
     `completed` is None until the half's end came as its framing says.
     """
 
-    head: bytes
-    started: int = 0
-    ours: bool = False
-    completed: int | None = None
-    last: int = 0
-    size: int = 0
-    pieces: array[int] = field(default_factory=_no_pieces)
-    omitted: int = 0
-    trailers: bytes = b""
-    tunnel_from: int | None = None
+    __slots__ = (
+        "completed",
+        "file",
+        "head",
+        "last",
+        "omitted",
+        "ours",
+        "pieces",
+        "size",
+        "started",
+        "trailers",
+        "tunnel_from",
+    )
+
+    def __init__(
+        self,
+        head: bytes,
+        started: int = 0,
+        ours: bool = False,
+        completed: int | None = None,
+        last: int = 0,
+        size: int = 0,
+        pieces: array[int] | None = None,
+        omitted: int = 0,
+        trailers: bytes = b"",
+        tunnel_from: int | None = None,
+    ) -> None:
+        self.head = head
+        self.started = started
+        self.ours = ours
+        self.completed = completed
+        self.last = last
+        self.size = size
+        self.pieces: array[int] = array("Q") if pieces is None else pieces
+        self.omitted = omitted
+        self.trailers = trailers
+        self.tunnel_from = tunnel_from
+        self.file: Any = None
+        """Where the store keeps what it knows of this half."""
 
     def add(self, size: int, time: int) -> None:
         """`size` more bytes came at `time`."""
-        if len(self.pieces) < 2 * MAX_PIECES:
-            self.pieces.append(self.size)
-            self.pieces.append(time)
+        pieces = self.pieces
+        if len(pieces) < 2 * MAX_PIECES:
+            pieces.append(self.size)
+            pieces.append(time)
         else:
             self.omitted += 1
         self.size += size
         self.last = time
 
 
-def exchange_id(id: bytes) -> str:
-    """The UUID's text."""
-    text = id.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+class Opening:
+    """
+    What exchanges with the same head on the same route have in common, in the forms in which it is needed.
+
+    `route`, `pattern` and `destination_url` are empty for what no route took.
+    """
+
+    __slots__ = (
+        "destination_url",
+        "head",
+        "json",
+        "parsed",
+        "pattern",
+        "prefix",
+        "row",
+        "route",
+        "route_name",
+        "source_url",
+    )
+
+    def __init__(
+        self, route: bytes, pattern: bytes, source_url: bytes, destination_url: bytes, head: bytes
+    ) -> None:
+        self.route = route
+        self.pattern = pattern
+        self.source_url = source_url
+        self.destination_url = destination_url
+        self.head = head
+        self.route_name = route.decode("utf-8", "replace")
+        self.parsed: Head = known_head(head)
+        self.prefix = b"%bX-Proxy-Path: %b\r\n\r\n" % (head, source_url)
+        """What stands in the request's file before the body."""
+        self.json = _common_json(self)
+        """The members of the metadata from `route` to `destination_url`."""
+        self.row: Any = None
+        """Where the index keeps what it has made of this."""
 
 
-@dataclass(slots=True, eq=False)
+def _common_json(opening: Opening) -> str:
+    values = (
+        ("route", opening.route_name or None),
+        ("pattern", opening.pattern.decode("utf-8", "replace") or None),
+        ("method", opening.parsed.first),
+        ("source_url", opening.source_url.decode("latin-1")),
+        ("destination_url", opening.destination_url.decode("latin-1") or None),
+    )
+    return ",".join(
+        f'"{name}":{"null" if value is None else encode_basestring_ascii(value)}' for name, value in values
+    )
+
+
 class Exchange:
     """One exchange as far as its records have come; `outcome` is empty while it is open."""
 
-    number: int
-    opening: RequestHead
-    began: int
-    request: Half
-    response: Half | None = None
-    informational: list[tuple[int, bytes]] = field(default_factory=list)
-    notes: list[Any] = field(default_factory=list)
-    elapsed: int = 0
-    outcome: str = ""
-    error: str = ""
-    damage: str = ""
-    id: str = field(init=False)
-    """The UUID's text."""
-    route: str = field(init=False)
-    """Empty for what no route took."""
+    __slots__ = (
+        "began",
+        "client",
+        "damage",
+        "elapsed",
+        "error",
+        "id",
+        "informational",
+        "notes",
+        "number",
+        "opening",
+        "outcome",
+        "request",
+        "response",
+        "uuid",
+        "wall_ns",
+    )
 
-    def __post_init__(self) -> None:
-        self.id = exchange_id(self.opening.id)
-        self.route = self.opening.route.decode("utf-8", "replace")
+    def __init__(
+        self,
+        number: int,
+        uuid: bytes,
+        wall_ns: int,
+        client: bytes,
+        opening: Opening,
+        began: int,
+        request: Half,
+        response: Half | None = None,
+    ) -> None:
+        self.number = number
+        self.uuid = uuid
+        self.wall_ns = wall_ns
+        self.client = client
+        """`address port`"""
+        self.opening = opening
+        self.began = began
+        self.request = request
+        self.response = response
+        self.informational: list[tuple[int, bytes]] = []
+        self.notes: list[Any] = []
+        self.elapsed = 0
+        self.outcome = self.error = self.damage = ""
+        text = uuid.hex()
+        self.id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        """The UUID's text."""
+
+    @property
+    def route(self) -> str:
+        """Empty for what no route took."""
+        return self.opening.route_name
 
     def half(self, side: Side) -> Half | None:
         return self.request if side is Side.REQUEST else self.response
@@ -104,6 +205,39 @@ def verdict(exchange: Exchange) -> tuple[str, str]:
     if exchange.damage and exchange.outcome == "complete":
         return "interrupted", f"the capture is not whole: {exchange.damage}"
     return exchange.outcome, exchange.error
+
+
+# --- from the record that opens it -----------------------------------------------
+
+_BEFORE_CLIENT = struct.Struct("<16sQH")
+"""How the payload of a REQUEST_HEAD begins: id, wall clock, length of the client's address."""
+
+_openings: dict[bytes, Opening] = {}
+
+
+def open_exchange(number: int, payload: bytes, time: int) -> Exchange:
+    """
+    The exchange that a REQUEST_HEAD opens.  Raises `SpoolDamage`.
+
+    What its head says is taken over from the last one that said the same: measured, 12 µs less.
+    """
+    if len(payload) < _BEFORE_CLIENT.size:
+        decode_request_head(payload)
+    uuid, wall_ns, length = _BEFORE_CLIENT.unpack_from(payload)
+    behind = _BEFORE_CLIENT.size + length
+    client, rest = payload[_BEFORE_CLIENT.size : behind], payload[behind:]
+    opening = _openings.get(rest)
+    if opening is None:
+        opening = opening_of(decode_request_head(payload))
+        if len(rest) <= LONGEST_KNOWN:
+            if len(_openings) >= KNOWN_HEADS:
+                _openings.clear()
+            _openings[rest] = opening
+    return Exchange(number, uuid, wall_ns, client, opening, time, Half(opening.head))
+
+
+def opening_of(head: RequestHead) -> Opening:
+    return Opening(head.route, head.pattern, head.source_url, head.destination_url, head.head)
 
 
 # --- exchanges as JSON-able values -------------------------------------------
@@ -126,23 +260,23 @@ def _half_state(half: Half) -> dict[str, Any]:
 
 
 def _restore_half(state: dict[str, Any]) -> Half:
-    pieces = _no_pieces()
+    pieces: array[int] = array("Q")
     pieces.frombytes(base64.b64decode(state["pieces"]))
     texts = {name: state[name].encode("latin-1") for name in ("head", "trailers")}
     return Half(**{**state, **texts, "pieces": pieces})
 
 
-_OPENING = ("client", "route", "pattern", "source_url", "destination_url")
+_OPENING = ("route", "pattern", "source_url", "destination_url")
 
 
 def exchange_state(exchange: Exchange) -> dict[str, Any]:
     """An open exchange, for `restore_exchange`."""
-    opening = exchange.opening
+    opening = [exchange.client, *(getattr(exchange.opening, name) for name in _OPENING)]
     return {
         "number": exchange.number,
-        "id": opening.id.hex(),
-        "wall_ns": opening.wall_ns,
-        "opening": [getattr(opening, name).decode("latin-1") for name in _OPENING],
+        "id": exchange.uuid.hex(),
+        "wall_ns": exchange.wall_ns,
+        "opening": [text.decode("latin-1") for text in opening],
         "began": exchange.began,
         "request": _half_state(exchange.request),
         "response": _half_state(exchange.response) if exchange.response else None,
@@ -159,31 +293,16 @@ def restore_exchange(state: dict[str, Any]) -> Exchange:
     client, route, pattern, source_url, destination_url = (
         text.encode("latin-1") for text in state["opening"]
     )
-    opening = RequestHead(
+    exchange = Exchange(
+        state["number"],
         bytes.fromhex(state["id"]),
         state["wall_ns"],
         client,
-        route,
-        pattern,
-        source_url,
-        destination_url,
-        request.head,
-    )
-    return Exchange(
-        state["number"],
-        opening,
+        Opening(route, pattern, source_url, destination_url, request.head),
         state["began"],
         request,
         _restore_half(state["response"]) if state["response"] else None,
-        [(time, head.encode("latin-1")) for time, head in state["informational"]],
-        state["notes"],
-        state["elapsed"],
-        damage=state["damage"],
     )
-
-
-def piece_pairs(half: Half) -> Iterator[list[int]]:
-    """`[offset, microseconds since the exchange's start]` of each piece."""
-    times = iter(half.pieces)
-    for offset in times:
-        yield [offset, next(times) // 1000]
+    exchange.informational = [(time, head.encode("latin-1")) for time, head in state["informational"]]
+    exchange.notes, exchange.elapsed, exchange.damage = state["notes"], state["elapsed"], state["damage"]
+    return exchange

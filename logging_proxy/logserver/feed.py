@@ -132,7 +132,8 @@ class Feed:
         self._viewers = 0
         self._keep_until = 0.0
         self._woken = False
-        self._resting = False
+        self.resting = False
+        """Nobody watches, and nothing need be published until somebody enters."""
 
     # --- publishing
 
@@ -144,8 +145,7 @@ class Feed:
     def publish(self, event: Event) -> None:
         """Something new happened."""
         if not self.wanted:
-            if not self._resting:
-                self._rest()
+            self._rest()
             return
         id = event.exchange.id
         if isinstance(event, BodyPiece):
@@ -181,7 +181,7 @@ class Feed:
             if self._ring.next > self._ring.first:
                 self._ring.clear()
             self._ring.first += 1
-            self._resting = self._viewers == 0
+            self.resting = self._viewers == 0
 
     # --- viewing
 
@@ -189,7 +189,7 @@ class Feed:
         """A viewer comes; the oldest and the next sequence."""
         with self._lock:
             self._viewers += 1
-            self._resting = False
+            self.resting = False
             return self._ring.first, self._ring.next
 
     def leave(self) -> None:

@@ -8,11 +8,16 @@ that is there already is truncated, and nothing that is not ours is opened.
 A half's base name (``2025-09-13_02-11-09.123_092d0424_request``) belongs to the
 exchange that made its ``.bin``.  `LogDirectory.claim` gives it out and, after a
 crash, finds its own again, so that a replay of the spool doubles nothing.
+
+Metadata of a page at most are written in place, at once; larger ones, of which a
+reader could see a part, under a temporary name first.  What a crash leaves of the
+first kind is no JSON: readers take that for no metadata, and so does `claim`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import enum
 import errno
 import os
 import re
@@ -79,6 +84,23 @@ class System:
         elif _syncfs(fd) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
+
+
+PAGE = 4096
+"""Bytes that a reader sees all at once or not at all."""
+
+
+class Standing(enum.Enum):
+    """What is found where metadata are to be."""
+
+    NOTHING = 0
+    OURS = 1
+    UNFINISHED = 2
+    """The beginning of ours, or nothing or zeros: what a crash or a full disk leaves."""
+    FOREIGN = 3
+
+
+_FREE = (Standing.NOTHING, Standing.UNFINISHED)
 
 
 @dataclass(slots=True)
@@ -172,7 +194,7 @@ class LogDirectory:
     def reclaim(self, base: str, id: str) -> bool:
         """Takes a name out of a checkpoint; true when the half was published since."""
         self._in_use.add(base)
-        return self._exists(f"{base}_metadata.json") and self._owner(base) == id
+        return self.standing(base, id) is Standing.OURS
 
     def release(self, base: str) -> None:
         self._in_use.discard(base)
@@ -182,16 +204,18 @@ class LogDirectory:
             fd = self._system.open(f"{base}.bin", _CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
         except FileExistsError:
             return self._recognise(base, id, head)
-        if not self._exists(f"{base}_metadata.json"):
+        standing = self.standing(base, id)
+        if standing in _FREE:
             return Claim(base, fd)
         self._system.close(fd)
         self._system.unlink(f"{base}.bin", dir_fd=self._fd)
-        return Claim(base, None, stored=True) if self._owner(base) == id else None
+        return Claim(base, None, stored=True) if standing is Standing.OURS else None
 
     def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
         """Ours when the metadata says so, or when it is unfinished, has one name and begins like ours."""
-        if self._exists(f"{base}_metadata.json"):
-            return Claim(base, None, stored=True) if self._owner(base) == id else None
+        standing = self.standing(base, id)
+        if standing not in _FREE:
+            return Claim(base, None, stored=True) if standing is Standing.OURS else None
         try:
             fd = self.reopen(base)
         except OSError as error:
@@ -211,25 +235,63 @@ class LogDirectory:
             return found.st_size == 0
         return head.startswith(self._system.pread(fd, len(head), 0))
 
-    def _owner(self, base: str) -> str | None:
-        """The id in a metadata file; None when it is no metadata of ours."""
+    # --- whole files
+
+    def put(self, base: str, data: bytes) -> bool:
+        """A new `.bin` with `data`, its name in use; False when there is something of that name."""
+        if base in self._in_use or not self._put(f"{base}.bin", data):
+            return False
+        self._in_use.add(base)
+        return True
+
+    def put_metadata(self, base: str, data: bytes) -> bool:
+        """New metadata of at most `PAGE` bytes; False when there is something of that name."""
+        return self._put(f"{base}_metadata.json", data)
+
+    def _put(self, name: str, data: bytes) -> bool:
+        try:
+            fd = self._system.open(name, _CREATE | os.O_WRONLY, 0o600, dir_fd=self._fd)
+        except FileExistsError:
+            return False
+        try:
+            if data:
+                self.write(fd, data, 0)
+        finally:
+            self._system.close(fd)
+        return True
+
+    def withdraw(self, base: str) -> None:
+        """Takes back what `put` made."""
+        self._system.unlink(f"{base}.bin", dir_fd=self._fd)
+        self.release(base)
+
+    def standing(self, base: str, id: str) -> Standing:
+        """What there is under the name of a half's metadata."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             fd = self._system.open(f"{base}_metadata.json", flags, dir_fd=self._fd)
+        except FileNotFoundError:
+            return Standing.NOTHING
         except OSError as error:
             if error.errno in NOT_OURS:
-                return None
+                return Standing.FOREIGN
             raise
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
-            match = _ID.match(self._system.pread(fd, 128, 0))
-            return match[1].decode("ascii") if match else None
+            return self._standing(fd, id)
         finally:
             self._system.close(fd)
 
-    def _exists(self, name: str) -> bool:
-        return os.access(name, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
+    def _standing(self, fd: int, id: str) -> Standing:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return Standing.FOREIGN
+        beginning = self._system.pread(fd, PAGE, 0)
+        if found.st_nlink == 1 and found.st_size <= PAGE and not beginning.endswith(b"\n"):
+            written, ours = beginning.rstrip(b"\0"), f'{{"id":"{id}"'.encode("ascii")
+            if written[: len(ours)] == ours[: len(written)]:
+                return Standing.UNFINISHED
+        match = _ID.match(beginning)
+        return Standing.OURS if match and match[1].decode("ascii") == id else Standing.FOREIGN
 
     # --- bytes
 
@@ -266,15 +328,15 @@ class LogDirectory:
 
     # --- metadata
 
-    def write_temporary(self, base: str, id: str, data: bytes) -> int:
-        """The metadata of a half under a temporary name; its descriptor, still to be synced and closed."""
-        fd = self._create_over(_temporary(base, id))
+    def write_temporary(self, base: str, id: str, data: bytes) -> str:
+        """The metadata of a half under a temporary name, which is still to be synced."""
+        name = _temporary(base, id)
+        fd = self._create_over(name)
         try:
             self.write(fd, data, 0)
-        except BaseException:
+        finally:
             self._system.close(fd)
-            raise
-        return fd
+        return name
 
     def publish(self, base: str, id: str) -> None:
         """Gives the temporary metadata its name."""
@@ -284,6 +346,22 @@ class LogDirectory:
     def sync_files(self, fds: Iterable[int]) -> None:
         for fd in fds:
             self._system.fdatasync(fd)
+
+    def sync_named(self, names: Iterable[str]) -> None:
+        """The same for files that are not open; one that is gone needs nothing more."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        for name in names:
+            try:
+                fd = self._system.open(name, flags, dir_fd=self._fd)
+            except OSError as error:
+                if error.errno in NOT_OURS:
+                    continue
+                raise
+            try:
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    self._system.fdatasync(fd)
+            finally:
+                self._system.close(fd)
 
     def sync_everything(self) -> None:
         """All files at once: cheaper than many single syncs."""

@@ -86,7 +86,10 @@ class Housekeeping(Service):
 
     def stored(self, stored: Stored) -> None:
         """An exchange's files are on disk.  For the storage thread."""
-        self._grown += stored.request["bytes"] + stored.response["bytes"] + OTHER_BYTES
+        exchange = stored.exchange
+        self._grown += exchange.request.size + OTHER_BYTES
+        if exchange.response is not None:
+            self._grown += exchange.response.size
 
     async def _work(self) -> None:
         while not self._stopping:

@@ -2,9 +2,13 @@
 From the events of exchanges to capture files.
 
 `Store` gathers what arrives, writes it when told to `flush`, and with `commit`
-publishes the exchanges that have ended: bodies and temporary metadata are
-synced first, in one go, then the metadata get their names.  So a metadata file
-vouches for its `.bin`.
+publishes the exchanges that have ended: bodies are synced first, in one go,
+then the metadata get their names.  So a metadata file vouches for its `.bin`.
+`settle` makes the metadata durable as well; until then what was committed
+must not leave the spool.
+
+An exchange that comes and ends between two commits, as most do, has its files
+written whole, each with one open, write and close.
 
 Every half gets a `.bin`, an empty one if no response came: the file reserves
 the name.  After an OSError a store is of no use: drop it and restore another
@@ -14,22 +18,25 @@ from the last checkpoint.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from logging_proxy.logserver import metadata
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side
-from logging_proxy.logserver.files import NOT_OURS, LogDirectory
+from logging_proxy.logserver.files import NOT_OURS, PAGE, LogDirectory, Standing
 from logging_proxy.logserver.metadata import StoredBody
 
 BUFFER_LIMIT = 256 << 10
 """Bytes of one half that wait for the next flush; more are written at once."""
 
+WAITING_LIMIT = 8 << 20
+"""Bytes that wait in all halves together; more are written at once."""
+
 KEPT_BODY = 16 << 10
-"""Files up to so many bytes are given on with the metadata."""
+"""Bodies of up to so many bytes are written whole, and given on to the index."""
 
 OPEN_LIMIT = 128
 """Descriptors that a store keeps open; the default RLIMIT_NOFILE is 1024."""
@@ -37,44 +44,79 @@ OPEN_LIMIT = 128
 SINGLE_SYNCS = 64
 """Up to so many files are synced one by one, more with one sync of the file system."""
 
+FEW_TIMES = 64
+
 FILE_GONE = "its file was removed or cut while it was being written"
 
+_NO_BYTES = hashlib.sha256().hexdigest()
 
-@dataclass(slots=True, eq=False)
+
 class HalfFile:
-    """A half on its way to its `.bin`.  Without a name until the first flush."""
+    """A half on its way to its `.bin`.  Without a name until it is written to the first time."""
 
-    stamp: str
-    id: str
-    side: Side
-    prefix: bytes
-    base: str = ""
-    fd: int | None = None
-    waiting: list[bytes] = field(default_factory=list)
-    waiting_size: int = 0
-    written: int = 0
-    """Bytes of the file, prefix included, that were written by this life or an earlier one."""
-    digest: Any = None
-    """None after a restore: computed from the file when the half ends."""
-    stored: bool = False
-    gone: bool = False
-    body: bytes | None = None
-    """The whole body, if it was written at once and is small."""
+    __slots__ = (
+        "base",
+        "body",
+        "digest",
+        "exchange",
+        "fd",
+        "gone",
+        "prefix",
+        "read_back",
+        "side",
+        "stored",
+        "waiting",
+        "waiting_size",
+        "whole",
+        "written",
+    )
+
+    def __init__(self, exchange: Exchange, side: Side, prefix: bytes) -> None:
+        self.exchange = exchange
+        self.side = side
+        self.prefix = prefix
+        """What stands in the file before the body."""
+        self.base = ""
+        self.fd: int | None = None
+        self.waiting: list[bytes] = []
+        self.waiting_size = 0
+        self.written = 0
+        """Bytes of the file, prefix included, that were written by this life or an earlier one."""
+        self.digest: Any = None
+        """Of the body, in hexadecimal when it is `whole`."""
+        self.read_back = False
+        """The digest is computed from the file when the half ends: it was begun in an earlier life."""
+        self.stored = False
+        self.gone = False
+        self.whole = False
+        """Whether the file was written in one go, and closed again."""
+        self.body: bytes | None = None
+        """All of the body, if it was written at once and is small."""
+
+    @property
+    def stamp(self) -> str:
+        return metadata.file_stamp(metadata.half_started(self.exchange, self.side))
+
+    @property
+    def content(self) -> bytes:
+        """What waits, and before it what the file begins with."""
+        waiting = self.waiting
+        body = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        return body if self.written else self.prefix + body
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An exchange whose files are all on disk."""
+class Stored(NamedTuple):
+    """An exchange whose files are all there."""
 
     exchange: Exchange
-    request: dict[str, Any]
-    response: dict[str, Any]
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    """The bytes of small bodies by file name, so that nobody need read them again."""
+    request_file: str
+    response_file: str
+    request_body: bytes | None = None
+    response_body: bytes | None = None
+    """The bytes of small bodies, so that nobody need read them again."""
 
 
-@dataclass(slots=True)
-class _Finished:
+class _Finished(NamedTuple):
     exchange: Exchange
     request: HalfFile
     response: HalfFile
@@ -85,13 +127,23 @@ class Store:
 
     def __init__(self, directory: LogDirectory) -> None:
         self._directory = directory
-        self._halves: dict[tuple[int, Side], HalfFile] = {}
+        self._open: dict[HalfFile, None] = {}
+        """Those of exchanges that have not ended."""
         self._unwritten: dict[HalfFile, None] = {}
         self._unsynced: dict[HalfFile, None] = {}
+        self._unsynced_names: list[str] = []
+        """Files that were written whole."""
         self._descriptors: OrderedDict[HalfFile, None] = OrderedDict()
         self._finished: list[_Finished] = []
+        self._waiting = 0
         self._new_names = False
         """Whether files were made whose names may not survive a power loss yet."""
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            BodyPiece: self._piece,
+            Started: self._started,
+            ResponseStarted: self._response_started,
+            Ended: self._ended,
+        }
 
     @property
     def finished(self) -> int:
@@ -100,70 +152,66 @@ class Store:
 
     @property
     def dirty(self) -> bool:
-        return bool(self._finished or self._unwritten or self._unsynced)
+        return bool(
+            self._finished or self._unwritten or self._unsynced or self._unsynced_names or self._new_names
+        )
 
     def handle(self, event: Event) -> None:
         """Takes in one event.  May write, so may raise OSError."""
-        if isinstance(event, BodyPiece):
-            self._append(self._halves[event.exchange.number, event.side], event.data)
-        elif isinstance(event, Started):
-            self._start(event.exchange, Side.REQUEST)
-        elif isinstance(event, ResponseStarted):
-            self._start(event.exchange, Side.RESPONSE)
-        elif isinstance(event, Ended):
-            self._finish(event.exchange)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def flush(self) -> None:
-        """Writes what waits, so that readers of the files see it."""
+        """Writes what waits of exchanges under way, so that readers of the files see it."""
         while self._unwritten:
             half, _ = self._unwritten.popitem()
             self._write(half)
 
     def commit(self) -> list[Stored]:
-        """Makes everything durable and publishes the exchanges that have ended."""
-        self.flush()
+        """Publishes the exchanges that have ended."""
         finished = self._finished
-        records = [self._describe(item) for item in finished]
-        fresh = [
-            (half, document)
-            for item, record in zip(finished, records, strict=True)
-            for half, document in ((item.request, record.request), (item.response, record.response))
-            if not half.stored
-        ]
-        self._sync_with_metadata(fresh)
-        for half, _ in fresh:
-            self._directory.publish(half.base, half.id)
-        if fresh or self._new_names:
-            # Also for files that are not published: the checkpoint that follows relies on them.
+        for _, request, response in finished:
+            self._complete(request)
+            self._complete(response)
+        fresh = [pair for item in finished for pair in self._documents(item)]
+        self._publish(fresh)
+        self._new_names = self._new_names or bool(fresh)
+        stored = [_stored(*item) for item in finished]
+        for exchange, request, response in finished:
+            self._release(request)
+            self._release(response)
+            _forget_times(exchange)
+        self._finished = []
+        return stored
+
+    def settle(self) -> list[Stored]:
+        """Commits, and makes all that was written durable, names as well."""
+        self.flush()
+        stored = self.commit()
+        self._sync()
+        if self._new_names:
             self._directory.sync_names()
             self._new_names = False
-        for item in finished:
-            self._release(item.request)
-            self._release(item.response)
-        self._finished = []
-        return records
+        return stored
 
     def close(self) -> None:
         """Lets go of all descriptors and names, and of whatever was not committed."""
         for half in self._descriptors:
             self._close_descriptor(half)
         self._descriptors.clear()
-        halves = [
-            *self._halves.values(),
-            *(h for item in self._finished for h in (item.request, item.response)),
-        ]
-        for half in halves:
+        ended = (half for item in self._finished for half in (item.request, item.response))
+        for half in (*self._open, *ended):
             self._directory.release(half.base)
-        self._halves.clear()
+        self._open.clear()
         self._finished.clear()
 
     def preview(self, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The documents of an exchange that is not published yet, as far as it has come."""
-        halves = {side: self._halves.get((exchange.number, side)) for side in Side}
-        for item in self._finished:
-            if item.exchange is exchange:
-                halves = {Side.REQUEST: item.request, Side.RESPONSE: item.response}
-        names = {side: f"{half.base}.bin" if half and half.base else "" for side, half in halves.items()}
+        names = {Side.REQUEST: "", Side.RESPONSE: ""}
+        for half in (exchange.request, exchange.response):
+            if half is not None and half.file is not None and half.file.base:
+                names[half.file.side] = f"{half.file.base}.bin"
         return metadata.preview(exchange, names[Side.REQUEST], names[Side.RESPONSE])
 
     def finished_exchanges(self) -> list[Exchange]:
@@ -172,46 +220,69 @@ class Store:
     # --- checkpoints: the names of the unfinished files
 
     def checkpoint(self) -> list[list[Any]]:
-        """The files of the open exchanges as JSON-able values; only right after `commit`."""
-        return [[number, side.value, half.base] for (number, side), half in self._halves.items()]
+        """The files of the open exchanges as JSON-able values; only right after `settle`."""
+        return [[half.exchange.number, half.side.value, half.base] for half in self._open]
 
     def restore(self, exchanges: dict[int, Exchange], state: Iterable[list[Any]]) -> None:
         """Takes up the files of `exchanges`.  Raises KeyError, TypeError or ValueError else."""
         for number, side_name, base in state:
             exchange, side = exchanges[number], Side(side_name)
-            half = _half_file(exchange, side)
             tracked = exchange.half(side)
             assert tracked is not None
-            half.base, half.digest = base, None
-            half.waiting, half.waiting_size = [], 0
+            half = HalfFile(exchange, side, _prefix(exchange, side))
+            half.base, half.read_back = base, True
             half.written = len(half.prefix) + tracked.size
-            half.stored = self._directory.reclaim(base, half.id)
-            self._halves[number, side] = half
+            half.stored = self._directory.reclaim(base, exchange.id)
+            tracked.file = half
+            self._open[half] = None
 
     # --- the life of a half
 
-    def _start(self, exchange: Exchange, side: Side) -> HalfFile:
-        half = _half_file(exchange, side)
-        self._halves[exchange.number, side] = half
-        self._unwritten[half] = None
-        return half
+    def _started(self, event: Started) -> None:
+        exchange = event.exchange
+        half = exchange.request.file = HalfFile(exchange, Side.REQUEST, exchange.opening.prefix)
+        self._open[half] = self._unwritten[half] = None
 
-    def _append(self, half: HalfFile, data: bytes) -> None:
-        if half.digest is not None:
-            half.digest.update(data)
+    def _response_started(self, event: ResponseStarted) -> None:
+        exchange, response = event.exchange, event.exchange.response
+        assert response is not None
+        half = response.file = HalfFile(exchange, Side.RESPONSE, response.head)
+        self._open[half] = self._unwritten[half] = None
+
+    def _piece(self, event: BodyPiece) -> None:
+        exchange, side, _, data, _ = event
+        tracked = exchange.request if side is Side.REQUEST else exchange.response
+        half: HalfFile = tracked.file  # type: ignore[union-attr]
+        size = len(data)
         half.waiting.append(data)
-        half.waiting_size += len(data)
+        half.waiting_size += size
+        self._waiting += size
         if half.waiting_size > BUFFER_LIMIT:
             self._unwritten.pop(half, None)
             self._write(half)
         else:
             self._unwritten[half] = None
+            if self._waiting > WAITING_LIMIT:
+                self._write_everything()
 
-    def _finish(self, exchange: Exchange) -> None:
-        if (exchange.number, Side.RESPONSE) not in self._halves:
-            self._start(exchange, Side.RESPONSE)
-        request = self._halves.pop((exchange.number, Side.REQUEST))
-        response = self._halves.pop((exchange.number, Side.RESPONSE))
+    def _write_everything(self) -> None:
+        """Also what has ended: its metadata wait for `commit`."""
+        self.flush()
+        for _, request, response in self._finished:
+            self._complete(request)
+            self._complete(response)
+
+    def _ended(self, event: Ended) -> None:
+        exchange = event.exchange
+        request: HalfFile = exchange.request.file
+        if exchange.response is None:
+            response = HalfFile(exchange, Side.RESPONSE, b"")
+        else:
+            response = exchange.response.file
+            del self._open[response]
+            self._unwritten.pop(response, None)
+        del self._open[request]
+        self._unwritten.pop(request, None)
         self._finished.append(_Finished(exchange, request, response))
 
     def _release(self, half: HalfFile) -> None:
@@ -222,12 +293,37 @@ class Store:
 
     # --- files
 
+    def _complete(self, half: HalfFile) -> None:
+        """All of a half that has ended is in its file afterwards, and its digest is known."""
+        if half.base or half.waiting_size > KEPT_BODY:
+            if half.waiting or not half.base:
+                self._write(half)
+            return
+        content = half.content
+        exchange = half.exchange
+        base = f"{half.stamp}_{exchange.id[:8]}_{half.side.value}"
+        if not self._directory.put(base, content):
+            self._write(half)
+            return
+        half.base = base
+        half.written = len(content)
+        half.whole, half.body = True, content[len(half.prefix) :]
+        half.digest = hashlib.sha256(half.body).hexdigest() if half.body else _NO_BYTES
+        self._waiting -= half.waiting_size
+        half.waiting, half.waiting_size = [], 0
+        self._unsynced_names.append(f"{base}.bin")
+
     def _write(self, half: HalfFile) -> None:
         fd = None if half.stored else self._descriptor(half)
-        data, at = b"".join(half.waiting), half.written
+        data, at = half.content, half.written
         half.body = data[len(half.prefix) :] if not at and len(data) <= KEPT_BODY else None
-        half.waiting.clear()
-        half.written += half.waiting_size
+        if not half.read_back:
+            if half.digest is None:
+                half.digest = hashlib.sha256()
+            half.digest.update(data if at else memoryview(data)[len(half.prefix) :])
+        half.waiting = []
+        half.written += len(data)
+        self._waiting -= half.waiting_size
         half.waiting_size = 0
         if fd is not None:
             self._directory.write(fd, data, at)
@@ -275,24 +371,31 @@ class Store:
         return fd
 
     def _claim(self, half: HalfFile) -> None:
-        claim = self._directory.claim(half.stamp, half.id, half.side.value, half.prefix)
+        claim = self._directory.claim(half.stamp, half.exchange.id, half.side.value, half.prefix)
         half.base, half.fd, half.stored = claim.base, claim.fd, claim.stored
         self._new_names = self._new_names or claim.fd is not None
 
     # --- committing
 
-    def _describe(self, item: _Finished) -> Stored:
-        bodies = [self._stored_body(half) for half in (item.request, item.response)]
-        if item.request.gone or item.response.gone:
-            item.exchange.mark_damaged(FILE_GONE)
-        request, response = metadata.documents(item.exchange, bodies[0], bodies[1])
-        kept = {f"{half.base}.bin": half.body for half in (item.request, item.response) if half.body}
-        return Stored(item.exchange, request, response, kept)
+    def _documents(self, item: _Finished) -> list[tuple[HalfFile, bytes]]:
+        """The metadata of the halves that are not published yet."""
+        exchange, request, response = item
+        bodies = [_stored_body(half, self._digest_of(half)) for half in (request, response)]
+        if request.gone or response.gone:
+            exchange.mark_damaged(FILE_GONE)
+        texts = metadata.texts(exchange, bodies[0], bodies[1])
+        return [
+            (half, text.encode("ascii"))
+            for half, text in zip((request, response), texts, strict=True)
+            if not half.stored
+        ]
 
-    def _stored_body(self, half: HalfFile) -> StoredBody:
-        if half.digest is None:
+    def _digest_of(self, half: HalfFile) -> str:
+        if half.whole:
+            return str(half.digest)
+        if half.read_back:
             self._digest_file(half)
-        return StoredBody(f"{half.base}.bin", half.digest.hexdigest())
+        return _NO_BYTES if half.digest is None else str(half.digest.hexdigest())
 
     def _digest_file(self, half: HalfFile) -> None:
         """
@@ -309,38 +412,79 @@ class Store:
             length -= len(chunk)
         half.gone = half.gone or length > 0
 
-    def _sync_with_metadata(self, fresh: list[tuple[HalfFile, dict[str, Any]]]) -> None:
-        """Puts on disk all that was written and, under temporary names, the metadata of `fresh`."""
-        unsynced, self._unsynced = self._unsynced, {}
-        few = len(unsynced) + len(fresh) <= SINGLE_SYNCS
-        temporaries = []
-        try:
-            for half, document in fresh:
-                fd = self._directory.write_temporary(half.base, half.id, metadata.to_json(document))
-                if few:
-                    temporaries.append(fd)
-                else:
-                    self._directory.close_file(fd)
-            if few and all(half.fd is not None for half in unsynced):
-                bodies = [half.fd for half in unsynced if half.fd is not None]
-                self._directory.sync_files([*bodies, *temporaries])
-            elif unsynced or fresh:
-                self._directory.sync_everything()
-        finally:
-            for fd in temporaries:
-                self._directory.close_file(fd)
+    def _publish(self, fresh: list[tuple[HalfFile, bytes]]) -> None:
+        """Puts on disk all that was written, then gives the metadata their names."""
+        for half, text in fresh:
+            if len(text) > PAGE:
+                self._write_temporary(half, text)
+        self._sync()
+        for half, text in fresh:
+            if len(text) > PAGE:
+                self._directory.publish(half.base, half.exchange.id)
+            elif self._directory.put_metadata(half.base, text):
+                self._unsynced_names.append(f"{half.base}_metadata.json")
+            else:
+                self._settle_clash(half, text)
 
+    def _write_temporary(self, half: HalfFile, text: bytes) -> None:
+        self._unsynced_names.append(self._directory.write_temporary(half.base, half.exchange.id, text))
 
-def _half_file(exchange: Exchange, side: Side) -> HalfFile:
-    stamp = metadata.file_stamp(metadata.half_started(exchange, side))
-    prefix = _prefix(exchange, side)
-    return HalfFile(
-        stamp, exchange.id, side, prefix, "", None, [prefix], len(prefix), digest=hashlib.sha256()
-    )
+    def _sync(self) -> None:
+        halves, self._unsynced = self._unsynced, {}
+        names, self._unsynced_names = self._unsynced_names, []
+        names += [f"{half.base}.bin" for half in halves if half.fd is None]
+        fds = [half.fd for half in halves if half.fd is not None]
+        if len(fds) + len(names) > SINGLE_SYNCS:
+            self._directory.sync_everything()
+        else:
+            self._directory.sync_files(fds)
+            self._directory.sync_named(names)
+
+    def _settle_clash(self, half: HalfFile, text: bytes) -> None:
+        """There is something where the metadata of `half` are to be."""
+        standing = self._directory.standing(half.base, half.exchange.id)
+        if standing is Standing.OURS:
+            # Published in an earlier life, and its bytes deleted since: nobody misses them.
+            if half.whole:
+                self._directory.withdraw(half.base)
+            return
+        if standing is Standing.FOREIGN and half.whole:
+            text = self._take_another_name(half)
+        if not half.stored:
+            self._write_temporary(half, text)
+            self._sync()
+            self._directory.publish(half.base, half.exchange.id)
+
+    def _take_another_name(self, half: HalfFile) -> bytes:
+        """Moves a half that was written whole and whose name is taken; its metadata."""
+        self._directory.withdraw(half.base)
+        half.base, half.written, half.digest, half.whole = "", 0, None, False
+        half.waiting = [half.body or b""]
+        self._write(half)
+        stored = _stored_body(half, self._digest_of(half))
+        texts = metadata.texts(half.exchange, stored, stored)
+        return texts[0 if half.side is Side.REQUEST else 1].encode("ascii")
 
 
 def _prefix(exchange: Exchange, side: Side) -> bytes:
     """What stands in the file before the body."""
-    if side is Side.RESPONSE:
-        return exchange.response.head if exchange.response else b""
-    return exchange.request.head + b"X-Proxy-Path: " + exchange.opening.source_url + b"\r\n\r\n"
+    if side is Side.REQUEST:
+        return exchange.opening.prefix
+    return exchange.response.head if exchange.response else b""
+
+
+def _stored_body(half: HalfFile, digest: str) -> StoredBody:
+    return StoredBody(f"{half.base}.bin", digest)
+
+
+def _stored(exchange: Exchange, request: HalfFile, response: HalfFile) -> Stored:
+    return Stored(exchange, f"{request.base}.bin", f"{response.base}.bin", request.body, response.body)
+
+
+def _forget_times(exchange: Exchange) -> None:
+    """They are in the metadata, and those of a long stream are megabytes."""
+    for half in (exchange.request, exchange.response):
+        if half is not None:
+            half.file = None
+            if len(half.pieces) > FEW_TIMES:
+                half.pieces = array("Q")

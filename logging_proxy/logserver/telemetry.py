@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted
 from logging_proxy.logserver.exchanges import Exchange, verdict
-from logging_proxy.logserver.metadata import method_of, status_of
+from logging_proxy.logserver.heads import known_head
 from logging_proxy.logserver.metrics import Counter, Histogram, Labels, gauge, text
 from logging_proxy.logserver.spools import Status
 
@@ -22,6 +22,8 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
 """Prometheus' own buckets, and on to what a long answer of a model takes."""
 
 P = "logging_proxy"
+
+_CLASSES = {status: f"{status // 100}xx" for status in range(1, 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +81,27 @@ class Telemetry:
         self._bytes = Counter(f"{P}_body_bytes_total", "Bytes of bodies.", ("route", "side"))
 
     def take(self, event: Event) -> None:
-        if isinstance(event, BodyPiece):
-            self._bytes.add(len(event.data), event.exchange.route, event.side)
-        elif isinstance(event, ResponseStarted):
-            response = event.exchange.response
+        kind = type(event)
+        if kind is BodyPiece:
+            exchange, side, _, data, _ = event  # type: ignore[misc]
+            self._bytes.add(len(data), exchange.opening.route_name, side)
+        elif kind is ResponseStarted:
+            exchange = event.exchange
+            response = exchange.response
             if response is not None and not response.ours:
-                self._first_byte.observe(response.started / 1e9, event.exchange.route)
-        elif isinstance(event, Ended):
+                self._first_byte.observe(response.started / 1e9, exchange.opening.route_name)
+        elif kind is Ended:
             self._end(event.exchange)
 
     def _end(self, exchange: Exchange) -> None:
-        route, method = exchange.route, method_of(exchange.request.head)
-        status = status_of(exchange.response.head) if exchange.response else None
+        opening = exchange.opening
+        route, method = opening.route_name, opening.parsed.first
+        status = known_head(exchange.response.head).status if exchange.response else None
         self._exchanges.add(
             1,
             route,
             method if method in METHODS else "other",
-            f"{status // 100}xx" if status else "none",
+            _CLASSES.get(status, "none") if status is not None else "none",
             verdict(exchange)[0],
         )
         self._duration.observe(exchange.elapsed / 1e9, route)

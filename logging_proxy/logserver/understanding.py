@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from logging_proxy.logserver.heads import SESSION_HEADERS
 
 LONGEST = 256
 """Characters of a model's or session's name."""
@@ -18,22 +19,11 @@ LONGEST = 256
 LOOKED_AT = 16
 """The values of a stream that are looked at for the model: it stands in the first ones."""
 
-_SESSION_HEADERS = frozenset(
-    [
-        "x-claude-code-session-id",
-        "session-id",
-        "session_id",
-        "x-session-id",
-        "x-client-request-id",
-        "helicone-session-id",
-    ]
-)
 _SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "litellm_session_id"])
 _SESSION_IN_USER = re.compile(r"user_.*_account_.*_session_([0-9A-Za-z-]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Understanding:
+class Understanding(NamedTuple):
     """None for what was not found."""
 
     model: str | None = None
@@ -42,19 +32,19 @@ class Understanding:
 
 
 def understand(
-    headers: Iterable[tuple[str, str]],
+    fields: Mapping[str, str],
     request: Any,
     responses: list[Any],
     response_type: str,
 ) -> Understanding:
     """
-    `headers` are the request's, `request` its JSON value or None.
+    `fields` are the `telling` ones of the request's head, `request` its JSON value or None.
 
     `responses` are the JSON values of the response, several when it was streamed.
     """
     asked = request if isinstance(request, dict) else {}
     stream = asked.get("stream") is True or response_type.startswith("text/event-stream")
-    return Understanding(_model(asked, responses), _session(headers, asked), stream)
+    return Understanding(_model(asked, responses), _session(fields, asked), stream)
 
 
 def _model(request: Mapping[str, Any], responses: list[Any]) -> str | None:
@@ -67,10 +57,9 @@ def _model(request: Mapping[str, Any], responses: list[Any]) -> str | None:
     return None
 
 
-def _session(headers: Iterable[tuple[str, str]], body: Mapping[str, Any]) -> str | None:
+def _session(fields: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
     """The key that groups exchanges; the most trusted that is there."""
-    fields = {key: value for name, value in headers if (key := name.lower()) in _SESSION_HEADERS}
-    if not fields and _SESSION_MEMBERS.isdisjoint(body):
+    if SESSION_HEADERS.isdisjoint(fields) and _SESSION_MEMBERS.isdisjoint(body):
         return None
     return next((name for value in _keys(fields, body) if (name := _name(value))), None)
 

@@ -10,33 +10,34 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side, verdict
+from logging_proxy.logserver.heads import known_head
 from logging_proxy.logserver.index import Filters, Row
-from logging_proxy.logserver.metadata import client_of, method_of, status_of
+from logging_proxy.logserver.index.entries import opening_row
 from logging_proxy.logserver.store import Stored
-from logging_proxy.redaction import redact_text, redact_url
+from logging_proxy.redaction import redact_text
 
 MOST_ENDED = 8192
 """Ended exchanges that are kept for an index that is behind; the files have them all."""
 
 REMEMBERED = 65_536
-"""Ids of exchanges that have ended: a replay goes back a few seconds."""
+"""So many ids at least of exchanges that have ended: a replay goes back a few seconds."""
 
 
-@dataclass(slots=True, eq=False)
 class _Member:
-    exchange: Exchange
-    told_request: int = 0
-    told_response: int = 0
-    response_told: bool = False
-    files: tuple[str | None, str | None] = (None, None)
-    row: Row | None = None
-    """As it was at the start, once somebody has asked; what changes is filled in then."""
-    ended: bool = False
+    __slots__ = ("ended", "exchange", "files", "response_told", "row", "told_request", "told_response")
+
+    def __init__(self, exchange: Exchange, ended: bool = False) -> None:
+        self.exchange = exchange
+        self.told_request = self.told_response = 0
+        self.response_told = False
+        self.files: tuple[str | None, str | None] = (None, None)
+        self.row: Row | None = None
+        """As it was at the start, once somebody has asked; what changes is filled in then."""
+        self.ended = ended
 
 
 class UnderWay:
@@ -46,69 +47,69 @@ class UnderWay:
         self._lock = threading.Lock()
         self._members: dict[str, _Member] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._remembered: OrderedDict[str, None] = OrderedDict()
+        self._remembered: set[str] = set()
+        self._remembered_longer: set[str] = set()
         self._in_flight: Counter[str] = Counter()
 
     # --- from the storage thread
 
-    def tell(self, event: Event) -> list[Event]:
+    def tell(self, event: Event) -> Sequence[Event]:
         """Takes an event in; what of it is new, a `Started` before anything else of an exchange."""
         exchange = event.exchange
         id = exchange.id
         with self._lock:
-            if id in self._remembered:
-                return []
             member = self._members.get(id)
-            if member is not None:
+            if member is not None and not member.ended:
                 member.exchange = exchange
-                return self._news(id, member, event)
+                return (event,) if self._is_news(id, member, event) else _NOTHING
+            if id in self._remembered or id in self._remembered_longer:
+                return _NOTHING
             member = self._members[id] = _Member(exchange)
-            self._in_flight[exchange.route] += 1
-            if isinstance(event, Started):
-                return [event]
-            return [Started(exchange), *self._news(id, member, event)]
+            self._in_flight[exchange.opening.route_name] += 1
+            if type(event) is Started:
+                return (event,)
+            started = Started(exchange)
+            return (started, event) if self._is_news(id, member, event) else (started,)
 
-    def _news(self, id: str, member: _Member, event: Event) -> list[Event]:
-        if isinstance(event, BodyPiece):
-            end = event.offset + len(event.data)
-            if event.side is Side.REQUEST:
+    def _is_news(self, id: str, member: _Member, event: Event) -> bool:
+        kind = type(event)
+        if kind is BodyPiece:
+            _, side, offset, data, _ = event  # type: ignore[misc]
+            end = offset + len(data)
+            if side is Side.REQUEST:
                 if end <= member.told_request:
-                    return []
+                    return False
                 member.told_request = end
             else:
                 if end <= member.told_response:
-                    return []
+                    return False
                 member.told_response = end
-        elif isinstance(event, ResponseStarted):
-            if member.response_told:
-                return []
-            member.response_told = True
-        elif isinstance(event, Ended):
+            return True
+        if kind is Ended:
             self._end(id, member)
-        else:
-            return []
-        return [event]
+            return True
+        if kind is ResponseStarted and not member.response_told:
+            member.response_told = True
+            return True
+        return False
 
     def _end(self, id: str, member: _Member) -> None:
         member.ended = True
-        self._in_flight[member.exchange.route] -= 1
-        self._remember(id)
+        self._in_flight[member.exchange.opening.route_name] -= 1
+        self._remembered.add(id)
+        if len(self._remembered) >= REMEMBERED:
+            self._remembered_longer, self._remembered = self._remembered, set()
         self._ended[id] = None
         if len(self._ended) > MOST_ENDED:
             oldest, _ = self._ended.popitem(last=False)
             self._members.pop(oldest, None)
-
-    def _remember(self, id: str) -> None:
-        self._remembered[id] = None
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
 
     def stored(self, stored: Stored) -> None:
         """The files of an exchange are published."""
         with self._lock:
             member = self._members.get(stored.exchange.id)
             if member is not None:
-                member.files = stored.request["filename"], stored.response["filename"]
+                member.files = stored.request_file, stored.response_file
 
     # --- from any thread
 
@@ -145,46 +146,33 @@ class UnderWay:
             return dict(self._in_flight)
 
 
+_NOTHING: tuple[Event, ...] = ()
+
+
 def snapshot(exchange: Exchange) -> Row:
     """The exchange as a row, as far as it has come."""
-    return _current_row(_Member(exchange, ended=bool(exchange.outcome)))
-
-
-def _opening_row(exchange: Exchange) -> Row:
-    opening = exchange.opening
-    return Row(
-        exchange.id,
-        opening.wall_ns // 1000,
-        route=exchange.route or None,
-        pattern=opening.pattern.decode("utf-8", "replace") or None,
-        method=method_of(exchange.request.head),
-        source_url=redact_url(opening.source_url.decode("latin-1"))[:4096],
-        destination_url=redact_url(opening.destination_url.decode("latin-1"))[:4096] or None,
-        client=client_of(opening.client),
-    )
+    return _current_row(_Member(exchange, bool(exchange.outcome)))
 
 
 def _current_row(member: _Member) -> Row:
     exchange, response = member.exchange, member.exchange.response
-    member.row = member.row or _opening_row(exchange)
-    row = replace(
-        member.row,
+    member.row = member.row or opening_row(exchange)
+    row = member.row._replace(
         request_file=member.files[0],
         response_file=member.files[1],
         duration=exchange.elapsed // 1000,
         request_bytes=exchange.request.size,
     )
     if response is not None:
-        row = replace(
-            row,
-            status=status_of(response.head),
+        row = row._replace(
+            status=known_head(response.head).status,
             answered_by="proxy" if response.ours else "destination",
             head_after=response.started // 1000,
             response_bytes=response.size,
         )
     if member.ended:
         outcome, error = verdict(exchange)
-        row = replace(row, outcome=outcome, error=redact_text(error) or None)
+        row = row._replace(outcome=outcome, error=redact_text(error) or None)
     return row
 
 

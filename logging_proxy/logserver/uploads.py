@@ -11,6 +11,7 @@ interpreted but for its head.  What was cut is kept as `interrupted`.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections import OrderedDict
@@ -20,11 +21,11 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from logging_proxy.capture.records import RequestHead
 from logging_proxy.logserver import metadata
-from logging_proxy.logserver.exchanges import Exchange, Half, Side
+from logging_proxy.logserver.exchanges import Exchange, Half, Opening, Side
 from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.metadata import StoredBody, parse_head
+from logging_proxy.logserver.heads import framing_of_request, framing_of_response, parse_head
+from logging_proxy.logserver.metadata import StoredBody
 
 MOST_BYTES = 16 << 30
 """Of one message."""
@@ -228,16 +229,14 @@ class UploadStore:
         elapsed = message.half.last
         exchange = _exchange(message, outcome, error, elapsed)
         body = StoredBody(f"{base}.bin", message.digest.hexdigest())
-        documents = metadata.documents(exchange, body, body)
-        document = documents[0] if target.side is Side.REQUEST else documents[1]
-        fd = self._directory.write_temporary(base, target.id, metadata.to_json(document))
-        try:
-            self._directory.sync_files([fd])
-        finally:
-            self._directory.close_file(fd)
+        texts = metadata.texts(exchange, body, body)
+        text = texts[0] if target.side is Side.REQUEST else texts[1]
+        name = self._directory.write_temporary(base, target.id, text.encode("ascii"))
+        self._directory.sync_named([name])
         self._directory.publish(base, target.id)
         self._directory.sync_names()
         self._directory.release(base)
+        document: dict[str, Any] = json.loads(text)
         return document
 
 
@@ -251,9 +250,7 @@ def _verdict(message: Message, whole: bool) -> tuple[str, str]:
         return "interrupted", CUT
     head = parse_head(message.half.head)
     framing = (
-        metadata.framing_of_request(head.headers)
-        if message.target.side is Side.REQUEST
-        else metadata.framing_of_response(head.headers, "", metadata.status_of(message.half.head))
+        framing_of_request(head) if message.target.side is Side.REQUEST else framing_of_response(head, "")
     )
     declared = next((v for n, v in reversed(head.headers) if n.lower() == "content-length"), "")
     # An empty body may be that of an answer to HEAD.
@@ -269,10 +266,12 @@ def _exchange(message: Message, outcome: str, error: str, elapsed: int) -> Excha
     head = half.head if message.target.side is Side.REQUEST else b""
     source, destination = _urls(head)
     id = bytes.fromhex(message.target.id.replace("-", ""))
-    opening = RequestHead(id, message.wall_ns, message.client, b"", b"", source, destination, head)
+    opening = Opening(b"", b"", source, destination, head)
     request = half if message.target.side is Side.REQUEST else Half(b"")
     response = half if message.target.side is Side.RESPONSE else None
-    return Exchange(0, opening, 0, request, response, elapsed=elapsed, outcome=outcome, error=error)
+    exchange = Exchange(0, id, message.wall_ns, message.client, opening, 0, request, response)
+    exchange.elapsed, exchange.outcome, exchange.error = elapsed, outcome, error
+    return exchange
 
 
 def _urls(head: bytes) -> tuple[bytes, bytes]:

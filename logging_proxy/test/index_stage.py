@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.logserver.exchanges import Exchange, Half, Opening
 from logging_proxy.logserver.index import Entry, Filters, Page, Row, SqliteIndex, Texts
+from logging_proxy.logserver.store import Stored
 
 START = 1_757_722_269_123_456
 """2025-09-13 00:11:09.123456 UTC."""
@@ -25,7 +27,7 @@ def id_of(number: int) -> str:
 def entry(number: int, request: str = "", response: str = "", /, **fields: Any) -> Entry:
     """Exchange `number`, which started that many seconds after `START` unless `fields` say else."""
     row = Row(id_of(number), START + number * 1_000_000, method="POST", outcome="complete")
-    return Entry(replace(row, **fields), Texts(request, response))
+    return Entry(row._replace(**fields), Texts(request, response))
 
 
 class IndexTestCase(SynchronousTestCase):
@@ -97,6 +99,21 @@ def documents(
             }
         )
     return halves
+
+
+def stored(number: int, request: bytes = b"", response: bytes = b"") -> Stored:
+    """Exchange `number` as the store tells of it when its files are there."""
+    about = documents(number)
+    wall_ns = int(datetime.fromisoformat(about[0]["started_at"]).timestamp()) * 1_000_000_000 + 9_000_000
+    urls = [about[0][name].encode() for name in ("source_url", "destination_url")]
+    head = b"POST / HTTP/1.1\r\nContent-Type: application/json\r\n"
+    opening = Opening(b"lmstudio", b"/lmstudio/", urls[0], urls[1], head)
+    answer = Half(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", 1_000_000, size=len(response))
+    id = bytes.fromhex(id_of(number).replace("-", ""))
+    asked = Half(head, size=len(request))
+    exchange = Exchange(number, id, wall_ns, b"127.0.0.1 50001", opening, 0, asked, answer)
+    exchange.outcome = "complete"
+    return Stored(exchange, about[0]["filename"], about[1]["filename"])
 
 
 def write_capture(

@@ -22,7 +22,7 @@ from logging_proxy.logserver.index import (
     rebuild,
 )
 from logging_proxy.logserver.store import Stored
-from logging_proxy.test.index_stage import IndexTestCase, documents, id_of, write_capture
+from logging_proxy.test.index_stage import IndexTestCase, documents, id_of, stored, write_capture
 from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
 
 BODY = b'{"model": "m", "messages": ["hello"]}'
@@ -173,8 +173,7 @@ class IndexerTests(LogDirTestCase):
     def stored(self, number: int) -> Stored:
         """The exchange as the store reports it, its files on disk."""
         self.capture(number)
-        request, response = documents(number, BODY, b'{"answer": "world"}')
-        return Stored(None, request, response)  # type: ignore[arg-type]
+        return stored(number, BODY, b'{"answer": "world"}')
 
     def started(self, index: Any = None) -> Indexer:
         made = Indexer(self.log_dir, index or self.index)
@@ -285,8 +284,8 @@ class IndexerTests(LogDirTestCase):
     def test_one_bad_exchange(self) -> None:
         """An exchange that cannot be understood is left out; the others are not."""
         running = self.started()
-        running.on_stored(Stored(None, {"id": "x"}, {"id": "x"}))  # type: ignore[arg-type]
+        running.on_stored(Stored(None, "x", "x"))  # type: ignore[arg-type]
         running.on_stored(self.stored(1))
         running.stop()
         self.assertEqual(self.indexed(), [id_of(1)])
-        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)

@@ -8,7 +8,6 @@ import stat
 import threading
 import zlib
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -84,7 +83,7 @@ class RowTests(IndexTestCase):
     def test_all_or_nothing(self) -> None:
         """An entry that cannot be added leaves the others of its call out, too, and the index usable."""
         index = self.make()
-        bad = replace(entry(2), row=replace(entry(2).row, source_url=None))  # type: ignore[arg-type]
+        bad = entry(2)._replace(row=entry(2).row._replace(source_url=None))  # type: ignore[arg-type]
         self.assertRaises(IndexTrouble, index.add, [entry(1), bad])
         self.assertEqual(index.list(Filters()).rows, [])
         index.add([entry(1)])
@@ -128,7 +127,7 @@ class RowTests(IndexTestCase):
     def test_nothing_is_left_of_the_deleted(self) -> None:
         """No word, text, row or count of a deleted exchange remains."""
         index = self.make()
-        index.add(Entry(replace(FULL, id=id_of(n)), Texts("canary", "kanarienvogel")) for n in range(50))
+        index.add(Entry(FULL._replace(id=id_of(n)), Texts("canary", "kanarienvogel")) for n in range(50))
         index.delete(id_of(n) for n in range(50))
         self.assertEqual(index.counts().exchanges, 0)
         left = everything(index.path)

@@ -73,37 +73,46 @@ class Full(System):
 
 
 class Careful(System):
-    """Checks, at each rename, that everything written before it has been synced; counts the renames."""
+    """Checks that all bytes are synced before metadata get their names, and counts those."""
 
     def __init__(self) -> None:
-        self.unsynced: set[int] = set()
-        self.renames = self.unsynced_names = self.everything = 0
-        for name in ("pwrite", "fdatasync", "sync_filesystem", "rename", "fsync", "close"):
+        self.names: dict[int, str] = {}
+        self.unsynced: set[str] = set()
+        self.published = self.unsynced_names = self.everything = 0
+        for name in ("open", "pwrite", "fdatasync", "sync_filesystem", "rename", "fsync", "close"):
             setattr(self, name, getattr(self, f"_{name}"))
 
+    def _open(self, path: str, flags: int, *args: Any, **keywords: Any) -> int:
+        fd = os.open(path, flags, *args, **keywords)
+        self.names[fd] = path
+        if flags & os.O_CREAT and path.endswith("_metadata.json"):
+            self._publish()
+        return fd
+
+    def _publish(self) -> None:
+        bodies = {name for name in self.unsynced if not name.endswith("_metadata.json")}
+        assert not bodies, bodies
+        self.published += 1
+        self.unsynced_names += 1
+
     def _pwrite(self, fd: int, data: bytes, at: int) -> int:
-        self.unsynced.add(fd)
+        self.unsynced.add(self.names[fd])
         return os.pwrite(fd, data, at)
 
     def _close(self, fd: int) -> None:
-        if fd in self.unsynced:
-            # A closed file is as unsynced as before, and its number may be used again.
-            self.unsynced.discard(fd)
-            self.unsynced.add(-1 - fd)
+        del self.names[fd]
         os.close(fd)
 
     def _fdatasync(self, fd: int) -> None:
-        self.unsynced.discard(fd)
+        self.unsynced.discard(self.names[fd])
 
     def _sync_filesystem(self, fd: int) -> None:
         self.everything += 1
         self.unsynced.clear()
 
     def _rename(self, *args: Any, **keywords: Any) -> None:
-        assert not self.unsynced, self.unsynced
-        self.renames += 1
-        self.unsynced_names += 1
         os.rename(*args, **keywords)
+        self._publish()
 
     def _fsync(self, fd: int) -> None:
         self.unsynced_names = 0
@@ -295,14 +304,17 @@ class StoringTests(ConsumerTestCase):
         self.assertEqual(consumer.stored, 3)
 
     def test_synced_before_published(self) -> None:
-        """Metadata get their names only after all bytes are synced, and the names are synced last."""
-        for count in (3, 200):
+        """Metadata get their names only after all bytes are synced; they and the names are synced last."""
+        for count, pieces in ((3, 1), (200, 1), (3, 500)):
             self.at(self.mktemp())
             scripts = [Script(n, other_id(n)) for n in range(1, count + 1)]
-            SpoolWriter(self.spool).blocks(b"".join(script.simple()) for script in scripts)
+            body = [script.response(b"x") for script in scripts for _ in range(pieces)]
+            heads = [script.head() + script.response_head() for script in scripts]
+            SpoolWriter(self.spool).blocks([*heads, *body, *(script.end() for script in scripts)])
             system = Careful()
             self.consume(system)
-            self.assertEqual((system.renames, system.unsynced_names), (2 * count, 0))
+            self.assertEqual((system.published, system.unsynced_names), (2 * count, 0))
+            self.assertEqual(system.unsynced, set())
             self.assertEqual(system.everything > 0, count == 200)
 
     def test_many_open_files(self) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.logserver.heads import telling_headers
 from logging_proxy.logserver.understanding import LONGEST, Understanding, understand
 
 UUID = "0f0f0f0f-1111-4222-8333-444444444444"
@@ -20,23 +21,23 @@ values = st.recursive(
 
 
 def session(body: dict[str, Any], *headers: tuple[str, str]) -> str | None:
-    return understand(headers, body, [], "").session
+    return understand(telling_headers(headers), body, [], "").session
 
 
 class ModelTests(SynchronousTestCase):
     def test_of_the_request(self) -> None:
         """What was asked for is the model, whatever answered."""
-        self.assertEqual(understand([], {"model": "asked"}, [{"model": "answered"}], "").model, "asked")
+        self.assertEqual(understand({}, {"model": "asked"}, [{"model": "answered"}], "").model, "asked")
 
     def test_of_the_response(self) -> None:
         """Else it is what answered: on top, or in a stream's first events."""
         for answer in ({"model": "m"}, {"message": {"model": "m"}}, {"response": {"model": "m"}}):
-            self.assertEqual(understand([], None, [{"type": "x"}, answer], "").model, "m")
+            self.assertEqual(understand({}, None, [{"type": "x"}, answer], "").model, "m")
 
     @given(values, values)
     def test_anything(self, request: Any, response: Any) -> None:
         """Whatever is in the JSON, model and session are texts of bounded length or None."""
-        found = understand([], request, [response], "")
+        found = understand({}, request, [response], "")
         for value in (found.model, found.session):
             self.assertTrue(value is None or 0 < len(value) <= LONGEST)
 
@@ -75,6 +76,6 @@ class SessionTests(SynchronousTestCase):
 class StreamTests(SynchronousTestCase):
     def test_stream(self) -> None:
         """An exchange is streamed when that was asked for, or when events came."""
-        self.assertTrue(understand([], {"stream": True}, [], "").stream)
-        self.assertTrue(understand([], None, [], "text/event-stream; charset=utf-8").stream)
-        self.assertEqual(understand([], {"stream": "yes"}, [], "application/json"), Understanding())
+        self.assertTrue(understand({}, {"stream": True}, [], "").stream)
+        self.assertTrue(understand({}, None, [], "text/event-stream; charset=utf-8").stream)
+        self.assertEqual(understand({}, {"stream": "yes"}, [], "application/json"), Understanding())

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.index import entry_of
 from logging_proxy.logserver.index.captures import Captures
+from logging_proxy.logserver.index.entries import entry_of_stored
 from logging_proxy.logserver.server import Builder, make_gate
 from logging_proxy.logserver.store import Stored
 from logging_proxy.test.logserver_spools import Script, SpoolWriter
@@ -58,7 +58,7 @@ class IndexAtOnce:
             return
         captures = Captures(self._builder.directory.path)
         try:
-            entry = entry_of(stored.request, stored.response, captures.body)
+            entry = entry_of_stored(stored, captures.body)
         finally:
             captures.close()
         assert self._builder.index is not None

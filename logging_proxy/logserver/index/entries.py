@@ -1,15 +1,24 @@
-"""From the two documents and bodies of an exchange to its entry: decoded, understood, redacted."""
+"""
+From an exchange to its entry: decoded, understood, redacted.
+
+There are two ways, from the exchange as it was just stored, and from its documents, as a rebuild finds
+them; they give the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from logging_proxy.logserver.decoding import Limits, decode
+from logging_proxy.logserver.exchanges import Exchange, Opening, verdict
+from logging_proxy.logserver.heads import Head, known_head, telling_headers
 from logging_proxy.logserver.index.values import Entry, Row, Texts, is_exchange_id, microseconds
+from logging_proxy.logserver.metadata import client_of
+from logging_proxy.logserver.store import Stored
 from logging_proxy.logserver.text import Content, read_content
-from logging_proxy.logserver.understanding import understand
+from logging_proxy.logserver.understanding import Understanding, understand
 from logging_proxy.redaction import redact_text, redact_url
 
 Document = dict[str, Any]
@@ -20,6 +29,8 @@ BODY_LIMIT = 16 << 20
 """Bytes of a body, as stored and decoded, that are looked at for its text."""
 
 _LIMITS = Limits(output=BODY_LIMIT)
+_NOTHING = Content()
+_NO_HEAD = Head("", "", "", [])
 _LONGEST_URL = 4096
 _INTEGERS = frozenset(
     ["started", "status", "stream", "duration", "head_after", "request_bytes", "response_bytes"]
@@ -32,15 +43,10 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
 
     Raises ValueError, KeyError or TypeError when the documents are not ours.
     """
-    about_request, about_response = _content_headers(request), _content_headers(response)
+    about_request, about_response = _telling(request), _telling(response)
     asked = _content(request, about_request, read_body)
     answered = _content(response, about_response, read_body)
-    understood = understand(
-        (request or {}).get("headers", []),
-        asked.documents[0] if asked.documents else None,
-        answered.documents,
-        about_response[0],
-    )
+    understood = _understand(about_request, asked, about_response, answered)
     row = _row(request, response)
     row.update(
         model=understood.model and redact_text(understood.model),
@@ -50,25 +56,107 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
     return Entry(Row(**_checked(row)), Texts(asked.text, answered.text))
 
 
-def _content(document: Document | None, about: tuple[str, str], read_body: ReadBody) -> Content:
+def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
+    """The entry of an exchange that was just stored; the same that `entry_of` makes of its documents."""
+    exchange, request_file, response_file, _, _ = stored
+    request, response = exchange.request, exchange.response
+    fields = exchange.opening.parsed.telling
+    answer = known_head(response.head) if response is not None else _NO_HEAD
+    asked, answered = _NOTHING, _NOTHING
+    if request.size and request.tunnel_from is None and (response is None or response.tunnel_from is None):
+        body = stored.request_body or read_body(request_file, BODY_LIMIT)
+        asked = _read(body, fields, request.size)
+    if response is not None and response.size and answer.status != 101:
+        body = stored.response_body or read_body(response_file, BODY_LIMIT)
+        answered = _read(body, answer.telling, response.size)
+    model, session, stream = _understand(fields, asked, answer.telling, answered)
+    outcome, error = verdict(exchange)
+    opened = exchange.opening.row or _opened(exchange.opening)
+    route, pattern, method, source_url, destination_url = opened
+    wall_ns = exchange.wall_ns
+    started = wall_ns // 1000
+    ended = exchange.elapsed if response is None or response.completed is None else response.completed
+    row = Row(
+        exchange.id,
+        started,
+        route,
+        pattern,
+        method,
+        answer.status,
+        outcome,
+        redact_text(error) if error else None,
+        None if response is None else "proxy" if response.ours else "destination",
+        model and redact_text(model),
+        session and redact_text(session),
+        stream,
+        source_url,
+        destination_url,
+        client_of(exchange.client),
+        (wall_ns + ended) // 1000 - started,
+        None if response is None or answer.status is None else (wall_ns + response.started) // 1000 - started,
+        request.size,
+        0 if response is None else response.size,
+        request_file,
+        response_file,
+    )
+    return Entry(row, Texts(asked.text, answered.text))
+
+
+def opening_row(exchange: Exchange) -> Row:
+    """What a row says from the start on."""
+    route, pattern, method, source_url, destination_url = exchange.opening.row or _opened(exchange.opening)
+    return Row(
+        exchange.id,
+        exchange.wall_ns // 1000,
+        route,
+        pattern,
+        method,
+        source_url=source_url,
+        destination_url=destination_url,
+        client=client_of(exchange.client),
+    )
+
+
+def _opened(opening: Opening) -> tuple[str | None, str | None, str, str, str | None]:
+    """Route, pattern, method and URLs of a row; kept, as they are the same for many exchanges."""
+    opening.row = row = (
+        opening.route_name or None,
+        opening.pattern.decode("utf-8", "replace") or None,
+        opening.parsed.first,
+        redact_url(opening.source_url.decode("latin-1"))[:_LONGEST_URL],
+        redact_url(opening.destination_url.decode("latin-1"))[:_LONGEST_URL] or None,
+    )
+    return row
+
+
+def _understand(
+    about_request: Mapping[str, str], asked: Content, about_response: Mapping[str, str], answered: Content
+) -> Understanding:
+    return understand(
+        about_request,
+        asked.documents[0] if asked.documents else None,
+        answered.documents,
+        about_response.get("content-type", ""),
+    )
+
+
+def _content(document: Document | None, about: Mapping[str, str], read_body: ReadBody) -> Content:
     if document is None or not document.get("bytes") or document.get("framing") == "tunnel":
-        return Content()
-    body = read_body(document["filename"], BODY_LIMIT)
-    kind, coding = about
-    decoded = decode(body, coding, _LIMITS)
-    cut = decoded.truncated or document["bytes"] > BODY_LIMIT
-    return read_content(decoded.data, kind, cut)
+        return _NOTHING
+    return _read(read_body(document["filename"], BODY_LIMIT), about, document["bytes"])
 
 
-def _content_headers(document: Document | None) -> tuple[str, str]:
-    """Content-Type and Content-Encoding; several values are joined as RFC 9110 §5.2 has it."""
-    kinds, codings = [], []
-    for name, value in (document or {}).get("headers", []):
-        if len(name) == 12 and name.lower() == "content-type":
-            kinds.append(value)
-        elif len(name) == 16 and name.lower() == "content-encoding":
-            codings.append(value)
-    return ", ".join(kinds), ", ".join(codings)
+def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
+    """What can be read in a body of which this is the beginning."""
+    cut, coding = size > BODY_LIMIT, about.get("content-encoding")
+    if coding:
+        decoded = decode(body, coding, _LIMITS)
+        body, cut = decoded.data, cut or decoded.truncated
+    return read_content(body, about.get("content-type", ""), cut)
+
+
+def _telling(document: Document | None) -> dict[str, str]:
+    return {} if document is None else telling_headers(document.get("headers", ()))
 
 
 def _row(request: Document | None, response: Document | None) -> dict[str, Any]:

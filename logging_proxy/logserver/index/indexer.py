@@ -8,21 +8,20 @@ missed then is added from the files afterwards.
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from twisted.logger import Logger
 
 from logging_proxy.logserver.index.captures import Captures
-from logging_proxy.logserver.index.entries import Document, entry_of
+from logging_proxy.logserver.index.entries import entry_of_stored
 from logging_proxy.logserver.index.rebuild import Progress, rebuild
 from logging_proxy.logserver.index.values import Entry, Index, IndexTrouble
 from logging_proxy.logserver.store import Stored
 
 QUEUE = 4096
-"""Exchanges that wait for the index; their documents are a few KiB each."""
+"""Exchanges that wait for the index; each is a few KiB."""
 
 BATCH = 512
 GATHER_SECONDS = 0.05
@@ -33,10 +32,6 @@ RETRY_SECONDS = 1.0
 
 KEPT_BYTES = 32 << 20
 """Of bodies in the queue; those of exchanges beyond are read from their files."""
-
-FEW_PIECES = 64
-
-_Halves = tuple[Document, Document, dict[str, bytes]]
 
 
 class Indexer:
@@ -56,7 +51,11 @@ class Indexer:
         self._log_dir = log_dir
         self._index = index
         self._on_indexed = on_indexed
-        self._queue: queue.Queue[_Halves | None] = queue.Queue(QUEUE)
+        self._waiting: deque[Stored] = deque()
+        self._work = threading.Event()
+        self._idle = True
+        """Whether `on_stored` must set `_work`; without it every exchange would cost a lock."""
+        self._taken = threading.Event()
         self._captures: Captures | None = None
         self._kept = self._let_go = 0
         self._missed = threading.Event()
@@ -78,7 +77,7 @@ class Indexer:
     def stop(self) -> None:
         """Returns when all that was handed in is in the index.  The index stays open."""
         self._stopping.set()
-        self._queue.put(None)
+        self._work.set()
         self._writer.join()
         self._catcher.join()
         if self._captures is not None:
@@ -92,23 +91,29 @@ class Indexer:
     @property
     def waiting(self) -> int:
         """Exchanges that are stored and not yet in the index."""
-        return self._queue.qsize()
+        return len(self._waiting)
 
     def on_stored(self, stored: Stored) -> None:
-        """Takes an exchange whose files are on disk.  From one thread; may wait for a while, never raises."""
-        bodies = stored.bodies
-        size = sum(map(len, bodies.values()))
+        """Takes an exchange whose files are there.  From one thread; may wait for a while, never raises."""
+        size = len(stored.request_body or b"") + len(stored.response_body or b"")
         if self._kept - self._let_go + size > KEPT_BYTES:
-            bodies, size = {}, 0
-        self._kept += size
-        try:
-            self._queue.put(
-                (_light(stored.request), _light(stored.response), bodies),
-                timeout=0 if self.trouble else PUT_SECONDS,
-            )
-        except queue.Full:
-            self._kept -= size
+            stored, size = stored._replace(request_body=None, response_body=None), 0
+        if len(self._waiting) >= QUEUE and not self._gets_room():
             self._missed.set()
+            return
+        self._kept += size
+        self._waiting.append(stored)
+        # The other side says that it is idle first and takes second, here it is the reverse: one notices.
+        if self._idle:
+            self._idle = False
+            self._work.set()
+
+    def _gets_room(self) -> bool:
+        """Waits, unless the index is in trouble."""
+        self._taken.clear()
+        if len(self._waiting) >= QUEUE and not self.trouble:
+            self._taken.wait(PUT_SECONDS)
+        return len(self._waiting) < QUEUE
 
     def look_again(self) -> None:
         """Something stored may be missing in the index: the files are to be looked through."""
@@ -117,55 +122,45 @@ class Indexer:
     # --- the writer's thread
 
     def _write_all(self) -> None:
-        going_on = True
-        while going_on:
-            batch, going_on = self._gather()
-            try:
-                self._write(batch)
-            except Exception as error:
-                # A fault of ours must not end indexing either: the files are there to be read again.
-                self._fail(error)
+        while True:
+            self._work.wait()
+            self._stopping.wait(GATHER_SECONDS)
+            # Asked before the queue is emptied: what was handed in before `stop` is written.
+            stopping = self._stopping.is_set()
+            self._work.clear()
+            self._idle = True
+            while self._waiting:
+                try:
+                    self._write(self._take())
+                except Exception as error:
+                    # A fault of ours must not end indexing either: the files are there to be read again.
+                    self._fail(error)
+            if stopping:
+                return
 
-    def _gather(self) -> tuple[list[_Halves], bool]:
-        """The next exchanges, and whether more may come."""
-        item = self._queue.get()
-        batch: list[_Halves] = []
-        waited = False
-        while item is not None and len(batch) < BATCH:
-            batch.append(item)
-            try:
-                item = self._queue.get(timeout=0 if waited else GATHER_SECONDS)
-            except queue.Empty:
-                return batch, True
-            waited = waited or self._queue.empty()
-        if item is not None:
-            batch.append(item)
-        return batch, item is not None
+    def _take(self) -> list[Stored]:
+        waiting = self._waiting
+        batch = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
+        self._let_go += sum(
+            [len(each.request_body or b"") + len(each.response_body or b"") for each in batch]
+        )
+        self._taken.set()
+        return batch
 
-    def _write(self, batch: list[_Halves]) -> None:
-        if not batch:
-            return
+    def _write(self, batch: list[Stored]) -> None:
         if self._captures is None:
             self._captures = Captures(self._log_dir)
-        self._let_go += sum(len(body) for _, _, bodies in batch for body in bodies.values())
-        entries = [self._entry(*halves) for halves in batch]
+        entries = [self._entry(stored, self._captures) for stored in batch]
         done = [entry for entry in entries if entry is not None]
         self._index.add(done)
         self.trouble = ""
         self._on_indexed(done)
 
-    def _entry(self, request: Document, response: Document, bodies: dict[str, bytes]) -> Entry | None:
-        assert self._captures is not None
-        read = self._captures.body
-
-        def body(name: str, limit: int) -> bytes:
-            kept = bodies.get(name)
-            return read(name, limit) if kept is None else kept[:limit]
-
+    def _entry(self, stored: Stored, captures: Captures) -> Entry | None:
         try:
-            return entry_of(request, response, body)
+            return entry_of_stored(stored, captures.body)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            self._log.failure("{id}: cannot be indexed", id=request.get("id"))
+            self._log.failure("{name}: cannot be indexed", name=stored.request_file)
             return None
 
     def _fail(self, error: Exception) -> None:
@@ -181,7 +176,7 @@ class Indexer:
 
     def _catch_up(self) -> None:
         while not self._stopping.is_set():
-            if self._missed.is_set() and self._queue.empty():
+            if self._missed.is_set() and not self._waiting:
                 self._add_missed()
             self._stopping.wait(RETRY_SECONDS)
 
@@ -198,10 +193,3 @@ class Indexer:
             self._fail(error)
         finally:
             self.progress = None
-
-
-def _light(document: dict[str, Any]) -> Document:
-    """Without the arrival times, if they are many: there may be a hundred thousand."""
-    if len(document.get("pieces", ())) < FEW_PIECES:
-        return document
-    return {name: value for name, value in document.items() if name != "pieces"}

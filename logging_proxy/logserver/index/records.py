@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
-from operator import attrgetter
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from logging_proxy.logserver.index.values import Entry, Filters, Row, Texts, is_exchange_id
 from logging_proxy.logserver.index.words import indexed_text
 
-_NAMES = tuple(f.name for f in fields(Row))
-_values = attrgetter(*_NAMES)
+_NAMES = Row._fields
 COLUMNS = ", ".join(f"e.{name}" for name in _NAMES).replace("e.id", "e.id", 1)
 
 INSERT = (
@@ -33,8 +31,7 @@ _PLAIN = b"\x00"
 """Before a text that is not compressed; no zlib stream begins so (RFC 1950 §2.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An entry in the form of the tables, without its key."""
 
     id: bytes
@@ -52,20 +49,34 @@ def prepare(entries: Iterable[Entry]) -> list[Prepared]:
     That order suits the full text: each step back makes it write out what it has.
     """
     last = {entry.row.id: entry for entry in entries}
-    return sorted(map(_prepare, last.values()), key=lambda prepared: (prepared.row.started, prepared.id))
+    return sorted(map(_prepare, last.values()), key=_order)
+
+
+def _order(prepared: Prepared) -> tuple[int, bytes]:
+    return prepared.row.started, prepared.id
 
 
 def _prepare(entry: Entry) -> Prepared:
-    texts = Texts(storable(entry.texts.request), storable(entry.texts.response))
-    id = pack_id(entry.row.id)
+    row, texts = entry
+    id = pack_id(row.id)
     if id is None:
         raise ValueError("not the id of an exchange")
-    given = _values(entry.row)
-    values = tuple(map(storable, given))
-    row = entry.row if values == given else Row(*values)
-    columns = (id, *values[1:])
-    return Prepared(
-        id, row, columns, indexed_text(row, texts), pack_text(texts.request), pack_text(texts.response)
+    if not _is_storable(row):
+        row = Row(*map(storable, row))
+    request, response = texts
+    if not (request.isascii() and response.isascii() and "\x00" not in request and "\x00" not in response):
+        request, response = storable(request), storable(response)
+        texts = Texts(request, response)
+    columns = (id, *row[1:])
+    return Prepared(id, row, columns, indexed_text(row, texts), pack_text(request), pack_text(response))
+
+
+def _is_storable(row: Row) -> bool:
+    """Whether SQLite takes everything in a row as it is: at once for the many that are plain."""
+    text = "".join([value for value in row if type(value) is str])
+    numbers = [value for value in row if type(value) is int]
+    return (
+        text.isascii() and "\x00" not in text and -MAX_INTEGER <= min(numbers) and max(numbers) <= MAX_INTEGER
     )
 
 

@@ -42,7 +42,8 @@ class Term:
 
 def indexed_text(row: Row, texts: Texts) -> str:
     """All that an exchange is found by.  The same for the same values: deleting needs it again."""
-    return "\n".join([spread(texts.request), spread(texts.response), *marks_of(row)])
+    marks = _marks(row.route, row.method, row.status, row.outcome, row.model, row.session)
+    return f"{spread(texts.request)}\n{spread(texts.response)}\n{marks}"
 
 
 def spread(text: str) -> str:
@@ -53,18 +54,26 @@ def spread(text: str) -> str:
 # --- marks -----------------------------------------------------------------------
 
 
-def marks_of(row: Row) -> list[str]:
-    """The marks of an exchange."""
+@lru_cache(maxsize=1024)
+def _marks(
+    route: str | None,
+    method: str,
+    status: int | None,
+    outcome: str,
+    model: str | None,
+    session: str | None,
+) -> str:
+    """The marks of an exchange, one a line."""
     values = (
-        ("route", row.route),
-        ("method", row.method),
-        ("status", row.status),
-        ("class", row.status and row.status // 100),
-        ("outcome", row.outcome),
-        ("model", row.model),
-        ("session", row.session),
+        ("route", route),
+        ("method", method),
+        ("status", status),
+        ("class", status and status // 100),
+        ("outcome", outcome),
+        ("model", model),
+        ("session", session),
     )
-    return [EVERY, *(mark(name, value) for name, value in values if value is not None)]
+    return "\n".join([EVERY, *(mark(name, value) for name, value in values if value is not None)])
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,158 @@
+"""
+Heads as they were recorded: taken apart, and as JSON.
+
+Header values are latin-1 text, so every byte survives in JSON.  Nothing here judges: the proxy's
+parser is the strict one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import NamedTuple
+
+Headers = list[tuple[str, str]]
+
+SESSION_HEADERS = frozenset(
+    [
+        "x-claude-code-session-id",
+        "session-id",
+        "session_id",
+        "x-session-id",
+        "x-client-request-id",
+        "helicone-session-id",
+    ]
+)
+"""Headers that group exchanges."""
+
+_LISTS = frozenset(["content-type", "content-encoding"])
+_TELLING = SESSION_HEADERS | _LISTS | {"transfer-encoding", "content-length"}
+"""Headers that say something about the exchange or its bodies."""
+
+KNOWN_HEADS = 512
+"""Heads that are kept as they were taken apart; a client that keeps its connection sends few others."""
+
+LONGEST_KNOWN = 4096
+LONGEST_KNOWN_LINE = 256
+
+
+class Head(NamedTuple):
+    """A start line's three parts and the header lines, in order and as they came."""
+
+    first: str
+    second: str
+    third: str
+    headers: Headers
+    json: str = "[]"
+    """The headers as JSON."""
+    telling: dict[str, str] = {}  # noqa: RUF012
+    """
+    Values by lower-case name of the few headers that are looked at.
+
+    Several of what the body is are joined as RFC 9110 §5.2 has it; of the others the last counts.
+    """
+    framing: str = ""
+    """How the body was delimited, as far as headers say: `chunked`, `content-length`, `close`, or nothing."""
+    status: int | None = None
+    """Of a response."""
+
+
+class _Field(NamedTuple):
+    pair: tuple[str, str]
+    json: str
+    telling: str
+    """The lower-case name of a header that is looked at; empty for others."""
+
+
+def parse_head(head: bytes) -> Head:
+    """
+    A head with or without its blank line.
+
+    Takes whatever was recorded: a line without a colon is a name without a
+    value.
+    """
+    start, *lines = head.decode("latin-1").split("\r\n")
+    parts = start.split(" ", 2)
+    first, second, third = parts if len(parts) == 3 else [*parts, "", ""][:3]
+    fields = [
+        _field(line) if len(line) <= LONGEST_KNOWN_LINE else _parse_field(line) for line in lines if line
+    ]
+    telling, framing = _tell([(name, pair[1]) for pair, _, name in fields if name])
+    status = int(second) if len(second) == 3 and second.isdecimal() else None
+    json = f"[{','.join([field.json for field in fields])}]"
+    return Head(first, second, third, [field.pair for field in fields], json, telling, framing, status)
+
+
+def telling_headers(headers: Iterable[Sequence[str]]) -> dict[str, str]:
+    """The `telling` of a head with these headers."""
+    return _tell([(lower, value) for name, value in headers if (lower := name.lower()) in _TELLING])[0]
+
+
+def _tell(fields: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
+    telling: dict[str, str] = {}
+    framing = ""
+    for name, value in fields:
+        telling[name] = f"{telling[name]}, {value}" if name in telling and name in _LISTS else value
+        framing = _framing(framing, name, value)
+    return telling, framing
+
+
+def parse_fields(lines: list[str]) -> Headers:
+    """The header lines among `lines`, which may be empty ones."""
+    return [_parse_field(line).pair for line in lines if line]
+
+
+def _parse_field(line: str) -> _Field:
+    name, _, value = line.partition(":")
+    value = value.strip(" \t")
+    lower = name.lower()
+    json = f"[{encode_basestring_ascii(name)},{encode_basestring_ascii(value)}]"
+    return _Field((name, value), json, lower if lower in _TELLING else "")
+
+
+_field = lru_cache(maxsize=4096)(_parse_field)
+"""Of the lines of two heads most are equal: 0.1 µs for one that is known, else 1 µs."""
+
+_known: dict[bytes, Head] = {}
+
+
+def known_head(raw: bytes) -> Head:
+    """What `parse_head` gives, at once if the same head came lately.  Measured: 6 µs less for eight lines."""
+    head = _known.get(raw)
+    if head is None:
+        head = parse_head(raw)
+        if len(raw) <= LONGEST_KNOWN:
+            if len(_known) >= KNOWN_HEADS:
+                _known.clear()
+            _known[raw] = head
+    return head
+
+
+# --- framing ----------------------------------------------------------------------
+
+
+def _framing(before: str, name: str, value: str) -> str:
+    """What is known after one more header; the first Transfer-Encoding decides (RFC 9112 §6.3)."""
+    if before in ("chunked", "close"):
+        return before
+    if name == "transfer-encoding":
+        return "chunked" if value.lower().endswith("chunked") else "close"
+    return "content-length" if name == "content-length" else before
+
+
+def framing_of_request(head: Head) -> str:
+    """How the request's body was delimited (RFC 9112 §6)."""
+    return head.framing if head.framing in ("chunked", "content-length") else "none"
+
+
+def framing_of_response(head: Head, method: str) -> str:
+    """How the response's body was delimited (RFC 9112 §6.3, in its order)."""
+    status = head.status
+    if status is None:
+        return "none"
+    if status == 101:
+        return "tunnel"
+    if method == "HEAD" or status in (204, 304) or status < 200:
+        return "none"
+    return head.framing or "close"
