@@ -28,7 +28,7 @@ from logging_proxy.logserver.feed import Feed
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.spools import Spools
-from logging_proxy.logserver.tap import spare_the_collector
+from logging_proxy.starting import spare_the_collector
 
 WALL_NS = 1_757_722_269_123_456_789
 BLOCK = 64 << 10

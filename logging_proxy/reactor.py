@@ -78,19 +78,16 @@ class ProxyReactor(EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue  # closed by what came before it in this turn
-            if event == EPOLLIN:
-                self._read(selectable)
-            else:
+            if event != EPOLLIN:
                 self._doReadOrWrite(selectable, fd, event)  # type: ignore[no-untyped-call]
-
-    def _read(self, selectable: Any) -> None:
-        try:
-            why = selectable.doRead()
-        except BaseException as error:
-            self._log.failure("while reading from {selectable!r}", selectable=selectable)
-            why = error
-        if why:
-            self._disconnectSelectable(selectable, why, True)  # type: ignore[no-untyped-call]
+                continue
+            try:
+                why = selectable.doRead()
+            except BaseException as error:
+                self._log.failure("while reading from {selectable!r}", selectable=selectable)
+                why = error
+            if why:
+                self._disconnectSelectable(selectable, why, True)  # type: ignore[no-untyped-call]
 
     doIteration = doPoll
 

@@ -23,12 +23,20 @@ MOST_UNSYNCED = 16
 """Ended segments that may wait for their sync; then writing waits as well."""
 
 
+HURRY = 1 << 20
+"""Bytes in the ring, between two looks, from which on it must be looked at more often."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Seconds."""
 
     gather: float = 0.005
-    """For which records gather before they are written as one block."""
+    """
+    For which records gather before they are written as one block, when they are many bytes.
+
+    Twice as long when they are few: each time costs 60 µs, in all 5 % of what a hundred streams cost.
+    """
 
     retry: float = 0.25
     """Until the next attempt when the disk refuses."""
@@ -81,6 +89,8 @@ class Spool:
         self._work = threading.Event()
         self._idle = True
         """Whether `stored` must set `_work`; without it every record would cost a lock."""
+        self._hurried = False
+        """Whether the ring was filling quickly when last looked at."""
         self._unsynced = threading.Event()
         self._closing = threading.Event()
         self._writing = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -124,7 +134,8 @@ class Spool:
 
     def _run(self) -> None:
         while True:
-            time.sleep(self._pace.gather)  # not `_closing.wait`: that takes four system calls more
+            # Not `_closing.wait`: that takes four system calls more.
+            time.sleep(self._pace.gather if self._hurried else 2 * self._pace.gather)
             # Asked before the ring is emptied: what was stored before `close` is written.
             closing = self._closing.is_set()
             if self.ring.stored == self.ring.taken and not closing:
@@ -155,6 +166,7 @@ class Spool:
         """
         ring = self.ring
         end = ring.stored
+        self._hurried = end - ring.taken > HURRY
         while ring.taken < end:
             try:
                 with ring.peek() as piece:

@@ -187,7 +187,7 @@ class HttpClientOptions:
     pool_idle_timeout: Annotated[float, Key(DURATION, "Seconds that an idle connection is kept.")] = 15
     pool_size: Annotated[
         int, Key(Integer(0, 65535), "Most idle connections per destination; 0 reuses none.")
-    ] = 256
+    ] = 1024
     pool_max_age: Annotated[float, Key(DURATION, "Seconds after which a connection is not used again.")] = 300
     proxy_url: Annotated[
         Secret | None,

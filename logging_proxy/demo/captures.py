@@ -59,7 +59,10 @@ def read_captures(folder: Path) -> list[Capture]:
     """Every capture in `folder` that is finished, oldest first."""
     halves: dict[tuple[str, str], Half] = {}
     for path in sorted(folder.glob(f"*{METADATA}")):
-        metadata = json.loads(path.read_bytes())
+        try:
+            metadata = json.loads(path.read_bytes())
+        except ValueError:  # being written just now, or when the power failed
+            continue
         half = Half(path.with_name(path.name.removesuffix(METADATA) + ".bin"), metadata)
         halves[metadata["id"], metadata["stream_type"]] = half
     return [

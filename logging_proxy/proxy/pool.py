@@ -30,7 +30,7 @@ class ClientLimits:
     head_limit: int = 65536
     header_fields: int = 200
     pool_idle_timeout: float = 15.0
-    pool_size: int = 256
+    pool_size: int = 1024
     pool_max_age: float = 300.0
 
 

@@ -78,7 +78,7 @@ class DefaultsTests(SynchronousTestCase):
                     head_timeout=600,
                     stream_timeout=3600,
                     pool_idle_timeout=15,
-                    pool_size=256,
+                    pool_size=1024,
                     pool_max_age=300,
                 ),
                 LoggingOptions(
