@@ -29,6 +29,7 @@ from logging_proxy.serving import Serving
 from logging_proxy.starting import (
     give_up,
     install_reactor,
+    raise_descriptor_limit,
     spare_the_collector,
     spool_root,
     worker_count,
@@ -70,6 +71,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     os.umask(0o077)
+    raise_descriptor_limit()
     if options["worker"] is not None:
         return _worker(reactor, options)
     try:

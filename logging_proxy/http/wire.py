@@ -23,6 +23,9 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
+LARGEST_READ = 262144
+"""Bytes of one read where much comes at once; small reads stay at Twisted's 64 KiB."""
+
 Send = Callable[[bytes], bool]
 """Sends or queues bytes; True when all of them have left."""
 
@@ -78,17 +81,20 @@ def read_directly(transport: Any, received: Callable[[bytes], object]) -> None:
     From now on what `transport` reads goes to `received`, until `read_no_more`.
 
     Without the calls in between, which are Twisted's own and those of what
-    endpoints wrap around a protocol: 1 µs less for each read.  As with sending,
-    this is for plain TCP alone, and anything else stays as it is.
+    endpoints wrap around a protocol: 1 µs less for each read.  A connection that
+    fills a read has larger ones from then on, as long as they are worth it.  As with
+    sending, this is for plain TCP alone, and anything else stays as it is.
     """
     if not isinstance(transport, tcp.Connection) or transport.TLS:
         return
     _require(transport, "bufferSize", "doRead")
     receive_some = transport.socket.recv
+    size = smallest = transport.bufferSize
 
     def read() -> Exception | None:
+        nonlocal size
         try:
-            data = receive_some(transport.bufferSize)
+            data = receive_some(size)
         except BlockingIOError:
             return None
         except OSError:
@@ -97,6 +103,10 @@ def read_directly(transport: Any, received: Callable[[bytes], object]) -> None:
         if not data:
             done: Exception = CONNECTION_DONE
             return done
+        if len(data) == size:
+            size = LARGEST_READ
+        elif len(data) < smallest:
+            size = smallest
         received(data)
         return None
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-import resource
 import socket
 import sys
 from typing import Any, TextIO
@@ -29,9 +28,7 @@ from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper, Shippers
 from logging_proxy.output import CannotLog, Output, sink_for
-from logging_proxy.starting import give_up, spare_the_collector, spool_root
-
-MOST_DESCRIPTORS = 65_536
+from logging_proxy.starting import give_up, raise_descriptor_limit, spare_the_collector, spool_root
 
 
 class Options(usage.Options):
@@ -95,14 +92,6 @@ def makeService(options: Options) -> IService:
         give_up(str(error))
     except OSError as error:
         give_up(f"{error.filename}: {error.strerror}")
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as the system lets us have: each spool may hold some 130."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _serving(reactor: Any, options: Options, configuration: Configuration) -> IService:

@@ -10,6 +10,7 @@ from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IProtocol
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import (
     Certificate,
@@ -24,7 +25,16 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from logging_proxy.http.server import ServerLimits, Site
-from logging_proxy.http.wire import gone, half_closer, looks_closed, queue_length, sender
+from logging_proxy.http.wire import (
+    LARGEST_READ,
+    gone,
+    half_closer,
+    looks_closed,
+    queue_length,
+    read_directly,
+    read_no_more,
+    sender,
+)
 from logging_proxy.test.http_stage import Desk
 
 
@@ -127,6 +137,66 @@ class DirectTests(SynchronousTestCase):
         for name in ("_tempDataLen", "offset"):
             transport = Pair(self, _without(name)).transport
             self.assertRaises(AttributeError, queue_length, transport)
+
+
+class ReadTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.pair = Pair(self)
+        self.heard: list[bytes] = []
+        read_directly(self.pair.transport, self.heard.append)
+        self.read = self.pair.transport.doRead
+
+    def test_what_is_there(self) -> None:
+        """What the peer has sent is handed over in one piece; nothing there is nothing said."""
+        self.pair.peer.send(b"hello")
+        self.assertIsNone(self.read())
+        self.assertIsNone(self.read())
+        self.assertEqual(self.heard, [b"hello"])
+
+    def test_the_end(self) -> None:
+        """The peer's end is told to the reactor as Twisted's own transports tell it."""
+        self.pair.peer.close()
+        self.assertIs(self.read(), CONNECTION_DONE)
+        self.assertEqual(self.heard, [])
+
+    def test_lost(self) -> None:
+        """A socket that cannot be read is a lost connection."""
+        self.pair.transport.socket.close()
+        self.assertIs(self.read(), CONNECTION_LOST)
+
+    def test_larger_and_smaller(self) -> None:
+        """Reads grow where one is filled, and shrink when little comes."""
+        sizes: list[int] = []
+
+        class Socket:
+            comes = b""
+
+            def recv(self, size: int) -> bytes:
+                sizes.append(size)
+                return self.comes[:size]
+
+        pair, fake = Pair(self), Socket()
+        usual = pair.transport.bufferSize
+        pair.transport.socket = fake  # type: ignore[assignment]
+        read_directly(pair.transport, self.heard.append)
+        for size in (usual - 1, usual, 2 * usual, usual - 1, 1):
+            fake.comes = bytes(size)
+            self.assertIsNone(pair.transport.doRead())
+        self.assertEqual(sizes, [usual, usual, LARGEST_READ, LARGEST_READ, usual])
+
+    def test_let_go(self) -> None:
+        """Afterwards the transport reads as Twisted does, and holds nobody."""
+        read_no_more(self.pair.transport)
+        self.assertNotIn("doRead", vars(self.pair.transport))
+        self.pair.peer.send(b"hello")
+        self.pair.transport.doRead()
+        self.assertEqual(self.heard, [])
+
+    def test_without_tcp(self) -> None:
+        """Other transports, TLS above all, stay as they are."""
+        transport = StringTransport()
+        read_directly(transport, self.heard.append)
+        self.assertNotIn("doRead", vars(transport))
 
 
 def _without(missing: str) -> type[tcp.Connection]:
