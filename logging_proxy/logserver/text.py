@@ -51,7 +51,7 @@ _BASE64 = re.compile(
 )
 SHORTEST_BLOB = 160
 BLOB_LINE = 60
-"""`_BASE64` needs so many characters in a row that are no spaces."""
+"""`_BASE64` needs so many characters in a row that are neither spaces nor ends of lines."""
 
 _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
 _TAG = re.compile(r"<[^<>]{0,2000}>")
@@ -180,7 +180,7 @@ def _may_hold_blob(text: str) -> bool:
     at, end = 0, len(text) - BLOB_LINE
     while at <= end:
         space = text.rfind(" ", at, at + BLOB_LINE)
-        if space < 0:
+        if space < 0 and (space := text.rfind("\n", at, at + BLOB_LINE)) < 0:
             return True
         at = space + 1
     return False
