@@ -17,7 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from logging_proxy.logserver.assembly import Event
+from logging_proxy.logserver.assembly import BodyPiece, Event
 from logging_proxy.logserver.exchanges import Side
 from logging_proxy.logserver.feed import Feed
 from logging_proxy.logserver.index import Entry, Index, Indexer, IndexTrouble, SqliteIndex, entry_of
@@ -78,6 +78,11 @@ class Observers:
 
     def on_event(self, event: Event) -> None:
         """From the storage thread."""
+        if type(event) is BodyPiece and not event[0].again:
+            # Most events are pieces, most of the time without anybody who watches.
+            if not self.feed.resting:
+                self.feed.publish(event)
+            return
         for new in self.under_way.tell(event):
             self.telemetry.take(new)
             if not self.feed.resting:

@@ -26,6 +26,7 @@ from logging_proxy.logserver.exchanges import (
     restore_exchange,
 )
 
+_RESPONSE_PIECE = Kind.RESPONSE_PIECE
 _LAST, _OURS = int(Flag.LAST), int(Flag.OURS)
 
 
@@ -133,15 +134,17 @@ class Assembler:
         """What `record` means.  Never raises: a record that makes no sense is counted."""
         kind, _, number, time, _ = record
         self.last_time = time
-        exchange = self.open.get(number)
         handler = self._handlers[kind]
         if handler is None:
             return self._handle_other(record)
+        exchange = self.open.get(number)
         if exchange is None:
             self.tally.unknown_records += 1
             return NOTHING
         if time - exchange.began > exchange.elapsed:
             exchange.elapsed = time - exchange.began
+        if kind is _RESPONSE_PIECE:
+            return self._piece(exchange, exchange.response, Side.RESPONSE, record)
         try:
             return handler(exchange, record)
         except (ValueError, RecursionError) as error:

@@ -142,6 +142,7 @@ class Exchange:
     """One exchange as far as its records have come; `outcome` is empty while it is open."""
 
     __slots__ = (
+        "again",
         "began",
         "client",
         "damage",
@@ -183,6 +184,8 @@ class Exchange:
         self.notes: list[Any] = []
         self.elapsed = 0
         self.outcome = self.error = self.damage = ""
+        self.again = False
+        """Whether it was read from the spool before, in this life of the process."""
         text = uuid.hex()
         self.id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
         """The UUID's text."""

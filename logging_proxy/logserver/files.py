@@ -31,6 +31,7 @@ from typing import Any
 from logging_proxy.directories import make_directory_apart
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = _CREATE | os.O_WRONLY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 MAX_NAMES = 1000
@@ -90,7 +91,7 @@ PAGE = 4096
 """Bytes that a reader sees all at once or not at all."""
 
 
-class Standing(enum.Enum):
+class Found(enum.Enum):
     """What is found where metadata are to be."""
 
     NOTHING = 0
@@ -100,7 +101,7 @@ class Standing(enum.Enum):
     FOREIGN = 3
 
 
-_FREE = (Standing.NOTHING, Standing.UNFINISHED)
+_FREE = (Found.NOTHING, Found.UNFINISHED)
 
 
 @dataclass(slots=True)
@@ -194,7 +195,7 @@ class LogDirectory:
     def reclaim(self, base: str, id: str) -> bool:
         """Takes a name out of a checkpoint; true when the half was published since."""
         self._in_use.add(base)
-        return self.standing(base, id) is Standing.OURS
+        return self.found_at(base, id) is Found.OURS
 
     def release(self, base: str) -> None:
         self._in_use.discard(base)
@@ -204,18 +205,18 @@ class LogDirectory:
             fd = self._system.open(f"{base}.bin", _CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
         except FileExistsError:
             return self._recognise(base, id, head)
-        standing = self.standing(base, id)
-        if standing in _FREE:
+        found = self.found_at(base, id)
+        if found in _FREE:
             return Claim(base, fd)
         self._system.close(fd)
         self._system.unlink(f"{base}.bin", dir_fd=self._fd)
-        return Claim(base, None, stored=True) if standing is Standing.OURS else None
+        return Claim(base, None, stored=True) if found is Found.OURS else None
 
     def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
         """Ours when the metadata says so, or when it is unfinished, has one name and begins like ours."""
-        standing = self.standing(base, id)
-        if standing not in _FREE:
-            return Claim(base, None, stored=True) if standing is Standing.OURS else None
+        found = self.found_at(base, id)
+        if found not in _FREE:
+            return Claim(base, None, stored=True) if found is Found.OURS else None
         try:
             fd = self.reopen(base)
         except OSError as error:
@@ -239,25 +240,23 @@ class LogDirectory:
 
     def put(self, base: str, data: bytes) -> bool:
         """A new `.bin` with `data`, its name in use; False when there is something of that name."""
-        if base in self._in_use or not self._put(f"{base}.bin", data):
+        if base in self._in_use or not self.put_file(f"{base}.bin", data):
             return False
         self._in_use.add(base)
         return True
 
-    def put_metadata(self, base: str, data: bytes) -> bool:
-        """New metadata of at most `PAGE` bytes; False when there is something of that name."""
-        return self._put(f"{base}_metadata.json", data)
-
-    def _put(self, name: str, data: bytes) -> bool:
+    def put_file(self, name: str, data: bytes) -> bool:
+        """A new file with `data`; False when there is something of that name.  Metadata: at most a `PAGE`."""
+        system = self._system
         try:
-            fd = self._system.open(name, _CREATE | os.O_WRONLY, 0o600, dir_fd=self._fd)
+            fd = system.open(name, _NEW, 0o600, dir_fd=self._fd)
         except FileExistsError:
             return False
         try:
-            if data:
+            if data and system.pwrite(fd, data, 0) != len(data):
                 self.write(fd, data, 0)
         finally:
-            self._system.close(fd)
+            system.close(fd)
         return True
 
     def withdraw(self, base: str) -> None:
@@ -265,33 +264,33 @@ class LogDirectory:
         self._system.unlink(f"{base}.bin", dir_fd=self._fd)
         self.release(base)
 
-    def standing(self, base: str, id: str) -> Standing:
+    def found_at(self, base: str, id: str) -> Found:
         """What there is under the name of a half's metadata."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             fd = self._system.open(f"{base}_metadata.json", flags, dir_fd=self._fd)
         except FileNotFoundError:
-            return Standing.NOTHING
+            return Found.NOTHING
         except OSError as error:
             if error.errno in NOT_OURS:
-                return Standing.FOREIGN
+                return Found.FOREIGN
             raise
         try:
-            return self._standing(fd, id)
+            return self._found(fd, id)
         finally:
             self._system.close(fd)
 
-    def _standing(self, fd: int, id: str) -> Standing:
+    def _found(self, fd: int, id: str) -> Found:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            return Standing.FOREIGN
+            return Found.FOREIGN
         beginning = self._system.pread(fd, PAGE, 0)
         if found.st_nlink == 1 and found.st_size <= PAGE and not beginning.endswith(b"\n"):
             written, ours = beginning.rstrip(b"\0"), f'{{"id":"{id}"'.encode("ascii")
             if written[: len(ours)] == ours[: len(written)]:
-                return Standing.UNFINISHED
+                return Found.UNFINISHED
         match = _ID.match(beginning)
-        return Standing.OURS if match and match[1].decode("ascii") == id else Standing.FOREIGN
+        return Found.OURS if match and match[1].decode("ascii") == id else Found.FOREIGN
 
     # --- bytes
 

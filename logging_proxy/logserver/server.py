@@ -153,6 +153,7 @@ class Builder:
             self.housekeeping.sizes,
             keeper.deleted if keeper is not None else Deleted(),
             self.observers.under_way.in_flight(),
+            self.observers.under_way.body_bytes(),
             self.observers.feed.viewers,
             indexer.waiting if indexer is not None else 0,
             indexer.trouble if indexer is not None else "the index could not be opened",

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from logging_proxy.logserver import metadata
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side
-from logging_proxy.logserver.files import NOT_OURS, PAGE, LogDirectory, Standing
+from logging_proxy.logserver.files import NOT_OURS, PAGE, Found, LogDirectory
 from logging_proxy.logserver.metadata import StoredBody
 
 BUFFER_LIMIT = 256 << 10
@@ -421,8 +421,8 @@ class Store:
         for half, text in fresh:
             if len(text) > PAGE:
                 self._directory.publish(half.base, half.exchange.id)
-            elif self._directory.put_metadata(half.base, text):
-                self._unsynced_names.append(f"{half.base}_metadata.json")
+            elif self._directory.put_file(name := f"{half.base}_metadata.json", text):
+                self._unsynced_names.append(name)
             else:
                 self._settle_clash(half, text)
 
@@ -442,13 +442,13 @@ class Store:
 
     def _settle_clash(self, half: HalfFile, text: bytes) -> None:
         """There is something where the metadata of `half` are to be."""
-        standing = self._directory.standing(half.base, half.exchange.id)
-        if standing is Standing.OURS:
+        found = self._directory.found_at(half.base, half.exchange.id)
+        if found is Found.OURS:
             # Published in an earlier life, and its bytes deleted since: nobody misses them.
             if half.whole:
                 self._directory.withdraw(half.base)
             return
-        if standing is Standing.FOREIGN and half.whole:
+        if found is Found.FOREIGN and half.whole:
             text = self._take_another_name(half)
         if not half.stored:
             self._write_temporary(half, text)

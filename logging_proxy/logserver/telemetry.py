@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted
-from logging_proxy.logserver.exchanges import Exchange, verdict
+from logging_proxy.logserver.assembly import Ended, Event, ResponseStarted
+from logging_proxy.logserver.exchanges import Exchange, Side, verdict
 from logging_proxy.logserver.heads import known_head
 from logging_proxy.logserver.metrics import Counter, Histogram, Labels, gauge, text
 from logging_proxy.logserver.spools import Status
@@ -55,6 +55,8 @@ class Standing:
     sizes: Sizes
     deleted: Deleted
     in_flight: Mapping[str, int]
+    body_bytes: Mapping[str, tuple[int, int]]
+    """Of requests and of responses, by route."""
     viewers: int = 0
     index_waiting: int = 0
     index_trouble: str = ""
@@ -63,7 +65,7 @@ class Standing:
 
 
 class Telemetry:
-    """Counts what passes; from the storage thread, once for each event."""
+    """Counts what passes; from the storage thread, once for each event but pieces."""
 
     def __init__(self) -> None:
         self._exchanges = Counter(
@@ -78,14 +80,10 @@ class Telemetry:
             SECONDS,
             ("route",),
         )
-        self._bytes = Counter(f"{P}_body_bytes_total", "Bytes of bodies.", ("route", "side"))
 
     def take(self, event: Event) -> None:
         kind = type(event)
-        if kind is BodyPiece:
-            exchange, side, _, data, _ = event  # type: ignore[misc]
-            self._bytes.add(len(data), exchange.opening.route_name, side)
-        elif kind is ResponseStarted:
+        if kind is ResponseStarted:
             exchange = event.exchange
             response = exchange.response
             if response is not None and not response.ours:
@@ -111,8 +109,14 @@ class Telemetry:
         return text(self._lines(standing, uptime, wall_ns))
 
     def _lines(self, standing: Standing, uptime: float, wall_ns: int) -> Iterator[str]:
-        for metric in (self._exchanges, self._duration, self._first_byte, self._bytes):
+        for metric in (self._exchanges, self._duration, self._first_byte):
             yield from metric.lines()
+        passed: dict[Labels, float] = {
+            (route, side): float(size)
+            for route, sizes in standing.body_bytes.items()
+            for side, size in zip(Side, sizes, strict=True)
+        }
+        yield from gauge(f"{P}_body_bytes_total", "Bytes of bodies.", passed, ("route", "side"), "counter")
         flying: dict[Labels, float] = {(route,): float(count) for route, count in standing.in_flight.items()}
         yield from gauge(f"{P}_exchanges_in_flight", "Exchanges under way.", flying, ("route",))
         yield from _storage(standing.status, wall_ns)

@@ -50,8 +50,7 @@ _BASE64 = re.compile(
     r"(?:[A-Za-z0-9+/_-]{160,}={0,2}|(?:[A-Za-z0-9+/]{60,159}\r?\n){3,}[A-Za-z0-9+/]*={0,2})"
 )
 SHORTEST_BLOB = 160
-BLOB_LINE = 60
-"""`_BASE64` needs so many characters in a row that are no spaces."""
+"""Characters in a row that are no spaces: `_BASE64` needs so many, three lines of 60 have more."""
 
 _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
 _TAG = re.compile(r"<[^<>]{0,2000}>")
@@ -176,10 +175,10 @@ def _clean(text: str, plain: bool = False) -> str:
 
 
 def _may_hold_blob(text: str) -> bool:
-    """Whether a line of a blob's length is without a space; `_BASE64` itself takes five times as long."""
-    at, end = 0, len(text) - BLOB_LINE
+    """Whether there is anything long enough; `_BASE64` itself takes five times as long to see it."""
+    at, end = 0, len(text) - SHORTEST_BLOB
     while at <= end:
-        space = text.rfind(" ", at, at + BLOB_LINE)
+        space = text.rfind(" ", at, at + SHORTEST_BLOB)
         if space < 0:
             return True
         at = space + 1
@@ -257,24 +256,18 @@ def _collect_strings(value: Any, found: list[str]) -> None:
         for name, member in value.items():
             kind = type(member)
             if kind is str:
-                if member and (name in _public or not _is_secret(name)):
-                    _append(member, found)
+                if name not in _public and _is_secret(name):
+                    continue
+                if len(member) >= SHORTEST_BLOB:
+                    member = _without_blob(member)
+                if member:
+                    found.append(member)
             elif kind is dict or kind is list:
                 _collect_strings(member, found)
     elif kind is list:
         for item in value:
-            kind = type(item)
-            if kind is str:
-                if item:
-                    _append(item, found)
-            elif kind is dict or kind is list:
-                _collect_strings(item, found)
-    elif kind is str and value:
-        _append(value, found)
-
-
-def _append(string: str, found: list[str]) -> None:
-    if len(string) < SHORTEST_BLOB or (string := _without_blob(string)):
+            _collect_strings(item, found)
+    elif kind is str and value and (string := _without_blob(value)):
         found.append(string)
 
 

@@ -17,6 +17,7 @@ from logging_proxy.logserver.exchanges import Exchange, Side, verdict
 from logging_proxy.logserver.heads import known_head
 from logging_proxy.logserver.index import Filters, Row
 from logging_proxy.logserver.index.entries import opening_row
+from logging_proxy.logserver.metrics import MOST_SERIES, OTHER
 from logging_proxy.logserver.store import Stored
 from logging_proxy.redaction import redact_text
 
@@ -28,16 +29,37 @@ REMEMBERED = 65_536
 
 
 class _Member:
-    __slots__ = ("ended", "exchange", "files", "response_told", "row", "told_request", "told_response")
+    __slots__ = ("before", "ended", "exchange", "files", "response_told", "row", "told")
 
     def __init__(self, exchange: Exchange, ended: bool = False) -> None:
         self.exchange = exchange
-        self.told_request = self.told_response = 0
+        self.before = _sizes(exchange)
+        """Bytes of the bodies that came in an earlier life of this process."""
+        self.told = _NONE
+        """Bytes that were told of before the spool was read again."""
         self.response_told = False
         self.files: tuple[str | None, str | None] = (None, None)
         self.row: Row | None = None
         """As it was at the start, once somebody has asked; what changes is filled in then."""
         self.ended = ended
+
+    def replace(self, exchange: Exchange) -> None:
+        """The same exchange is read again, and its pieces come once more."""
+        old, self.exchange = _sizes(self.exchange), exchange
+        self.told = max(old[0], self.told[0]), max(old[1], self.told[1])
+        exchange.again = True
+
+    def passed(self) -> tuple[int, int]:
+        """Bytes of the bodies that have passed in this life."""
+        now = _sizes(self.exchange)
+        return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
+
+
+_NONE = (0, 0)
+
+
+def _sizes(exchange: Exchange) -> tuple[int, int]:
+    return exchange.request.size, 0 if exchange.response is None else exchange.response.size
 
 
 class UnderWay:
@@ -50,19 +72,26 @@ class UnderWay:
         self._remembered: set[str] = set()
         self._remembered_longer: set[str] = set()
         self._in_flight: Counter[str] = Counter()
+        self._passed: dict[str, tuple[int, int]] = {}
 
     # --- from the storage thread
 
     def tell(self, event: Event) -> Sequence[Event]:
-        """Takes an event in; what of it is new, a `Started` before anything else of an exchange."""
+        """
+        Takes an event in; what of it is new, a `Started` before anything else of an exchange.
+
+        Of pieces only those of exchanges that are read `again` need be asked for.
+        """
         exchange = event.exchange
         id = exchange.id
         with self._lock:
             member = self._members.get(id)
             if member is not None and not member.ended:
-                member.exchange = exchange
+                if member.exchange is not exchange:
+                    member.replace(exchange)
                 return (event,) if self._is_news(id, member, event) else _NOTHING
             if id in self._remembered or id in self._remembered_longer:
+                exchange.again = True
                 return _NOTHING
             member = self._members[id] = _Member(exchange)
             self._in_flight[exchange.opening.route_name] += 1
@@ -73,29 +102,21 @@ class UnderWay:
 
     def _is_news(self, id: str, member: _Member, event: Event) -> bool:
         kind = type(event)
-        if kind is BodyPiece:
-            _, side, offset, data, _ = event  # type: ignore[misc]
-            end = offset + len(data)
-            if side is Side.REQUEST:
-                if end <= member.told_request:
-                    return False
-                member.told_request = end
-            else:
-                if end <= member.told_response:
-                    return False
-                member.told_response = end
-            return True
         if kind is Ended:
             self._end(id, member)
             return True
         if kind is ResponseStarted and not member.response_told:
             member.response_told = True
             return True
+        if isinstance(event, BodyPiece):
+            return event.offset + len(event.data) > member.told[event.side is Side.RESPONSE]
         return False
 
     def _end(self, id: str, member: _Member) -> None:
         member.ended = True
-        self._in_flight[member.exchange.opening.route_name] -= 1
+        route = member.exchange.opening.route_name
+        self._in_flight[route] -= 1
+        _add(self._passed, route, member.passed())
         self._remembered.add(id)
         if len(self._remembered) >= REMEMBERED:
             self._remembered_longer, self._remembered = self._remembered, set()
@@ -145,8 +166,24 @@ class UnderWay:
         with self._lock:
             return dict(self._in_flight)
 
+    def body_bytes(self) -> dict[str, tuple[int, int]]:
+        """How many bytes of requests' and of responses' bodies have passed, by route."""
+        with self._lock:
+            sums = dict(self._passed)
+            for member in self._members.values():
+                if not member.ended:
+                    _add(sums, member.exchange.opening.route_name, member.passed())
+        return sums
+
 
 _NOTHING: tuple[Event, ...] = ()
+
+
+def _add(sums: dict[str, tuple[int, int]], route: str, sizes: tuple[int, int]) -> None:
+    if route not in sums and len(sums) >= MOST_SERIES:
+        route = OTHER
+    before = sums.get(route, _NONE)
+    sums[route] = before[0] + sizes[0], before[1] + sizes[1]
 
 
 def snapshot(exchange: Exchange) -> Row:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from logging_proxy.logserver.index.values import Entry, Filters, Row, Texts, is_exchange_id
 from logging_proxy.logserver.index.words import indexed_text
 
 _NAMES = Row._fields
+_NUMBERS = frozenset(
+    ["started", "status", "stream", "duration", "head_after", "request_bytes", "response_bytes"]
+)
 COLUMNS = ", ".join(f"e.{name}" for name in _NAMES).replace("e.id", "e.id", 1)
 
 INSERT = (
@@ -36,7 +40,6 @@ class Prepared(NamedTuple):
 
     id: bytes
     row: Row
-    columns: tuple[Any, ...]
     text: str
     request: bytes
     response: bytes
@@ -67,17 +70,21 @@ def _prepare(entry: Entry) -> Prepared:
     if not (request.isascii() and response.isascii() and "\x00" not in request and "\x00" not in response):
         request, response = storable(request), storable(response)
         texts = Texts(request, response)
-    columns = (id, *row[1:])
-    return Prepared(id, row, columns, indexed_text(row, texts), pack_text(request), pack_text(response))
+    return Prepared(id, row, indexed_text(row, texts), pack_text(request), pack_text(response))
+
+
+_TEXTS = itemgetter(*(at for at, name in enumerate(_NAMES) if name not in _NUMBERS))
+_INTEGERS = itemgetter(*(at for at, name in enumerate(_NAMES) if name in _NUMBERS))
 
 
 def _is_storable(row: Row) -> bool:
     """Whether SQLite takes everything in a row as it is: at once for the many that are plain."""
-    text = "".join([value for value in row if type(value) is str])
-    numbers = [value for value in row if type(value) is int]
-    return (
-        text.isascii() and "\x00" not in text and -MAX_INTEGER <= min(numbers) and max(numbers) <= MAX_INTEGER
-    )
+    text = "".join(filter(None, _TEXTS(row)))
+    numbers = _INTEGERS(row)
+    if None in numbers:
+        numbers = [number for number in numbers if number is not None]
+    plain = text.isascii() and "\x00" not in text
+    return plain and -MAX_INTEGER <= min(numbers) and max(numbers) <= MAX_INTEGER
 
 
 def key_candidates(id: bytes, started: int) -> Iterator[int]:

@@ -36,7 +36,7 @@ class Writing:
         """Adds entries that stand in the order of their starts, and removes older ones of the same ids."""
         self.delete([item.id for item in prepared])
         keys = sorted(self._keys(prepared), key=lambda pair: pair[0])
-        self._execute_many(records.INSERT, [(key, *item.columns) for key, item in keys])
+        self._execute_many(records.INSERT, [(key, item.id, *item.row[1:]) for key, item in keys])
         self._execute_many(
             "INSERT INTO texts VALUES (?, ?, ?)", [(key, item.request, item.response) for key, item in keys]
         )
