@@ -89,6 +89,9 @@ class Ended:
     exchange: Exchange
 
 
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python: there is one for every piece."""
+
 Event = Started | ResponseStarted | BodyPiece | Informed | TrailersCame | Noted | Ended
 
 NOTHING: tuple[Event, ...] = ()
@@ -219,9 +222,9 @@ class Assembler:
             half.completed = time
         if not data:
             return NOTHING
-        offset = half.size
+        piece = _new(BodyPiece, (exchange, side, half.size, data, time))
         half.add(len(data), time)
-        return (BodyPiece(exchange, side, offset, data, time),)
+        return (piece,)
 
     def _tunnel_client(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         return self._tunnel(exchange, exchange.request, Side.REQUEST, record)

@@ -27,8 +27,8 @@ HEAD_SHARE = 64 << 10
 JSON_LIMIT = 4 << 20
 """A longer JSON text is searched for strings only: parsed values may need 50 times its size."""
 
-DOCUMENTS = 64
-"""Values kept of a stream."""
+DOCUMENTS = 16
+"""Values kept of a stream: what it is about stands in the first ones."""
 
 MOST_NAMES, LONGEST_NAME = 4096, 128
 """Of members' names that are remembered."""
@@ -65,6 +65,8 @@ _POSITIONS = ("index", "output_index", "content_index", "summary_index")
 _ANY_POSITION = frozenset(_POSITIONS)
 _GROWING = frozenset(["content", "response", "thinking", "reasoning", "text"])
 """Members that streams of lines without `delta` (Ollama, LM Studio) send in pieces."""
+_LABELS = frozenset(["type", "role", "id", "name"])
+"""Members below a `delta` that are whole."""
 
 
 @dataclass(slots=True)
@@ -291,34 +293,39 @@ def _strings(value: Any) -> Iterable[tuple[Path, str]]:
     """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
     found: list[tuple[Path, str]] = []
     try:
-        _collect((value,), (), found)
+        _collect(value, (), found)
     except RecursionError:
         return _deep_strings(value)
     return found
 
 
-def _collect(items: Iterable[Any], path: Path, found: list[tuple[Path, str]]) -> None:
-    for item in items:
-        if isinstance(item, str):
-            found.append((path, _without_blob(item)))
-        elif isinstance(item, dict):
-            here = _position(item, path)
-            for name, member in item.items():
-                if isinstance(member, str):
-                    if not is_secret_key(name):
-                        found.append(((*here, name), _without_blob(member)))
-                elif isinstance(member, _HOLDS_TEXT):
-                    _collect((member,), (*here, name), found)
-        elif isinstance(item, list):
-            _collect(item, path, found)
+def _collect(value: Any, path: Path, found: list[tuple[Path, str]]) -> None:
+    kind = type(value)
+    if kind is dict:
+        here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
+        for name, member in value.items():
+            kind = type(member)
+            if kind is str:
+                if name in _public or not _is_secret(name):
+                    found.append(((*here, name), _without_blob(member)))
+            elif kind is dict or kind is list:
+                _collect(member, (*here, name), found)
+    elif kind is list:
+        for item in value:
+            kind = type(item)
+            if kind is dict or kind is list:
+                _collect(item, path, found)
+            elif kind is str:
+                found.append((path, _without_blob(item)))
+    elif kind is str:
+        found.append((path, _without_blob(value)))
 
 
 def _position(value: dict[str, Any], path: Path) -> Path:
     """The path of what is in `value`: members that say which of several it is belong to it."""
-    if not _ANY_POSITION.isdisjoint(value):
-        for name in _POSITIONS:
-            if isinstance(value.get(name), int):
-                path = (*path, str(value[name]))
+    for name in _POSITIONS:
+        if isinstance(value.get(name), int):
+            path = (*path, str(value[name]))
     return path
 
 
@@ -365,39 +372,99 @@ def _event_data(text: str) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _from_events(data: Iterator[str] | list[str]) -> Content:
+def _from_events(data: Iterable[str]) -> Content:
     """
     The values of a stream, and its text with what came in pieces put together.
 
     Pieces are strings with the same path below a `delta`, or under a growing name in a
     stream of lines.  All else is taken once: streams repeat `id` and `model` in every event.
     """
-    content = Content()
-    whole: dict[str, None] = {}
-    growing: dict[Path, list[str]] = {}
+    stream = _Stream()
     for item in data:
+        if not stream.goes_on(item):
+            stream.take(item)
+    return stream.content()
+
+
+class _Stream:
+    """
+    What a stream has said so far.
+
+    An event that is the last one but for one plain piece of text is not parsed again: most events of a
+    long answer are such, and are taken in a tenth of the time.
+    """
+
+    def __init__(self) -> None:
+        self._documents: list[Any] = []
+        self._whole: dict[str, None] = {}
+        self._growing: dict[Path, list[str]] = {}
+        self._prefix = self._suffix = ""
+        self._pieces: list[str] | None = None
+        """Where the text between `prefix` and `suffix` belongs; None when the last event had no such text."""
+
+    def goes_on(self, item: str) -> bool:
+        """Takes an event that differs from the last one in one piece of text only."""
+        pieces, prefix, suffix = self._pieces, self._prefix, self._suffix
+        if pieces is None or not (item.startswith(prefix) and item.endswith(suffix)):
+            return False
+        text = item[len(prefix) : len(item) - len(suffix)]
+        if len(item) < len(prefix) + len(suffix) or len(text) >= SHORTEST_BLOB or not _is_literal(text):
+            return False
+        pieces.append(text)
+        return True
+
+    def take(self, item: str) -> None:
         value = _parse(item)
+        self._pieces = None
         if isinstance(value, dict):
-            if len(content.documents) < DOCUMENTS:
-                content.documents.append(value)
-            _gather(value, whole, growing)
+            grown: list[tuple[list[str], str]] = []
+            _gather(value, self._whole, self._growing, grown)
+            if len(self._documents) < DOCUMENTS:
+                self._documents.append(value)
+            elif len(grown) == 1:
+                self._expect(item, *grown[0])
         elif item.strip() and value is None and item != "[DONE]":
-            whole[item] = None
-    joined = ("".join(pieces) for pieces in growing.values())
-    content.text = _clean("\n".join([*whole, *(text for text in joined if text not in whole)]))
-    return content
+            self._whole[item] = None
+
+    def _expect(self, item: str, pieces: list[str], text: str) -> None:
+        """Another event like `item`, whose one growing text this was."""
+        literal = f'"{text}"'
+        # With an escape anywhere the text might stand there in another form, and this be something else.
+        if text and "\\" not in item and item.count(literal) == 1:
+            at = item.index(literal) + 1
+            self._prefix, self._suffix, self._pieces = item[:at], item[at + len(text) :], pieces
+
+    def content(self) -> Content:
+        whole = self._whole
+        joined = ("".join(pieces) for pieces in self._growing.values())
+        text = "\n".join([*whole, *(text for text in joined if text not in whole)])
+        return Content(_clean(text), self._documents)
 
 
-def _gather(event: dict[str, Any], whole: dict[str, None], growing: dict[Path, list[str]]) -> None:
+def _is_literal(text: str) -> bool:
+    """Whether a text stands in JSON as it is."""
+    return text.isprintable() and '"' not in text and "\\" not in text
+
+
+def _gather(
+    event: dict[str, Any],
+    whole: dict[str, None],
+    growing: dict[Path, list[str]],
+    grown: list[tuple[list[str], str]],
+) -> None:
+    """Sorts the strings of an event into `whole` and `growing`; `grown` gets what was added to the latter."""
     kind = event.get("type")
     kind = kind if isinstance(kind, str) else ""
-    is_delta = kind.endswith("delta")
-    is_line = "done" in event
+    is_growing = kind.endswith("delta") or "done" in event
     for path, string in _strings(event):
         name = path[-1] if path else ""
-        if "delta" in path and name not in ("type", "role", "id", "name"):
-            growing.setdefault((kind, *path), []).append(string)
-        elif (is_delta or is_line) and name in _GROWING:
-            growing.setdefault(path, []).append(string)
-        elif string:
-            whole[string] = None
+        if "delta" in path and name not in _LABELS:
+            pieces = growing.setdefault((kind, *path), [])
+        elif is_growing and name in _GROWING:
+            pieces = growing.setdefault(path, [])
+        else:
+            if string:
+                whole[string] = None
+            continue
+        pieces.append(string)
+        grown.append((pieces, string))

@@ -236,6 +236,55 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(text_of(b'data: {"a": "one"}\n\ndata: {"b": "tw', EVENTS), 'one\n{"b": "tw')
 
 
+class GoingOnTests(SynchronousTestCase):
+    """Events that differ from the last one in a piece of text only are not parsed."""
+
+    def read(self, body: bytes, parsed: int) -> str:
+        self.patch(text_module, "DOCUMENTS", parsed)
+        return text_of(body, EVENTS)
+
+    def both(self, body: bytes) -> str:
+        """What is read, which must be what is read when every event is parsed."""
+        text = self.read(body, 0)
+        self.assertEqual(text, self.read(body, 1 << 30))
+        return text
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["a", "a", "a", "b", "delta", "text"]),
+                st.sampled_from(["x", " y", "", '"', "\\", "\n", "é", "delta", "a", "}", "z" * 200]),
+                st.booleans(),
+            ),
+            max_size=12,
+        ),
+        st.booleans(),
+    )
+    def test_any_events(self, pieces: list[tuple[str, str, bool]], ascii: bool) -> None:
+        """Whatever comes, the text is the same as when every event is parsed."""
+        lines = []
+        for name, piece, plain in pieces:
+            value = {"a": name, "delta": {name: piece}, "done": plain}
+            lines.append("data: " + json.dumps(value if plain else {"delta": piece}, ensure_ascii=ascii))
+        self.both("\n\n".join(lines).encode())
+
+    def test_long_answer(self) -> None:
+        """A long answer is put together, with what changes on the way."""
+        values: list[object] = [{"model": "m", "delta": {"text": str(n)}} for n in range(100)]
+        values[50:50] = [{"model": "n", "delta": {"text": "-"}}, {"delta": {"text": "+", "more": "!"}}]
+        body = events(*values)
+        self.assertEqual(len(self.both(body).splitlines()), 4)
+
+    def test_other_form(self) -> None:
+        """A name that looks like the piece is not taken for it."""
+        line = b'data: {"%b": 1, "delta": {"x": "\\u0061"}}\n\n'
+        self.assertEqual(self.both(line % b"a" + line % b"b"), "aa")
+
+    def test_shorter(self) -> None:
+        """An event that is shorter than what surrounds the piece is another one."""
+        self.assertEqual(self.both(b'data: {"delta":"a"}\n\ndata: {"delta":"}\n\n'), '{"delta":"}\na')
+
+
 class ShortcutTests(SynchronousTestCase):
     """What is asked or done first to save time changes nothing."""
 
