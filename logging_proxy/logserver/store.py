@@ -3,7 +3,8 @@ From the events of exchanges to capture files.
 
 `Store` gathers what arrives, writes it when told to `flush`, and with `commit`
 publishes the exchanges that have ended: bodies are synced first, in one go,
-then the metadata get their names.  So a metadata file vouches for its `.bin`.
+then the response's metadata get their names, and when those are synced the
+request's.  So a metadata file vouches for its `.bin`, and a request's for both.
 `settle` makes the metadata durable as well; until then what was committed
 must not leave the spool.
 
@@ -413,18 +414,29 @@ class Store:
         half.gone = half.gone or length > 0
 
     def _publish(self, fresh: list[tuple[HalfFile, bytes]]) -> None:
-        """Puts on disk all that was written, then gives the metadata their names."""
+        """
+        Puts on disk all that was written, then gives the metadata their names.
+
+        A request's metadata tell how the whole exchange ended, so they come when those
+        of its response are on disk: a power cut may keep what is not synced in any order.
+        """
         for half, text in fresh:
             if len(text) > PAGE:
                 self._write_temporary(half, text)
-        self._sync()
-        for half, text in fresh:
-            if len(text) > PAGE:
-                self._directory.publish(half.base, half.exchange.id)
-            elif self._directory.put_file(name := f"{half.base}_metadata.json", text):
-                self._unsynced_names.append(name)
-            else:
-                self._settle_clash(half, text)
+        for side in (Side.RESPONSE, Side.REQUEST):
+            self._sync()
+            for half, text in fresh:
+                if half.side is side:
+                    self._name_metadata(half, text)
+
+    def _name_metadata(self, half: HalfFile, text: bytes) -> None:
+        name = f"{half.base}_metadata.json"
+        if len(text) > PAGE:
+            self._directory.publish(half.base, half.exchange.id)
+        elif not self._directory.put_file(name, text):
+            self._settle_clash(half, text)
+            return
+        self._unsynced_names.append(name)
 
     def _write_temporary(self, half: HalfFile, text: bytes) -> None:
         self._unsynced_names.append(self._directory.write_temporary(half.base, half.exchange.id, text))

@@ -73,11 +73,18 @@ class Full(System):
 
 
 class Careful(System):
-    """Checks that all bytes are synced before metadata get their names, and counts those."""
+    """
+    Checks what is synced before metadata get their names, and counts those.
+
+    All bytes of bodies; and, before a request's, the metadata of its response, for a
+    request's metadata say how the exchange ended.  A power cut may keep anything else.
+    """
 
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
         self.unsynced: set[str] = set()
+        self.responses: set[str] = set()
+        """Ids, as far as names have them, of exchanges whose response has metadata."""
         self.published = self.unsynced_names = self.everything = 0
         for name in ("open", "pwrite", "fdatasync", "sync_filesystem", "rename", "fsync", "close"):
             setattr(self, name, getattr(self, f"_{name}"))
@@ -86,12 +93,20 @@ class Careful(System):
         fd = os.open(path, flags, *args, **keywords)
         self.names[fd] = path
         if flags & os.O_CREAT and path.endswith("_metadata.json"):
-            self._publish()
+            self._publish(path)
         return fd
 
-    def _publish(self) -> None:
+    def _publish(self, path: str) -> None:
         bodies = {name for name in self.unsynced if not name.endswith("_metadata.json")}
         assert not bodies, bodies
+        _, _, id, side, _ = path.split("_")
+        if side == "request":
+            assert id in self.responses, f"{path} before its response's"
+            waiting = {name for name in self.unsynced if f"_{id}_response_" in name}
+            assert not waiting, waiting
+        else:
+            self.responses.add(id)
+            self.unsynced.add(path)  # its name, if it had its bytes under another
         self.published += 1
         self.unsynced_names += 1
 
@@ -110,9 +125,9 @@ class Careful(System):
         self.everything += 1
         self.unsynced.clear()
 
-    def _rename(self, *args: Any, **keywords: Any) -> None:
-        os.rename(*args, **keywords)
-        self._publish()
+    def _rename(self, old: str, new: str, **keywords: Any) -> None:
+        os.rename(old, new, **keywords)
+        self._publish(new)
 
     def _fsync(self, fd: int) -> None:
         self.unsynced_names = 0
