@@ -107,13 +107,15 @@ class Stage:
 
 def captures(log_dir: Path, count: int, timeout: float = 60.0) -> list[Capture]:
     """What was captured, as soon as `count` exchanges have ended there; after `timeout`, what there is."""
-    wait_until(lambda: _ended(log_dir) >= count, timeout)
+    # A name is there a moment before what is in the file.
+    wait_until(lambda: _ended(log_dir) >= count and len(read_captures(log_dir)) >= count, timeout)
     return read_captures(log_dir)
 
 
 def _ended(log_dir: Path) -> int:
+    """The requests' metadata are the last that is written of an exchange."""
     try:
-        return sum(name.endswith(f"_response{METADATA}") for name in os.listdir(log_dir))
+        return sum(name.endswith(f"_request{METADATA}") for name in os.listdir(log_dir))
     except FileNotFoundError:
         return 0
 
