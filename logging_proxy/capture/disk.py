@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from logging_proxy.capture.segments import block_header, read_block, segment_name, segment_start
+from logging_proxy.capture.bypass import PAGE, Bypass
+from logging_proxy.capture.segments import BLOCK, block_header, read_block, segment_name, segment_start
 
 SEGMENT_SIZE = 8 << 20
 """Bytes after which a new segment file is begun: what the logging server can delete at a time."""
@@ -68,6 +69,7 @@ class SegmentFiles:
         self._ended: deque[int] = deque()
         self._new_name = False
         self._syncing = threading.Lock()
+        self._bypass = Bypass(self._disk.open, self._disk.write)
 
     def append(self, payload: bytes | memoryview) -> None:
         """
@@ -105,6 +107,8 @@ class SegmentFiles:
 
     def _refused(self, payload: bytes | memoryview) -> OSError | None:
         """Write the block, or say why not, with the segment as it was."""
+        if self._bypass.takes(payload) and self._bypassed(payload):
+            return None
         header = block_header(self.end, payload)
         size = len(header) + len(payload)
         try:
@@ -117,6 +121,26 @@ class SegmentFiles:
         self._size += size
         self.end += len(payload)
         return None
+
+    def _bypassed(self, payload: bytes | memoryview) -> bool:
+        """Whether the block could be written past the page cache."""
+        assert isinstance(payload, memoryview)
+        try:
+            self._fill_page()
+        except OSError:
+            return False
+        size = self._bypass.write(self.end, payload, self._size)
+        self._size += size
+        self.end += len(payload) if size else 0
+        return size > 0
+
+    def _fill_page(self) -> None:
+        """An empty block up to the next page, if this one has begun."""
+        if self._size % PAGE:
+            after = -(self._size + BLOCK.size) % PAGE
+            header = block_header(self.end, b"", 0, after)
+            self._write(header, b"", len(header))
+            self._size += len(header) + after
 
     def _write(self, header: bytes, payload: bytes | memoryview, size: int) -> None:
         written = self._disk.write(self._fd, [header, payload], self._size)
@@ -147,8 +171,10 @@ class SegmentFiles:
         os.ftruncate(fd, 0)
         self._end_segment()
         self._fd, self._size, self._new_name = fd, 0, True
+        self._bypass.begin(path)
 
     def _end_segment(self) -> None:
+        self._bypass.end()
         if self._fd >= 0:
             self._ended.append(self._fd)
             self._fd = -1

@@ -45,6 +45,10 @@ class Capture:
         """These records, in order.  Afterwards `full` tells whether their bytes may be passed on."""
         self._observer({"exchange": self.number, "records": records})
 
+    def landing(self, most: int) -> memoryview | None:
+        """Memory to read the next piece of a body into, see `CaptureWriter.landing`."""
+        return self.writer.landing(most)
+
     @property
     def full(self) -> bool:
         return self.writer.full

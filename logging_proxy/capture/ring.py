@@ -47,6 +47,8 @@ class Ring:
         self._marks: deque[int] = deque()
         """Ends of stores, about `piece` bytes apart: where what `peek` gives may end."""
         self._next_mark = stored + piece
+        self._landing = -1
+        """The offset at which the last landing was given."""
 
     @classmethod
     def create(cls, fd: int, capacity: int, start: int, piece: int = PIECE) -> Ring:
@@ -102,17 +104,49 @@ class Ring:
         end = start + len(data)
         if end <= self.capacity:
             self._bytes[start:end] = data
+            self._advance(len(data))
         else:
-            fits = self.capacity - start
-            self._bytes[start:] = data[:fits]
-            self._bytes[: len(data) - fits] = data[fits:]
-        stored = self.stored + len(data)
+            self._store_around(data, self.capacity - start)
+
+    def _store_around(self, data: bytes, fits: int) -> None:
+        """A piece of its own: what goes around the end must be joined by `peek`, all other need not."""
+        self._mark()
+        self._bytes[self.capacity - fits :] = data[:fits]
+        self._bytes[: len(data) - fits] = data[fits:]
+        self._next_mark = self.stored
+        self._advance(len(data))
+
+    def _advance(self, size: int) -> None:
+        stored = self.stored + size
         # One aligned store of 8 bytes: a kill between two instructions leaves the old or the new offset.
         self._header[_STORED] = stored
         self.stored = stored
         if stored >= self._next_mark:
-            self._marks.append(stored)
-            self._next_mark = stored + self._piece
+            self._mark()
+
+    def _mark(self) -> None:
+        self._marks.append(self.stored)
+        self._next_mark = self.stored + self._piece
+
+    def landing(self, ahead: int, least: int, most: int) -> memoryview | None:
+        """
+        Free memory of the ring, `least` to `most` bytes, for what `land` will store; None if there is none.
+
+        In front of it is room for `ahead` bytes.
+        """
+        start = self.stored % self.capacity + ahead
+        size = min(self.capacity - start, self.room - ahead, most)
+        if size < least:
+            return None
+        self._landing = self.stored
+        return self._bytes[start : start + size]
+
+    def land(self, ahead: bytes, size: int) -> None:
+        """Store `ahead` and the first `size` bytes of the last `landing`, after which nothing was stored."""
+        assert self._landing == self.stored
+        start = self.stored % self.capacity
+        self._bytes[start : start + len(ahead)] = ahead
+        self._advance(len(ahead) + size)
 
     def peek(self) -> memoryview:
         """
@@ -122,6 +156,8 @@ class Ring:
         stream can go on behind it whatever becomes of the rest.
         """
         marks = self._marks
+        while marks and marks[0] <= self.taken:
+            marks.popleft()
         end = marks[0] if marks else self.stored
         start, size = self.taken % self.capacity, end - self.taken
         fits = self.capacity - start

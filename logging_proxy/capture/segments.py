@@ -8,9 +8,12 @@ offset at which they start (16 hex digits, ``.seg``).  A block is::
     magic    4s    b"LPB1"
     length   u32   of the payload
     crc      u32   CRC-32 of start and payload
-    (unused) u32
+    before   u16   bytes between this header and the payload, which mean nothing
+    after    u16   bytes between the payload and the next header, likewise
     start    u64   offset of the payload in the stream
     payload
+
+Most have no bytes before or after; those are for blocks that fill whole pages.
 
 A block that was only half written, by a crash or because it is being written
 just now, fails its check; `BlockReader` then says so by giving nothing, and
@@ -21,10 +24,11 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from dataclasses import dataclass
 
-BLOCK = struct.Struct("<4sIIIQ")
+from zlib_ng.zlib_ng import crc32
+
+BLOCK = struct.Struct("<4sIIHHQ")
 MAGIC = b"LPB1"
 MAX_BLOCK = 64 << 20
 
@@ -42,10 +46,10 @@ def segment_start(name: str) -> int | None:
     return int(match[1], 16) if match else None
 
 
-def block_header(start: int, payload: bytes | memoryview) -> bytes:
-    """What stands before `payload` in a segment."""
-    crc = zlib.crc32(payload, zlib.crc32(start.to_bytes(8, "little")))
-    return BLOCK.pack(MAGIC, len(payload), crc, 0, start)
+def block_header(start: int, payload: bytes | memoryview, before: int = 0, after: int = 0) -> bytes:
+    """What stands before `payload` in a segment, with so many bytes around it."""
+    crc = crc32(payload, crc32(start.to_bytes(8, "little")))
+    return BLOCK.pack(MAGIC, len(payload), crc, before, after, start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,13 @@ def read_block(data: memoryview, at: int, expected_start: int) -> Block | None:
     """
     if len(data) - at < BLOCK.size:
         return None
-    magic, length, crc, _, start = BLOCK.unpack_from(data, at)
+    magic, length, crc, before, after, start = BLOCK.unpack_from(data, at)
     if magic != MAGIC or start != expected_start or length > MAX_BLOCK:
         return None
-    body = at + BLOCK.size
+    body = at + BLOCK.size + before
     if len(data) - body < length:
         return None
     payload = data[body : body + length]
-    if zlib.crc32(payload, zlib.crc32(start.to_bytes(8, "little"))) != crc:
+    if crc32(payload, crc32(start.to_bytes(8, "little"))) != crc:
         return None
-    return Block(start, payload, body + length)
+    return Block(start, payload, body + length + after)

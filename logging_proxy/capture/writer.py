@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,10 +23,17 @@ from logging_proxy.capture.records import HEADER, Kind, RecordReader, encode
 from logging_proxy.capture.ring import Ring
 
 Passed = Sequence[tuple[int, int, bytes]]
-"""Kind, flags and payload of some records of one exchange."""
+"""
+Kind, flags and payload of some records of one exchange.
+
+A payload that was read into a landing is a view of it, and its record comes alone.
+"""
 
 _pack = HEADER.pack
 _now = time.monotonic_ns
+
+LEAST_LANDING = 64 << 10
+"""Bytes below which it costs less to copy what is recorded."""
 
 STALL = 30.0
 """Seconds without any progress after which a disk that does not answer counts as one that refuses."""
@@ -91,8 +99,13 @@ class CaptureWriter:
     def write(self, exchange: int, records: Passed) -> None:
         """Record what passed, in order.  Afterwards, look at `full`."""
         now = _now()
+        payload: Any
         if len(records) == 1:  # a piece of a stream
             ((kind, flags, payload),) = records
+            if type(payload) is memoryview:
+                self._ring.land(_pack(len(payload), kind, flags, 0, exchange, now), len(payload))
+                self._stored()
+                return
             data = _pack(len(payload), kind, flags, 0, exchange, now) + payload
         else:
             pieces: list[bytes] = []
@@ -105,6 +118,17 @@ class CaptureWriter:
             return
         ring.store(data)
         self._stored()
+
+    def landing(self, most: int) -> memoryview | None:
+        """
+        Memory for the payload of the next record, at most `most` bytes; None if there is none now.
+
+        What is read from a socket into it need not be copied to be recorded: of a
+        large body that costs a quarter.  Nothing may be written before that record.
+        """
+        if self._waiting or self._losing:
+            return None
+        return self._ring.landing(HEADER.size, LEAST_LANDING, most)
 
     def when_room(self) -> Deferred[None]:
         """Fires when all that was written so far is in the spool, or given up."""

@@ -9,6 +9,7 @@ trailer section.
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 from logging_proxy.http import grammar
@@ -31,12 +32,17 @@ class BodyReader(Protocol):
     """
     Splits a connection's bytes into one body and what follows it.
 
+    `ahead` bytes at least will come that are nothing but payload, if any come.
+
     `done` is True as soon as the body's end has been read; `trailers` are then
     the raw trailer lines, empty for most bodies.
     """
 
     done: bool
     trailers: bytes
+
+    @property
+    def ahead(self) -> int: ...
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         """
@@ -54,6 +60,7 @@ class NoBody:
 
     done = True
     trailers = b""
+    ahead = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         return b"", b"", data
@@ -74,6 +81,10 @@ class LengthReader:
     def __init__(self, length: int) -> None:
         self.left = length
         self.done = False
+
+    @property
+    def ahead(self) -> int:
+        return self.left
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         left = self.left - len(data)
@@ -96,6 +107,7 @@ class CloseReader:
     __slots__ = ()
     done = False
     trailers = b""
+    ahead = sys.maxsize
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         return data, data, b""
@@ -114,6 +126,7 @@ class ChunkedReader:
     """
 
     __slots__ = ("_held", "_last", "_left", "_section", "_section_size", "done", "trailers")
+    ahead = 0
 
     def __init__(self) -> None:
         self._held = b""

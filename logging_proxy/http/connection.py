@@ -93,7 +93,7 @@ class ServerConnection(Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = self._send = sender(transport)
-        read_directly(transport, self.dataReceived)
+        read_directly(transport, self.dataReceived, self._landing)
         self._queue_length = queue_length(transport)
         self.peer = transport.getPeer()
         self.deadline = self.site.now() + self._limits.keep_alive_timeout
@@ -263,6 +263,13 @@ class ServerConnection(Protocol):
             self._await_body()
         if responder is not None and (payload or wire or body.done):
             responder.bodyReceived(payload, wire, body.done, body.trailers)
+
+    def _landing(self) -> memoryview | None:
+        """Where to read the next piece of a long body; its last byte comes the ordinary way."""
+        responder = self._responder
+        if responder is None or self._receive != self._receive_body:
+            return None
+        return responder.landing(self._body.ahead - 1)
 
     def _await_body(self) -> None:
         """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""

@@ -24,6 +24,13 @@ class Responder(Protocol):
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         """More of the request's body, or its end."""
 
+    def landing(self, most: int) -> memoryview | None:
+        """
+        Memory to read the next piece of the body into, at most `most` bytes; None for any.
+
+        A piece that is read into it is given to `bodyReceived` at once, as both payload and wire bytes.
+        """
+
     def clientLost(self, reason: Failure) -> None:
         """
         The client is gone, or its body failed (`RequestFault`); the connection must not be used any more.

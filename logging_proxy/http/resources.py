@@ -84,6 +84,9 @@ class ResourceChannel:
             head = self._head
             self._request.requestReceived(head.method, _origin_form(head.target), b"HTTP/1.%d" % head.minor)
 
+    def landing(self, most: int) -> memoryview | None:
+        return None
+
     def clientLost(self, reason: Failure) -> None:
         producer = self._producer
         if producer is not None:

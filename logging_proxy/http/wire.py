@@ -41,7 +41,7 @@ def sender(transport: ITransport) -> Send:
         return _direct(transport)
 
     def queue(data: bytes) -> bool:
-        transport.write(data)
+        transport.write(bytes(data))
         return False
 
     return queue
@@ -59,7 +59,7 @@ def _direct(transport: tcp.Connection) -> Send:
             or transport.disconnecting
             or transport._writeDisconnecting
         ):
-            transport.write(data)
+            transport.write(bytes(data))
             return False
         try:
             sent = send_some(data)
@@ -76,25 +76,30 @@ def _direct(transport: tcp.Connection) -> Send:
     return send
 
 
-def read_directly(transport: Any, received: Callable[[bytes], object]) -> None:
+def read_directly(
+    transport: Any, received: Callable[[bytes], object], landing: Callable[[], memoryview | None]
+) -> None:
     """
     From now on what `transport` reads goes to `received`, until `read_no_more`.
 
     Without the calls in between, which are Twisted's own and those of what
     endpoints wrap around a protocol: 1 µs less for each read.  A connection that
-    fills a read has larger ones from then on, as long as they are worth it.  As with
-    sending, this is for plain TCP alone, and anything else stays as it is.
+    fills a read has larger ones from then on, as long as they are worth it, and those go
+    where `landing` says: `received` then has a view of that memory, for as long as it
+    runs.  As with sending, this is for plain TCP alone, and anything else stays as it is.
     """
     if not isinstance(transport, tcp.Connection) or transport.TLS:
         return
     _require(transport, "bufferSize", "doRead")
-    receive_some = transport.socket.recv
+    receive_some, receive_into = transport.socket.recv, transport.socket.recv_into
     size = smallest = transport.bufferSize
 
     def read() -> Exception | None:
         nonlocal size
+        data: Any  # bytes, or a view that is used like them
         try:
-            data = receive_some(size)
+            land = landing() if size > smallest else None
+            data = receive_some(size) if land is None else land[: receive_into(land)]
         except BlockingIOError:
             return None
         except OSError:

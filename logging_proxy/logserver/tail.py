@@ -25,8 +25,8 @@ from logging_proxy.capture.segments import (
     segment_start,
 )
 
-CHUNK = 1 << 20
-"""Bytes read from a segment at a time; only a larger block is read whole."""
+CHUNK = (1 << 20) + (64 << 10)
+"""Bytes read from a segment at a time: a MiB and what is around it.  Only a larger block is read again."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -160,9 +160,9 @@ class SpoolTail:
         """The size of the block at hand, as its header says; 0 if there is no header."""
         if len(self._data) < BLOCK.size:
             return 0
-        magic, length, _, _, start = BLOCK.unpack_from(self._data)
+        magic, length, _, before, _, start = BLOCK.unpack_from(self._data)
         known = magic == MAGIC and length <= MAX_BLOCK and start == self._block_start
-        return BLOCK.size + length if known else 0
+        return BLOCK.size + before + length if known else 0
 
 
 def _from(block: Block, offset: int | None) -> Piece:

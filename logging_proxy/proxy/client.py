@@ -72,6 +72,9 @@ class ResponseReceiver(Protocol):
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         """More of the body, or its end."""
 
+    def landing(self, most: int) -> memoryview | None:
+        """Memory to read the next piece of the body into, at most `most` bytes; None for any."""
+
     def upstreamLost(self, reason: Failure) -> None:
         """The connection failed before the response was complete.  The client is of no use any more."""
 
@@ -118,7 +121,7 @@ class ProxyClient(protocol.Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = sender(transport)
-        read_directly(transport, self.dataReceived)
+        read_directly(transport, self.dataReceived, self._landing)
         self._look = looker(transport)
         self._pool.opened(self)
         if self._handshake_until is None:
@@ -359,6 +362,13 @@ class ProxyClient(protocol.Protocol):
             self.deadline = self._pool.now() + self._wait
         if receiver is not None and (wire or body.done):
             receiver.bodyReceived(payload, wire, body.done, body.trailers)
+
+    def _landing(self) -> memoryview | None:
+        """Where to read the next piece of a long body; its last byte comes the ordinary way."""
+        receiver = self._receiver
+        if receiver is None or self._receive != self._receive_body:
+            return None
+        return receiver.landing(self._body.ahead - 1)
 
     def _ended(self, rest: bytes) -> None:
         self._receiver = None

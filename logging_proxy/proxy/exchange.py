@@ -209,6 +209,9 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.sending()
 
+    def landing(self, most: int) -> memoryview | None:
+        return None if self._ended else self.request.landing(most)
+
     def clientLost(self, reason: Failure) -> None:
         if self._ended:
             # The response was complete, or cut, but not all of it has been handed over.

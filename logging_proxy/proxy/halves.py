@@ -18,6 +18,9 @@ from logging_proxy.capture.events import Capture
 MOST_WAITING = 65536
 """Bytes that wait in a half, beside one read and the transport's own 64 KiB, before its source is paused."""
 
+LEAST_STRIDE, LARGEST_STRIDE = 64 << 10, 1 << 20
+"""Bytes of one read of a large body: more each time, from the least on again where a sink is slow."""
+
 _SINK, _SPOOL, _FULL = 1, 2, 4
 
 
@@ -53,6 +56,7 @@ class Half:
         "_paused",
         "_registered",
         "_source",
+        "_stride",
         "_waiting",
         "_waiting_size",
         "sink",
@@ -67,6 +71,7 @@ class Half:
         self._paused = 0
         self._registered = False
         self._finished = False
+        self._stride = LEAST_STRIDE
 
     def pass_on(self, data: bytes) -> None:
         """`data` has been recorded: send it, or keep it until it may be sent."""
@@ -75,6 +80,19 @@ class Half:
             self._wait(data)
         elif data and not sink.send(data) and not self._registered:
             self._register(sink)
+
+    def landing(self, most: int) -> memoryview | None:
+        """
+        Memory to read the next piece into, where it is recorded as well; None for any.
+
+        Only while nothing waits: what waits has to be copied.
+        """
+        capture = self._capture
+        if capture is None or self.sink is None or self._waiting or capture.writer.full:
+            return None
+        stride = self._stride
+        self._stride = min(2 * stride, LARGEST_STRIDE)
+        return capture.landing(min(most, stride))
 
     def flow_to(self, sink: Sink) -> None:
         """From now on bytes go to `sink`; those that were waiting go at once."""
@@ -179,6 +197,7 @@ class Half:
             sink.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
+        self._stride = LEAST_STRIDE
         self._pause(_SINK)
         self.sink_stalls()
 

@@ -41,6 +41,9 @@ class Pending:
         self.done = done
         self.trailers = trailers
 
+    def landing(self, most: int) -> memoryview | None:
+        return None
+
     def clientLost(self, reason: Failure) -> None:
         self.lost.append(reason)
 

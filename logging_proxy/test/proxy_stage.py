@@ -238,6 +238,8 @@ class FakeRing:
         self.data = bytearray()
         self.frozen = False
         self.stored = 0
+        self.landed = 0
+        """How many times something was read into it."""
 
     @property
     def taken(self) -> int:
@@ -250,6 +252,16 @@ class FakeRing:
     def store(self, data: bytes) -> None:
         self.stored += len(data)
         self.data += data
+
+    def landing(self, ahead: int, least: int, most: int) -> memoryview | None:
+        if self.frozen or most < least:
+            return None
+        self._place = memoryview(bytearray(most))
+        return self._place
+
+    def land(self, ahead: bytes, size: int) -> None:
+        self.landed += 1
+        self.store(ahead + self._place[:size])
 
 
 @dataclass

@@ -14,8 +14,15 @@ from logging_proxy.capture.ring import PAGE, Ring
 
 CAPACITY = 64
 
-MOVES = st.lists(st.one_of(st.binary(max_size=CAPACITY), st.none()), max_size=40)
-"""What to store, or None: take what is given first."""
+MOVES = st.lists(
+    st.one_of(
+        st.binary(max_size=CAPACITY),
+        st.none(),
+        st.tuples(st.binary(max_size=5), st.binary(min_size=1, max_size=CAPACITY)),
+    ),
+    max_size=40,
+)
+"""What to store, or what to land and what ahead of it; None: take what is given first."""
 
 
 class Life:
@@ -28,8 +35,10 @@ class Life:
         self.put_in = b""
         self.taken = b""
 
-    def move(self, data: bytes | None) -> None:
-        if data is None:
+    def move(self, data: bytes | tuple[bytes, bytes] | None) -> None:
+        if isinstance(data, tuple):
+            self.land(*data)
+        elif data is None:
             with self.ring.peek() as piece:
                 self.taken += bytes(piece)
                 size = len(piece)
@@ -37,6 +46,14 @@ class Life:
         elif len(data) <= self.ring.room:
             self.ring.store(data)
             self.put_in += data
+
+    def land(self, ahead: bytes, data: bytes) -> None:
+        place = self.ring.landing(len(ahead), 1, CAPACITY)
+        if place is not None:
+            size = min(len(data), len(place))
+            place[:size] = data[:size]
+            self.ring.land(ahead, size)
+            self.put_in += ahead + data[:size]
 
     def end(self) -> None:
         self.ring.close()
@@ -46,7 +63,7 @@ class Life:
 class RingTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.integers(0, 2**40), MOVES)
-    def test_order(self, start: int, moves: list[bytes | None]) -> None:
+    def test_order(self, start: int, moves: list[bytes | tuple[bytes, bytes] | None]) -> None:
         """Whatever is stored and taken when, the bytes come out in order, and room is what is not held."""
         life = Life(start)
         for move in moves:
@@ -60,7 +77,7 @@ class RingTests(SynchronousTestCase):
 
     @settings(deadline=None)
     @given(st.integers(0, 2**40), MOVES, st.integers(0, CAPACITY))
-    def test_survives(self, start: int, moves: list[bytes | None], more: int) -> None:
+    def test_survives(self, start: int, moves: list[bytes | tuple[bytes, bytes] | None], more: int) -> None:
         """After a kill at any point the file gives everything that is not on disk, wherever `kept` is."""
         life = Life(start)
         for move in moves:
@@ -92,6 +109,48 @@ class RingTests(SynchronousTestCase):
             self.assertIn(len(life.taken), ends)
         with life.ring.peek() as piece:
             self.assertLessEqual(len(piece), 10 + 9)
+        life.end()
+
+    def test_landing(self) -> None:
+        """What it gives is free, in one stretch, and as large as was asked, or nothing at all."""
+        life = Life()
+        life.move(b"x" * 20)
+        sizes = [
+            [None if place is None else len(place) for place in (life.ring.landing(4, least, 100), None)][0]
+            for least in (1, 40, 41)
+        ]
+        self.assertEqual(sizes, [40, 40, None])
+        place = life.ring.landing(4, 1, 10)
+        assert place is not None
+        self.assertEqual(len(place), 10)
+        life.move(None)
+        life.move(b"y" * 42)
+        self.assertIsNone(life.ring.landing(4, 1, 100))
+        del place
+        life.end()
+
+    def test_nothing_between(self) -> None:
+        """What was landed is not stored once something else has been: it lies in the wrong place."""
+        life = Life()
+        life.ring.landing(4, 1, 10)
+        life.move(b"x")
+        self.assertRaises(AssertionError, life.ring.land, b"head", 10)
+        life.end()
+
+    def test_around_the_end(self) -> None:
+        """Only a store that goes around the end is joined: all else is given where it lies."""
+        life = Life(piece=1 << 20)
+        life.move(b"x" * 30)
+        life.move(None)
+        for data in (b"a" * 30, b"b" * 10, b"c" * 5):
+            life.move(data)
+        given = []
+        while life.ring.taken < life.ring.stored:
+            with life.ring.peek() as piece:
+                given.append((bytes(piece[:1]), len(piece), piece.readonly))
+                size = len(piece)
+            life.ring.take(size)
+        self.assertEqual(given, [(b"a", 30, False), (b"b", 10, True), (b"c", 5, False)])
         life.end()
 
     def test_goes_on(self) -> None:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.capture import writer as writer_module
 from logging_proxy.capture.events import CaptureObserver, Recorder
 from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
 from logging_proxy.capture.ring import Ring
@@ -72,6 +73,44 @@ class WriterCase(SynchronousTestCase):
         self.addCleanup(stage.file.close)
         self.addCleanup(stage.ring.close)
         return stage
+
+
+class LandingTests(WriterCase):
+    def test_same(self) -> None:
+        """A payload that was read into the ring is recorded as one that was copied to it."""
+        self.patch(writer_module, "LEAST_LANDING", 4)
+        stage = self.stage()
+        stage.writer.write(7, [(HEAD, 0, b"head")])
+        place = stage.writer.landing(5)
+        assert place is not None
+        place[:] = b"bytes"
+        stage.writer.write(7, [(PIECE, 0, place[:4])])  # type: ignore[list-item]
+        stage.writer.write(7, [(PIECE, int(Flag.LAST), b"!")])
+        stage.drain()
+        self.assertEqual(stage.of(7), [(HEAD, b"head"), (PIECE, b"byte"), (PIECE, b"!")])
+        self.assertEqual(stage.stored, 3)
+        self.assertGreaterEqual(stage.found[1].time, stage.found[0].time)
+        del place
+
+    def test_none(self) -> None:
+        """Nothing is given while records wait, or some are lost, or for what is too little."""
+        self.patch(writer_module, "LEAST_LANDING", 4)
+        stage = self.stage()
+        self.assertIsNone(stage.writer.landing(3))
+        stage.fill()
+        self.assertIsNone(stage.writer.landing(4))
+        stage.writer.write(1, [(HEAD, 0, b"a")])
+        with stage.ring.peek() as piece:
+            size = len(piece)
+        stage.ring.take(size)
+        self.assertIsNone(stage.writer.landing(4))
+        stage.writer.spool_moved(None)
+        self.assertIsNotNone(stage.writer.landing(4))
+        stage.fail()
+        stage.fill(2)
+        stage.writer.write(3, [(HEAD, 0, b"lost")])
+        stage.drain()
+        self.assertIsNone(stage.writer.landing(4))
 
 
 class RoomTests(WriterCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -143,8 +144,15 @@ class ReadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pair = Pair(self)
         self.heard: list[bytes] = []
-        read_directly(self.pair.transport, self.heard.append)
+        self.memory: list[memoryview] = []
+        read_directly(self.pair.transport, self.hear, self.landing)
         self.read = self.pair.transport.doRead
+
+    def hear(self, data: bytes) -> None:
+        self.heard.append(bytes(data))
+
+    def landing(self) -> memoryview | None:
+        return self.memory.pop(0) if self.memory else None
 
     def test_what_is_there(self) -> None:
         """What the peer has sent is handed over in one piece; nothing there is nothing said."""
@@ -175,14 +183,47 @@ class ReadTests(SynchronousTestCase):
                 sizes.append(size)
                 return self.comes[:size]
 
+            def recv_into(self, place: memoryview) -> int:
+                raise AssertionError("there is no landing")
+
         pair, fake = Pair(self), Socket()
         usual = pair.transport.bufferSize
         pair.transport.socket = fake  # type: ignore[assignment]
-        read_directly(pair.transport, self.heard.append)
+        read_directly(pair.transport, self.hear, self.landing)
         for size in (usual - 1, usual, 2 * usual, usual - 1, 1):
             fake.comes = bytes(size)
             self.assertIsNone(pair.transport.doRead())
         self.assertEqual(sizes, [usual, usual, LARGEST_READ, LARGEST_READ, usual])
+
+    def test_landing(self) -> None:
+        """Where much comes it goes where it is wanted, if it is wanted; little does not."""
+        usual = self.pair.transport.bufferSize
+        places = [bytearray(usual), bytearray(usual + 7)]
+        for sent, place in ((usual, None), (usual, 0), (usual, 1), (5, None), (5, None)):
+            self.memory[:] = [] if place is None else [memoryview(places[place])]
+            data = os.urandom(sent)
+            self.pair.peer.sendall(data)
+            self.assertIsNone(self.read())
+            self.assertEqual(self.heard.pop(), data)
+            if place is not None:
+                self.assertEqual(bytes(places[place][:sent]), data)
+        self.memory[:] = [memoryview(places[0])]
+        self.pair.peer.sendall(b"hello")
+        self.read()
+        self.assertEqual((self.heard, len(self.memory)), ([b"hello"], 1))
+
+    def test_end_and_loss_when_landing(self) -> None:
+        """The end and the loss of a connection are what they are without."""
+        usual = self.pair.transport.bufferSize
+        self.pair.peer.sendall(bytes(usual))
+        self.read()
+        self.memory[:] = [memoryview(bytearray(9)) for _ in range(3)]
+        self.assertIsNone(self.read())
+        self.pair.peer.close()
+        self.assertIs(self.read(), CONNECTION_DONE)
+        self.pair.transport.socket.close()
+        self.assertIs(self.read(), CONNECTION_LOST)
+        self.assertEqual((len(self.heard), self.memory), (1, []))
 
     def test_let_go(self) -> None:
         """Afterwards the transport reads as Twisted does, and holds nobody."""
@@ -195,7 +236,7 @@ class ReadTests(SynchronousTestCase):
     def test_without_tcp(self) -> None:
         """Other transports, TLS above all, stay as they are."""
         transport = StringTransport()
-        read_directly(transport, self.heard.append)
+        read_directly(transport, self.hear, self.landing)
         self.assertNotIn("doRead", vars(transport))
 
 

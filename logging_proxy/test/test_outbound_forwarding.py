@@ -48,6 +48,9 @@ class Receiver:
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         raise AssertionError("there is none")
 
+    def landing(self, most: int) -> memoryview | None:
+        raise AssertionError("there is no body")
+
     def upstreamLost(self, reason: Failure) -> None:
         self.lost = reason
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind
@@ -298,3 +300,62 @@ def response_waiting(client: Wire) -> list[bytes]:
     exchange = connection_of(client)._responder
     response = getattr(exchange, "response", None)
     return response._waiting if response is not None else []
+
+
+class StrideTests(SynchronousTestCase):
+    """How much of a large body is read at a time, straight into the spool."""
+
+    def setUp(self) -> None:
+        self.stage = Stage()
+        self.client = self.stage.client(get())
+        self.upstream = client_of(self.stage.upstream)
+
+    def landing(self) -> int:
+        place = self.upstream._landing()
+        return 0 if place is None else len(place)
+
+    def begin(self, length: int) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
+        self.stage.upstream.deliver(head)
+
+    def test_grows(self) -> None:
+        """Twice as much each time, up to a limit, and from the least on again when the client is slow."""
+        self.begin(GIB)
+        sizes = [self.landing() for _ in range(6)]
+        self.assertEqual(sizes, [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, MIB, MIB])
+        half: Any = self.upstream._receiver
+        half.pauseProducing()
+        half.resumeProducing()
+        self.assertEqual(self.landing(), 64 * KIB)
+
+    def test_not_the_last_byte(self) -> None:
+        """With the last byte of a body comes its end: that is read the ordinary way."""
+        self.begin(100 * KIB)
+        self.assertEqual([self.landing(), self.landing()], [64 * KIB, 100 * KIB - 1])
+        self.begin_another(64 * KIB)
+        self.assertEqual(self.landing(), 0)
+
+    def begin_another(self, length: int) -> None:
+        self.stage.upstream.deliver(bytes(100 * KIB))
+        self.client.deliver(get())
+        self.begin(length)
+
+    def test_never(self) -> None:
+        """Not between bodies, not of chunks, not while something waits, and not without a record."""
+        self.assertEqual(self.landing(), 0)
+        self.begin(GIB)
+        self.stage.freeze_spool()
+        self.assertEqual(self.landing(), 0)
+        self.stage.thaw_spool()
+        self.assertGreater(self.landing(), 0)
+        half: Any = self.upstream._receiver
+        half._waiting.append(b"x")
+        self.assertEqual(self.landing(), 0)
+        half._waiting.clear()
+        half._capture = None
+        self.assertEqual(self.landing(), 0)
+
+    def test_chunks(self) -> None:
+        """Chunks are taken apart first."""
+        self.stage.upstream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n")
+        self.assertEqual(self.landing(), 0)

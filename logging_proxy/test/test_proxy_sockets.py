@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -167,6 +168,32 @@ class SocketTests(TestCase):
             client.transport_.write(get())
             await client.until(lambda: client.data == ok(b"def"))
             self.assertEqual(len(self.upstream.peers), 1)
+
+        return Deferred.fromCoroutine(run())
+
+    def test_large(self) -> Deferred[None]:
+        """Large bodies go through in both directions, byte for byte, and are recorded as they went."""
+        sent, answer = os.urandom(3_000_001), os.urandom(5_000_003)
+
+        async def run() -> None:
+            port = self.listen(lambda peer: None)
+            self.proxy(f"http://127.0.0.1:{port}/")
+            client = await self.client(post(sent))
+            await deferLater(reactor, 0)
+            while not self.upstream.peers:
+                await deferLater(reactor, 0.01)
+            upstream = self.upstream.peers[0]
+            await upstream.until(lambda: upstream.data.endswith(sent[-100:]))
+            self.assertEqual(upstream.data.partition(b"\r\n\r\n")[2], sent)
+            uploaded = self.ring.landed
+            upstream.transport_.write(ok(answer))
+            await client.until(lambda: len(client.data) >= len(ok(answer)))
+            self.assertEqual(client.data, ok(answer))
+            self.assertEqual(self.capture.body(Kind.REQUEST_PIECE), sent)
+            self.assertEqual(self.capture.body(Kind.RESPONSE_PIECE), answer)
+            self.assertTrue(self.capture.complete(Kind.REQUEST_PIECE))
+            self.assertTrue(self.capture.complete(Kind.RESPONSE_PIECE))
+            self.assertTrue(0 < uploaded < self.ring.landed)
 
         return Deferred.fromCoroutine(run())
 
