@@ -139,6 +139,8 @@ class Store:
         self._waiting = 0
         self._new_names = False
         """Whether files were made whose names may not survive a power loss yet."""
+        self._renamed = False
+        """The same of names given later: to sync a file keeps only the one that it was made with."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             BodyPiece: self._piece,
             Started: self._started,
@@ -425,18 +427,26 @@ class Store:
                 self._write_temporary(half, text)
         for side in (Side.RESPONSE, Side.REQUEST):
             self._sync()
+            if self._renamed:
+                self._directory.sync_names()
+                self._renamed = False
             for half, text in fresh:
                 if half.side is side:
                     self._name_metadata(half, text)
+        self._renamed = False
 
     def _name_metadata(self, half: HalfFile, text: bytes) -> None:
         name = f"{half.base}_metadata.json"
         if len(text) > PAGE:
-            self._directory.publish(half.base, half.exchange.id)
-        elif not self._directory.put_file(name, text):
+            self._rename(half)
+        elif self._directory.put_file(name, text):
+            self._unsynced_names.append(name)
+        else:
             self._settle_clash(half, text)
-            return
-        self._unsynced_names.append(name)
+
+    def _rename(self, half: HalfFile) -> None:
+        self._directory.publish(half.base, half.exchange.id)
+        self._renamed = True
 
     def _write_temporary(self, half: HalfFile, text: bytes) -> None:
         self._unsynced_names.append(self._directory.write_temporary(half.base, half.exchange.id, text))
@@ -465,7 +475,7 @@ class Store:
         if not half.stored:
             self._write_temporary(half, text)
             self._sync()
-            self._directory.publish(half.base, half.exchange.id)
+            self._rename(half)
 
     def _take_another_name(self, half: HalfFile) -> bytes:
         """Moves a half that was written whole and whose name is taken; its metadata."""

@@ -78,11 +78,15 @@ class Careful(System):
 
     All bytes of bodies; and, before a request's, the metadata of its response, for a
     request's metadata say how the exchange ended.  A power cut may keep anything else.
+
+    Syncing a file that was just made keeps its name as well, as file systems do; a name
+    that was given later is kept when the directory is synced.
     """
 
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
         self.unsynced: set[str] = set()
+        self.renamed: set[str] = set()
         self.responses: set[str] = set()
         """Ids, as far as names have them, of exchanges whose response has metadata."""
         self.published = self.unsynced_names = self.everything = 0
@@ -102,11 +106,10 @@ class Careful(System):
         _, _, id, side, _ = path.split("_")
         if side == "request":
             assert id in self.responses, f"{path} before its response's"
-            waiting = {name for name in self.unsynced if f"_{id}_response_" in name}
+            waiting = {name for name in self.unsynced | self.renamed if f"_{id}_response_" in name}
             assert not waiting, waiting
         else:
             self.responses.add(id)
-            self.unsynced.add(path)  # its name, if it had its bytes under another
         self.published += 1
         self.unsynced_names += 1
 
@@ -124,13 +127,19 @@ class Careful(System):
     def _sync_filesystem(self, fd: int) -> None:
         self.everything += 1
         self.unsynced.clear()
+        self.renamed.clear()
 
     def _rename(self, old: str, new: str, **keywords: Any) -> None:
         os.rename(old, new, **keywords)
+        if old in self.unsynced:
+            self.unsynced.remove(old)
+            self.unsynced.add(new)
         self._publish(new)
+        self.renamed.add(new)
 
     def _fsync(self, fd: int) -> None:
         self.unsynced_names = 0
+        self.renamed.clear()
 
 
 class ConsumerTestCase(SynchronousTestCase):
