@@ -235,7 +235,8 @@ class Store:
             half = HalfFile(exchange, side, _prefix(exchange, side))
             half.base, half.read_back = base, True
             half.written = len(half.prefix) + tracked.size
-            half.stored = self._directory.reclaim(base, exchange.id)
+            if self._directory.reclaim(base, exchange.id):
+                self._found_stored(half)
             tracked.file = half
             self._open[half] = None
 
@@ -375,8 +376,15 @@ class Store:
 
     def _claim(self, half: HalfFile) -> None:
         claim = self._directory.claim(half.stamp, half.exchange.id, half.side.value, half.prefix)
-        half.base, half.fd, half.stored = claim.base, claim.fd, claim.stored
-        self._new_names = self._new_names or claim.fd is not None
+        half.base, half.fd = claim.base, claim.fd
+        self._new_names = True
+        if claim.stored:
+            self._found_stored(half)
+
+    def _found_stored(self, half: HalfFile) -> None:
+        """An earlier life published this half, and may have been killed before it came to sync that."""
+        half.stored = self._new_names = self._renamed = True
+        self._unsynced_names.append(f"{half.base}_metadata.json")
 
     # --- committing
 
@@ -469,6 +477,7 @@ class Store:
             # Published in an earlier life, and its bytes deleted since: nobody misses them.
             if half.whole:
                 self._directory.withdraw(half.base)
+            self._found_stored(half)
             return
         if found is Found.FOREIGN and half.whole:
             text = self._take_another_name(half)

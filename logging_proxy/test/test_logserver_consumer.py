@@ -40,10 +40,12 @@ class Crash(Exception):
 class Doomed(System):
     """Kills the process at the `left`-th call that changes the log directory; no call works afterwards."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, system: System | None = None) -> None:
         self.left = left
+        system = system or System()
+        self.close = system.close
         for name in ("open", "pwrite", "rename", "unlink", "fsync", "fdatasync", "sync_filesystem"):
-            setattr(self, name, self._counted(getattr(System, name)))
+            setattr(self, name, self._counted(getattr(system, name)))
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **keywords: Any) -> Any:
@@ -426,6 +428,31 @@ class CrashTests(ConsumerTestCase):
             else:
                 break
         self.assertGreater(crashes, 40)
+
+    def test_synced_after_a_kill(self) -> None:
+        """What a life that was killed had not synced is synced before the next one lets go of the spool."""
+        large = Script(7, other_id(7))
+        begun = large.head() + large.response_head() + b"".join(large.response(b"x") for _ in range(500))
+        for before, records, calls in (
+            ([], interleaved(), 40),
+            ([], [begun, large.end()], 10),
+            ([begun], [large.end()], 10),
+        ):
+            for left in range(1, 400):
+                self.at(self.mktemp())
+                writer, system = SpoolWriter(self.spool), Careful()
+                writer.blocks(before)
+                self.consume(system).close()
+                writer.blocks(records)
+                try:
+                    self.consume(Doomed(left, system))
+                except Crash:
+                    self.consume(system)
+                else:
+                    break
+                unsynced = system.unsynced, system.renamed, system.unsynced_names
+                self.assertEqual(unsynced, (set(), set(), 0), f"killed at call {left}")
+            self.assertGreater(left, calls)
 
     def test_killed_again_and_again(self) -> None:
         """A process that always dies after a few calls still gets through, for each life gets further."""
