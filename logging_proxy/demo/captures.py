@@ -59,10 +59,13 @@ def read_captures(folder: Path) -> list[Capture]:
     """Every capture in `folder` that is finished, oldest first."""
     halves: dict[tuple[str, str], Half] = {}
     for path in sorted(folder.glob(f"*{METADATA}")):
+        content = path.read_bytes()
         try:
-            metadata = json.loads(path.read_bytes())
-        except ValueError:  # being written just now, or when the power failed
-            continue
+            metadata = json.loads(content)
+        except ValueError:
+            if content.endswith(b"\n"):
+                raise
+            continue  # being written just now, or when the power failed
         half = Half(path.with_name(path.name.removesuffix(METADATA) + ".bin"), metadata)
         halves[metadata["id"], metadata["stream_type"]] = half
     return [

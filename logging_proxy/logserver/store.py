@@ -139,6 +139,8 @@ class Store:
         self._waiting = 0
         self._new_names = False
         """Whether files were made whose names may not survive a power loss yet."""
+        self._renamed = False
+        """The same of names given later: to sync a file keeps only the one that it was made with."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             BodyPiece: self._piece,
             Started: self._started,
@@ -233,7 +235,8 @@ class Store:
             half = HalfFile(exchange, side, _prefix(exchange, side))
             half.base, half.read_back = base, True
             half.written = len(half.prefix) + tracked.size
-            half.stored = self._directory.reclaim(base, exchange.id)
+            if self._directory.reclaim(base, exchange.id):
+                self._found_stored(half)
             tracked.file = half
             self._open[half] = None
 
@@ -373,8 +376,15 @@ class Store:
 
     def _claim(self, half: HalfFile) -> None:
         claim = self._directory.claim(half.stamp, half.exchange.id, half.side.value, half.prefix)
-        half.base, half.fd, half.stored = claim.base, claim.fd, claim.stored
-        self._new_names = self._new_names or claim.fd is not None
+        half.base, half.fd = claim.base, claim.fd
+        self._new_names = True
+        if claim.stored:
+            self._found_stored(half)
+
+    def _found_stored(self, half: HalfFile) -> None:
+        """An earlier life published this half, and may have been killed before it came to sync that."""
+        half.stored = self._new_names = self._renamed = True
+        self._unsynced_names.append(f"{half.base}_metadata.json")
 
     # --- committing
 
@@ -425,18 +435,26 @@ class Store:
                 self._write_temporary(half, text)
         for side in (Side.RESPONSE, Side.REQUEST):
             self._sync()
+            if self._renamed:
+                self._directory.sync_names()
+                self._renamed = False
             for half, text in fresh:
                 if half.side is side:
                     self._name_metadata(half, text)
+        self._renamed = False
 
     def _name_metadata(self, half: HalfFile, text: bytes) -> None:
         name = f"{half.base}_metadata.json"
         if len(text) > PAGE:
-            self._directory.publish(half.base, half.exchange.id)
-        elif not self._directory.put_file(name, text):
+            self._rename(half)
+        elif self._directory.put_file(name, text):
+            self._unsynced_names.append(name)
+        else:
             self._settle_clash(half, text)
-            return
-        self._unsynced_names.append(name)
+
+    def _rename(self, half: HalfFile) -> None:
+        self._directory.publish(half.base, half.exchange.id)
+        self._renamed = True
 
     def _write_temporary(self, half: HalfFile, text: bytes) -> None:
         self._unsynced_names.append(self._directory.write_temporary(half.base, half.exchange.id, text))
@@ -459,13 +477,14 @@ class Store:
             # Published in an earlier life, and its bytes deleted since: nobody misses them.
             if half.whole:
                 self._directory.withdraw(half.base)
+            self._found_stored(half)
             return
         if found is Found.FOREIGN and half.whole:
             text = self._take_another_name(half)
         if not half.stored:
             self._write_temporary(half, text)
             self._sync()
-            self._directory.publish(half.base, half.exchange.id)
+            self._rename(half)
 
     def _take_another_name(self, half: HalfFile) -> bytes:
         """Moves a half that was written whole and whose name is taken; its metadata."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.demo import model_server
 from logging_proxy.demo import scene as scenes
-from logging_proxy.demo.captures import describe, read_captures, wait_for_captures
+from logging_proxy.demo.captures import METADATA, describe, read_captures, wait_for_captures
 from logging_proxy.demo.processes import free_port
 from logging_proxy.demo.scene import Obstacle, Scene, check, read_scene
 
@@ -93,6 +93,16 @@ class CapturesTests(SynchronousTestCase):
         (capture,) = wait_for_captures(self.folder, 1, timeout=0)
         self.assertIsNone(capture.response)
         self.assertEqual(capture.outcome, "connect_failed")
+
+    def test_unfinished(self) -> None:
+        """Metadata that are being written are passed over; whole ones that are no JSON are a fault."""
+        write_half(self.folder, "request", b"question")
+        path = self.folder / f"other{METADATA}"
+        for unfinished in (b"", b'{"id":"1', bytes(100)):
+            path.write_bytes(unfinished)
+            self.assertEqual(len(read_captures(self.folder)), 1, unfinished)
+        path.write_bytes(b'{"id":"1",}\n')
+        self.assertRaises(ValueError, read_captures, self.folder)
 
     def test_no_folder(self) -> None:
         """Before the first exchange there may be no folder."""

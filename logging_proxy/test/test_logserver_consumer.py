@@ -40,10 +40,12 @@ class Crash(Exception):
 class Doomed(System):
     """Kills the process at the `left`-th call that changes the log directory; no call works afterwards."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, system: System | None = None) -> None:
         self.left = left
+        system = system or System()
+        self.close = system.close
         for name in ("open", "pwrite", "rename", "unlink", "fsync", "fdatasync", "sync_filesystem"):
-            setattr(self, name, self._counted(getattr(System, name)))
+            setattr(self, name, self._counted(getattr(system, name)))
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **keywords: Any) -> Any:
@@ -78,11 +80,15 @@ class Careful(System):
 
     All bytes of bodies; and, before a request's, the metadata of its response, for a
     request's metadata say how the exchange ended.  A power cut may keep anything else.
+
+    Syncing a file that was just made keeps its name as well, as file systems do; a name
+    that was given later is kept when the directory is synced.
     """
 
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
         self.unsynced: set[str] = set()
+        self.renamed: set[str] = set()
         self.responses: set[str] = set()
         """Ids, as far as names have them, of exchanges whose response has metadata."""
         self.published = self.unsynced_names = self.everything = 0
@@ -102,11 +108,10 @@ class Careful(System):
         _, _, id, side, _ = path.split("_")
         if side == "request":
             assert id in self.responses, f"{path} before its response's"
-            waiting = {name for name in self.unsynced if f"_{id}_response_" in name}
+            waiting = {name for name in self.unsynced | self.renamed if f"_{id}_response_" in name}
             assert not waiting, waiting
         else:
             self.responses.add(id)
-            self.unsynced.add(path)  # its name, if it had its bytes under another
         self.published += 1
         self.unsynced_names += 1
 
@@ -124,13 +129,19 @@ class Careful(System):
     def _sync_filesystem(self, fd: int) -> None:
         self.everything += 1
         self.unsynced.clear()
+        self.renamed.clear()
 
     def _rename(self, old: str, new: str, **keywords: Any) -> None:
         os.rename(old, new, **keywords)
+        if old in self.unsynced:
+            self.unsynced.remove(old)
+            self.unsynced.add(new)
         self._publish(new)
+        self.renamed.add(new)
 
     def _fsync(self, fd: int) -> None:
         self.unsynced_names = 0
+        self.renamed.clear()
 
 
 class ConsumerTestCase(SynchronousTestCase):
@@ -417,6 +428,31 @@ class CrashTests(ConsumerTestCase):
             else:
                 break
         self.assertGreater(crashes, 40)
+
+    def test_synced_after_a_kill(self) -> None:
+        """What a life that was killed had not synced is synced before the next one lets go of the spool."""
+        large = Script(7, other_id(7))
+        begun = large.head() + large.response_head() + b"".join(large.response(b"x") for _ in range(500))
+        for before, records, calls in (
+            ([], interleaved(), 40),
+            ([], [begun, large.end()], 10),
+            ([begun], [large.end()], 10),
+        ):
+            for left in range(1, 400):
+                self.at(self.mktemp())
+                writer, system = SpoolWriter(self.spool), Careful()
+                writer.blocks(before)
+                self.consume(system).close()
+                writer.blocks(records)
+                try:
+                    self.consume(Doomed(left, system))
+                except Crash:
+                    self.consume(system)
+                else:
+                    break
+                unsynced = system.unsynced, system.renamed, system.unsynced_names
+                self.assertEqual(unsynced, (set(), set(), 0), f"killed at call {left}")
+            self.assertGreater(left, calls)
 
     def test_killed_again_and_again(self) -> None:
         """A process that always dies after a few calls still gets through, for each life gets further."""

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy import tap
 from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.rings import lock_spool, open_ring
+from logging_proxy.child import NICENESS
 from logging_proxy.output import Output
 from logging_proxy.service import ProxyService
 from logging_proxy.serving import Serving
@@ -108,6 +109,7 @@ class OpenTests(StartCase):
     def test_nothing_recorded(self) -> None:
         """Where nothing is recorded there is no spool, and a logging server all the same."""
         service = self.make(self.configuration(logging="default: false"))
+        self.assertIsInstance(service._engine, Serving)
         self.assertIsNone(self.recording(service))
         self.assertIsNotNone(service._child)
         self.assertFalse(self.logs.exists())
@@ -155,6 +157,13 @@ class ChildTests(StartCase):
             ],
         )
         self.assertEqual(arguments[6:], ["--parent-pipe=3", "--listen-fd=4"])
+
+    def test_gives_way(self) -> None:
+        """The logging server gives way to the proxy, whether it is ours or elsewhere."""
+        for logging in ("default: true", 'server_url: "http://192.0.2.1:8080"'):
+            child = self.make(self.configuration(logging=logging))._child
+            assert child is not None
+            self.assertIn(f"os.nice({NICENESS})", child._program())
 
     def test_elsewhere(self) -> None:
         """With a logging server elsewhere the child ships our spool to it."""
