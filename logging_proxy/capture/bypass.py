@@ -59,12 +59,21 @@ class Bypass:
         self._beside = memoryview(mmap.mmap(-1, 3 * PAGE))
 
     def begin(self, path: Path) -> None:
-        """From now on blocks are for the segment at `path`."""
+        """
+        From now on blocks are for the segment at `path`.
+
+        It is opened at once, so that a spool has as many descriptors before its first large block as after.
+        """
         self.end()
         self._path = path
         if self._passed < SLOW * self._took:
             self._wait()
         self._passed, self._took = 0, 0.0
+        if monotonic() >= self._not_before:
+            try:
+                self._open_segment()
+            except OSError:
+                self._wait()
 
     def end(self) -> None:
         if self._fd >= 0:
@@ -91,9 +100,7 @@ class Bypass:
         header = block_header(start, payload, before, after)
         size = len(header) + before + len(payload) + after
         try:
-            if self._fd < 0:
-                assert self._path is not None
-                self._fd = self._open(self._path, _FLAGS, 0o600)
+            self._open_segment()
             written = self._write(self._fd, self._pages(header, payload), at)
         except OSError:
             written = 0
@@ -106,6 +113,11 @@ class Bypass:
 
     def _wait(self) -> None:
         self._not_before = monotonic() + PATIENCE
+
+    def _open_segment(self) -> None:
+        if self._fd < 0:
+            assert self._path is not None
+            self._fd = self._open(self._path, _FLAGS, 0o600)
 
     def _pages(self, header: bytes, payload: memoryview) -> list[bytes | memoryview]:
         """
