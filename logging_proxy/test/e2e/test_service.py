@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
@@ -17,6 +19,7 @@ from logging_proxy.test.e2e.client import Call, get, request
 
 PROC = Path("/proc")
 EVENTS = 10
+LARGE = 16 << 20
 
 
 def parent_of(pid: int) -> int | None:
@@ -46,10 +49,19 @@ def gone(pids: set[int]) -> bool:
     return all(parent_of(pid) is None for pid in pids)
 
 
+def large(received: upstream.Received) -> Iterable[upstream.Step]:
+    """An answer that is sent as fast as it is taken, and never becomes whole."""
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LARGE << 10)
+    source = random.Random(received.target)
+    while True:
+        yield source.randbytes(1 << 20)
+
+
 class StopTests(EndToEndCase):
     def setUp(self) -> None:
         super().setUp()
-        peer = self.start_upstream({"/events": upstream.events(EVENTS, gap=0.1), "/echo": upstream.echo})
+        scripts = {"/events": upstream.events(EVENTS, gap=0.1), "/echo": upstream.echo, "/large": large}
+        peer = self.start_upstream(scripts)
         self.config = self.configure(peer.port)
         self.proxy = self.start_proxy(self.config)
 
@@ -114,6 +126,32 @@ class StopTests(EndToEndCase):
         whole = b"".join(upstream.event("cut", number) for number in range(EVENTS))
         self.assertTrue(capture.response.body.startswith(call.body))
         self.assertTrue(whole.startswith(capture.response.body))
+
+    def test_killed_in_a_large_body(self) -> None:
+        """The same of a body that is read, recorded and written a MiB at a time, wherever it is cut."""
+        with socket.create_connection(("127.0.0.1", self.config.port), timeout=30) as client:
+            client.sendall(request("GET", "/up/large"))
+            head, got = b"", bytearray()
+            while b"\r\n\r\n" not in head:
+                head += client.recv(1 << 16)
+            got += head.partition(b"\r\n\r\n")[2]
+            while len(got) < LARGE:
+                got += client.recv(1 << 20)
+            self.proxy.process.kill()
+            try:
+                while piece := client.recv(1 << 20):
+                    got += piece
+            except ConnectionResetError:
+                pass
+        self.proxy.process.wait(10)
+        self.start_proxy(self.config)
+        capture = self.capture_of(self.config, "/up/large")
+        self.assertEqual(capture.outcome, "interrupted")
+        assert capture.response is not None
+        body, source = capture.response.body, random.Random(b"/large")
+        self.assertTrue(body.startswith(got), f"{len(body)} bytes of {len(got)}")
+        whole = b"".join(source.randbytes(1 << 20) for _ in range(len(body) // (1 << 20) + 1))
+        self.assertTrue(whole.startswith(body))
 
 
 class StartTests(EndToEndCase):
