@@ -21,6 +21,9 @@ MOST_WAITING = 65536
 LEAST_STRIDE, LARGEST_STRIDE = 64 << 10, 1 << 20
 """Bytes of one read of a large body: more each time, from the least on again where a sink is slow."""
 
+_shared = memoryview(bytearray(LARGEST_STRIDE))
+"""Where pieces are read that nobody records: they have left, or have been copied, before the next is read."""
+
 _SINK, _SPOOL, _FULL = 1, 2, 4
 
 
@@ -83,16 +86,18 @@ class Half:
 
     def landing(self, most: int) -> memoryview | None:
         """
-        Memory to read the next piece into, where it is recorded as well; None for any.
+        Memory to read the next piece into, that of the recording if there is one; None for any.
 
         Only while nothing waits: what waits has to be copied.
         """
         capture = self._capture
-        if capture is None or self.sink is None or self._waiting or capture.writer.full:
+        if self.sink is None or self._waiting or (capture is not None and capture.writer.full):
             return None
-        stride = self._stride
-        self._stride = min(2 * stride, LARGEST_STRIDE)
-        return capture.landing(min(most, stride))
+        size = min(most, self._stride)
+        self._stride = min(2 * self._stride, LARGEST_STRIDE)
+        if capture is not None:
+            return capture.landing(size)
+        return _shared[:size] if size > 0 else None
 
     def flow_to(self, sink: Sink) -> None:
         """From now on bytes go to `sink`; those that were waiting go at once."""

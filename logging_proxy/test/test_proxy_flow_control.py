@@ -341,7 +341,7 @@ class StrideTests(SynchronousTestCase):
         self.begin(length)
 
     def test_never(self) -> None:
-        """Not between bodies, not of chunks, not while something waits, and not without a record."""
+        """Not between bodies, not of chunks, and not while something waits."""
         self.assertEqual(self.landing(), 0)
         self.begin(GIB)
         self.stage.freeze_spool()
@@ -351,9 +351,22 @@ class StrideTests(SynchronousTestCase):
         half: Any = self.upstream._receiver
         half._waiting.append(b"x")
         self.assertEqual(self.landing(), 0)
-        half._waiting.clear()
-        half._capture = None
-        self.assertEqual(self.landing(), 0)
+
+    def test_not_recorded(self) -> None:
+        """What nobody records is read into memory that is used again, and is sent before that."""
+        stage = Stage(logging=False)
+        client = stage.client(get())
+        upstream = client_of(stage.upstream)
+        stage.upstream.deliver(chunked(3 * MIB))
+        client.received()
+        sent = b""
+        for letter in b"ab":
+            place = upstream._landing()
+            assert place is not None
+            place[:] = bytes([letter]) * len(place)
+            sent += bytes(place)
+            upstream.dataReceived(place)  # type: ignore[arg-type]
+        self.assertEqual(client.received(), sent)
 
     def test_chunks(self) -> None:
         """Chunks are taken apart first."""
