@@ -201,7 +201,7 @@ class ServiceTests(SpoolsTestCase):
         return service
 
     def test_polls_and_backs_off(self) -> None:
-        """With traffic a turn comes each 15 ms or so, without it each 250 ms; `wake` asks for one at once."""
+        """Without traffic a turn comes each 250 ms; `wake` asks for one at once."""
         service = self.service()
         turns: list[float] = []
         turn = self.spools.turn
@@ -217,6 +217,29 @@ class ServiceTests(SpoolsTestCase):
         count = len(turns)
         service.wake()
         self.assertEqual(len(turns), count + 1)
+        service.stopService()
+
+    def test_traffic(self) -> None:
+        """With traffic a turn comes each 50 ms, and each 15 ms while somebody watches."""
+        writer, script = self.writer(), Script()
+        self.watched = False
+        service = StorageService(self.clock, self.spools, Inline(), attentive=lambda: self.watched)
+        service.startService()
+        turns: list[float] = []
+        turn = self.spools.turn
+
+        def counted() -> int:
+            turns.append(self.clock.seconds())
+            writer.block(script.response(b"x"))
+            return turn()
+
+        self.patch(self.spools, "turn", counted)
+        writer.block(script.head() + script.response_head())
+        for watched, pause in ((False, 0.05), (True, 0.015)):
+            self.watched = watched
+            self.clock.pump([0.001] * 300)
+            pauses = [after - before for before, after in zip(turns[-4:], turns[-3:], strict=False)]
+            self.assertTrue(all(abs(each - pause) < 0.002 for each in pauses), pauses)
         service.stopService()
 
     def test_stop_stores(self) -> None:
