@@ -72,7 +72,8 @@ _HINTS = (
     ("-", ("sk-", "xai-", "xox")),
     ("_", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "gsk_")),
     ("A", ("AIza", "AKIA", "ASIA")),
-    ("e", ("eyJ", "earer ")),
+    ("J", ("eyJ",)),
+    ("e", ("earer ",)),
 )
 """How they begin, by a character that they all have: without it the others need not be looked for."""
 

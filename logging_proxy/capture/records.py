@@ -99,6 +99,8 @@ class SpoolDamage(ValueError):
 
 
 _KINDS = tuple(Kind)
+_LAST_KIND = int(Kind.LOST)
+_new = tuple.__new__
 
 
 class Record(NamedTuple):
@@ -137,18 +139,19 @@ class RecordReader:
                 return
             data = bytes(self._carry)
         start, size, available = 0, HEADER.size, len(data)
+        before, unpack = self.consumed, HEADER.unpack_from
         self._needed = size
         try:
             while available - start >= size:
-                length, kind, flags, _, exchange, time = HEADER.unpack_from(data, start)
-                if length > MAX_PAYLOAD or kind > Kind.LOST:
+                length, kind, flags, _, exchange, time = unpack(data, start)
+                if length > MAX_PAYLOAD or kind > _LAST_KIND:
                     raise SpoolDamage(f"no record at {self.consumed}: kind {kind}, length {length}")
                 end = start + size + length
                 if available < end:
                     self._needed = end - start
                     break
-                record = Record(_KINDS[kind], flags, exchange, time, data[start + size : end])
-                self.consumed += end - start
+                record = _new(Record, (_KINDS[kind], flags, exchange, time, data[start + size : end]))
+                self.consumed = before + end
                 start = end
                 yield record
         finally:

@@ -26,7 +26,9 @@ from logging_proxy.logserver.exchanges import (
     restore_exchange,
 )
 
-_RESPONSE_PIECE = Kind.RESPONSE_PIECE
+_REQUEST_PIECE, _RESPONSE_PIECE = Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE
+_REQUEST_HEAD, _SESSION = Kind.REQUEST_HEAD, Kind.SESSION
+_REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
 _LAST, _OURS = int(Flag.LAST), int(Flag.OURS)
 
 
@@ -147,7 +149,9 @@ class Assembler:
         if time - exchange.began > exchange.elapsed:
             exchange.elapsed = time - exchange.began
         if kind is _RESPONSE_PIECE:
-            return self._piece(exchange, exchange.response, Side.RESPONSE, record)
+            return self._piece(exchange, exchange.response, _RESPONSE, record)
+        if kind is _REQUEST_PIECE:
+            return self._piece(exchange, exchange.request, _REQUEST, record)
         try:
             return handler(exchange, record)
         except (ValueError, RecursionError) as error:
@@ -180,36 +184,38 @@ class Assembler:
     # --- one method per kind of record
 
     def _handle_other(self, record: Record) -> Sequence[Event]:
-        if record.kind is Kind.REQUEST_HEAD:
+        kind = record.kind
+        if kind is _REQUEST_HEAD:
             return self._request_head(record)
-        if record.kind is Kind.SESSION:
+        if kind is _SESSION:
             return self.interrupt("the proxy stopped before the exchange ended")
         self._count_lost(record)
         return NOTHING
 
     def _request_head(self, record: Record) -> Sequence[Event]:
-        events: list[Event] = []
-        old = self.open.pop(record.exchange, None)
-        if old is not None:
-            old.outcome, old.error = "interrupted", "the spool lost the exchange's end"
-            events.append(Ended(old))
+        _, flags, number, time, payload = record
+        events = NOTHING if number not in self.open else self._lose_end(number)
         try:
-            exchange = open_exchange(record.exchange, record.payload, record.time)
+            exchange = open_exchange(number, payload, time)
         except SpoolDamage:
             self.tally.malformed_records += 1
             return events
-        self.wall_offset = exchange.wall_ns - record.time
-        if record.flags & _LAST:
+        self.wall_offset = exchange.wall_ns - time
+        if flags & _LAST:
             exchange.request.completed = 0
-        self.open[record.exchange] = exchange
-        events.append(Started(exchange))
-        return events
+        self.open[number] = exchange
+        return (*events, Started(exchange))
+
+    def _lose_end(self, number: int) -> tuple[Event, ...]:
+        old = self.open.pop(number)
+        old.outcome, old.error = "interrupted", "the spool lost the exchange's end"
+        return (Ended(old),)
 
     def _request_piece(self, exchange: Exchange, record: Record) -> Sequence[Event]:
-        return self._piece(exchange, exchange.request, Side.REQUEST, record)
+        return self._piece(exchange, exchange.request, _REQUEST, record)
 
     def _response_piece(self, exchange: Exchange, record: Record) -> Sequence[Event]:
-        return self._piece(exchange, exchange.response, Side.RESPONSE, record)
+        return self._piece(exchange, exchange.response, _RESPONSE, record)
 
     def _piece(self, exchange: Exchange, half: Half | None, side: Side, record: Record) -> Sequence[Event]:
         if half is None:
@@ -240,9 +246,11 @@ class Assembler:
     def _response_head(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         if exchange.response is not None:
             return self._malformed(exchange, "a second head of the response")
-        time = max(0, record.time - exchange.began)
-        flags = record.flags
-        half = Half(record.payload, time, flags & _OURS != 0, time if flags & _LAST else None, time)
+        _, flags, _, time, head = record
+        time -= exchange.began
+        if time < 0:
+            time = 0
+        half = Half(head, time, flags & _OURS != 0, time if flags & _LAST else None, time)
         exchange.response = half
         return (ResponseStarted(exchange),)
 
@@ -273,9 +281,11 @@ class Assembler:
 
     def _end(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         del self.open[record.exchange]
-        code = record.payload[0] if record.payload else len(OUTCOMES)
+        payload = record.payload
+        code = payload[0] if payload else len(OUTCOMES)
         exchange.outcome = OUTCOMES[code] if code < len(OUTCOMES) else "interrupted"
-        exchange.error = record.payload[1:].decode("utf-8", "replace")
+        if len(payload) > 1:
+            exchange.error = payload[1:].decode("utf-8", "replace")
         return (Ended(exchange),)
 
     def _malformed(self, exchange: Exchange, reason: str) -> Sequence[Event]:

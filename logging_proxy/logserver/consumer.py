@@ -28,7 +28,20 @@ TURN_BYTES = 1 << 20
 """Read per turn: some 500 small exchanges, a few milliseconds of a large body."""
 
 COMMIT_INTERVAL = 0.1
-COMMIT_EXCHANGES = 512
+"""Seconds from one commit to the next while all that is there has been read."""
+
+BEHIND_INTERVAL = 0.5
+"""
+The same while there is more: a commit writes directory blocks and inodes twice, however few are new.
+
+Measured with a backlog of small exchanges: commits of 1,024 cost each 12 of 212 µs less than of 512;
+larger ones gain little more, and need more memory for the first time.
+"""
+
+COMMIT_EXCHANGES = 1024
+COMMIT_BYTES = 8 << 20
+"""Of the spool, read since the last commit: small bodies are kept in memory until then."""
+
 CHECKPOINT_INTERVAL = 1.0
 CHECKPOINT_SHARE = 20
 """A checkpoint may cost at most a 20th of the time: with many long streams open it is megabytes of JSON."""
@@ -76,7 +89,10 @@ class SpoolConsumer:
         self._tail = SpoolTail(self.path, offset)
         self._stream = RecordStream(offset)
         self._durable = offset
-        self._next_commit = self._next_checkpoint = 0.0
+        self._committed_at = float("-inf")
+        self._gathered = 0
+        """Bytes read since the last commit."""
+        self._next_checkpoint = 0.0
 
     @property
     def offset(self) -> int | None:
@@ -124,12 +140,19 @@ class SpoolConsumer:
         if taken < TURN_BYTES:
             # Else the next turn follows at once, and finds most exchanges whole.
             self._store.flush()
+        self._gathered += taken
         now = self._seconds()
-        if self._store.finished and (now >= self._next_commit or self._store.finished >= COMMIT_EXCHANGES):
+        if self._store.finished and self._is_due(
+            now, BEHIND_INTERVAL if taken >= TURN_BYTES else COMMIT_INTERVAL
+        ):
             self._commit()
         if self._durable != self.offset and (now >= self._next_checkpoint or self._much_to_delete()):
             self.checkpoint()
         return taken
+
+    def _is_due(self, now: float, interval: float) -> bool:
+        much = self._store.finished >= COMMIT_EXCHANGES or self._gathered >= COMMIT_BYTES
+        return much or now >= self._committed_at + interval
 
     def _much_to_delete(self) -> bool:
         return (self.offset or 0) - (self._durable or 0) >= CHECKPOINT_BYTES
@@ -183,7 +206,7 @@ class SpoolConsumer:
         self.stored += len(committed)
         for stored in committed:
             self._on_stored(stored)
-        self._next_commit = self._seconds() + COMMIT_INTERVAL
+        self._committed_at, self._gathered = self._seconds(), 0
 
     # --- reading
 

@@ -16,6 +16,9 @@ from typing import Any
 from logging_proxy.capture.records import RequestHead, decode_request_head
 from logging_proxy.logserver.heads import KNOWN_HEADS, LONGEST_KNOWN, Head, known_head
 
+FEW_TIMES = 64
+"""Offsets and times that are not worth to be forgotten."""
+
 MAX_PIECES = 1 << 20
 """Arrival times kept per half: 16 MiB of memory.  A stream of 10 GiB read in 64 KiB has 164,000."""
 
@@ -25,6 +28,10 @@ class Side(enum.StrEnum):
 
     REQUEST = "request"
     RESPONSE = "response"
+
+
+_REQUEST = Side.REQUEST
+"""Looking up a member of an enumeration takes as long as a call."""
 
 
 class Half:
@@ -85,6 +92,12 @@ class Half:
             self.omitted += 1
         self.size += size
         self.last = time
+
+    def forget_times(self) -> None:
+        """It is stored: its times are in the metadata, and those of a long stream are megabytes."""
+        self.file = None
+        if len(self.pieces) > FEW_TIMES:
+            self.pieces = array("Q")
 
 
 class Opening:
@@ -196,7 +209,7 @@ class Exchange:
         return self.opening.route_name
 
     def half(self, side: Side) -> Half | None:
-        return self.request if side is Side.REQUEST else self.response
+        return self.request if side is _REQUEST else self.response
 
     def mark_damaged(self, reason: str) -> None:
         """Bytes may be missing: whatever END says, this exchange is not complete."""

@@ -37,10 +37,15 @@ def _local_second(second: int) -> tuple[str, str, str]:
     return time.strftime("%Y-%m-%d_%H-%M-%S", local), time.strftime("%Y-%m-%dT%H:%M:%S", local), zone
 
 
+@lru_cache(maxsize=64)
+def _stamp(millisecond: int) -> str:
+    second, rest = divmod(millisecond, 1000)
+    return f"{_local_second(second)[0]}.{rest:03}"
+
+
 def file_stamp(wall_ns: int) -> str:
     """Local time with milliseconds, as file names begin."""
-    second, rest = divmod(wall_ns, 1_000_000_000)
-    return f"{_local_second(second)[0]}.{rest // 1_000_000:03}"
+    return _stamp(wall_ns // 1_000_000)
 
 
 def iso_time(wall_ns: int) -> str:

@@ -56,10 +56,10 @@ class Histogram:
     """Counts of the buckets, not cumulated, the one beyond them, and the sum."""
 
     def observe(self, value: float, *labels: str) -> None:
-        labels = _bounded(self.values, labels)
         counts = self.values.get(labels)
         if counts is None:
-            counts = self.values[labels] = [0.0] * (len(self.buckets) + 2)
+            labels = _bounded(self.values, labels)
+            counts = self.values.setdefault(labels, [0.0] * (len(self.buckets) + 2))
         counts[bisect_left(self.buckets, value)] += 1
         counts[-1] += value
 

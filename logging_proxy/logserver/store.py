@@ -19,7 +19,6 @@ from the last checkpoint.
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -45,11 +44,15 @@ OPEN_LIMIT = 128
 SINGLE_SYNCS = 64
 """Up to so many files are synced one by one, more with one sync of the file system."""
 
-FEW_TIMES = 64
-
 FILE_GONE = "its file was removed or cut while it was being written"
 
 _NO_BYTES = hashlib.sha256().hexdigest()
+
+_REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
+"""Looking up a member of an enumeration takes as long as a call."""
+
+Documents = list[tuple["HalfFile", bytes]]
+"""Halves and their metadata."""
 
 
 class HalfFile:
@@ -177,14 +180,19 @@ class Store:
         for _, request, response in finished:
             self._complete(request)
             self._complete(response)
-        fresh = [pair for item in finished for pair in self._documents(item)]
-        self._publish(fresh)
-        self._new_names = self._new_names or bool(fresh)
+        requests: Documents = []
+        responses: Documents = []
+        for item in finished:
+            self._document(item, requests, responses)
+        self._publish(requests, responses)
+        self._new_names = self._new_names or bool(requests or responses)
         stored = [_stored(*item) for item in finished]
         for exchange, request, response in finished:
             self._release(request)
             self._release(response)
-            _forget_times(exchange)
+            exchange.request.forget_times()
+            if exchange.response is not None:
+                exchange.response.forget_times()
         self._finished = []
         return stored
 
@@ -244,18 +252,18 @@ class Store:
 
     def _started(self, event: Started) -> None:
         exchange = event.exchange
-        half = exchange.request.file = HalfFile(exchange, Side.REQUEST, exchange.opening.prefix)
+        half = exchange.request.file = HalfFile(exchange, _REQUEST, exchange.opening.prefix)
         self._open[half] = self._unwritten[half] = None
 
     def _response_started(self, event: ResponseStarted) -> None:
         exchange, response = event.exchange, event.exchange.response
         assert response is not None
-        half = response.file = HalfFile(exchange, Side.RESPONSE, response.head)
+        half = response.file = HalfFile(exchange, _RESPONSE, response.head)
         self._open[half] = self._unwritten[half] = None
 
     def _piece(self, event: BodyPiece) -> None:
         exchange, side, _, data, _ = event
-        tracked = exchange.request if side is Side.REQUEST else exchange.response
+        tracked = exchange.request if side is _REQUEST else exchange.response
         half: HalfFile = tracked.file  # type: ignore[union-attr]
         size = len(data)
         half.waiting.append(data)
@@ -280,7 +288,7 @@ class Store:
         exchange = event.exchange
         request: HalfFile = exchange.request.file
         if exchange.response is None:
-            response = HalfFile(exchange, Side.RESPONSE, b"")
+            response = HalfFile(exchange, _RESPONSE, b"")
         else:
             response = exchange.response.file
             del self._open[response]
@@ -303,16 +311,17 @@ class Store:
             if half.waiting or not half.base:
                 self._write(half)
             return
-        content = half.content
-        exchange = half.exchange
-        base = f"{half.stamp}_{exchange.id[:8]}_{half.side.value}"
+        waiting = half.waiting
+        body = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        content = half.prefix + body
+        base = f"{half.stamp}_{half.exchange.id[:8]}_{'request' if half.side is _REQUEST else 'response'}"
         if not self._directory.put(base, content):
             self._write(half)
             return
         half.base = base
         half.written = len(content)
-        half.whole, half.body = True, content[len(half.prefix) :]
-        half.digest = hashlib.sha256(half.body).hexdigest() if half.body else _NO_BYTES
+        half.whole, half.body = True, body
+        half.digest = hashlib.sha256(body).hexdigest() if body else _NO_BYTES
         self._waiting -= half.waiting_size
         half.waiting, half.waiting_size = [], 0
         self._unsynced_names.append(f"{base}.bin")
@@ -388,22 +397,22 @@ class Store:
 
     # --- committing
 
-    def _documents(self, item: _Finished) -> list[tuple[HalfFile, bytes]]:
-        """The metadata of the halves that are not published yet."""
+    def _document(self, item: _Finished, requests: Documents, responses: Documents) -> None:
+        """Adds the metadata of the halves that are not published yet."""
         exchange, request, response = item
-        bodies = [_stored_body(half, self._digest_of(half)) for half in (request, response)]
+        asked = _stored_body(request, self._digest_of(request))
+        answered = _stored_body(response, self._digest_of(response))
         if request.gone or response.gone:
             exchange.mark_damaged(FILE_GONE)
-        texts = metadata.texts(exchange, bodies[0], bodies[1])
-        return [
-            (half, text.encode("ascii"))
-            for half, text in zip((request, response), texts, strict=True)
-            if not half.stored
-        ]
+        request_text, response_text = metadata.texts(exchange, asked, answered)
+        if not request.stored:
+            requests.append((request, request_text.encode("ascii")))
+        if not response.stored:
+            responses.append((response, response_text.encode("ascii")))
 
     def _digest_of(self, half: HalfFile) -> str:
         if half.whole:
-            return str(half.digest)
+            return half.digest  # type: ignore[no-any-return]
         if half.read_back:
             self._digest_file(half)
         return _NO_BYTES if half.digest is None else str(half.digest.hexdigest())
@@ -423,24 +432,23 @@ class Store:
             length -= len(chunk)
         half.gone = half.gone or length > 0
 
-    def _publish(self, fresh: list[tuple[HalfFile, bytes]]) -> None:
+    def _publish(self, requests: Documents, responses: Documents) -> None:
         """
         Puts on disk all that was written, then gives the metadata their names.
 
         A request's metadata tell how the whole exchange ended, so they come when those
         of its response are on disk: a power cut may keep what is not synced in any order.
         """
-        for half, text in fresh:
+        for half, text in (*requests, *responses):
             if len(text) > PAGE:
                 self._write_temporary(half, text)
-        for side in (Side.RESPONSE, Side.REQUEST):
+        for documents in (responses, requests):
             self._sync()
             if self._renamed:
                 self._directory.sync_names()
                 self._renamed = False
-            for half, text in fresh:
-                if half.side is side:
-                    self._name_metadata(half, text)
+            for half, text in documents:
+                self._name_metadata(half, text)
         self._renamed = False
 
     def _name_metadata(self, half: HalfFile, text: bytes) -> None:
@@ -494,12 +502,12 @@ class Store:
         self._write(half)
         stored = _stored_body(half, self._digest_of(half))
         texts = metadata.texts(half.exchange, stored, stored)
-        return texts[0 if half.side is Side.REQUEST else 1].encode("ascii")
+        return texts[0 if half.side is _REQUEST else 1].encode("ascii")
 
 
 def _prefix(exchange: Exchange, side: Side) -> bytes:
     """What stands in the file before the body."""
-    if side is Side.REQUEST:
+    if side is _REQUEST:
         return exchange.opening.prefix
     return exchange.response.head if exchange.response else b""
 
@@ -510,12 +518,3 @@ def _stored_body(half: HalfFile, digest: str) -> StoredBody:
 
 def _stored(exchange: Exchange, request: HalfFile, response: HalfFile) -> Stored:
     return Stored(exchange, f"{request.base}.bin", f"{response.base}.bin", request.body, response.body)
-
-
-def _forget_times(exchange: Exchange) -> None:
-    """They are in the metadata, and those of a long stream are megabytes."""
-    for half in (exchange.request, exchange.response):
-        if half is not None:
-            half.file = None
-            if len(half.pieces) > FEW_TIMES:
-                half.pieces = array("Q")

@@ -21,6 +21,8 @@ from logging_proxy.logserver.metrics import MOST_SERIES, OTHER
 from logging_proxy.logserver.store import Stored
 from logging_proxy.redaction import redact_text
 
+_RESPONSE = Side.RESPONSE
+
 MOST_ENDED = 8192
 """Ended exchanges that are kept for an index that is behind; the files have them all."""
 
@@ -109,7 +111,7 @@ class UnderWay:
             member.response_told = True
             return True
         if isinstance(event, BodyPiece):
-            return event.offset + len(event.data) > member.told[event.side is Side.RESPONSE]
+            return event.offset + len(event.data) > member.told[event.side is _RESPONSE]
         return False
 
     def _end(self, id: str, member: _Member) -> None:

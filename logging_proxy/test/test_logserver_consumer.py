@@ -329,6 +329,35 @@ class StoringTests(ConsumerTestCase):
         consumer.turn()
         self.assertEqual(consumer.stored, 3)
 
+    def test_commits_with_a_backlog(self) -> None:
+        """While there is more to read they come each half second, or when there is much to publish."""
+        self.patch(consumer_module, "TURN_BYTES", 1)
+        self.patch(consumer_module, "COMMIT_EXCHANGES", 4)
+        writer = SpoolWriter(self.spool)
+        consumer = self.consumer()
+        stored = []
+        for number, self.now in enumerate((10.0, 10.1, 10.49, 10.5, 10.5, 10.5, 10.5, 10.5, 10.9), 1):
+            writer.block(b"".join(Script(number, other_id(number)).simple()))
+            self.assertTrue(consumer.turn())
+            stored.append(consumer.stored)
+        self.assertEqual(stored, [1, 1, 1, 4, 4, 4, 4, 8, 8])
+        consumer.turn()
+        self.assertEqual(consumer.stored, 9)
+
+    def test_commits_of_much(self) -> None:
+        """However few exchanges it is, no more waits in memory than so many bytes."""
+        self.patch(consumer_module, "TURN_BYTES", 1)
+        self.patch(consumer_module, "COMMIT_BYTES", 2000)
+        writer = SpoolWriter(self.spool)
+        consumer = self.consumer()
+        self.now = 10.0
+        stored = []
+        for number in range(1, 6):
+            writer.block(b"".join(Script(number, other_id(number)).simple(response=bytes(900))))
+            consumer.turn()
+            stored.append(consumer.stored)
+        self.assertEqual(stored, [1, 1, 3, 3, 5])
+
     def test_synced_before_published(self) -> None:
         """Metadata get their names only after all bytes are synced; they and the names are synced last."""
         for count, pieces in ((3, 1), (200, 1), (3, 500)):

@@ -13,7 +13,7 @@ from logging_proxy.configuration.document import Scalar
 from logging_proxy.configuration.kinds import AGE, Mistake, Surroundings
 from logging_proxy.configuration.problems import Position
 from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.housekeeping import INTERVAL, PAUSE
+from logging_proxy.logserver.housekeeping import INTERVAL, LOOK_INTERVAL, PAUSE
 from logging_proxy.logserver.retention import STEP, Step
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
@@ -64,6 +64,31 @@ class NothingTests(RetentionTestCase):
         ids = [self.old(number, 10_000 * number) for number in range(1, 5)]
         self.keep_house()
         self.check(*ids)
+
+
+class SizesTests(RetentionTestCase):
+    retention = RetentionOptions(max_exchanges=3)
+
+    def test_between_looks(self) -> None:
+        """What we store and delete is counted; what others do is found when all files are looked at."""
+        housekeeping = self.builder.housekeeping
+        housekeeping.startService()
+        self.addCleanup(housekeeping.stopService)
+        self.assertEqual(housekeeping.sizes.log_dir_files, 0)
+        for number in range(1, 6):
+            self.old(number, 10 - number)
+        self.clock.advance(INTERVAL)
+        for _ in range(5):
+            self.clock.advance(PAUSE)
+        self.assertEqual(housekeeping.sizes.log_dir_files, 12)
+        self.assertEqual(self.files(".bin") + self.files(".json"), 12)
+        self.assertGreater(housekeeping.sizes.log_dir_bytes or 0, 3000)
+        os.unlink(os.path.join(self.log_dir, next(n for n in os.listdir(self.log_dir) if n.endswith(".bin"))))
+        self.clock.advance(INTERVAL)
+        self.assertEqual(housekeeping.sizes.log_dir_files, 12)
+        for _ in range(int(LOOK_INTERVAL / INTERVAL)):
+            self.clock.advance(INTERVAL)
+        self.assertEqual(housekeeping.sizes.log_dir_files, 11)
 
 
 class AgeTests(RetentionTestCase):

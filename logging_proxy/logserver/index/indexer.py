@@ -23,7 +23,9 @@ from logging_proxy.logserver.store import Stored
 QUEUE = 4096
 """Exchanges that wait for the index; each is a few KiB."""
 
-BATCH = 512
+BATCH = 1024
+"""As many as a commit of the storage may bring: what all of them change is written once."""
+
 GATHER_SECONDS = 0.05
 """How long a commit waits for more exchanges: each makes a segment of the full text that is merged later."""
 
