@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import time
-from select import EPOLLIN
+from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import Any
 
 from twisted.internet.base import _topHandler
@@ -26,6 +26,8 @@ from twisted.logger import Logger
 MOST_EVENTS = 512
 """Events of one turn; epoll gives the others first in the next one."""
 
+_GONE = EPOLLERR | EPOLLHUP
+
 _NAMES = (
     "_cancellations",
     "_doReadOrWrite",
@@ -34,6 +36,7 @@ _NAMES = (
     "_newTimedCalls",
     "_pendingTimedCalls",
     "_poller",
+    "_reads",
     "_selectables",
     "_started",
     "threadCallQueue",
@@ -79,6 +82,11 @@ class ProxyReactor(EPollReactor):
             if selectable is None:
                 continue  # closed by what came before it in this turn
             if event != EPOLLIN:
+                # Twisted takes an error with nothing to read for the peer's orderly end.  A reset that the
+                # kernel is just taking in looks like that, and would make a stream that was cut a whole one:
+                # 3 of 2,000 under load.  Reading tells which it is.
+                if event & _GONE and fd in self._reads:
+                    event |= EPOLLIN
                 self._doReadOrWrite(selectable, fd, event)  # type: ignore[no-untyped-call]
                 continue
             try:

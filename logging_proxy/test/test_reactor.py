@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import skipUnless
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -47,6 +48,22 @@ class End:
 
     def connectionLost(self, reason: Failure) -> None:
         self.lost.append(reason)
+
+
+class Told:
+    """A poller that reports what it was told."""
+
+    def __init__(self, events: list[tuple[int, int]]) -> None:
+        self._events = events
+
+    def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        return self._events
+
+    def register(self, fd: int, events: int) -> None: ...
+
+    modify = register
+
+    def unregister(self, fd: int) -> None: ...
 
 
 @skipUnless(sys.platform == "linux", "epoll is Linux's")
@@ -112,6 +129,18 @@ class TurnTests(SynchronousTestCase):
         peer.close()
         self.reactor.doIteration(1)
         self.assertEqual(len(end.lost), 1)
+
+    def test_half_a_reset(self) -> None:
+        """An error that comes before there is anything to read is what reading says, not the peer's end."""
+        for event in (select.EPOLLERR, select.EPOLLHUP, select.EPOLLERR | select.EPOLLHUP):
+            end, peer = self.pair(lambda end: ConnectionLost())
+            peer.send(b"a")
+            self.reactor.addReader(end)
+            poller = Told([(end.fileno(), event)])
+            self.patch(self.reactor, "_poller", poller)
+            self.reactor.doIteration(1)
+            self.assertEqual([type(reason.value) for reason in end.lost], [ConnectionLost])
+            self.assertEqual(end.heard, [b"a"])
 
     def test_one_that_fails(self) -> None:
         """An exception is logged and ends the connection that raised it, and no other."""
