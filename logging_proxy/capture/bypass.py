@@ -16,10 +16,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from typing import TypeGuard
 
+from logging_proxy.capture.ring import PAGE
 from logging_proxy.capture.segments import BLOCK, block_header
-
-PAGE = 4096
 
 LEAST = 256 << 10
 """Bytes of a payload that is worth it."""
@@ -80,7 +80,7 @@ class Bypass:
             os.close(self._fd)
             self._fd = -1
 
-    def takes(self, payload: bytes | memoryview) -> bool:
+    def takes(self, payload: bytes | memoryview) -> TypeGuard[memoryview]:
         """Whether to try: a payload in memory that does not move, and large enough."""
         return (
             len(payload) >= LEAST
@@ -96,12 +96,13 @@ class Bypass:
         0 if it has to be written another way; what is behind `at` is undefined then.
         """
         began = monotonic()
-        before, after = _margins(payload)
+        offset = _offset_in_page(payload)
+        before, after = PAGE - BLOCK.size + offset, -(offset + len(payload)) % PAGE
         header = block_header(start, payload, before, after)
         size = len(header) + before + len(payload) + after
         try:
             self._open_segment()
-            written = self._write(self._fd, self._pages(header, payload), at)
+            written = self._write(self._fd, self._pages(header, payload, offset), at)
         except OSError:
             written = 0
         if written != size:
@@ -119,14 +120,14 @@ class Bypass:
             assert self._path is not None
             self._fd = self._open(self._path, _FLAGS, 0o600)
 
-    def _pages(self, header: bytes, payload: memoryview) -> list[bytes | memoryview]:
+    def _pages(self, header: bytes, payload: memoryview, offset: int) -> list[bytes | memoryview]:
         """
         Whole pages with the header, and behind it the payload where it lies.
 
         Its first and last page are copied: somebody may be writing to the other bytes
         of theirs, and a file system that keeps checksums would take that for damage.
         """
-        beside, offset, length = self._beside, _offset_in_page(payload), len(payload)
+        beside, length = self._beside, len(payload)
         first, last = -offset % PAGE, (offset + length) % PAGE
         beside[_HEADER : len(header)] = header
         beside[_FIRST + offset : _FIRST + offset + first] = payload[:first]
@@ -138,12 +139,6 @@ class Bypass:
         if last:
             pages.append(beside[_LAST:])
         return pages
-
-
-def _margins(payload: memoryview) -> tuple[int, int]:
-    """How many bytes stand between the header and the payload, and behind it."""
-    offset = _offset_in_page(payload)
-    return PAGE - BLOCK.size + offset, -(offset + len(payload)) % PAGE
 
 
 def _offset_in_page(payload: memoryview) -> int:

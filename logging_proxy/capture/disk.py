@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from logging_proxy.capture.bypass import PAGE, Bypass
+from logging_proxy.capture.bypass import Bypass
+from logging_proxy.capture.ring import PAGE
 from logging_proxy.capture.segments import BLOCK, block_header, read_block, segment_name, segment_start
 
 SEGMENT_SIZE = 8 << 20
@@ -122,9 +123,8 @@ class SegmentFiles:
         self.end += len(payload)
         return None
 
-    def _bypassed(self, payload: bytes | memoryview) -> bool:
+    def _bypassed(self, payload: memoryview) -> bool:
         """Whether the block could be written past the page cache."""
-        assert isinstance(payload, memoryview)
         try:
             self._fill_page()
         except OSError:

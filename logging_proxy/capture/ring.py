@@ -168,8 +168,6 @@ class Ring:
     def take(self, size: int) -> None:
         """The first `size` bytes, those that `peek` gave, are kept elsewhere now."""
         taken = self.taken + size
-        while self._marks and self._marks[0] <= taken:
-            self._marks.popleft()
         self._header[_TAKEN] = taken
         self.taken = taken
 

@@ -48,8 +48,11 @@ def segment_start(name: str) -> int | None:
 
 def block_header(start: int, payload: bytes | memoryview, before: int = 0, after: int = 0) -> bytes:
     """What stands before `payload` in a segment, with so many bytes around it."""
-    crc = crc32(payload, crc32(start.to_bytes(8, "little")))
-    return BLOCK.pack(MAGIC, len(payload), crc, before, after, start)
+    return BLOCK.pack(MAGIC, len(payload), _check(start, payload), before, after, start)
+
+
+def _check(start: int, payload: bytes | memoryview) -> int:
+    return crc32(payload, crc32(start.to_bytes(8, "little")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +69,33 @@ def read_block(data: memoryview, at: int, expected_start: int) -> Block | None:
 
     None when no whole and undamaged block with that start is there (yet).
     """
+    header = _read_header(data, at, expected_start)
+    if header is None:
+        return None
+    length, crc, before, after = header
+    body = at + BLOCK.size + before
+    if len(data) - body < length:
+        return None
+    payload = data[body : body + length]
+    if _check(expected_start, payload) != crc:
+        return None
+    return Block(expected_start, payload, body + length + after)
+
+
+def announced_size(data: bytes, expected_start: int) -> int:
+    """Bytes up to the end of the payload of the block whose header `data` begins with; 0 if it does not."""
+    header = _read_header(data, 0, expected_start)
+    if header is None:
+        return 0
+    length, _, before, _ = header
+    return BLOCK.size + before + length
+
+
+def _read_header(data: bytes | memoryview, at: int, expected_start: int) -> tuple[int, int, int, int] | None:
+    """Length, CRC, and the bytes before and after; None if no header with that start stands at `at`."""
     if len(data) - at < BLOCK.size:
         return None
     magic, length, crc, before, after, start = BLOCK.unpack_from(data, at)
     if magic != MAGIC or start != expected_start or length > MAX_BLOCK:
         return None
-    body = at + BLOCK.size + before
-    if len(data) - body < length:
-        return None
-    payload = data[body : body + length]
-    if crc32(payload, crc32(start.to_bytes(8, "little"))) != crc:
-        return None
-    return Block(start, payload, body + length + after)
+    return length, crc, before, after

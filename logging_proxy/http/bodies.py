@@ -33,7 +33,6 @@ class BodyReader(Protocol):
     Splits a connection's bytes into one body and what follows it.
 
     `ahead` bytes at least will come that are nothing but payload, if any come.
-
     `done` is True as soon as the body's end has been read; `trailers` are then
     the raw trailer lines, empty for most bodies.
     """
@@ -75,23 +74,19 @@ NO_BODY = NoBody()
 class LengthReader:
     """A body of a known length, greater than zero."""
 
-    __slots__ = ("done", "left")
+    __slots__ = ("ahead", "done")
     trailers = b""
 
     def __init__(self, length: int) -> None:
-        self.left = length
+        self.ahead = length
         self.done = False
 
-    @property
-    def ahead(self) -> int:
-        return self.left
-
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
-        left = self.left - len(data)
+        left = self.ahead - len(data)
         if left > 0:
-            self.left = left
+            self.ahead = left
             return data, data, b""
-        self.left = 0
+        self.ahead = 0
         self.done = True
         if left == 0:
             return data, data, b""

@@ -102,11 +102,15 @@ class HalfFile:
         return metadata.file_stamp(metadata.half_started(self.exchange, self.side))
 
     @property
+    def gathered(self) -> bytes:
+        """What waits, in one piece."""
+        waiting = self.waiting
+        return waiting[0] if len(waiting) == 1 else b"".join(waiting)
+
+    @property
     def content(self) -> bytes:
         """What waits, and before it what the file begins with."""
-        waiting = self.waiting
-        body = waiting[0] if len(waiting) == 1 else b"".join(waiting)
-        return body if self.written else self.prefix + body
+        return self.gathered if self.written else self.prefix + self.gathered
 
 
 class Stored(NamedTuple):
@@ -311,8 +315,7 @@ class Store:
             if half.waiting or not half.base:
                 self._write(half)
             return
-        waiting = half.waiting
-        body = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        body = half.gathered
         content = half.prefix + body
         base = f"{half.stamp}_{half.exchange.id[:8]}_{'request' if half.side is _REQUEST else 'response'}"
         if not self._directory.put(base, content):

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from logging_proxy.capture.segments import (
-    BLOCK,
-    MAGIC,
-    MAX_BLOCK,
     Block,
+    announced_size,
     read_block,
     segment_name,
     segment_start,
@@ -146,7 +144,7 @@ class SpoolTail:
         if block is None:
             self._fill(CHUNK)
             block = read_block(memoryview(self._data), 0, self._block_start)
-        if block is None and (size := self._announced()) > len(self._data):
+        if block is None and (size := announced_size(self._data, self._block_start)) > len(self._data):
             self._fill(size)
             block = read_block(memoryview(self._data), 0, self._block_start)
         return block
@@ -155,14 +153,6 @@ class SpoolTail:
         self._data_at += self._at
         self._at = 0
         self._data = os.pread(self._fd, size, self._data_at)
-
-    def _announced(self) -> int:
-        """The size of the block at hand, as its header says; 0 if there is no header."""
-        if len(self._data) < BLOCK.size:
-            return 0
-        magic, length, _, before, _, start = BLOCK.unpack_from(self._data)
-        known = magic == MAGIC and length <= MAX_BLOCK and start == self._block_start
-        return BLOCK.size + before + length if known else 0
 
 
 def _from(block: Block, offset: int | None) -> Piece:

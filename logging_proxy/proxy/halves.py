@@ -94,10 +94,10 @@ class Half:
         if self.sink is None or self._waiting or (capture is not None and capture.writer.full):
             return None
         size = min(most, self._stride)
+        if size < LEAST_STRIDE:
+            return None  # the ordinary way has the body's end in the same read
         self._stride = min(2 * self._stride, LARGEST_STRIDE)
-        if capture is not None:
-            return capture.landing(size)
-        return _shared[:size] if size > 0 else None
+        return _shared[:size] if capture is None else capture.landing(size)
 
     def flow_to(self, sink: Sink) -> None:
         """From now on bytes go to `sink`; those that were waiting go at once."""

@@ -42,6 +42,17 @@ class IndexTestCase(SynchronousTestCase):
     def found(self, index: SqliteIndex, q: str) -> list[str]:
         return self.ids(index.list(Filters(q=q)))
 
+    def assertNoCanary(self, index: SqliteIndex, id: str) -> None:
+        """What is visible of an exchange is in the index, redacted, and "canary" nowhere."""
+        kept = everything(index.path)
+        self.assertIn(b"visible", kept)
+        self.assertIn(b"redacted", kept)
+        with open(index.path, "rb") as file:
+            raw = file.read()
+        texts = index.texts(id)
+        for place in (kept, raw, repr(texts).encode(), repr(index.list(Filters()).rows).encode()):
+            self.assertNotIn(b"canary", place.lower())
+
 
 def everything(path: str) -> bytes:
     """All that a database keeps, as text: every row of every table, and every word of the full text."""

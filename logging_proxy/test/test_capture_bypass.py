@@ -15,8 +15,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture import bypass
-from logging_proxy.capture.bypass import PAGE, PATIENCE, SLOW, Bypass
+from logging_proxy.capture.bypass import PATIENCE, SLOW, Bypass
 from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset
+from logging_proxy.capture.ring import PAGE
 from logging_proxy.capture.segments import BLOCK, read_block
 from logging_proxy.logserver.tail import SpoolTail
 from logging_proxy.test.capture_stage import FULL, LIMIT, blocks, let_go, segments, stream

@@ -315,8 +315,7 @@ class StrideTests(SynchronousTestCase):
         return 0 if place is None else len(place)
 
     def begin(self, length: int) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
-        self.stage.upstream.deliver(head)
+        self.stage.upstream.deliver(chunked(length))
 
     def test_grows(self) -> None:
         """Twice as much each time, up to a limit, and from the least on again when the client is slow."""
