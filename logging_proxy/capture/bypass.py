@@ -33,8 +33,40 @@ PATIENCE = 10.0
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _FLAGS = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | _DIRECT
 
+WINDOW = 8 << 20
+"""Bytes after which a disk is judged."""
+
 _HEADER, _FIRST, _LAST = 0, PAGE, 2 * PAGE
 """Where in the memory beside the payload its header, and those ends of it that fill no page, are put."""
+
+
+class Trial:
+    """Whether the direct way is worth it: not for `PATIENCE` seconds after the disk refused or was slow."""
+
+    def __init__(self) -> None:
+        self._not_before = float("-inf") if _DIRECT else float("inf")
+        self._passed, self._took = 0, 0.0
+
+    @property
+    def is_due(self) -> bool:
+        return monotonic() >= self._not_before
+
+    def failed(self) -> None:
+        self._not_before = monotonic() + PATIENCE
+        self._passed, self._took = 0, 0.0
+
+    def passed(self, size: int, took: float) -> None:
+        """So many bytes went, in so many seconds."""
+        self._passed += size
+        self._took += took
+        if self._passed >= WINDOW:
+            self.judge()
+
+    def judge(self) -> None:
+        """Now, and by what has passed since the last time."""
+        if self._passed < SLOW * self._took:
+            self.failed()
+        self._passed, self._took = 0, 0.0
 
 
 class Bypass:
@@ -53,9 +85,7 @@ class Bypass:
         self._write = write
         self._path: Path | None = None
         self._fd = -1
-        self._not_before = float("-inf") if _DIRECT else float("inf")
-        self._passed, self._took = 0, 0.0
-        """Bytes that went to the segment this way, and in how many seconds."""
+        self._trial = Trial()
         self._beside = memoryview(mmap.mmap(-1, 3 * PAGE))
 
     def begin(self, path: Path) -> None:
@@ -66,14 +96,12 @@ class Bypass:
         """
         self.end()
         self._path = path
-        if self._passed < SLOW * self._took:
-            self._wait()
-        self._passed, self._took = 0, 0.0
-        if monotonic() >= self._not_before:
+        self._trial.judge()
+        if self._trial.is_due:
             try:
                 self._open_segment()
             except OSError:
-                self._wait()
+                self._trial.failed()
 
     def end(self) -> None:
         if self._fd >= 0:
@@ -86,7 +114,7 @@ class Bypass:
             len(payload) >= LEAST
             and isinstance(payload, memoryview)
             and not payload.readonly
-            and monotonic() >= self._not_before
+            and self._trial.is_due
         )
 
     def write(self, start: int, payload: memoryview, at: int) -> int:
@@ -106,14 +134,10 @@ class Bypass:
         except OSError:
             written = 0
         if written != size:
-            self._wait()
+            self._trial.failed()
             return 0
-        self._passed += size
-        self._took += monotonic() - began
+        self._trial.passed(size, monotonic() - began)
         return size
-
-    def _wait(self) -> None:
-        self._not_before = monotonic() + PATIENCE
 
     def _open_segment(self) -> None:
         if self._fd < 0:

@@ -20,7 +20,7 @@ from logging_proxy.capture.bypass import Bypass
 from logging_proxy.capture.ring import PAGE
 from logging_proxy.capture.segments import BLOCK, block_header, read_block, segment_name, segment_start
 
-SEGMENT_SIZE = 8 << 20
+SEGMENT_SIZE = 32 << 20
 """Bytes after which a new segment file is begun: what the logging server can delete at a time."""
 
 LEAST_SEGMENTS = 8

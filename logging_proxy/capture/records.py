@@ -100,6 +100,11 @@ class SpoolDamage(ValueError):
 
 _KINDS = tuple(Kind)
 _LAST_KIND = int(Kind.LOST)
+_PIECES = {Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE, Kind.TUNNEL_CLIENT, Kind.TUNNEL_UPSTREAM}
+
+LEAST_VIEW = 512 << 10
+"""Bytes of a piece that nobody keeps: it is written at once."""
+
 _new = tuple.__new__
 
 
@@ -131,15 +136,20 @@ class RecordReader:
         self._needed = 0
         self.consumed = 0
 
-    def feed(self, data: bytes) -> Iterator[Record]:
-        """The records that `data` completes, in order.  Raises `SpoolDamage`."""
+    def feed(self, data: bytes | memoryview) -> Iterator[Record]:
+        """
+        The records that `data` completes, in order.  Raises `SpoolDamage`.
+
+        Of a view, bodies' pieces of `LEAST_VIEW` bytes and more are views as well: a copy costs
+        as much as everything else that is done with them, but for their digest.
+        """
         if self._carry:
             self._carry += data
             if len(self._carry) < self._needed:
                 return
             data = bytes(self._carry)
         start, size, available = 0, HEADER.size, len(data)
-        before, unpack = self.consumed, HEADER.unpack_from
+        before, unpack, viewed = self.consumed, HEADER.unpack_from, type(data) is memoryview
         self._needed = size
         try:
             while available - start >= size:
@@ -150,7 +160,10 @@ class RecordReader:
                 if available < end:
                     self._needed = end - start
                     break
-                record = _new(Record, (_KINDS[kind], flags, exchange, time, data[start + size : end]))
+                payload = data[start + size : end]
+                if viewed and (length < LEAST_VIEW or kind not in _PIECES):
+                    payload = bytes(payload)
+                record = _new(Record, (_KINDS[kind], flags, exchange, time, payload))
                 self.consumed = before + end
                 start = end
                 yield record

@@ -144,6 +144,8 @@ class Ring:
     def land(self, ahead: bytes, size: int) -> None:
         """Store `ahead` and the first `size` bytes of the last `landing`, after which nothing was stored."""
         assert self._landing == self.stored
+        if size >= self._piece:
+            self._mark()  # a piece of its own, so that none is much larger than a landing
         start = self.stored % self.capacity
         self._bytes[start : start + len(ahead)] = ahead
         self._advance(len(ahead) + size)

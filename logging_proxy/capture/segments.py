@@ -62,6 +62,9 @@ class Block:
     end_in_file: int
     """Where the next block's header stands in the segment file."""
 
+    fills_pages: bool
+    """Whether it was written past the page cache, where it is not to be found then."""
+
 
 def read_block(data: memoryview, at: int, expected_start: int) -> Block | None:
     """
@@ -79,10 +82,10 @@ def read_block(data: memoryview, at: int, expected_start: int) -> Block | None:
     payload = data[body : body + length]
     if _check(expected_start, payload) != crc:
         return None
-    return Block(expected_start, payload, body + length + after)
+    return Block(expected_start, payload, body + length + after, before > 0)
 
 
-def announced_size(data: bytes, expected_start: int) -> int:
+def announced_size(data: bytes | memoryview, expected_start: int) -> int:
     """Bytes up to the end of the payload of the block whose header `data` begins with; 0 if it does not."""
     header = _read_header(data, 0, expected_start)
     if header is None:

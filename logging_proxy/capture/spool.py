@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset, make_private_directory
 from logging_proxy.capture.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
 
-MOST_UNSYNCED = 16
+MOST_UNSYNCED = 4
 """Ended segments that may wait for their sync; then writing waits as well."""
 
 

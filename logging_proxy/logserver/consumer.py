@@ -162,6 +162,10 @@ class SpoolConsumer:
         if self._store.dirty or self._durable != self.offset:
             self.checkpoint()
 
+    def lengths(self) -> tuple[int, int]:
+        """Up to which stream offsets the spool is read, and about is written."""
+        return self.offset or 0, self._tail.end()
+
     def backlog(self) -> int:
         return self._tail.backlog()
 
@@ -213,7 +217,7 @@ class SpoolConsumer:
     def _read(self) -> int:
         taken = 0
         while taken < TURN_BYTES:
-            piece = self._tail.read()
+            piece = self._tail.peek()
             if piece is None:
                 if self._tail.rewound:
                     self._start_over()

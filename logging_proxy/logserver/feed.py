@@ -149,7 +149,7 @@ class Feed:
             return
         id = event.exchange.id
         if isinstance(event, BodyPiece):
-            data = event.data if event.offset + len(event.data) <= PIECES_UNTIL else None
+            data = bytes(event.data) if event.offset + len(event.data) <= PIECES_UNTIL else None
             self._append(
                 "piece",
                 id,

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from logging_proxy.directories import make_directory_apart
+from logging_proxy.logserver.direct import DirectWriter
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = _CREATE | os.O_WRONLY
@@ -128,6 +129,7 @@ class LogDirectory:
     def __init__(self, path: str, system: System | None = None) -> None:
         self.path = os.path.abspath(path)
         self._system = system or System()
+        self._large = DirectWriter(lambda fd, data, at: self._system.pwrite(fd, data, at))
         self._fd = -1
         self._in_use: set[str] = set()
 
@@ -306,7 +308,7 @@ class LogDirectory:
 
     def write(self, fd: int, data: bytes, at: int) -> None:
         """All of `data` at `at`; doing it again changes nothing."""
-        written = self._system.pwrite(fd, data, at)
+        written = self._large.write(fd, data, at) or self._system.pwrite(fd, data, at)
         while written < len(data):
             written += self._system.pwrite(fd, data[written:], at + written)
 

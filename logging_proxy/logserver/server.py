@@ -35,6 +35,9 @@ from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
 
+MOST_WAITING = 2 << 30
+"""Bytes that the storing of a spool may be put off; a quarter of the spool's limit if that is less."""
+
 SECOND = 1_000_000
 """Microseconds."""
 
@@ -65,15 +68,20 @@ def make_server(
     options: LoggingServerOptions,
     directory: LogDirectory,
     spool_root: str,
+    spool_limit: int,
     sockets: list[socket.socket],
 ) -> Server:
-    """A logging server that keeps captures in `directory` and takes in the spools below `spool_root`."""
+    """
+    A logging server that keeps captures in `directory` and takes in the spools below `spool_root`.
+
+    Each may grow to `spool_limit` bytes.
+    """
 
     def run(work: Any) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
-    builder = Builder(reactor, options, directory, spool_root, run, StorageThread(reactor))
+    builder = Builder(reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor))
     return builder.build(make_gate(options, local, reactor.seconds))
 
 
@@ -94,6 +102,7 @@ class Builder:
         options: LoggingServerOptions,
         directory: LogDirectory,
         spool_root: str,
+        spool_limit: int,
         run: Run,
         worker: Worker,
     ) -> None:
@@ -105,7 +114,12 @@ class Builder:
         if self.index is not None:
             self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
         self.spools = Spools(
-            directory, spool_root, reactor.seconds, self.observers.on_event, self.observers.on_stored
+            directory,
+            spool_root,
+            reactor.seconds,
+            self.observers.on_event,
+            self.observers.on_stored,
+            min(MOST_WAITING, spool_limit // 4),
         )
         self.halves = HalfIndexing(directory.path, self.index, self.observers)
         self.uploads = UploadStore(directory, self.halves.is_known)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService, Service
@@ -142,17 +143,19 @@ class StorageService(Service):
 
     async def _work(self) -> None:
         while not self._stopping:
-            taken = await self._turn()
-            await self._settle_drains(taken)
+            patient = not self._awaited
+            taken = await self._turn(patient)
+            if not patient:  # else there may be more
+                await self._settle_drains(taken)
             delay = self._delay(taken)
             if delay and not self._stopping:
                 await self._sleep(delay)
         await self._worker.run(self._finish)
         self._worker.stop()
 
-    async def _turn(self) -> int:
+    async def _turn(self, patient: bool) -> int:
         try:
-            return int(await self._worker.run(self._spools.turn))
+            return int(await self._worker.run(partial(self._spools.turn, patient)))
         except Exception:
             # Spools keep trouble to themselves: this is a fault of ours, and no reason to stop storing.
             self._log.failure("storage")
@@ -180,12 +183,17 @@ class StorageService(Service):
             return 0.0
         if taken:
             self._idle = FIRST_IDLE
-        if self._draining or self._attentive():
+        if self._awaited:
             return BUSY_INTERVAL
         if taken:
             return UNWATCHED_INTERVAL
         delay, self._idle = self._idle, min(self._idle * 1.5, LONGEST_IDLE)
         return delay
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether somebody waits for what is in the spools."""
+        return bool(self._draining) or self._stopping or self._attentive()
 
     def _sleep(self, seconds: float) -> Deferred[None]:
         self._pause = Deferred()

@@ -252,7 +252,7 @@ class Shipper(Service):
 
     async def _send(self, name: str, batch: Batch, stored: int | None) -> int:
         gap = "?gap=1" if stored is not None and batch.start > stored else ""
-        data, headers = batch.data, {b"Content-Type": [b"application/octet-stream"]}
+        data, headers = bytes(batch.data), {b"Content-Type": [b"application/octet-stream"]}
         if self._compress:
             data, headers[b"Content-Encoding"] = gzip.compress(data, 1), [b"gzip"]
         path = f"/api/spools/{name}/{batch.start}{gap}"

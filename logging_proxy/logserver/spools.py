@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from logging_proxy.logserver.assembly import Event
 from logging_proxy.logserver.consumer import SpoolConsumer
+from logging_proxy.logserver.courtesy import Courtesy
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.store import Stored
 from logging_proxy.logserver.tail import SpoolLock
@@ -48,6 +49,7 @@ class Status:
 class _Member:
     consumer: SpoolConsumer
     lock: SpoolLock
+    courtesy: Courtesy
     opened: bool = False
     trouble: str = ""
     retry_at: float = 0.0
@@ -96,25 +98,33 @@ class Spools:
         seconds: Callable[[], float],
         on_event: Callable[[Event], None] = lambda event: None,
         on_stored: Callable[[Stored], None] = lambda stored: None,
+        most_waiting: int = 0,
     ) -> None:
+        """Reading stays behind by no more than `most_waiting` bytes when a turn may be put off."""
         self.status = Status()
         self._directory = directory
         self._root = root
         self._seconds = seconds
+        self._most_waiting = most_waiting
         self._hooks = (on_event, on_stored)
         self._members: dict[str, _Member] = {}
         self._next_look = 0.0
         self._trouble = ""
         self._stored_by_the_gone = 0
 
-    def turn(self) -> int:
-        """One turn for every spool; the most bytes that were read from one."""
+    def turn(self, patient: bool = False) -> int:
+        """
+        One turn for every spool; the most bytes that were read from one.
+
+        When `patient`, for all but those that had better be left to their proxies now.
+        """
         now = self._seconds()
         if now >= self._next_look:
             self._next_look = now + (RETRY_INTERVAL if self._look_around() else LOOK_AROUND_INTERVAL)
         taken = 0
         for member in self._ready(now):
-            taken = max(taken, self._guarded(member, member.consumer.turn))
+            if not (patient and self._guarded(member, partial(self._gives_way, member, now))):
+                taken = max(taken, self._guarded(member, member.consumer.turn))
         self._update_status()
         return taken
 
@@ -146,6 +156,9 @@ class Spools:
         self._members.clear()
         self._directory.close()
 
+    def _gives_way(self, member: _Member, now: float) -> int:
+        return member.courtesy.gives_way(now, member.consumer.lengths)
+
     # --- finding
 
     def _look_around(self) -> str:
@@ -175,7 +188,7 @@ class Spools:
             lock = SpoolLock(path)
             if lock.acquire():
                 consumer = SpoolConsumer(path, self._directory, self._seconds, *self._hooks)
-                self._members[path] = member = _Member(consumer, lock)
+                self._members[path] = member = _Member(consumer, lock, Courtesy(self._most_waiting))
                 self._open(member)
 
     def _forget(self, member: _Member) -> None:

@@ -86,17 +86,17 @@ class RecordStream:
     def _lose(self) -> None:
         self._lost, self._carry = True, b""
 
-    def _resume(self, start: int, data: bytes) -> tuple[int, bytes]:
+    def _resume(self, start: int, data: bytes | memoryview) -> tuple[int, bytes | memoryview]:
         """`data` from the first believable record on; nothing of it while there is none."""
         at = find_record(data)
         if at is None:
-            self._carry = data[-(HEADER.size - 1) :]
+            self._carry = bytes(data[-(HEADER.size - 1) :])
             return start, b""
         self._begin(start + at)
         return start + at, data[at:]
 
 
-def find_record(data: bytes) -> int | None:
+def find_record(data: bytes | memoryview) -> int | None:
     """Where the first record in `data` seems to begin."""
     for match in _LIKE_A_HEADER.finditer(data):
         if _believable(data, match.start()):
@@ -104,7 +104,7 @@ def find_record(data: bytes) -> int | None:
     return None
 
 
-def _believable(data: bytes, at: int) -> bool:
+def _believable(data: bytes | memoryview, at: int) -> bool:
     if len(data) - at < HEADER.size:
         return False
     for _ in range(CHAIN):

@@ -22,9 +22,13 @@ from logging_proxy.capture.segments import (
     segment_name,
     segment_start,
 )
+from logging_proxy.logserver.direct import DirectReader
 
 CHUNK = (1 << 20) + (64 << 10)
 """Bytes read from a segment at a time: a MiB and what is around it.  Only a larger block is read again."""
+
+FILLS = 2
+"""A large body has a block in the page cache here and there; behind it, too, reading goes on directly."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -34,7 +38,7 @@ class Piece:
     """Bytes of the stream: `data` stands at offset `start`."""
 
     start: int
-    data: bytes
+    data: bytes | memoryview
 
 
 class SpoolTail:
@@ -50,13 +54,21 @@ class SpoolTail:
         self.offset = offset
         self._segment: int | None = None
         self._fd = -1
-        self._data = b""
+        self._data: bytes | memoryview = b""
         self._data_at = 0
         self._at = 0
         self._block_start = 0
+        self._reader = DirectReader(CHUNK)
+        self._direct_fills = 0
+        """How many more reads are likely to find blocks that were written past the page cache."""
 
     def read(self) -> Piece | None:
         """The next piece, at most one block; None when no more is written yet."""
+        piece = self.peek()
+        return piece and Piece(piece.start, bytes(piece.data))
+
+    def peek(self) -> Piece | None:
+        """The same, but that a large piece may be a view of memory that the next call uses again."""
         while True:
             if self._segment is None and not self._choose():
                 return None
@@ -70,6 +82,8 @@ class SpoolTail:
                     self._open(later)
                     continue
             self._at, self._block_start = block.end_in_file, block.start + len(block.payload)
+            if block.fills_pages:
+                self._direct_fills = FILLS
             if self.offset is None or self._block_start > self.offset:
                 piece = _from(block, self.offset)
                 self.offset = self._block_start
@@ -92,6 +106,14 @@ class SpoolTail:
             if self._segment is None or start >= self._segment:
                 total += os.stat(os.path.join(self._directory, segment_name(start))).st_size
         return max(0, total - self._data_at - self._at)
+
+    def end(self) -> int:
+        """The stream offset up to which is written, or a little more."""
+        newest = max(self.segments(), default=0)
+        try:
+            return newest + os.stat(os.path.join(self._directory, segment_name(newest))).st_size
+        except FileNotFoundError:
+            return newest
 
     def sync(self) -> None:
         """What was read of the current segment is durable afterwards."""
@@ -152,13 +174,18 @@ class SpoolTail:
     def _fill(self, size: int) -> None:
         self._data_at += self._at
         self._at = 0
-        self._data = os.pread(self._fd, size, self._data_at)
+        data = None
+        if self._direct_fills:
+            self._direct_fills -= 1
+            data = self._reader.read(self._fd, size, self._data_at)
+        self._data = os.pread(self._fd, size, self._data_at) if data is None else data
 
 
 def _from(block: Block, offset: int | None) -> Piece:
     """The part of `block` from `offset` on."""
     skip = max(0, offset - block.start) if offset is not None else 0
-    return Piece(block.start + skip, bytes(block.payload[skip:]))
+    payload = block.payload[skip:]
+    return Piece(block.start + skip, payload if block.fills_pages else bytes(payload))
 
 
 # --- small files beside the segments ---------------------------------------------

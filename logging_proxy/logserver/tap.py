@@ -100,7 +100,12 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
     if options["parent-pipe"] is None:
         directory.open()
     server = make_server(
-        reactor, configuration.logging_server, directory, str(spool_root(configuration)), sockets
+        reactor,
+        configuration.logging_server,
+        directory,
+        str(spool_root(configuration)),
+        configuration.logging.spool_limit,
+        sockets,
     )
     listeners = Listeners(reactor, sockets, server.site)
     parts = [server.storing, server.housekeeping, server.viewing, listeners]

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import stat
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.capture.disk import SegmentFiles
 from logging_proxy.capture.segments import block_header
 from logging_proxy.logserver import consumer as consumer_module
+from logging_proxy.logserver import direct
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.files import LogDirectory, System, UnsafeDirectory
 from logging_proxy.logserver.store import Stored
+from logging_proxy.test.capture_stage import let_go
 from logging_proxy.test.logserver_spools import (
     ID,
     WALL_NS,
@@ -253,6 +259,37 @@ class StoringTests(ConsumerTestCase):
         self.assertEqual(body_of(self.log_dir, response), body)
         self.assertEqual(response["sha256"], hashlib.sha256(body).hexdigest())
         self.assertEqual((response["bytes"], len(response["pieces"])), (len(body), 11))
+
+    def test_past_the_page_cache(self) -> None:
+        """A large body whose blocks were written directly, among small exchanges, and split by a crash."""
+        if not hasattr(os, "O_DIRECT"):
+            raise self.skipTest("there is no such way here")
+        self.patch(direct, "BEYOND", 1 << 20)
+        body, large, small = os.urandom(5 << 20), Script(1, other_id(1)), Script(2, other_id(2))
+        os.makedirs(self.spool, mode=0o700)
+        files = SegmentFiles(Path(self.spool), 0, 1 << 30)
+        memory = memoryview(mmap.mmap(-1, 2 << 20))
+        self.addCleanup(let_go, files)
+        files.append(session() + large.head() + large.request(b"", True) + large.response_head())
+        for number, (start, end) in enumerate(((0, 1), (1, 2), (2, 2.7), (2.7, 3), (3, 4), (4, 5))):
+            record = large.response(body[int(start * (1 << 20)) : int(end * (1 << 20))])
+            memory[number * 100 : number * 100 + len(record)] = record
+            files.append(memory[number * 100 : number * 100 + len(record)])
+            if number == 2:
+                files.append(b"".join(small.simple()))
+                consumer = self.consume()
+                consumer.close()
+        files.append(large.response(b"", True) + large.end())
+        self.consume()
+        found = {
+            document["id"]: document
+            for (_, side), document in documents(self.log_dir).items()
+            if side == "response"
+        }
+        response = found[str(uuid.UUID(bytes=other_id(1)))]
+        self.assertEqual(body_of(self.log_dir, response), body)
+        self.assertEqual(response["sha256"], hashlib.sha256(body).hexdigest())
+        self.assertEqual((len(found), response["outcome"]), (2, "complete"))
 
     def test_private(self) -> None:
         """Whatever the umask, files are 0600 and nothing lies outside the log directory."""

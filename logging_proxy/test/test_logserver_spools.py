@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.logserver import courtesy
 from logging_proxy.logserver.files import LogDirectory, System
 from logging_proxy.logserver.service import DRAIN_LIMIT, StorageService
 from logging_proxy.logserver.spools import Spools
@@ -206,9 +207,9 @@ class ServiceTests(SpoolsTestCase):
         turns: list[float] = []
         turn = self.spools.turn
 
-        def counted() -> int:
+        def counted(patient: bool = False) -> int:
             turns.append(self.clock.seconds())
-            return turn()
+            return turn(patient)
 
         self.patch(self.spools, "turn", counted)
         self.clock.pump([0.01] * 300)
@@ -228,10 +229,10 @@ class ServiceTests(SpoolsTestCase):
         turns: list[float] = []
         turn = self.spools.turn
 
-        def counted() -> int:
+        def counted(patient: bool = False) -> int:
             turns.append(self.clock.seconds())
             writer.block(script.response(b"x"))
-            return turn()
+            return turn(patient)
 
         self.patch(self.spools, "turn", counted)
         writer.block(script.head() + script.response_head())
@@ -241,6 +242,41 @@ class ServiceTests(SpoolsTestCase):
             pauses = [after - before for before, after in zip(turns[-4:], turns[-3:], strict=False)]
             self.assertTrue(all(abs(each - pause) < 0.002 for each in pauses), pauses)
         service.stopService()
+
+    def test_gives_way(self) -> None:
+        """A body that comes fast is stored when it is over, unless somebody watches, or waits for a drain."""
+        for awaited in ("nobody", "watcher", "drain"):
+            with self.subTest(awaited=awaited):
+                self.patch(courtesy, "HURRY", 1 << 20)
+                self.log_dir = self.mktemp()
+                self.root = os.path.join(self.log_dir, ".spool")
+                os.makedirs(self.root, mode=0o700)
+                os.chmod(self.log_dir, 0o700)
+                directory = LogDirectory(self.log_dir)
+                spools = Spools(directory, self.root, self.clock.seconds, most_waiting=1 << 30)
+                writer, script = self.writer(), Script()
+                writer.block(script.head() + script.request(b"", True) + script.response_head())
+                watched = awaited == "watcher"
+                service = StorageService(self.clock, spools, Inline(), attentive=lambda: watched)  # noqa: B023
+                service.startService()
+                for number in range(20):
+                    writer.block(script.response(b"x" * 250_000))
+                    if number == 10 and awaited == "drain":
+                        drained = service.drain()
+                    self.clock.pump([0.02] * 5)
+                exchange = next(iter(spools._members.values())).consumer.assembler.open[1]
+                assert exchange.response is not None
+                read = exchange.response.size
+                if awaited == "nobody":
+                    self.assertLess(read, 1_000_000)
+                    self.clock.pump([0.02] * 30)
+                    self.assertEqual(exchange.response.size, 5_000_000)
+                elif awaited == "drain":
+                    self.successResultOf(drained)
+                    self.assertGreater(read, 2_500_000)
+                else:
+                    self.assertEqual(read, 5_000_000)
+                service.stopService()
 
     def test_stop_stores(self) -> None:
         """What is in the spool when the service stops is stored and checkpointed when it has stopped."""

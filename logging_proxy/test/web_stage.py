@@ -131,7 +131,7 @@ class ServerTestCase(SynchronousTestCase):
         directory = LogDirectory(self.log_dir)
         directory.open()
         root = os.path.join(self.log_dir, ".spool")
-        self.builder = Builder(self.clock, self.options, directory, root, execute, AtOnce())
+        self.builder = Builder(self.clock, self.options, directory, root, 1 << 30, execute, AtOnce())
         self.indexer = IndexAtOnce(self.builder)
         indexer: Any = self.indexer
         self.builder.observers.indexer = indexer
