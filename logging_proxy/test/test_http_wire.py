@@ -28,6 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.http.wire import (
     LARGEST_READ,
+    LOCAL_QUEUE,
     gone,
     half_closer,
     looks_closed,
@@ -178,6 +179,10 @@ class ReadTests(SynchronousTestCase):
 
         class Socket:
             comes = b""
+            family = socket.AF_INET
+
+            def getpeername(self) -> tuple[str, int]:
+                return "192.0.2.1", 80
 
             def recv(self, size: int) -> bytes:
                 sizes.append(size)
@@ -194,6 +199,32 @@ class ReadTests(SynchronousTestCase):
             fake.comes = bytes(size)
             self.assertIsNone(pair.transport.doRead())
         self.assertEqual(sizes, [usual, usual, LARGEST_READ, LARGEST_READ, usual])
+
+    def test_short_queue(self) -> None:
+        """A peer on this machine that sends much has little waiting; others are left alone."""
+        for host, short in (("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("2001:db8::1", False)):
+            options: list[tuple[int, int, int]] = []
+
+            class Socket:
+                family = socket.AF_INET
+
+                def recv(self, size: int) -> bytes:
+                    return bytes(size)
+
+                recv_into = None
+
+                def getpeername(self, host: str = host) -> tuple[str, int]:
+                    return host, 80
+
+                def setsockopt(self, *option: int, options: list[tuple[int, int, int]] = options) -> None:
+                    options.append(option)  # type: ignore[arg-type]
+
+            pair = Pair(self)
+            pair.transport.socket = Socket()  # type: ignore[assignment]
+            read_directly(pair.transport, self.hear, self.landing)
+            for _ in range(3):
+                pair.transport.doRead()
+            self.assertEqual(options, [(socket.SOL_SOCKET, socket.SO_RCVBUF, LOCAL_QUEUE)] if short else [])
 
     def test_landing(self) -> None:
         """Where much comes it goes where it is wanted, if it is wanted; little does not."""
