@@ -30,7 +30,7 @@ from logging_proxy.output import Output
 from logging_proxy.signals import Signals
 
 BUSY_INTERVAL = 0.015
-"""Seconds between turns while somebody watches: a live stream is 15 ms behind."""
+"""Seconds between turns while somebody watches: a live stream is 50 ms behind at most."""
 
 UNWATCHED_INTERVAL = 0.05
 """Seconds between turns with traffic that nobody watches: 20 turns a second cost a third less than 66."""
