@@ -39,11 +39,16 @@ MOST_IN_A_LINE = 16384
 NICENESS = 10
 """How much the logging server gives way: exchanges wait for nobody, captures can wait in the spool."""
 
-_BATCH = "hasattr(os, 'SCHED_BATCH') and os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))"
+_RANK = """
+if hasattr(os, 'SCHED_BATCH'):
+    apart = len(os.sched_getaffinity(0)) > 1
+    os.sched_setscheduler(0, os.SCHED_BATCH if apart else os.SCHED_IDLE, os.sched_param(0))
 """
-Does not interrupt others when it wakes up.  On one processor with the proxy it held
-up a stream for more than 1 ms five times less often.  Not SCHED_IDLE: a machine whose
-processors are all busy, with a model say, would not see its captures.
+"""
+SCHED_BATCH does not interrupt others when it wakes up, but once it runs they wait for it, up to 4 ms.
+On the one processor of a proxy that is the slowest request of a hundred, so there it is
+SCHED_IDLE: 2 ms.  Not where there are more: a machine whose processors are all
+busy, with a model say, would not see its captures.
 """
 
 
@@ -172,9 +177,9 @@ class ChildProcess:
         The keyboard's Ctrl-C is for the proxy, which ends the child when it has nothing more for it.
         Not a session of its own: Linux gives each session the same share (`sched_autogroup`), nice or not.
         """
+        rank = f"os.nice({self._niceness})\n{_RANK}" if self._niceness else ""
         run = "from twisted.scripts.twistd import run; run()"
-        rank = f"os.nice({self._niceness}); {_BATCH}; " if self._niceness else ""
-        return f"import os; os.setpgrp(); {rank}os.chdir({self._folder!r}); {run}"
+        return f"import os; os.setpgrp()\n{rank}\nos.chdir({self._folder!r}); {run}"
 
     def _log_lines(self, fd: int, lines: str) -> None:
         for line in lines.split("\n"):

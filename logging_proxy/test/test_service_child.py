@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from typing import Any, cast
 
@@ -100,6 +101,25 @@ class ChildCase(SynchronousTestCase):
 
     def descriptors(self) -> int:
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+class RankTests(ChildCase):
+    def test_processors(self) -> None:
+        """The child comes after the proxy; on the proxy's one processor, after everybody."""
+        if not hasattr(os, "sched_setscheduler"):
+            raise self.skipTest("there are no such ranks here")
+        allowed = os.sched_getaffinity(0)
+        for processors in {frozenset(allowed), frozenset([min(allowed)])}:
+            ranks, _ = self.child._program().rsplit("\nos.chdir", 1)
+            program = f"{ranks}\nprint(os.nice(0), os.sched_getscheduler(0))"
+            outcome = subprocess.run(
+                [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {set(processors)}); {program}"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            policy = os.SCHED_IDLE if len(processors) == 1 else os.SCHED_BATCH
+            self.assertEqual(outcome.stdout.split(), [str(NICENESS), str(policy)])
 
 
 class StartTests(ChildCase):
