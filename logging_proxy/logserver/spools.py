@@ -125,7 +125,7 @@ class Spools:
         for member in self._ready(now):
             if patient and self._guarded(member, partial(self._gives_way, member, now)):
                 taken = max(taken, 1)  # there is traffic: look again soon
-            else:
+            elif member.opened:
                 taken = max(taken, self._guarded(member, member.consumer.turn))
         self._update_status()
         return taken

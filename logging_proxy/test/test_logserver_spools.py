@@ -193,6 +193,34 @@ class TroubleTests(SpoolsTestCase):
         self.turns(1)
         self.assertEqual((self.spools.status.trouble, self.spools.status.stored), ("", 2))
 
+    def test_lengths_unknown(self) -> None:
+        """A spool that cannot be looked at is opened anew: nothing is done with what it was closed with."""
+        writer, script = self.writer(), Script()
+        records = script.simple()
+        writer.blocks(records[:3])
+        self.turns(1)
+        (member,) = self.spools._members.values()
+
+        def broken() -> tuple[int, int]:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        turns: list[bool] = []
+        turn = member.consumer.turn
+
+        def noted() -> int:
+            turns.append(member.opened)
+            return turn()
+
+        self.patch(member.consumer, "turn", noted)
+        self.patch(member.consumer, "lengths", broken)
+        self.spools.turn(patient=True)
+        self.assertEqual((turns, member.opened), ([], False))
+        self.assertIn("open files", self.spools.status.trouble)
+        writer.blocks(records[3:])
+        self.clock.advance(1)
+        self.turns(1)
+        self.assertEqual((self.spools.status.stored, set(turns)), (1, {True}))
+
 
 class ServiceTests(SpoolsTestCase):
     def service(self) -> StorageService:
