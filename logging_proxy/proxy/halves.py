@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from logging_proxy.capture.events import Capture
+from logging_proxy.http.wire import unreceived
 
 MOST_WAITING = 65536
 """Bytes that wait in a half, beside one read and the transport's own 64 KiB, before its source is paused."""
@@ -88,11 +89,14 @@ class Half:
         """
         Memory to read the next piece into, that of the recording if there is one; None for any.
 
-        Only while nothing waits: what waits has to be copied.
+        Only while nothing waits: what waits has to be copied.  For the same reason much is read
+        only for a sink whose peer keeps up: two hundred that stop would hold 200 MiB.
         """
-        capture = self._capture
-        if self.sink is None or self._waiting or (capture is not None and capture.writer.full):
+        sink, capture = self.sink, self._capture
+        if sink is None or self._waiting or (capture is not None and capture.writer.full):
             return None
+        if self._stride > LEAST_STRIDE and unreceived(sink.transport) >= self._stride:
+            self._stride = LEAST_STRIDE
         size = min(most, self._stride)
         if size < LEAST_STRIDE:
             return None  # the ordinary way has the body's end in the same read

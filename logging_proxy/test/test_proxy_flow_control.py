@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind
 from logging_proxy.http.server import ServerLimits
+from logging_proxy.proxy import halves
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, connection_of, get, limits, ok, post
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -326,6 +327,27 @@ class StrideTests(SynchronousTestCase):
         half.pauseProducing()
         half.resumeProducing()
         self.assertEqual(self.landing(), 64 * KIB)
+
+    def test_client_falls_behind(self) -> None:
+        """From the least on again as well when the client has not received as much as would be read."""
+        asked: list[Any] = []
+        missing = 0
+
+        def unreceived(transport: Any) -> int:
+            asked.append(transport)
+            return missing
+
+        self.patch(halves, "unreceived", unreceived)
+        self.begin(GIB)
+        self.assertEqual([self.landing() for _ in range(3)], [64 * KIB, 128 * KIB, 256 * KIB])
+        missing = 512 * KIB - 1
+        self.assertEqual(self.landing(), 512 * KIB)
+        missing = MIB
+        self.assertEqual(self.landing(), 64 * KIB)
+        self.assertEqual(self.landing(), 64 * KIB)
+        missing = 0
+        self.assertEqual([self.landing() for _ in range(2)], [128 * KIB, 256 * KIB])
+        self.assertEqual(set(asked), {connection_of(self.client).transport})
 
     def test_not_the_last_byte(self) -> None:
         """With the last byte of a body comes its end: that is read the ordinary way."""
