@@ -96,7 +96,7 @@ class Half:
         if sink is None or self._waiting or (capture is not None and capture.writer.full):
             return None
         if self._stride > LEAST_STRIDE and unreceived(sink.transport) >= self._stride:
-            self._stride = LEAST_STRIDE
+            self._stride = max(LEAST_STRIDE, self._stride // 4)
         size = min(most, self._stride)
         if size < LEAST_STRIDE:
             return None  # the ordinary way has the body's end in the same read
