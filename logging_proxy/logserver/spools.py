@@ -158,9 +158,6 @@ class Spools:
         self._members.clear()
         self._directory.close()
 
-    def _gives_way(self, member: _Member, now: float) -> int:
-        return member.courtesy.gives_way(now, member.consumer.lengths)
-
     # --- finding
 
     def _look_around(self) -> str:
@@ -199,6 +196,10 @@ class Spools:
         member.lock.release()
 
     # --- turns
+
+    @staticmethod
+    def _gives_way(member: _Member, now: float) -> int:
+        return member.courtesy.gives_way(now, member.consumer.lengths)
 
     def _ready(self, now: float) -> Iterator[_Member]:
         if self._trouble:

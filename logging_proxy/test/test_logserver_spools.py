@@ -54,14 +54,19 @@ class SpoolsTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.system = Moody()
+        self.spools = self.make_anew()
+
+    def make_anew(self, most_waiting: int = 0) -> Spools:
+        """In a log directory of its own."""
         self.log_dir = self.mktemp()
         self.root = os.path.join(self.log_dir, ".spool")
         os.makedirs(self.root, mode=0o700)
         os.chmod(self.log_dir, 0o700)
-        self.spools = self.make()
+        return self.make(most_waiting)
 
-    def make(self) -> Spools:
-        spools = Spools(LogDirectory(self.log_dir, self.system), self.root, self.clock.seconds)
+    def make(self, most_waiting: int = 0) -> Spools:
+        directory = LogDirectory(self.log_dir, self.system)
+        spools = Spools(directory, self.root, self.clock.seconds, most_waiting=most_waiting)
         self.addCleanup(spools.close)
         return spools
 
@@ -276,12 +281,7 @@ class ServiceTests(SpoolsTestCase):
         for awaited in ("nobody", "watcher", "drain"):
             with self.subTest(awaited=awaited):
                 self.patch(courtesy, "HURRY", 1 << 20)
-                self.log_dir = self.mktemp()
-                self.root = os.path.join(self.log_dir, ".spool")
-                os.makedirs(self.root, mode=0o700)
-                os.chmod(self.log_dir, 0o700)
-                directory = LogDirectory(self.log_dir)
-                spools = Spools(directory, self.root, self.clock.seconds, most_waiting=1 << 30)
+                spools = self.make_anew(most_waiting=1 << 30)
                 writer, script = self.writer(), Script()
                 writer.block(script.head() + script.request(b"", True) + script.response_head())
                 watched = awaited == "watcher"
