@@ -61,7 +61,8 @@ class SegmentFiles:
         self.directory = directory
         self.end = end
         self._limit = limit
-        self._segment_size = min(SEGMENT_SIZE, limit // LEAST_SEGMENTS)
+        self.segment_size = min(SEGMENT_SIZE, limit // LEAST_SEGMENTS)
+        """Bytes after which a new segment begins."""
         self._settle = settle
         self._settled = True
         self._disk = disk or Disk()
@@ -80,7 +81,7 @@ class SegmentFiles:
         looks for no more in a segment once there is a newer one, and can delete it,
         which is how a full disk gets room again.
         """
-        if self._fd < 0 or self._size >= self._segment_size or not self._still_there():
+        if self._fd < 0 or self._size >= self.segment_size or not self._still_there():
             self._begin()
         if self._size and self._refused(payload) is not None:
             self._begin()
@@ -164,7 +165,7 @@ class SegmentFiles:
         if not self._settled:
             self._settle()
             self._settled = True
-        if spool_size(self.directory) > self._limit - self._segment_size:
+        if spool_size(self.directory) > self._limit - self.segment_size:
             raise OSError(errno.EDQUOT, "the spool's limit is reached")
         path = self.directory / segment_name(self.end)
         fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)

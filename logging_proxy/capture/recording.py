@@ -18,8 +18,13 @@ from logging_proxy.capture.spool import Disk, Pace, Spool
 from logging_proxy.capture.writer import NO_EXCHANGE, CaptureWriter
 from logging_proxy.configuration.options import LoggingOptions
 
-RING_SIZE = 8 << 20
-"""Bytes of the ring: what the data path can run ahead of the disk before it waits."""
+RING_SIZE = 32 << 20
+"""
+Bytes of the ring: what the data path can run ahead of the disk before it waits.
+
+Also what makes writes large: a body of 1 GiB was recorded at 1,070 MiB/s through a ring
+of 8 MiB in small pages, 1,270 in huge ones, 1,450 through 16 MiB, 1,640 through 32.
+"""
 
 FLUSH_PATIENCE = 5.0
 """Seconds that records may wait for room when the service stops, before they are given up."""

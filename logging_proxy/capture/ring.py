@@ -14,15 +14,16 @@ lives.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections import deque
+
+from logging_proxy.capture.mapping import map_file
 
 PAGE = 4096
 MAGIC = int.from_bytes(b"LPRING2\n", "little")
 
 PIECE = 512 << 10
-"""About how many bytes `peek` gives at a time, when more are there."""
+"""About how many bytes lie between two marks."""
 
 _STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
 
@@ -35,14 +36,14 @@ class Ring:
     up to which bytes need not be kept any more.
     """
 
-    def __init__(self, mapped: mmap.mmap, capacity: int, taken: int, stored: int, piece: int) -> None:
+    def __init__(self, mapped: memoryview, capacity: int, taken: int, stored: int, piece: int) -> None:
         """Use `create` or `take_up`."""
         self.capacity = capacity
         self.stored = stored
         self.taken = taken
         self._map = mapped
-        self._header = memoryview(mapped)[:PAGE].cast("Q")
-        self._bytes = memoryview(mapped)[PAGE : PAGE + capacity]
+        self._header = mapped[:PAGE].cast("Q")
+        self._bytes = mapped[PAGE : PAGE + capacity]
         self._piece = piece
         self._marks: deque[int] = deque()
         """Ends of stores, about `piece` bytes apart: where what `peek` gives may end."""
@@ -60,7 +61,7 @@ class Ring:
         now, for a page that cannot be had later would be a SIGBUS.
         """
         _reserve(fd, PAGE + capacity)
-        ring = cls(mmap.mmap(fd, PAGE + capacity), capacity, start, start, piece)
+        ring = cls(map_file(fd, PAGE + capacity), capacity, start, start, piece)
         for page in range(0, capacity, PAGE):
             ring._bytes[page] = 0  # every page is faulted in now, none later on the data path
         header = ring._header
@@ -79,8 +80,8 @@ class Ring:
         size = os.fstat(fd).st_size
         if size <= PAGE:
             return None
-        mapped = mmap.mmap(fd, size)
-        with memoryview(mapped)[:PAGE].cast("Q") as header:
+        mapped = map_file(fd, size)
+        with mapped[:PAGE].cast("Q") as header:
             stored, capacity, taken, magic = (
                 header[_STORED],
                 header[_CAPACITY],
@@ -89,7 +90,7 @@ class Ring:
             )
         taken = max(taken, kept)
         if magic != MAGIC or capacity != size - PAGE or not taken <= stored <= taken + capacity:
-            mapped.close()
+            mapped.release()
             return None
         return cls(mapped, capacity, taken, stored, piece)
 
@@ -149,23 +150,35 @@ class Ring:
         start = self.stored % self.capacity
         self._bytes[start : start + len(ahead)] = ahead
         self._advance(len(ahead) + size)
+        if not self.stored % self.capacity:
+            self._mark()  # what goes on from the ring's end at its beginning would have to be joined
 
-    def peek(self) -> memoryview:
+    def peek(self, most: int = 0) -> memoryview:
         """
-        What was stored first and not yet taken: whole stores, as far as the next mark.
+        What was stored first and not yet taken: whole stores, up to the last mark within `most` bytes.
 
-        Whole, so that what is written of it ends with a whole record, and the
-        stream can go on behind it whatever becomes of the rest.
+        Up to the first mark if that is farther.  Whole, so that what is written of it ends with
+        a whole record, and the stream can go on behind it whatever becomes of the rest.
         """
-        marks = self._marks
-        while marks and marks[0] <= self.taken:
-            marks.popleft()
-        end = marks[0] if marks else self.stored
-        start, size = self.taken % self.capacity, end - self.taken
+        start, size = self.taken % self.capacity, self._marked(most) - self.taken
         fits = self.capacity - start
         if size <= fits:
             return self._bytes[start : start + size]
         return memoryview(b"".join((self._bytes[start:], self._bytes[: size - fits])))
+
+    def _marked(self, most: int) -> int:
+        """The stream offset up to which `peek` gives, never past the ring's end but for a single piece."""
+        marks, stored = self._marks, self.stored
+        while marks and marks[0] <= self.taken:
+            marks.popleft()
+        end = marks[0] if marks else stored
+        within = min(self.taken + most, self.taken // self.capacity * self.capacity + self.capacity)
+        # By index, for the other thread adds marks meanwhile, which an iterator would not bear.
+        for number in range(1, len(marks)):
+            if marks[number] > within:
+                return end
+            end = marks[number]
+        return stored if stored <= within else end
 
     def take(self, size: int) -> None:
         """The first `size` bytes, those that `peek` gave, are kept elsewhere now."""
@@ -176,7 +189,7 @@ class Ring:
     def close(self) -> None:
         self._header.release()
         self._bytes.release()
-        self._map.close()
+        self._map.release()
 
 
 def _reserve(fd: int, size: int) -> None:

@@ -20,11 +20,14 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy.capture.disk import PRIVATE, SegmentFiles, last_offset
-from logging_proxy.capture.ring import Ring
+from logging_proxy.capture.ring import PAGE, Ring
 
 _NAME, _LOCK = "ring", "lock"
 
 _NO_LIMIT = 1 << 62
+
+LEAST_SIZE, SHARE = 8 << 20, 8
+"""A ring of more bytes takes no more than one part in so many of its file system: Docker gives 64 MiB."""
 
 _log = Logger()
 
@@ -50,6 +53,7 @@ def open_ring(spool: Path, ring_directory: Path, size: int, kept: int) -> tuple[
 
     A ring that was left behind is used on: what it holds is written to the
     spool when that can be done, so that a full disk does not hold up a start.
+    A new one has `size` bytes, or fewer where its directory is on a small file system.
     Raises `SpoolBusy` and OSError.
     """
     path = ring_path(spool)
@@ -57,7 +61,7 @@ def open_ring(spool: Path, ring_directory: Path, size: int, kept: int) -> tuple[
     if path is None or ring is None:
         forget_ring(spool)
         path = _new_path(spool, ring_directory)
-        ring = _create(path, size, kept)
+        ring = _create(path, _fitting(path.parent, size), kept)
     elif ring.stored > ring.taken:
         size = ring.stored - ring.taken
         _log.info("{size} bytes were left in the ring of {spool}", size=size, spool=str(spool))
@@ -165,6 +169,12 @@ def _new_path(spool: Path, ring_directory: Path) -> Path:
     path = ring_directory.absolute() / f"logging-proxy-{os.geteuid()}-{secrets.token_hex(8)}.ring"
     name_ring(spool, path)
     return path
+
+
+def _fitting(directory: Path, size: int) -> int:
+    found = os.statvfs(directory)
+    share = found.f_blocks * found.f_frsize // SHARE // PAGE * PAGE
+    return min(size, max(LEAST_SIZE, share))
 
 
 def _create(path: Path, size: int, start: int) -> Ring:

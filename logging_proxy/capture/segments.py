@@ -32,6 +32,9 @@ BLOCK = struct.Struct("<4sIIHHQ")
 MAGIC = b"LPB1"
 MAX_BLOCK = 64 << 20
 
+LARGEST_WRITE = 4 << 20
+"""Bytes that the writer puts into a block at most, unless a single record has more."""
+
 _NAME = re.compile(r"([0-9a-f]{16})\.seg")
 
 

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset, make_private_directory
 from logging_proxy.capture.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
+from logging_proxy.capture.segments import LARGEST_WRITE
 
 MOST_UNSYNCED = 4
 """Ended segments that may wait for their sync; then writing waits as well."""
@@ -25,6 +26,9 @@ MOST_UNSYNCED = 4
 
 HURRY = 1 << 20
 """Bytes in the ring that are not left to gather any longer."""
+
+WRITES = 8
+"""At least so many are made of a full ring, for only what is written makes room."""
 
 _NEVER = 1 << 63
 _FOREVER = -1.0
@@ -89,6 +93,7 @@ class Spool:
             os.close(self._lock)
             raise
         self._files = SegmentFiles(directory, self.ring.taken, limit, self._settle, disk)
+        self._largest_write = min(LARGEST_WRITE, self.ring.capacity // WRITES, self._files.segment_size)
         self._sync_failure: str | None = None
         self._bell = threading.Lock()
         """Released to wake the thread that writes: a nap costs one system call, with an Event it is five."""
@@ -171,12 +176,16 @@ class Spool:
         """
         ring = self.ring
         end = ring.stored
+        most = self._largest_write
         while ring.taken < end:
             try:
-                with ring.peek() as piece:
-                    self._files.append(piece)
+                with ring.peek(most) as piece:
                     size = len(piece)
+                    self._files.append(piece)
             except Exception as error:  # whatever it is: without this thread all that is recorded would wait
+                if most:
+                    most = 0  # a little may find room where much does not
+                    continue
                 self._failed(describe(error))
                 return False
             ring.take(size)

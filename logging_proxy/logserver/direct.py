@@ -91,7 +91,11 @@ class DirectWriter:
 
 
 def _pages(size: int) -> memoryview:
-    return memoryview(mmap.mmap(-1, -(-size // PAGE) * PAGE))
+    memory = mmap.mmap(-1, -(-size // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # the fewer pages, the less work to find and hold them
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from logging_proxy.capture.segments import (
+    LARGEST_WRITE,
     Block,
     announced_size,
     read_block,
@@ -26,6 +27,9 @@ from logging_proxy.logserver.direct import DirectReader
 
 CHUNK = (1 << 20) + (64 << 10)
 """Bytes read from a segment at a time: a MiB and what is around it.  Only a larger block is read again."""
+
+DIRECT_CHUNK = LARGEST_WRITE + (64 << 10)
+"""The same where blocks were written past the page cache."""
 
 FILLS = 2
 """A large body has a block in the page cache here and there; behind it, too, reading goes on directly."""
@@ -58,7 +62,7 @@ class SpoolTail:
         self._data_at = 0
         self._at = 0
         self._block_start = 0
-        self._reader = DirectReader(CHUNK)
+        self._reader = DirectReader(DIRECT_CHUNK)
         self._direct_fills = 0
         """How many more reads are likely to find blocks that were written past the page cache."""
 
@@ -177,7 +181,7 @@ class SpoolTail:
         data = None
         if self._direct_fills:
             self._direct_fills -= 1
-            data = self._reader.read(self._fd, size, self._data_at)
+            data = self._reader.read(self._fd, max(size, DIRECT_CHUNK), self._data_at)
         self._data = os.pread(self._fd, size, self._data_at) if data is None else data
 
 

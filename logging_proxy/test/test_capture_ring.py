@@ -17,12 +17,12 @@ CAPACITY = 64
 MOVES = st.lists(
     st.one_of(
         st.binary(max_size=CAPACITY),
-        st.none(),
+        st.integers(0, CAPACITY),
         st.tuples(st.binary(max_size=5), st.binary(min_size=1, max_size=CAPACITY)),
     ),
     max_size=40,
 )
-"""What to store, or what to land and what ahead of it; None: take what is given first."""
+"""What to store, or what to land and what ahead of it; a number: take so much of what is given first."""
 
 
 class Life:
@@ -35,11 +35,11 @@ class Life:
         self.put_in = b""
         self.taken = b""
 
-    def move(self, data: bytes | tuple[bytes, bytes] | None) -> None:
+    def move(self, data: bytes | tuple[bytes, bytes] | int) -> None:
         if isinstance(data, tuple):
             self.land(*data)
-        elif data is None:
-            with self.ring.peek() as piece:
+        elif isinstance(data, int):
+            with self.ring.peek(data) as piece:
                 self.taken += bytes(piece)
                 size = len(piece)
             self.ring.take(size)
@@ -63,7 +63,7 @@ class Life:
 class RingTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.integers(0, 2**40), MOVES)
-    def test_order(self, start: int, moves: list[bytes | tuple[bytes, bytes] | None]) -> None:
+    def test_order(self, start: int, moves: list[bytes | tuple[bytes, bytes] | int]) -> None:
         """Whatever is stored and taken when, the bytes come out in order, and room is what is not held."""
         life = Life(start)
         for move in moves:
@@ -71,13 +71,13 @@ class RingTests(SynchronousTestCase):
             self.assertEqual(life.ring.room, CAPACITY - len(life.put_in) + len(life.taken))
             self.assertEqual(life.ring.stored, start + len(life.put_in))
         while life.ring.room < CAPACITY:
-            life.move(None)
+            life.move(0)
         self.assertEqual(life.taken, life.put_in)
         life.end()
 
     @settings(deadline=None)
     @given(st.integers(0, 2**40), MOVES, st.integers(0, CAPACITY))
-    def test_survives(self, start: int, moves: list[bytes | tuple[bytes, bytes] | None], more: int) -> None:
+    def test_survives(self, start: int, moves: list[bytes | tuple[bytes, bytes] | int], more: int) -> None:
         """After a kill at any point the file gives everything that is not on disk, wherever `kept` is."""
         life = Life(start)
         for move in moves:
@@ -105,7 +105,7 @@ class RingTests(SynchronousTestCase):
             for size in (7, 3, 9):
                 life.move(b"x" * size)
                 ends.add(len(life.put_in))
-            life.move(None)
+            life.move(0)
             self.assertIn(len(life.taken), ends)
         with life.ring.peek() as piece:
             self.assertLessEqual(len(piece), 10 + 9)
@@ -123,7 +123,7 @@ class RingTests(SynchronousTestCase):
         place = life.ring.landing(4, 1, 10)
         assert place is not None
         self.assertEqual(len(place), 10)
-        life.move(None)
+        life.move(0)
         life.move(b"y" * 42)
         self.assertIsNone(life.ring.landing(4, 1, 100))
         del place
@@ -141,7 +141,7 @@ class RingTests(SynchronousTestCase):
         """Only a store that goes around the end is joined: all else is given where it lies."""
         life = Life(piece=1 << 20)
         life.move(b"x" * 30)
-        life.move(None)
+        life.move(0)
         for data in (b"a" * 30, b"b" * 10, b"c" * 5):
             life.move(data)
         given = []
@@ -153,11 +153,55 @@ class RingTests(SynchronousTestCase):
         self.assertEqual(given, [(b"a", 30, False), (b"b", 10, True), (b"c", 5, False)])
         life.end()
 
+    def test_most(self) -> None:
+        """As many pieces as are within the limit are given as one; the first also when it is larger."""
+        life = Life(piece=5)
+        for size in (6, 7, 8, 4):
+            life.move(b"x" * size)
+        sizes = []
+        for most in (0, 5, 6, 12, 13, 20, 21, 24, 25, 64):
+            with life.ring.peek(most) as piece:
+                sizes.append(len(piece))
+        self.assertEqual(sizes, [6, 6, 6, 6, 13, 13, 21, 21, 25, 25])
+        life.end()
+
+    def test_most_at_the_end(self) -> None:
+        """Pieces on both sides of the ring's end are never given as one, which would have to be copied."""
+        life = Life(piece=5)
+        life.move(b"x" * (CAPACITY - 12))
+        life.move(0)
+        for size in (6, 6, 7, 8):
+            life.move(b"x" * size)
+        given = []
+        while life.ring.taken < life.ring.stored:
+            with life.ring.peek(CAPACITY) as piece:
+                given.append((len(piece), piece.readonly))
+                size = len(piece)
+            life.ring.take(size)
+        self.assertEqual(given, [(12, False), (15, False)])
+        life.end()
+
+    def test_landed_up_to_the_end(self) -> None:
+        """What was landed at the ring's end and what follows at its beginning are two pieces, not copied."""
+        life = Life(piece=1 << 20)
+        life.move(b"x" * 30)
+        life.move(0)
+        life.move((b"head", b"a" * CAPACITY))
+        life.move((b"head", b"b" * 10))
+        given = []
+        while life.ring.taken < life.ring.stored:
+            with life.ring.peek() as piece:
+                given.append((len(piece), piece.readonly))
+                size = len(piece)
+            life.ring.take(size)
+        self.assertEqual(given, [(CAPACITY - 30, False), (4 + 10, False)])
+        life.end()
+
     def test_goes_on(self) -> None:
         """A ring that was taken up takes more behind what it holds, and gives both."""
         life = Life()
         life.move(b"a" * 40)
-        life.move(None)
+        life.move(0)
         life.move(b"b" * 50)
         left = Ring.take_up(life.file.fileno(), 40)
         assert left is not None
@@ -172,7 +216,7 @@ class RingTests(SynchronousTestCase):
         """Where less is on disk than was taken, the disk has lost it: the ring begins where it was taken."""
         life = Life()
         life.move(b"a" * 40)
-        life.move(None)
+        life.move(0)
         life.move(b"b")
         left = Ring.take_up(life.file.fileno(), 7)
         assert left is not None

@@ -17,6 +17,7 @@ from logging_proxy.capture.segments import segment_name
 from logging_proxy.test.capture_stage import segments, stream
 
 SIZE = 4096
+MIB = 1 << 20
 
 
 class RingCase(SynchronousTestCase):
@@ -64,6 +65,22 @@ class PlaceTests(RingCase):
         ring.close()
         forget_ring(self.spool)
         self.assertEqual(list(self.spool.iterdir()), [])
+
+    def test_small_file_system(self) -> None:
+        """A large ring takes no more than its part of a small file system, in whole pages."""
+        for total, size, expected in (
+            (64 * MIB, 32 * MIB, 8 * MIB),
+            (100 * MIB, 32 * MIB, 100 * MIB // 8 // 4096 * 4096),
+            (1024 * MIB, 32 * MIB, 32 * MIB),
+            (1 * MIB, 32 * MIB, 8 * MIB),
+            (1 * MIB, 4096, 4096),
+        ):
+            found = os.statvfs_result((1024, 1024, total // 1024, 0, 0, 0, 0, 0, 0, 255))
+            self.patch(os, "statvfs", lambda path, found=found: found)
+            ring, path = open_ring(self.spool, self.memory, size, 0)
+            self.assertEqual(ring.capacity, expected)
+            ring.close()
+            path.unlink()
 
     def test_found_after_move(self) -> None:
         """A ring is found though the directory of new ones, or the spool's own name, is another by now."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.capture.disk import Disk
 from logging_proxy.capture.records import Kind, Record, RecordReader, encode
 from logging_proxy.capture.segments import segment_name
 from logging_proxy.capture.spool import Pace, Spool, SpoolBusy
@@ -32,6 +34,7 @@ from logging_proxy.test.capture_stage import (
 )
 
 RING = 1 << 16
+MIB = 1 << 20
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
@@ -100,6 +103,28 @@ class ThreadTests(SpoolCase):
         self.assertEqual(stream(self.directory), b"".join(b"%02d" % number for number in range(20)))
         inodes = {(self.directory / segment_name(start)).stat().st_ino for start in segments(self.directory)}
         self.assertLessEqual(inodes, set(bad.synced))
+
+    def test_large_writes_refused(self) -> None:
+        """A disk that takes a little but not much at a time is given a little, and nothing has failed."""
+        sizes = []
+
+        def write(fd: int, parts: Sequence[bytes | memoryview], at: int) -> int:
+            sizes.append(sum(map(len, parts)))
+            if sizes[-1] > MIB:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return os.pwritev(fd, parts, at)
+
+        spool = Spool(
+            self.directory, self.memory, 32 * MIB, 1 << 30, self.moved, Disk(os.open, write, os.fsync), FAST
+        )
+        expected = b"".join(bytes([number]) * (MIB // 4) for number in range(64))
+        for start in range(0, len(expected), MIB // 4):
+            spool.ring.store(expected[start : start + MIB // 4])
+        spool.start()
+        self.assertTrue(spool.close())
+        self.assertEqual(stream(self.directory), expected)
+        self.assertIsNone(spool.failure)
+        self.assertTrue(3 * MIB < max(sizes) <= 5 * MIB, sizes)
 
     def test_never_started(self) -> None:
         """A spool that was opened and never started can be closed, and leaves nothing but its directory."""

@@ -29,8 +29,8 @@ class Scale:
     """Seconds for which requests go on when the fault is over."""
 
 
-FULL = Scale(requests=1_000, size=32 << 10)
-SMALL = Scale(requests=150, size=64 << 10, errors=("EIO",), afterwards=0.5)
+FULL = Scale(requests=1_000, size=64 << 10)
+SMALL = Scale(requests=150, size=192 << 10, errors=("EIO",), afterwards=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:

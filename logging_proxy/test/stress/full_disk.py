@@ -25,8 +25,8 @@ class Scale:
     """Seconds for which requests go on when there is room again."""
 
 
-FULL = Scale(requests=1_000, size=32 << 10)
-SMALL = Scale(requests=200, size=64 << 10, afterwards=0.5)
+FULL = Scale(requests=1_000, size=64 << 10)
+SMALL = Scale(requests=200, size=192 << 10, afterwards=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:

@@ -123,7 +123,7 @@ async def _full_spool(stage: Stage, scale: Scale) -> list[Figure]:
         logging = {"server_url": f"http://127.0.0.1:{there.logging_port}", "spool_limit": "2MiB"}
         here = stage.configure({"up": upstream.url}, logging=logging)
         await asyncio.to_thread(stage.start, here)
-        traffic = Traffic(here.port, 32 << 10)
+        traffic = Traffic(here.port, 128 << 10)
         await traffic.send(max(300, scale.exchanges // 5))
         await asyncio.to_thread(stage.start, there, (), "logging-server")
         # The shipper looks every 10 s at most; it has looked when the losses are known.

@@ -38,8 +38,8 @@ class Scale:
     size: int
 
 
-FULL = Scale(stall=5, size=512 << 10)
-SMALL = Scale(stall=1.5, size=200 << 10)
+FULL = Scale(stall=5, size=2 << 20)
+SMALL = Scale(stall=1.5, size=800 << 10)
 
 
 class Streaming:
