@@ -29,7 +29,7 @@ from zope.interface import alsoProvides
 LARGEST_READ = 262144
 """Bytes of one read where much comes at once; small reads stay at Twisted's 64 KiB."""
 
-LOCAL_QUEUE = 1 << 20
+LOCAL_QUEUE = 512 << 10
 """Bytes that wait to be read from a peer on this machine; Linux takes it twice, for its own part."""
 
 Send = Callable[[bytes], bool]

@@ -128,7 +128,7 @@ class StopTests(EndToEndCase):
         self.assertTrue(whole.startswith(capture.response.body))
 
     def test_killed_in_a_large_body(self) -> None:
-        """The same of a body that is read, recorded and written a MiB at a time, wherever it is cut."""
+        """The same of a body that is read, recorded and written in large pieces, wherever it is cut."""
         with socket.create_connection(("127.0.0.1", self.config.port), timeout=30) as client:
             client.sendall(request("GET", "/up/large"))
             head, got = b"", bytearray()
