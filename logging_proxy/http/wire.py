@@ -18,6 +18,7 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import abstract, tcp
@@ -159,12 +160,12 @@ def queue_length(transport: ITransport) -> Callable[[], int]:
     if not isinstance(below, abstract.FileDescriptor):
         return lambda: 0
     _require(below, "dataBuffer", "offset", "_tempDataLen")
+    return partial(_queued, below)
 
-    def length() -> int:
-        waiting: int = len(below.dataBuffer) - below.offset + below._tempDataLen
-        return waiting
 
-    return length
+def _queued(below: Any) -> int:
+    waiting: int = len(below.dataBuffer) - below.offset + below._tempDataLen
+    return waiting
 
 
 def unreceived(transport: Any) -> int:
@@ -172,7 +173,7 @@ def unreceived(transport: Any) -> int:
     below = _below(transport)
     if not isinstance(below, tcp.Connection) or not below.connected:
         return 0
-    queued = queue_length(below)()
+    queued = _queued(below)
     try:
         (kernel,) = struct.unpack("i", fcntl.ioctl(below.socket, termios.TIOCOUTQ, bytes(4)))
     except OSError:  # not everywhere is this known of sockets
