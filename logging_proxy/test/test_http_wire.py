@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
 import trustme
@@ -36,8 +39,11 @@ from logging_proxy.http.wire import (
     read_directly,
     read_no_more,
     sender,
+    unreceived,
 )
 from logging_proxy.test.http_stage import Desk
+
+LARGE = 100_000
 
 
 class NoReactor:
@@ -49,8 +55,13 @@ class NoReactor:
 class Pair:
     """A plain TCP transport of Twisted's, and the peer's socket."""
 
-    def __init__(self, case: SynchronousTestCase, kind: type[tcp.Connection] = tcp.Connection) -> None:
-        ours, self.peer = socket.socketpair()
+    def __init__(
+        self,
+        case: SynchronousTestCase,
+        kind: type[tcp.Connection] = tcp.Connection,
+        pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair,
+    ) -> None:
+        ours, self.peer = pair()
         case.addCleanup(ours.close)
         case.addCleanup(self.peer.close)
         self.transport = kind(ours, Protocol(), NoReactor())  # type: ignore[arg-type]
@@ -60,6 +71,45 @@ class Pair:
     def flush(self) -> None:
         while self.transport.dataBuffer or self.transport._tempDataBuffer:
             assert self.transport.doWrite() is None
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        return ours, listener.accept()[0]
+
+
+class UnreceivedTests(SynchronousTestCase):
+    def test_counted(self) -> None:
+        """What the kernel and the transport hold, until the peer has it."""
+        for pair in (Pair(self, pair=tcp_pair), Pair(self)):
+            self.assertEqual(unreceived(pair.transport), 0)
+            while sender(pair.transport)(bytes(LARGE)):
+                pass
+            queued = queue_length(pair.transport)()
+            self.assertGreater(unreceived(pair.transport), queued)
+            pair.transport.write(bytes(LARGE))
+            self.assertGreater(unreceived(pair.transport), queued + LARGE)
+            self.receive_all(pair)
+
+    def receive_all(self, pair: Pair) -> None:
+        pair.peer.setblocking(False)
+        for _ in range(500):  # acknowledgements may be late
+            pair.transport.doWrite()
+            with contextlib.suppress(BlockingIOError):
+                while pair.peer.recv(1 << 20):
+                    pass
+            if not unreceived(pair.transport):
+                return
+            time.sleep(0.01)
+        self.fail("the peer has it all")
+
+    def test_cannot_tell(self) -> None:
+        """Other transports, and connections that are lost."""
+        pair = Pair(self)
+        pair.transport.connected = 0
+        for transport in (StringTransport(), pair.transport):
+            self.assertEqual(unreceived(transport), 0)
 
 
 class DirectTests(SynchronousTestCase):
