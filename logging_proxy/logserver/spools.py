@@ -123,10 +123,7 @@ class Spools:
             self._next_look = now + (RETRY_INTERVAL if self._look_around() else LOOK_AROUND_INTERVAL)
         taken = 0
         for member in self._ready(now):
-            if patient and self._guarded(member, partial(self._gives_way, member, now)):
-                taken = max(taken, 1)  # there is traffic: look again soon
-            elif member.opened:
-                taken = max(taken, self._guarded(member, member.consumer.turn))
+            taken = max(taken, self._guarded(member, partial(self._turn, member, patient, now)))
         self._update_status()
         return taken
 
@@ -197,9 +194,14 @@ class Spools:
 
     # --- turns
 
-    @staticmethod
-    def _gives_way(member: _Member, now: float) -> int:
-        return member.courtesy.gives_way(now, member.consumer.lengths)
+    def _turn(self, member: _Member, patient: bool, now: float) -> int:
+        if patient and member.courtesy.gives_way(now, member.consumer.lengths):
+            return 1  # there is traffic: look again soon
+        taken = member.consumer.turn()
+        if member.trouble:
+            self._log.info("{path}: storing captures again", path=member.consumer.path)
+            member.trouble = ""
+        return taken
 
     def _ready(self, now: float) -> Iterator[_Member]:
         if self._trouble:
@@ -232,14 +234,10 @@ class Spools:
         with the spool kept nothing is lost by it.
         """
         try:
-            result = step()
+            return step()
         except Exception as error:
             self._fail(member, error)
             return 0
-        if member.opened and member.trouble and step == member.consumer.turn:
-            self._log.info("{path}: storing captures again", path=member.consumer.path)
-            member.trouble = ""
-        return result
 
     def _fail(self, member: _Member, error: Exception) -> None:
         member.retry_at = self._seconds() + RETRY_INTERVAL

@@ -95,7 +95,7 @@ class Half:
         Memory to read the next piece into, that of the recording if there is one; None for any.
 
         Only while nothing waits: what waits has to be copied.  For the same reason much is read
-        only for a sink whose peer keeps up: two hundred that stop would hold 200 MiB.
+        only for a sink whose peer keeps up: two hundred that stop would hold 100 MiB.
         """
         sink, capture = self.sink, self._capture
         if sink is None or self._waiting or (capture is not None and capture.writer.full):

@@ -55,6 +55,16 @@ class Life:
             self.ring.land(ahead, size)
             self.put_in += ahead + data[:size]
 
+    def rest(self, most: int) -> list[tuple[bytes, int, bool]]:
+        """Take all that is left; of each piece how it begins, its size, and whether it was joined."""
+        given = []
+        while self.ring.taken < self.ring.stored:
+            with self.ring.peek(most) as piece:
+                given.append((bytes(piece[:1]), len(piece), piece.readonly))
+                size = len(piece)
+            self.ring.take(size)
+        return given
+
     def end(self) -> None:
         self.ring.close()
         self.file.close()
@@ -144,13 +154,7 @@ class RingTests(SynchronousTestCase):
         life.move(0)
         for data in (b"a" * 30, b"b" * 10, b"c" * 5):
             life.move(data)
-        given = []
-        while life.ring.taken < life.ring.stored:
-            with life.ring.peek() as piece:
-                given.append((bytes(piece[:1]), len(piece), piece.readonly))
-                size = len(piece)
-            life.ring.take(size)
-        self.assertEqual(given, [(b"a", 30, False), (b"b", 10, True), (b"c", 5, False)])
+        self.assertEqual(life.rest(0), [(b"a", 30, False), (b"b", 10, True), (b"c", 5, False)])
         life.end()
 
     def test_most(self) -> None:
@@ -172,13 +176,7 @@ class RingTests(SynchronousTestCase):
         life.move(0)
         for size in (6, 6, 7, 8):
             life.move(b"x" * size)
-        given = []
-        while life.ring.taken < life.ring.stored:
-            with life.ring.peek(CAPACITY) as piece:
-                given.append((len(piece), piece.readonly))
-                size = len(piece)
-            life.ring.take(size)
-        self.assertEqual(given, [(12, False), (15, False)])
+        self.assertEqual(life.rest(CAPACITY), [(b"x", 12, False), (b"x", 15, False)])
         life.end()
 
     def test_landed_up_to_the_end(self) -> None:
@@ -188,13 +186,7 @@ class RingTests(SynchronousTestCase):
         life.move(0)
         life.move((b"head", b"a" * CAPACITY))
         life.move((b"head", b"b" * 10))
-        given = []
-        while life.ring.taken < life.ring.stored:
-            with life.ring.peek() as piece:
-                given.append((len(piece), piece.readonly))
-                size = len(piece)
-            life.ring.take(size)
-        self.assertEqual(given, [(CAPACITY - 30, False), (4 + 10, False)])
+        self.assertEqual(life.rest(0), [(b"h", CAPACITY - 30, False), (b"h", 4 + 10, False)])
         life.end()
 
     def test_goes_on(self) -> None:
