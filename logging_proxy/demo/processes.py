@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -150,14 +151,42 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """
-    A port of 127.0.0.1 that nobody uses now.
+PORTS = range(15_000, 32_000)
+"""
+Below those that the system gives to outgoing connections: one of these
+could take a port before a server does, or while it is started again.
+"""
 
-    Below those that the system gives to outgoing connections: one of these
-    could take it before a server does, or while it is started again.
-    """
-    for port in random.sample(range(15_000, 32_000), 200):
+
+def free_port(ports: Sequence[int] = PORTS) -> int:
+    """A port of 127.0.0.1 that nobody uses now, and that no other call gives, here or in another process."""
+    # Not `random`'s own state, which tests set to have the same again.
+    for port in random.SystemRandom().sample(ports, min(len(ports), 200)):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            claim = _claim(port)
+            if len(_CLAIMS) == _MOST_CLAIMS:
+                _CLAIMS.popleft().close()
+            _CLAIMS.append(claim)
             return port
     raise OSError("no free port")
+
+
+def _claim(port: int) -> socket.socket:
+    """
+    UDP's port of this number, for which only programs that look for a free port compete.
+
+    A server takes seconds to start, and may be started again: meanwhile its
+    port is nobody's, and tests that run side by side would be given it twice.
+    """
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        raise
+    return claim
+
+
+_CLAIMS: deque[socket.socket] = deque()
+_MOST_CLAIMS = 64
+"""Whoever was given a port before so many others listens there, or is over."""

@@ -9,6 +9,7 @@ import socket
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy import listening
+from logging_proxy.demo.processes import free_port
 from logging_proxy.listening import CannotListen, bind
 
 
@@ -69,9 +70,9 @@ class BindTests(SynchronousTestCase):
     def test_busy(self) -> None:
         """A port that is taken on one address is an error in one line, and nothing stays bound."""
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
+            port = free_port()
+            taken.bind(("127.0.0.1", port))
             taken.listen()
-            port = taken.getsockname()[1]
             error = self.assertRaises(CannotListen, bind, "localhost", port)
         self.assertEqual(str(error), f"cannot listen on localhost:{port}: {os.strerror(errno.EADDRINUSE)}")
         self.bind("localhost", port)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from logging_proxy.configuration import UpstreamTLS
+from logging_proxy.demo.processes import free_port
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.outbound.addresses import parse_proxy_url
 from logging_proxy.proxy.outbound.failures import (
@@ -208,7 +209,7 @@ class FailureTests(ProxiesCase):
 
     async def test_destination_refuses(self) -> None:
         """A destination that cannot be reached is the proxy's word for it."""
-        nobody = self.free_port()
+        nobody = free_port()
         _, http = self.proxy(HttpProxy)
         _, socks = self.proxy(SocksProxy)
         url = f"https://a.example:{nobody}/"
@@ -218,7 +219,7 @@ class FailureTests(ProxiesCase):
     async def test_no_proxy_there(self) -> None:
         """A proxy that does not listen is what cannot be reached."""
         for scheme in ("http", "https", "socks5h"):
-            url = f"{scheme}://alice:hunter2@127.0.0.1:{self.free_port()}"
+            url = f"{scheme}://alice:hunter2@127.0.0.1:{free_port()}"
             await self.fails(ProxyUnreachable, "https://a.example/", url)
 
     async def test_proxy_is_not_verified(self) -> None:
@@ -234,12 +235,6 @@ class FailureTests(ProxiesCase):
         port = self.listen(Factory.forProtocol(Echo))
         await self.fails(ProxyConnectFailed, "https://a.example/", f"http://127.0.0.1:{port}")
         await self.fails(ProxyConnectFailed, "https://a.example/", f"socks5h://127.0.0.1:{port}")
-
-    def free_port(self) -> int:
-        port: Any = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        number = int(port.getHost().port)
-        port.stopListening()
-        return number
 
 
 class ForwardingTests(ProxiesCase):

@@ -18,6 +18,7 @@ from logging_proxy import tap
 from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.rings import lock_spool, open_ring
 from logging_proxy.child import NICENESS
+from logging_proxy.demo.processes import free_port
 from logging_proxy.output import Output
 from logging_proxy.service import ProxyService
 from logging_proxy.serving import Serving
@@ -85,11 +86,6 @@ class StartCase(SynchronousTestCase):
         self.assertEqual(exit.code, 1)
         (line,) = error.getvalue().splitlines()
         return line
-
-    def free_port(self) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
 
 
 class OpenTests(StartCase):
@@ -215,7 +211,7 @@ class WorkersTests(StartCase):
 
     def test_busy_spool(self) -> None:
         """A spool of the second that another process writes is one line that names it, and nothing starts."""
-        port = self.free_port()
+        port = free_port()
         spool = self.logs / ".spool" / f"{port}-2"
         spool.mkdir(parents=True)
         lock = lock_spool(spool)
@@ -232,7 +228,7 @@ class WorkersTests(StartCase):
 
     def test_former(self) -> None:
         """With fewer workers than before, what the former ones left is sent as well."""
-        port = self.free_port()
+        port = free_port()
         self.configuration()
         spool = self.logs / ".spool" / f"{port}-2"
         spool.mkdir(parents=True)
@@ -269,7 +265,7 @@ class MistakeTests(StartCase):
 
     def test_busy_spool(self) -> None:
         """A spool that another process writes is one line that names it."""
-        port = self.free_port()
+        port = free_port()
         spool = self.logs / ".spool" / str(port)
         spool.mkdir(parents=True)
         lock = lock_spool(spool)
@@ -310,7 +306,7 @@ class MistakeTests(StartCase):
 
     def test_nothing_is_left(self) -> None:
         """After a start that failed, the same start works."""
-        path = self.configuration(server=f"port: {self.free_port()}")
+        path = self.configuration(server=f"port: {free_port()}")
         self.patch(tap, "sink_for", self.no_sink)
         self.mistake(path)
         self.flushWarnings()
@@ -337,7 +333,7 @@ class SalvageTests(StartCase):
 
     def test_own_port(self) -> None:
         """What the last proxy on this port left is in the spool before anything new."""
-        port = self.free_port()
+        port = free_port()
         spool = self.leave(str(port))
         self.make(self.configuration(server=f"port: {port}"))
         self.assertEqual(stream(spool), b"left")

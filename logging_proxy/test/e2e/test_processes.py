@@ -20,7 +20,7 @@ time.sleep(60)
 """
 
 
-class ProgramTests(EndToEndCase):
+class ProgramCase(EndToEndCase):
     def program(self, code: str, *arguments: str, patience: float = 10.0) -> Program:
         """A Python program that runs `code`."""
         return Program(
@@ -31,6 +31,8 @@ class ProgramTests(EndToEndCase):
             patience=patience,
         )
 
+
+class ProgramTests(ProgramCase):
     def test_ends_with_the_context(self) -> None:
         """Leaving the context with an error ends the process as well."""
         program = self.program(SLEEP)
@@ -78,12 +80,23 @@ class ProgramTests(EndToEndCase):
             self.assertTrue(wait_until(lambda: is_free("127.0.0.1", port), 10))
 
 
-class PortTests(EndToEndCase):
+class PortTests(ProgramCase):
     def test_free(self) -> None:
         """A free port can be listened on."""
         port = free_port()
         self.assertTrue(is_free("127.0.0.1", port))
         self.assertTrue(is_free("localhost", port))
+
+    def test_given_once(self) -> None:
+        """A port that was given is not given to another process, though nobody listens there yet."""
+        port = free_port()
+        again = (
+            "import sys; from logging_proxy.demo.processes import free_port; free_port([int(sys.argv[1])])"
+        )
+        with self.program(again, str(port)) as rival:
+            self.assertEqual(rival.process.wait(30), 1)
+        self.assertIn("no free port", rival.words())
+        self.assertRaises(OSError, free_port, [port])
 
     def test_taken(self) -> None:
         """A port is taken on every name of its address."""
