@@ -19,13 +19,18 @@ import struct
 import termios
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import abstract, tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ITransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
+
+from logging_proxy import shortcut
+
+if TYPE_CHECKING:
+    from logging_proxy._shortcut import Reader
 
 LARGEST_READ = 262144
 """Bytes of one read where much comes at once; small reads stay at Twisted's 64 KiB."""
@@ -45,7 +50,10 @@ def sender(transport: ITransport) -> Send:
     TLS transport would pass it through to the socket below, in clear.
     """
     if isinstance(transport, tcp.Connection) and not transport.TLS:
-        return _direct(transport)
+        _require(
+            transport, "connected", "disconnecting", "dataBuffer", "_tempDataBuffer", "_writeDisconnecting"
+        )
+        return shortcut.sender(transport) or _direct(transport)
 
     def queue(data: bytes) -> bool:
         transport.write(bytes(data))
@@ -55,7 +63,6 @@ def sender(transport: ITransport) -> Send:
 
 
 def _direct(transport: tcp.Connection) -> Send:
-    _require(transport, "connected", "disconnecting", "dataBuffer", "_tempDataBuffer", "_writeDisconnecting")
     send_some = transport.socket.send
 
     def send(data: bytes) -> bool:
@@ -85,7 +92,7 @@ def _direct(transport: tcp.Connection) -> Send:
 
 def read_directly(
     transport: Any, received: Callable[[bytes], object], landing: Callable[[], memoryview | None]
-) -> None:
+) -> Reader | None:
     """
     From now on what `transport` reads goes to `received`, until `read_no_more`.
 
@@ -94,10 +101,20 @@ def read_directly(
     fills a read has larger ones from then on, as long as they are worth it, and those go
     where `landing` says: `received` then has a view of that memory, for as long as it
     runs.  As with sending, this is for plain TCP alone, and anything else stays as it is.
+
+    What is returned, if anything, can be given a shorter way still.
     """
     if not isinstance(transport, tcp.Connection) or transport.TLS:
-        return
+        return None
     _require(transport, "bufferSize", "doRead")
+    reader = shortcut.reader(transport, received, landing, _keep_queue_short, LARGEST_READ)
+    transport.doRead = reader or _reading(transport, received, landing)  # type: ignore[method-assign,assignment]
+    return reader
+
+
+def _reading(
+    transport: tcp.Connection, received: Callable[[bytes], object], landing: Callable[[], memoryview | None]
+) -> Callable[[], Exception | None]:
     receive_some, receive_into = transport.socket.recv, transport.socket.recv_into
     size = smallest = transport.bufferSize
 
@@ -124,7 +141,7 @@ def read_directly(
         received(data)
         return None
 
-    transport.doRead = read  # type: ignore[method-assign,assignment]
+    return read
 
 
 def _keep_queue_short(of: socket.socket) -> None:

@@ -45,6 +45,7 @@ from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, Upst
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 
 if TYPE_CHECKING:
+    from logging_proxy._shortcut import Passage, Reader
     from logging_proxy.proxy.pool import Pool
 
 CLOSING_TIME = 5.0
@@ -75,6 +76,15 @@ class ResponseReceiver(Protocol):
     def landing(self, most: int) -> memoryview | None:
         """Memory to read the next piece of the body into, at most `most` bytes; None for any."""
 
+    def shortcut(
+        self, source: ProxyClient, body: ChunkedReader, now: Callable[[], float], patience: float
+    ) -> Passage | None:
+        """
+        A shorter way for what is usual of `body`, if there is one.
+
+        Each piece gives `source` time until `patience` seconds from `now`.
+        """
+
     def upstreamLost(self, reason: Failure) -> None:
         """The connection failed before the response was complete.  The client is of no use any more."""
 
@@ -100,6 +110,7 @@ class ProxyClient(protocol.Protocol):
         self._receive: Callable[[bytes], None] = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
         self._tunnel: TunnelEnd | None = None
+        self._reader: Reader | None = None
         self._look: Callable[[], bool] = lambda: True
         self._method = b""
         self._buffer = b""
@@ -121,7 +132,7 @@ class ProxyClient(protocol.Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = sender(transport)
-        read_directly(transport, self.dataReceived, self._landing)
+        self._reader = read_directly(transport, self.dataReceived, self._landing)
         self._look = looker(transport)
         self._pool.opened(self)
         if self._handshake_until is None:
@@ -143,6 +154,7 @@ class ProxyClient(protocol.Protocol):
         self._lost = True
         self.deadline = NEVER
         self.send = gone
+        self._reader = None
         read_no_more(self.transport)
         self._pool.closed(self)
         ready, self._ready = self._ready, None
@@ -351,6 +363,8 @@ class ProxyClient(protocol.Protocol):
             self._ended(data)
         if receiver is not None:
             receiver.headReceived(head, payload, wire, body.done, body.trailers)
+        if self._reader is not None and self._receiver is not None and isinstance(body, ChunkedReader):
+            self._reader.passage = self._receiver.shortcut(self, body, self._pool.now, self._wait)
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body
@@ -374,6 +388,8 @@ class ProxyClient(protocol.Protocol):
         self._receiver = None
         self._receive = self._receive_unasked
         self.deadline = NEVER
+        if self._reader is not None:
+            self._reader.passage = None
         if rest:
             self._receive_unasked(rest)
 

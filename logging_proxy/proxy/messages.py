@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall
@@ -9,14 +10,17 @@ from twisted.python.failure import Failure
 
 from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import Flag, Kind
+from logging_proxy.http.bodies import ChunkedReader
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
+from logging_proxy.shortcut import passage
 
 if TYPE_CHECKING:
+    from logging_proxy._shortcut import Passage
     from logging_proxy.proxy.exchange import Exchange
 
 LAST = int(Flag.LAST)
@@ -86,6 +90,26 @@ class ResponseHalf(Half):
         self.pass_on(self._frame(payload, wire, done))
         if done:
             self.finished()
+
+    def shortcut(
+        self, source: ProxyClient, body: ChunkedReader, now: Callable[[], float], patience: float
+    ) -> Passage | None:
+        """Where whole chunks go as they came, to be recorded one after the other."""
+        if self._frame is not as_it_came:
+            return None
+        capture, connection = self._capture, self._exchange.connection
+        return passage(
+            connection.send,
+            source=source,
+            body=body,
+            half=self,
+            sink=connection,
+            passed=None if capture is None else capture.passed,
+            writer=None if capture is None else capture.writer,
+            kind=_RESPONSE_PIECE,
+            now=now,
+            patience=patience,
+        )
 
     def upstreamLost(self, reason: Failure) -> None:
         self._exchange.upstreamLost(reason)

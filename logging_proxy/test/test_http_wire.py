@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import struct
+import termios
 import time
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import trustme
@@ -28,6 +32,8 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from logging_proxy import shortcut
+from logging_proxy.http import wire
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.http.wire import (
     LARGEST_READ,
@@ -193,11 +199,14 @@ class DirectTests(SynchronousTestCase):
 
 class ReadTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.pair = Pair(self)
         self.heard: list[bytes] = []
         self.memory: list[memoryview] = []
-        read_directly(self.pair.transport, self.hear, self.landing)
-        self.read = self.pair.transport.doRead
+        self.begin(Pair(self))
+
+    def begin(self, pair: Pair) -> None:
+        self.pair = pair
+        read_directly(pair.transport, self.hear, self.landing)
+        self.read = pair.transport.doRead
 
     def hear(self, data: bytes) -> None:
         self.heard.append(bytes(data))
@@ -225,30 +234,32 @@ class ReadTests(SynchronousTestCase):
 
     def test_larger_and_smaller(self) -> None:
         """Reads grow where one is filled, and shrink when little comes."""
-        sizes: list[int] = []
+        self.pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LARGEST_READ)
+        usual = self.pair.transport.bufferSize
+        for comes, read in (
+            (usual - 1, [usual - 1]),
+            (2 * usual, [usual, usual]),
+            (LARGEST_READ, [LARGEST_READ]),
+            (usual + 1, [usual + 1]),
+            (usual - 1, [usual - 1]),
+            (usual + 1, [usual, 1]),
+        ):
+            self.comes(bytes(comes))
+            for _ in read:
+                self.assertIsNone(self.read())
+            self.assertEqual([len(data) for data in self.heard], read)
+            self.heard.clear()
 
-        class Socket:
-            comes = b""
-            family = socket.AF_INET
-
-            def getpeername(self) -> tuple[str, int]:
-                return "192.0.2.1", 80
-
-            def recv(self, size: int) -> bytes:
-                sizes.append(size)
-                return self.comes[:size]
-
-            def recv_into(self, place: memoryview) -> int:
-                raise AssertionError("there is no landing")
-
-        pair, fake = Pair(self), Socket()
-        usual = pair.transport.bufferSize
-        pair.transport.socket = fake  # type: ignore[assignment]
-        read_directly(pair.transport, self.hear, self.landing)
-        for size in (usual - 1, usual, 2 * usual, usual - 1, 1):
-            fake.comes = bytes(size)
-            self.assertIsNone(pair.transport.doRead())
-        self.assertEqual(sizes, [usual, usual, LARGEST_READ, LARGEST_READ, usual])
+    def comes(self, data: bytes) -> None:
+        """All of `data` is there to be read."""
+        sender = Thread(target=self.pair.peer.sendall, args=[data])
+        sender.start()
+        fd, waiting = self.pair.transport.fileno(), 0
+        deadline = time.monotonic() + 10
+        while waiting < len(data):
+            (waiting,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+            self.assertLess(time.monotonic(), deadline)
+        sender.join()
 
     def test_short_queue(self) -> None:
         """A peer on this machine that sends much has little waiting; others are left alone."""
@@ -258,23 +269,25 @@ class ReadTests(SynchronousTestCase):
             class Socket:
                 family = socket.AF_INET
 
-                def recv(self, size: int) -> bytes:
-                    return bytes(size)
-
-                recv_into = None
-
                 def getpeername(self, host: str = host) -> tuple[str, int]:
                     return host, 80
 
                 def setsockopt(self, *option: int, options: list[tuple[int, int, int]] = options) -> None:
                     options.append(option)  # type: ignore[arg-type]
 
-            pair = Pair(self)
-            pair.transport.socket = Socket()  # type: ignore[assignment]
-            read_directly(pair.transport, self.hear, self.landing)
-            for _ in range(3):
-                pair.transport.doRead()
+            wire._keep_queue_short(Socket())  # type: ignore[arg-type]
             self.assertEqual(options, [(socket.SOL_SOCKET, socket.SO_RCVBUF, LOCAL_QUEUE)] if short else [])
+
+    def test_much_comes(self) -> None:
+        """The queue is seen to when a small read is filled, and not at every one that is."""
+        seen: list[socket.socket] = []
+        self.patch(wire, "_keep_queue_short", seen.append)
+        self.begin(Pair(self))
+        usual = self.pair.transport.bufferSize
+        for size, times in ((usual - 1, 0), (usual, 1), (usual, 1), (usual - 1, 1), (usual, 2)):
+            self.comes(bytes(size))
+            self.read()
+            self.assertEqual(seen, [self.pair.transport.socket] * times)
 
     def test_landing(self) -> None:
         """Where much comes it goes where it is wanted, if it is wanted; little does not."""
@@ -319,6 +332,20 @@ class ReadTests(SynchronousTestCase):
         transport = StringTransport()
         read_directly(transport, self.hear, self.landing)
         self.assertNotIn("doRead", vars(transport))
+
+
+class InPython:
+    """The same without the part in C."""
+
+    def setUp(self) -> None:
+        self.patch(shortcut, "compiled", False)  # type: ignore[attr-defined]
+        super().setUp()  # type: ignore[misc]
+
+
+class DirectInPythonTests(InPython, DirectTests): ...
+
+
+class ReadInPythonTests(InPython, ReadTests): ...
 
 
 def _without(missing: str) -> type[tcp.Connection]:

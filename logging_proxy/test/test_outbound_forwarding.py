@@ -51,6 +51,9 @@ class Receiver:
     def landing(self, most: int) -> memoryview | None:
         raise AssertionError("there is no body")
 
+    def shortcut(self, *way: object) -> None:
+        raise AssertionError("there is no body")
+
     def upstreamLost(self, reason: Failure) -> None:
         self.lost = reason
 

@@ -25,7 +25,11 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import logging_proxy
 
 SOURCE = Path(logging_proxy.__file__).resolve().parents[1]
-PARTS = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "config.yaml", "logging_proxy", "twisted")
+PARTS = (
+    *("setup.cfg", "setup.py", "pyproject.toml"),
+    *("README.md", "LICENSE", "config.yaml", "logging_proxy", "twisted"),
+)
+OURS = ("PYTHONPATH", "PURE_PYTHON")
 SETUPTOOLS = 77
 """The release that pyproject.toml asks for."""
 
@@ -46,12 +50,19 @@ def obstacle() -> str | None:
     return None
 
 
-def run(*command: str | Path, folder: Path) -> str:
+def can_compile() -> bool:
+    """Whether this machine has what the part in C needs."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return shutil.which(compiler) is not None and header.exists()
+
+
+def run(*command: str | Path, folder: Path, **variables: str) -> str:
     """The command's output, standard error included; it must succeed."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        env={name: value for name, value in os.environ.items() if name not in OURS} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -66,7 +77,7 @@ def run(*command: str | Path, folder: Path) -> str:
 def copy_source(target: Path) -> Path:
     """A copy of the source tree without what was built in it."""
     target.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info")
+    ignored = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info", "*.so")
     for part in PARTS:
         path = SOURCE / part
         if path.is_dir():
@@ -95,19 +106,24 @@ class InstallTests(SynchronousTestCase):
         self.folder = folder
         self.source = copy_source(folder / "source")
 
-    def pip(self, python: Path, *arguments: str | Path) -> None:
+    def pip(self, python: Path, *arguments: str | Path, **variables: str) -> None:
         """Run pip without network, dependencies, or a build environment of its own."""
         run(
             python,
             *("-m", "pip", "--disable-pip-version-check", "--no-input", *arguments),
             *("--no-deps", "--no-build-isolation", "--no-index"),
             folder=self.folder,
+            **variables,
         )
 
-    def assert_works(self, python: Path, home: Path) -> None:
+    def assert_works(self, python: Path, home: Path, compiled: bool) -> None:
         """The package of `home` is what the environment imports, and twistd offers both commands."""
         where = run(python, "-c", "import logging_proxy; print(logging_proxy.__file__)", folder=self.folder)
         self.assertEqual(Path(where.strip()).resolve(), home / "logging_proxy" / "__init__.py")
+        said = run(
+            python, "-c", "from logging_proxy import shortcut; print(shortcut.compiled)", folder=self.folder
+        )
+        self.assertEqual(said.strip(), str(compiled))
         # The script that the running environment has, with the Python of the fresh one.
         program = "from twisted.scripts.twistd import run; run()"
         offered = run(python, "-c", program, "--help", folder=self.folder)
@@ -122,13 +138,21 @@ class InstallTests(SynchronousTestCase):
         self.pip(python, "install", self.source)
         shutil.rmtree(self.source)
         home = Path(run(python, "-c", PURELIB, folder=self.folder).strip()).resolve()
-        self.assert_works(python, home)
+        self.assert_works(python, home, can_compile())
 
     def test_editable(self) -> None:
         """After `pip install -e .`, twistd has the commands, from the source tree."""
         python = make_environment(self.folder / "env") / "python"
         self.pip(python, "install", "--editable", self.source)
-        self.assert_works(python, self.source)
+        self.assert_works(python, self.source, can_compile())
+
+    def test_without_compiler(self) -> None:
+        """Without a compiler that works everything is installed but the part in C."""
+        for how in ((), ("--editable",)):
+            python = make_environment(self.folder / f"env{len(how)}") / "python"
+            self.pip(python, "install", *how, self.source, CC="/bin/false")
+            home = run(python, "-c", PURELIB, folder=self.folder).strip()
+            self.assert_works(python, self.source if how else Path(home).resolve(), compiled=False)
 
     def test_wheel(self) -> None:
         """The wheel holds every package and data file of the tree, and leaves Twisted's own files alone."""
@@ -139,9 +163,13 @@ class InstallTests(SynchronousTestCase):
         ours = {
             str(path.relative_to(self.source))
             for path in (self.source / "logging_proxy").rglob("*")
-            if path.is_file() and path.suffix != ".md"
+            if path.is_file() and path.suffix not in (".md", ".c")
         }
-        self.assertEqual(names, ours | {"twisted/plugins/logging_proxy_plugin.py"})
+        compiled = {
+            name for name in names if name.startswith("logging_proxy/_shortcut.") and name.endswith(".so")
+        }
+        self.assertEqual(len(compiled), can_compile())
+        self.assertEqual(names - compiled, ours | {"twisted/plugins/logging_proxy_plugin.py"})
 
 
 PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"

@@ -99,6 +99,9 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 class EndToEndCase(SynchronousTestCase):
     """A test with a folder and with programs, all of which are gone after it."""
 
+    variables: Mapping[str, str] = {}
+    """What the proxy's environment has beside ours."""
+
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
@@ -124,7 +127,7 @@ class EndToEndCase(SynchronousTestCase):
             command,
             self.folder / "proxy.log",
             folder=self.folder,
-            environment=environment(),
+            environment={**environment(), **self.variables},
             patience=40,
         )
         self.stack.enter_context(program)

@@ -254,6 +254,12 @@ class FidelityTests(EndToEndCase):
             self.fail(f"{failure}\nseed {SEED}, {exchange.path!r}, {exchange.cut}:\n{told}")
 
 
+class FidelityInPythonTests(FidelityTests):
+    """The same without the part in C."""
+
+    variables = {"PURE_PYTHON": "1"}
+
+
 # --- a client that reads bytes -------------------------------------------------------
 
 

@@ -1,0 +1,47 @@
+from collections.abc import Callable
+from typing import Any
+
+class Sender:
+    """What `http.wire._direct` makes, for one plain TCP transport."""
+
+    def __init__(self, transport: Any, /) -> None: ...
+    def __call__(self, data: bytes, /) -> bool: ...
+
+class Passage:
+    """
+    Passes on a chunked body, as `ProxyClient._receive_body` and `ResponseHalf.bodyReceived` do.
+
+    Only what comes as whole chunks without extensions, and not the last of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Any,
+        body: Any,
+        half: Any,
+        sink: Any,
+        send: Sender,
+        passed: Callable[..., object] | None,
+        writer: Any,
+        kind: int,
+        now: Callable[[], float],
+        patience: float,
+    ) -> None: ...
+
+class Reader:
+    """What `http.wire.read_directly` puts in the place of a transport's `doRead`."""
+
+    passage: Passage | None
+    """Where what was read goes first, as long as its half is the receiver of its source."""
+
+    def __init__(
+        self,
+        transport: Any,
+        received: Callable[[bytes], object],
+        landing: Callable[[], memoryview | None],
+        filled: Callable[[Any], object],
+        largest: int,
+        /,
+    ) -> None: ...
+    def __call__(self) -> Exception | None: ...

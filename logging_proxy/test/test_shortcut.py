@@ -1,0 +1,374 @@
+"""The part in C does what Python does: the same streams, on sockets, with it and without."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import weakref
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from logging_proxy import shortcut
+from logging_proxy.capture.events import Capture
+from logging_proxy.capture.records import Kind
+from logging_proxy.http import wire
+from logging_proxy.http.bodies import CHUNKED_END, ChunkedReader, chunk
+from logging_proxy.proxy import messages
+from logging_proxy.proxy.messages import MOMENT
+from logging_proxy.test.proxy_stage import Stage, get
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Selected:
+    """The reactor's part of a transport: who is read and who is written."""
+
+    def __init__(self) -> None:
+        self.reads: set[object] = set()
+
+    def addReader(self, reader: object) -> None:
+        self.reads.add(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.reads.discard(reader)
+
+    def addWriter(self, writer: object) -> None: ...
+
+    def removeWriter(self, writer: object) -> None: ...
+
+    def callLater(self, *call: object) -> None: ...
+
+
+class Line(tcp.Connection):
+    """A transport of ours on a socket, and the peer's socket."""
+
+    def __init__(self, protocol: Any) -> None:
+        ours, self.far = socket.socketpair()
+        for each in (ours, self.far):
+            each.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        super().__init__(ours, protocol, Selected())  # type: ignore[arg-type]
+        self.connected = 1
+        self.startReading()
+        self.protocol = self.ours = protocol
+        protocol.makeConnection(self)
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.7", 50000)
+
+    def setTcpNoDelay(self, enabled: object) -> None: ...
+
+    @property
+    def reading(self) -> bool:
+        return self in self.reactor.reads  # type: ignore[attr-defined]
+
+    def read(self) -> None:
+        """What is there is read, once, if anything wants to."""
+        if self.connected and self.reading:
+            why = self.doRead()
+            if why:
+                self.connectionLost(Failure(why))
+
+    def drain(self) -> bytes:
+        """What has come to the peer, and what waits behind it."""
+        taken = b""
+        while True:
+            try:
+                more = self.far.recv(1 << 20)
+            except BlockingIOError:
+                if not (self.connected and (self.dataBuffer or self._tempDataBuffer)):
+                    return taken
+                if why := self.doWrite():
+                    self.connectionLost(Failure(why))
+            except OSError:
+                return taken
+            else:
+                taken += more
+                if not more:
+                    return taken
+
+    def sip(self) -> bytes:
+        """The peer takes what has come: then there is room in the kernel, ahead of what waits here."""
+        try:
+            return self.far.recv(1 << 20)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        if self.connected:
+            self.connectionLost(Failure(ConnectionError()))
+        self.far.close()
+
+
+class Endpoint:
+    """Connects to a `Line`."""
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.line = Line(factory.buildProtocol(None))
+        return succeed(self.line.ours)
+
+
+@dataclass
+class Story:
+    """What became of a stream."""
+
+    client: bytes = b""
+    records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
+    states: list[tuple[bool, float, bool]] = field(default_factory=list)
+    """After each step: whether the upstream is read, its deadline, and whether the client is there."""
+    short: int = 0
+    """How many times the shorter way was there before a step."""
+
+
+def tell(steps: list[Any], logging: bool = True) -> Story:
+    """Play a stream: bytes are one read of what the upstream sends, words are what happens meanwhile."""
+    stage, endpoint, story = Stage(logging=logging), Endpoint(), Story()
+    stage.pool._endpoint = endpoint  # type: ignore[assignment]
+    client = Line(stage.site.buildProtocol(None))
+    client.far.send(get())
+    client.read()
+    upstream = endpoint.line
+    upstream.far.recv(9999)
+    try:
+        for step in [HEAD, *steps]:
+            stage.clock.advance(MOMENT / 2)
+            story.short += bool(getattr(vars(upstream).get("doRead"), "passage", None))
+            play(step, stage, client, upstream, story)
+            story.states.append((upstream.reading, upstream.ours.deadline, bool(client.connected)))
+        stage.thaw_spool()
+        stage.turn()
+        story.client += client.drain()
+        story.records = [(r.kind, r.flags, r.payload) for each in stage.captures for r in each.records]
+    finally:
+        client.close()
+        upstream.close()
+    return story
+
+
+def play(step: Any, stage: Stage, client: Line, upstream: Line, story: Story) -> None:
+    if step == "drain":
+        story.client += client.drain()
+    elif step == "sip":
+        story.client += client.sip()
+    elif step == "freeze":
+        stage.freeze_spool()
+    elif step == "thaw":
+        stage.thaw_spool()
+    elif step == "leave":
+        client.far.close()
+        client.read()
+    elif step == "end":
+        upstream.far.close()
+        upstream.read()
+    elif upstream.connected:
+        try:
+            upstream.far.send(step)
+        except OSError:
+            return
+        upstream.read()
+
+
+def chunks(*payloads: bytes) -> bytes:
+    return b"".join(chunk(each) for each in payloads)
+
+
+NESTED = [b"8\r\nab", b"1\r\nx\r\n", b"\r\n"]
+"""In the middle of a chunk, what would be one elsewhere."""
+
+_payload = st.binary(min_size=1, max_size=30)
+_whole = st.lists(_payload, min_size=1, max_size=4).map(lambda some: chunks(*some))
+_large = st.integers(1_000, 30_000).map(lambda size: chunk(b"x" * size))
+_odd = st.sampled_from(
+    [b"3;a=b\r\nabc\r\n", b"0003\r\nabc\r\n", b"A\r\n0123456789\r\n", b"a\r\n0123456789\r\n"]
+)
+_torn = st.sampled_from([[b"3\r\nabc\r\n5\r", b"\nabcde\r\n"], [b"5\r\nab", b"cde", b"\r", b"\n"], NESTED])
+_end = st.sampled_from(
+    [
+        [CHUNKED_END],
+        [b"1\r\nx\r\n" + CHUNKED_END],
+        [b"0\r\nX-Sum: 1\r\n\r\n"],
+        [b"0\r\n", b"\r\n"],
+        [CHUNKED_END + b"more"],
+        [b"zz\r\n"],
+        [b"3\r\nabcd\r\n"],
+        [b"3\r\nabc:)"],
+        [b"3\r\nab", "end"],
+        ["end"],
+        ["leave", chunk(b"late"), CHUNKED_END],
+        [b"f" * 16 + b"\r\n"],
+        [],
+    ]
+)
+_happens = st.sampled_from(["drain", "drain", "sip", "freeze", "thaw"])
+_step = st.one_of(_whole, _whole, _large, _odd, _happens).map(lambda step: [step])
+_steps = st.lists(st.one_of(_step, _step, _torn), max_size=12).map(
+    lambda parts: list(chain.from_iterable(parts))
+)
+
+
+def tell_plainly(steps: list[Any], logging: bool = True) -> Story:
+    with mock.patch.object(shortcut, "compiled", False):
+        return tell(steps, logging)
+
+
+class ShortcutCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        if not shortcut.compiled:
+            raise SkipTest("the part in C is not compiled here, or PURE_PYTHON is set")
+
+    def same(self, steps: list[Any], logging: bool = True) -> Story:
+        """What becomes of these steps with the part in C, which must be what becomes of them without."""
+        expected, found = tell_plainly(steps, logging), tell(steps, logging)
+        self.assertEqual(expected.short, 0)
+        self.assertEqual(replace(found, short=0), expected)
+        return found
+
+
+class SameTests(ShortcutCase):
+    @settings(max_examples=150, deadline=None)
+    @given(_steps, _end, st.booleans())
+    def test_any_stream(self, steps: list[Any], end: list[Any], logging: bool) -> None:
+        """The same bytes, the same records, the same flow control, whatever happens when."""
+        self.same([*steps, *end], logging)
+
+    def test_is_used(self) -> None:
+        """Whole chunks take the shorter way, which ends with the response."""
+        story = self.same([chunks(b"a", b"b"), chunk(b"c"), CHUNKED_END, "drain"])
+        self.assertEqual(story.short, 3)
+        self.assertEqual(story.client.partition(b"\r\n\r\n")[2], chunks(b"a", b"b", b"c") + CHUNKED_END)
+
+    def test_slow_client(self) -> None:
+        """More than the client takes: the upstream is not read, and nothing is lost or told twice."""
+        steps = [chunk(os.urandom(20_000)) for _ in range(30)]
+        story = self.same([*steps, "drain", *steps, "drain", CHUNKED_END, "drain"])
+        self.assertIn(False, [reading for reading, _, _ in story.states])
+
+    def test_full_spool(self) -> None:
+        """What has no room in the spool does not leave before it has."""
+        story = self.same([chunk(b"a"), "freeze", chunk(b"b"), "drain"])
+        self.assertFalse(story.states[-1][0])
+        self.assertTrue(story.client.endswith(chunk(b"a") + chunk(b"b")))
+        pieces = [payload for kind, _, payload in story.records if kind == Kind.RESPONSE_PIECE]
+        self.assertEqual(pieces, [b"a", b"b"])
+
+    def test_nothing_overtakes(self) -> None:
+        """What waits in the transport goes first, though the kernel has room again."""
+        first, second = chunk(os.urandom(30_000)), chunk(b"second")
+        story = self.same([first, "sip", second, "drain"])
+        self.assertTrue(story.client.endswith(first + second))
+
+    def test_what_looks_like_a_chunk(self) -> None:
+        """Payload that would be a chunk elsewhere, and a chunk that is longer than its size."""
+        story = self.same([*NESTED, "drain"])
+        self.assertTrue(story.client.endswith(b"".join(NESTED)))
+        story = self.same([chunk(b"a"), b"3\r\nabc:)", "drain"])
+        self.assertTrue(story.client.endswith(chunk(b"a")))
+
+    def test_client_leaves(self) -> None:
+        """What comes for a client that has left is nobody's: it is not recorded."""
+        story = self.same([chunk(b"a"), "drain", "leave", chunk(b"late")])
+        self.assertNotIn(b"late", [payload for _, _, payload in story.records])
+        self.assertEqual(story.short, 4)
+
+    def test_closed_way(self) -> None:
+        """What is not open as far as the half knows is for the half, once it has been recorded."""
+
+        def change(**what: Any) -> list[bytes]:
+            upstream, client = Line(Protocol()), Line(Protocol())
+            self.addCleanup(upstream.close)
+            self.addCleanup(client.close)
+            recorded: list[Any] = []
+            passed_on: list[bytes] = []
+            send = wire.sender(client)
+            sink = SimpleNamespace(send=what.get("send", send))
+            half = SimpleNamespace(
+                sink=what.get("sink", sink), _waiting=what.get("_waiting", []), pass_on=passed_on.append
+            )
+            source = SimpleNamespace(_receiver=half, deadline=0.0)
+            reader = wire.read_directly(upstream, passed_on.append, lambda: None)
+            assert reader is not None
+            reader.passage = shortcut.passage(
+                send,
+                source=source,
+                body=ChunkedReader(),
+                half=half,
+                sink=sink,
+                passed=recorded.append,
+                writer=SimpleNamespace(full=what.get("full", False)),
+                kind=6,
+                now=lambda: 7.0,
+                patience=5.0,
+            )
+            upstream.far.send(chunk(b"a"))
+            upstream.read()
+            self.assertEqual((recorded, source.deadline), ([(6, 0, b"a")], 12.0))
+            self.assertEqual(client.drain(), b"" if passed_on else chunk(b"a"))
+            return passed_on
+
+        self.assertEqual(change(), [])
+        for what in ({"sink": None}, {"send": wire.gone}, {"_waiting": [b"x"]}, {"full": True}):
+            self.assertEqual(change(**what), [chunk(b"a")])
+
+    def test_largest_sizes(self) -> None:
+        """Sizes that no read holds, up to those that are refused."""
+        for digits in (b"7fffffff", b"f" * 15, b"0" * 14 + b"1", b"0" * 15 + b"1", b"", b"-1", b"0x1", b" 1"):
+            self.same([digits + b"\r\nx\r\n"])
+
+
+class MemoryTests(ShortcutCase):
+    def test_nothing_stays(self) -> None:
+        """After a response its half is let go, while the connection waits for the next one."""
+        halves: list[weakref.ref[object]] = []
+        real = shortcut.passage
+
+        def watched(send: Any, **parts: Any) -> Any:
+            halves.append(weakref.ref(parts["source"]))
+            return real(send, **parts)
+
+        self.patch(messages, "passage", watched)
+        tell([chunk(b"a"), CHUNKED_END])
+        tell([chunk(b"a"), "end"])
+        tell([chunk(b"a")])
+        gc.collect()
+        self.assertEqual([half() for half in halves], [None, None, None])
+
+    def test_no_leak(self) -> None:
+        """A thousand events leave no more objects behind than a hundred."""
+
+        def grown(events: int) -> int:
+            gc.collect()
+            before = sys.getallocatedblocks()
+            tell([step for _ in range(events) for step in (chunk(b"event"), "drain")] + [CHUNKED_END])
+            gc.collect()
+            return sys.getallocatedblocks() - before
+
+        grown(100)
+        self.assertLess(grown(1000), grown(100) + 100)
+
+    def test_failure(self) -> None:
+        """What a recording raises is the reactor's to log, as without."""
+
+        real = Capture.passed
+
+        def passed(capture: Capture, *records: tuple[int, int, bytes]) -> None:
+            if records[0][2] == b"fail":
+                raise ZeroDivisionError
+            real(capture, *records)
+
+        self.patch(Capture, "passed", passed)
+        for play_it in (tell, tell_plainly):
+            self.assertRaises(ZeroDivisionError, play_it, [chunk(b"a"), chunk(b"fail")])
