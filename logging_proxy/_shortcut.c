@@ -29,9 +29,9 @@ static PyObject *connection_done, *connection_lost; /* twisted.internet.main's *
 static PyObject *zero;
 
 /* Attributes, interned. */
-static PyObject *name_bufferSize, *name_connected, *name_dataBuffer, *name_disconnecting, *name_full, *name_socket,
-    *name_write, *name__tempDataBuffer, *name__writeDisconnecting, *name_deadline, *name_sink, *name_send,
-    *name_pass_on, *name__held, *name__last, *name__left, *name__receiver, *name__waiting;
+static PyObject *name_bufferSize, *name_dataBuffer, *name_deadline, *name_disconnecting, *name_full, *name_pass_on,
+    *name_socket, *name_write, *name__held, *name__last, *name__left, *name__receiver, *name__tempDataBuffer,
+    *name__writeDisconnecting, *name__waiting;
 
 /* 1 or 0 as the attribute is true or not, -1 with an exception. */
 static int
@@ -101,15 +101,13 @@ typedef struct {
 static Py_ssize_t
 send_directly(Sender *self, const char *data, Py_ssize_t size)
 {
-    PyObject *const busy[] = {name_dataBuffer, name__tempDataBuffer, name_disconnecting, name__writeDisconnecting};
-    int quiet = none_is_true(self->transport, busy, 4);
-    if (quiet == 1)
-        quiet = is_true(self->transport, name_connected);
-    if (quiet != 1)
-        return quiet;
     int fd = descriptor(self->socket);
     if (fd < 0)
         return 0;
+    PyObject *const busy[] = {name_dataBuffer, name__tempDataBuffer, name_disconnecting, name__writeDisconnecting};
+    int quiet = none_is_true(self->transport, busy, 4);
+    if (quiet != 1)
+        return quiet;
     Py_ssize_t sent;
     if (size <= SMALL)
         sent = send(fd, data, (size_t)size, 0);
@@ -200,8 +198,9 @@ static PyTypeObject SenderType = {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *source, *body, *half, *sink, *send, *passed, *writer, *kind, *now;
+    PyObject *source, *body, *half, *send, *passed, *writer, *kind, *now;
     double patience;
+    int usual; /* what came last passed here: then body and half are as they were, and need no look */
 } Passage;
 
 static int
@@ -257,12 +256,13 @@ payload_of_chunks(const char *data, Py_ssize_t length)
     return payload;
 }
 
-/* 1 while the body's reader waits for a size line. */
+/* 1 while the body's reader waits for a size line and nothing waits in the half, 0 if not, -1 with an exception. */
 static int
-is_between_chunks(PyObject *body)
+is_usual(Passage *self)
 {
     PyObject *const amid[] = {name__held, name__left, name__last};
-    return none_is_true(body, amid, 3);
+    int usual = none_is_true(self->body, amid, 3);
+    return usual == 1 ? none_is_true(self->half, &name__waiting, 1) : usual;
 }
 
 /* The source has time again; 0, or -1 with an exception. */
@@ -284,49 +284,43 @@ postpone(Passage *self)
     return result;
 }
 
-/* 1 if what comes can be sent on at once, as far as the half knows; see `Half.pass_on`. */
+/* `data`, which has been recorded, on to the sink, or to the half if it must wait; 0, or -1 with an exception. */
 static int
-is_open(Passage *self)
+pass_on(Passage *self, const char *data, Py_ssize_t size)
 {
-    int open = self->writer == Py_None ? 1 : none_is_true(self->writer, &name_full, 1);
-    if (open == 1)
-        open = is_still(self->half, name_sink, self->sink);
-    if (open == 1)
-        open = is_still(self->sink, name_send, self->send);
-    return open == 1 ? none_is_true(self->half, &name__waiting, 1) : open;
+    Py_ssize_t sent = self->writer == Py_None ? 1 : none_is_true(self->writer, &name_full, 1);
+    if (sent == 1)
+        sent = send_directly((Sender *)self->send, data, size);
+    if (sent < 0)
+        return -1;
+    if (sent == size)
+        return 0;
+    self->usual = 0;
+    PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
+    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name_pass_on, rest);
+    Py_XDECREF(rest);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 /* 1 if `data` has been recorded and passed on, 0 if nothing has been done, -1 with an exception. */
 static int
 pass_along(Passage *self, const char *data, Py_ssize_t size)
 {
-    int usual = is_between_chunks(self->body);
+    int usual = self->usual ? 1 : is_usual(self);
     if (usual != 1)
         return usual;
     PyObject *payload = payload_of_chunks(data, size);
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    if (postpone(self) < 0) {
-        Py_DECREF(payload);
-        return -1;
-    }
-    if (self->passed != Py_None && tell(self->passed, PyTuple_Pack(3, self->kind, zero, payload)) < 0) {
-        Py_DECREF(payload);
-        return -1;
-    }
+    int failed = postpone(self);
+    if (!failed && self->passed != Py_None)
+        failed = tell(self->passed, PyTuple_Pack(3, self->kind, zero, payload));
     Py_DECREF(payload);
-    Py_ssize_t sent = is_open(self);
-    if (sent == 1)
-        sent = send_directly((Sender *)self->send, data, size);
-    if (sent < 0)
+    if (failed)
         return -1;
-    if (sent == size)
-        return 1;
-    PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
-    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name_pass_on, rest);
-    Py_XDECREF(rest);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 1;
+    self->usual = 1;
+    return pass_on(self, data, size) < 0 ? -1 : 1;
 }
 
 static int
@@ -356,10 +350,10 @@ passage_dealloc(Passage *self)
 static PyObject *
 passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"source", "body", "half", "sink", "send", "passed", "writer", "kind", "now", "patience", NULL};
-    PyObject *source, *body, *half, *sink, *send, *passed, *writer, *kind, *now;
+    static char *names[] = {"source", "body", "half", "send", "passed", "writer", "kind", "now", "patience", NULL};
+    PyObject *source, *body, *half, *send, *passed, *writer, *kind, *now;
     double patience;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOO!OOOOd:Passage", names, &source, &body, &half, &sink,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOO!OOOOd:Passage", names, &source, &body, &half,
                                      &SenderType, &send, &passed, &writer, &kind, &now, &patience))
         return NULL;
     Passage *self = (Passage *)type->tp_alloc(type, 0);
@@ -368,7 +362,6 @@ passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->source = Py_NewRef(source);
     self->body = Py_NewRef(body);
     self->half = Py_NewRef(half);
-    self->sink = Py_NewRef(sink);
     self->send = Py_NewRef(send);
     self->passed = Py_NewRef(passed);
     self->writer = Py_NewRef(writer);
@@ -449,9 +442,12 @@ learn(Reader *self, Py_ssize_t got)
     return 0;
 }
 
+/* The ordinary way for `data`, which is taken over. */
 static PyObject *
 hand_over(Reader *self, PyObject *data)
 {
+    if (self->passage != NULL && self->passage != Py_None)
+        ((Passage *)self->passage)->usual = 0;
     PyObject *received = Py_NewRef(self->received);
     int told = tell(received, data);
     Py_DECREF(received);
@@ -638,10 +634,9 @@ intern_names(void)
         PyObject **name;
         const char *text;
     } names[] = {
-        NAME(bufferSize), NAME(connected),       NAME(dataBuffer),           NAME(disconnecting), NAME(full),
-        NAME(socket),     NAME(write),           NAME(_tempDataBuffer),      NAME(deadline),      NAME(sink),
-        NAME(send),       NAME(pass_on),         NAME(_writeDisconnecting),  NAME(_held),         NAME(_last),
-        NAME(_left),      NAME(_receiver),       NAME(_waiting),
+        NAME(bufferSize), NAME(dataBuffer), NAME(deadline),        NAME(disconnecting),        NAME(full),
+        NAME(pass_on),    NAME(socket),     NAME(write),           NAME(_held),                NAME(_last),
+        NAME(_left),      NAME(_receiver),  NAME(_tempDataBuffer), NAME(_writeDisconnecting),  NAME(_waiting),
     };
 #undef NAME
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -20,7 +20,6 @@ class Passage:
         source: Any,
         body: Any,
         half: Any,
-        sink: Any,
         send: Sender,
         passed: Callable[..., object] | None,
         writer: Any,

@@ -97,13 +97,12 @@ class ResponseHalf(Half):
         """Where whole chunks go as they came, to be recorded one after the other."""
         if self._frame is not as_it_came:
             return None
-        capture, connection = self._capture, self._exchange.connection
+        capture = self._capture
         return passage(
-            connection.send,
+            self._exchange.connection.send,
             source=source,
             body=body,
             half=self,
-            sink=connection,
             passed=None if capture is None else capture.passed,
             writer=None if capture is None else capture.writer,
             kind=_RESPONSE_PIECE,

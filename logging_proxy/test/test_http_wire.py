@@ -30,6 +30,7 @@ from twisted.internet.ssl import (
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from logging_proxy import shortcut
@@ -166,8 +167,9 @@ class DirectTests(SynchronousTestCase):
             self.assertRaises(BlockingIOError, pair.peer.recv, 1)
         pair = Pair(self)
         send = sender(pair.transport)
-        pair.transport.connected = 0
+        pair.transport.connectionLost(Failure(CONNECTION_LOST))
         self.assertFalse(send(b"late"))
+        self.assertEqual(pair.peer.recv(1), b"")
         self.assertEqual(queue_length(pair.transport)(), 0)
 
     def test_reset_by_peer(self) -> None:

@@ -285,43 +285,44 @@ class SameTests(ShortcutCase):
         self.assertEqual(story.short, 4)
 
     def test_closed_way(self) -> None:
-        """What is not open as far as the half knows is for the half, once it has been recorded."""
-
-        def change(**what: Any) -> list[bytes]:
+        """What must wait in the half is the half's, and with a full spool only once it has been recorded."""
+        for waiting, full in ((False, False), (True, False), (False, True)):
             upstream, client = Line(Protocol()), Line(Protocol())
-            self.addCleanup(upstream.close)
-            self.addCleanup(client.close)
             recorded: list[Any] = []
+            received: list[bytes] = []
             passed_on: list[bytes] = []
-            send = wire.sender(client)
-            sink = SimpleNamespace(send=what.get("send", send))
-            half = SimpleNamespace(
-                sink=what.get("sink", sink), _waiting=what.get("_waiting", []), pass_on=passed_on.append
-            )
+            half = SimpleNamespace(_waiting=[b"x"] * waiting, pass_on=passed_on.append)
             source = SimpleNamespace(_receiver=half, deadline=0.0)
-            reader = wire.read_directly(upstream, passed_on.append, lambda: None)
+            reader = wire.read_directly(upstream, received.append, lambda: None)
             assert reader is not None
             reader.passage = shortcut.passage(
-                send,
+                wire.sender(client),
                 source=source,
                 body=ChunkedReader(),
                 half=half,
-                sink=sink,
                 passed=recorded.append,
-                writer=SimpleNamespace(full=what.get("full", False)),
+                writer=SimpleNamespace(full=full),
                 kind=6,
                 now=lambda: 7.0,
                 patience=5.0,
             )
             upstream.far.send(chunk(b"a"))
             upstream.read()
-            self.assertEqual((recorded, source.deadline), ([(6, 0, b"a")], 12.0))
-            self.assertEqual(client.drain(), b"" if passed_on else chunk(b"a"))
-            return passed_on
+            self.assertEqual((recorded, source.deadline), ([], 0.0) if waiting else ([(6, 0, b"a")], 12.0))
+            self.assertEqual(received, [chunk(b"a")] * waiting)
+            self.assertEqual(passed_on, [chunk(b"a")] * full)
+            self.assertEqual(client.drain(), b"" if waiting or full else chunk(b"a"))
+            upstream.close()
+            client.close()
 
-        self.assertEqual(change(), [])
-        for what in ({"sink": None}, {"send": wire.gone}, {"_waiting": [b"x"]}, {"full": True}):
-            self.assertEqual(change(**what), [chunk(b"a")])
+    def test_looks_again(self) -> None:
+        """After something unusual body and half are looked at again, also when much is read at once."""
+        much = [b"%x\r\n" % (3 << 16), *3 * [b"x" * (1 << 16)]]
+        story = self.same([chunk(b"a"), *much, b"\r\n", "drain", chunk(b"b"), *NESTED, chunk(b"c"), "drain"])
+        self.assertTrue(story.client.endswith(chunk(b"b") + b"".join(NESTED) + chunk(b"c")))
+        filled = chunk(b"x" * 0xFFF8)
+        self.assertEqual(len(filled), 1 << 16)
+        self.assertTrue(self.same([filled, *NESTED, "drain"]).client.endswith(filled + b"".join(NESTED)))
 
     def test_largest_sizes(self) -> None:
         """Sizes that no read holds, up to those that are refused."""
