@@ -1,5 +1,5 @@
 # All this needs is GNU make and Python 3.11 or newer: what else is used goes into .venv.
-# With a C compiler and Python's headers, streams cost a sixth less.
+# With a C compiler and Python's headers, streams cost a fifth less.
 #   make run     the proxy of config.yaml, in the foreground
 #   make demo    the proxy before a small real model, and what it keeps of a chat
 #   make test    lint, types, and every test
@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # What is in C; without a compiler it is left out.
-SHORTCUT := logging_proxy/_shortcut.c
+SHORTCUT := $(wildcard logging_proxy/shortcut/*.[ch])
 # What benchmarks compare with: Go builds them, and mitmproxy's dependencies need an environment of their own.
 TOOLS := .venv-bench
 GO := GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/$(TOOLS)/gocache $(CURDIR)/$(TOOLS)/bin/go
@@ -55,7 +55,7 @@ stress: $(VENV)/.installed-test
 clean:
 	rm -rf $(VENV) $(TOOLS) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -f twisted/plugins/dropin.cache logging_proxy/_shortcut.*.so
+	rm -f twisted/plugins/dropin.cache logging_proxy/shortcut/*.so
 
 # One stamp for each set of packages, so that a second run installs nothing.
 $(VENV)/.created:

@@ -2,8 +2,15 @@
 
 from setuptools import Extension, setup
 
+PARTS = ("attributes", "module", "passing", "reading", "sending", "storing")
+
 setup(
     ext_modules=[
-        Extension("logging_proxy._shortcut", ["logging_proxy/_shortcut.c"], optional=True),
+        Extension(
+            "logging_proxy.shortcut._compiled",
+            [f"logging_proxy/shortcut/{part}.c" for part in PARTS],
+            depends=["logging_proxy/shortcut/shortcut.h"],
+            optional=True,
+        )
     ]
 )

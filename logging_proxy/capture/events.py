@@ -23,7 +23,7 @@ class CaptureObserver:
 
     def __init__(self, writer: CaptureWriter) -> None:
         self.writer = writer
-        self._write = writer.write
+        self._write = writer.shortest_write()
 
     def __call__(self, event: LogEvent) -> None:
         records: Passed | None = event.get("records")

@@ -30,7 +30,7 @@ from zope.interface import alsoProvides
 from logging_proxy import shortcut
 
 if TYPE_CHECKING:
-    from logging_proxy._shortcut import Reader
+    from logging_proxy.shortcut._compiled import Reader
 
 LARGEST_READ = 262144
 """Bytes of one read where much comes at once; small reads stay at Twisted's 64 KiB."""

@@ -45,8 +45,8 @@ from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, Upst
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 
 if TYPE_CHECKING:
-    from logging_proxy._shortcut import Passage, Reader
     from logging_proxy.proxy.pool import Pool
+    from logging_proxy.shortcut._compiled import Passage, Reader
 
 CLOSING_TIME = 5.0
 """Seconds that an upstream has to take the last bytes, or TLS its farewell, before it is reset."""

@@ -20,8 +20,8 @@ from logging_proxy.proxy.headers import onward_informational, onward_trailers, r
 from logging_proxy.shortcut import passage
 
 if TYPE_CHECKING:
-    from logging_proxy._shortcut import Passage
     from logging_proxy.proxy.exchange import Exchange
+    from logging_proxy.shortcut._compiled import Passage
 
 LAST = int(Flag.LAST)
 _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)

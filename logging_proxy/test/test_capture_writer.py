@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
+import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from logging_proxy import shortcut
 from logging_proxy.capture import writer as writer_module
 from logging_proxy.capture.events import CaptureObserver, Recorder
 from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
@@ -37,8 +42,12 @@ class Stage:
         self.clock = Clock()
         self.stored = 0
         self.writer = CaptureWriter(self.ring, self.count, passes, self.clock)
+        self._write = self.writer.shortest_write()
         self.reader = RecordReader()
         self.found: list[Record] = []
+
+    def write(self, exchange: int, records: Sequence[tuple[int, int, bytes]]) -> None:
+        self._write(exchange, tuple(records))
 
     def count(self) -> None:
         self.stored += 1
@@ -64,7 +73,7 @@ class Stage:
 
     def fill(self, exchange: int = 99) -> None:
         """An exchange's head that leaves no room."""
-        self.writer.write(exchange, [(HEAD, 0, b"f" * (self.ring.room - HEADER.size))])
+        self.write(exchange, [(HEAD, 0, b"f" * (self.ring.room - HEADER.size))])
 
 
 class WriterCase(SynchronousTestCase):
@@ -80,12 +89,12 @@ class LandingTests(WriterCase):
         """A payload that was read into the ring is recorded as one that was copied to it."""
         self.patch(writer_module, "LEAST_LANDING", 4)
         stage = self.stage()
-        stage.writer.write(7, [(HEAD, 0, b"head")])
+        stage.write(7, [(HEAD, 0, b"head")])
         place = stage.writer.landing(5)
         assert place is not None
         place[:] = b"bytes"
-        stage.writer.write(7, [(PIECE, 0, place[:4])])  # type: ignore[list-item]
-        stage.writer.write(7, [(PIECE, int(Flag.LAST), b"!")])
+        stage.write(7, [(PIECE, 0, place[:4])])  # type: ignore[list-item]
+        stage.write(7, [(PIECE, int(Flag.LAST), b"!")])
         stage.drain()
         self.assertEqual(stage.of(7), [(HEAD, b"head"), (PIECE, b"byte"), (PIECE, b"!")])
         self.assertEqual(stage.stored, 3)
@@ -99,7 +108,7 @@ class LandingTests(WriterCase):
         self.assertIsNone(stage.writer.landing(3))
         stage.fill()
         self.assertIsNone(stage.writer.landing(4))
-        stage.writer.write(1, [(HEAD, 0, b"a")])
+        stage.write(1, [(HEAD, 0, b"a")])
         with stage.ring.peek() as piece:
             size = len(piece)
         stage.ring.take(size)
@@ -108,7 +117,7 @@ class LandingTests(WriterCase):
         self.assertIsNotNone(stage.writer.landing(4))
         stage.fail()
         stage.fill(2)
-        stage.writer.write(3, [(HEAD, 0, b"lost")])
+        stage.write(3, [(HEAD, 0, b"lost")])
         stage.drain()
         self.assertIsNone(stage.writer.landing(4))
 
@@ -117,7 +126,7 @@ class RoomTests(WriterCase):
     def test_at_once(self) -> None:
         """While there is room, records are in the ring when `write` returns, and nothing waits."""
         stage = self.stage()
-        stage.writer.write(7, [(HEAD, 0, b"head"), (PIECE, int(Flag.LAST), b"body")])
+        stage.write(7, [(HEAD, 0, b"head"), (PIECE, int(Flag.LAST), b"body")])
         self.assertEqual((stage.writer.full, stage.stored), (False, 1))
         self.successResultOf(stage.writer.when_room())
         stage.drain()
@@ -130,8 +139,8 @@ class RoomTests(WriterCase):
         """Without room records wait, in order, and `when_room` fires when all of them are stored."""
         stage = self.stage()
         stage.fill()
-        stage.writer.write(1, [(HEAD, 0, b"a" * 100)])
-        stage.writer.write(2, [(HEAD, 0, b"b" * 100)])
+        stage.write(1, [(HEAD, 0, b"a" * 100)])
+        stage.write(2, [(HEAD, 0, b"b" * 100)])
         self.assertTrue(stage.writer.full and stage.writer.attentive)
         rooms = [stage.writer.when_room(), stage.writer.when_room()]
         stage.drain()
@@ -145,9 +154,9 @@ class RoomTests(WriterCase):
     def test_small_do_not_overtake(self) -> None:
         """Records that would fit do not pass by those that wait."""
         stage = self.stage()
-        stage.writer.write(1, [(HEAD, 0, b"a" * 100)])
-        stage.writer.write(2, [(HEAD, 0, b"b" * 100)])
-        stage.writer.write(3, [(HEAD, 0, b"")])
+        stage.write(1, [(HEAD, 0, b"a" * 100)])
+        stage.write(2, [(HEAD, 0, b"b" * 100)])
+        stage.write(3, [(HEAD, 0, b"")])
         self.assertTrue(stage.writer.full)
         stage.drain()
         self.assertEqual([record.exchange for record in stage.found], [1, 2, 3])
@@ -157,7 +166,7 @@ class RoomTests(WriterCase):
         stage = self.stage()
         stage.fill()
         for exchange in (1, 2):
-            stage.writer.write(exchange, [(HEAD, 0, b"a" * 150)])
+            stage.write(exchange, [(HEAD, 0, b"a" * 150)])
         room = stage.writer.when_room()
         with stage.ring.peek() as piece:
             size = len(piece)
@@ -185,7 +194,7 @@ class RoomTests(WriterCase):
 
         real = stage.writer._store
         self.patch(stage.writer, "_store", store)
-        stage.writer.write(1, [(HEAD, 0, b"x")])
+        stage.write(1, [(HEAD, 0, b"x")])
         self.assertEqual(attentive, [True])
         self.assertFalse(stage.writer.full)
         self.successResultOf(stage.writer.when_room())
@@ -194,12 +203,12 @@ class RoomTests(WriterCase):
         """Who is told that there is room may write at once, and finds the writer ready."""
         stage = self.stage()
         stage.fill()
-        stage.writer.write(1, [(HEAD, 0, b"a")])
+        stage.write(1, [(HEAD, 0, b"a")])
         told = []
 
         def go_on(_: None) -> None:
             told.append(stage.writer.full)
-            stage.writer.write(1, [(PIECE, 0, b"b" * 150)])
+            stage.write(1, [(PIECE, 0, b"b" * 150)])
 
         stage.writer.when_room().addCallback(go_on)
         stage.drain()
@@ -211,9 +220,9 @@ class RoomTests(WriterCase):
         """Records that no ring could hold are lost, with their exchange, and hold up nobody."""
         for passes in (True, False):
             stage = self.stage(passes)
-            stage.writer.write(1, [(HEAD, 0, b"a")])
-            stage.writer.write(1, [(PIECE, 0, b"b" * 2 * ROOM)])
-            stage.writer.write(1, [COMPLETE])
+            stage.write(1, [(HEAD, 0, b"a")])
+            stage.write(1, [(PIECE, 0, b"b" * 2 * ROOM)])
+            stage.write(1, [COMPLETE])
             self.assertFalse(stage.writer.full)
             stage.drain()
             stage.drain()
@@ -236,7 +245,7 @@ class BlockTests(WriterCase):
         stage = self.stage(passes=False)
         stage.fill()
         stage.fail()
-        stage.writer.write(1, [(HEAD, 0, b"a")])
+        stage.write(1, [(HEAD, 0, b"a")])
         room = stage.writer.when_room()
         stage.fail("Input/output error")
         self.assertNoResult(room)
@@ -254,7 +263,7 @@ class PassTests(WriterCase):
         """With `pass` nothing is refused, and while the ring has room nothing is lost either."""
         stage = self.stage()
         stage.fail()
-        stage.writer.write(1, [(HEAD, 0, b"a"), COMPLETE])
+        stage.write(1, [(HEAD, 0, b"a"), COMPLETE])
         self.assertFalse(stage.writer.refuses or stage.writer.full)
         stage.drain()
         self.assertEqual(len(stage.of(1)), 2)
@@ -265,9 +274,9 @@ class PassTests(WriterCase):
         stage.fill()
         stage.fail()
         for exchange in (1, 2, 3):
-            stage.writer.write(exchange, [(HEAD, 0, b"head"), (PIECE, 0, b"body!")])
+            stage.write(exchange, [(HEAD, 0, b"head"), (PIECE, 0, b"body!")])
             self.assertFalse(stage.writer.full)
-            stage.writer.write(exchange, [(RESPONSE, 0, b"answer"), COMPLETE])
+            stage.write(exchange, [(RESPONSE, 0, b"answer"), COMPLETE])
         self.assertEqual((stage.writer.lost.exchanges, stage.writer.lost.bytes), (3, 45))
         stage.drain()
         stage.drain()
@@ -280,7 +289,7 @@ class PassTests(WriterCase):
         """What waited for a slow disk is lost, and let pass, when the disk turns out to refuse."""
         stage = self.stage()
         stage.fill()
-        stage.writer.write(1, [(HEAD, 0, b"head"), (PIECE, 0, b"body")])
+        stage.write(1, [(HEAD, 0, b"head"), (PIECE, 0, b"body")])
         room = stage.writer.when_room()
         stage.fail()
         self.successResultOf(room)
@@ -290,11 +299,11 @@ class PassTests(WriterCase):
     def test_hole(self) -> None:
         """An exchange whose head is written and whose rest is lost ends with a note of the bytes."""
         stage = self.stage()
-        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.write(1, [(HEAD, 0, b"head")])
         stage.fill()
         stage.fail()
-        stage.writer.write(1, [(RESPONSE, 0, b"12345")])
-        stage.writer.write(1, [(PIECE, 0, b"678"), COMPLETE])
+        stage.write(1, [(RESPONSE, 0, b"12345")])
+        stage.write(1, [(PIECE, 0, b"678"), COMPLETE])
         stage.drain()
         stage.drain()
         note = (Kind.NOTE, b'{"capture_lost_bytes": 8}')
@@ -303,18 +312,18 @@ class PassTests(WriterCase):
     def test_hole_that_ends_later(self) -> None:
         """It goes on losing when there is room again, so that a hole is at the end, and then it ends."""
         stage = self.stage()
-        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.write(1, [(HEAD, 0, b"head")])
         stage.fill()
         stage.fail()
-        stage.writer.write(1, [(PIECE, 0, b"123")])
+        stage.write(1, [(PIECE, 0, b"123")])
         stage.drain()
         stage.drain()
         self.assertIsNone(stage.writer.failure)
         self.assertEqual(stage.reports(), [{"exchanges": 1, "bytes": 3, "reason": "No space left on device"}])
         stored = stage.stored
-        stage.writer.write(1, [(PIECE, 0, b"4567")])
+        stage.write(1, [(PIECE, 0, b"4567")])
         self.assertEqual((stage.stored, stage.writer.attentive), (stored, False))
-        stage.writer.write(1, [COMPLETE])
+        stage.write(1, [COMPLETE])
         self.assertGreater(stage.stored, stored)
         stage.drain()
         note = (Kind.NOTE, b'{"capture_lost_bytes": 7}')
@@ -325,23 +334,23 @@ class PassTests(WriterCase):
     def test_new_exchanges_are_whole(self) -> None:
         """After recovery a new exchange is recorded as ever, while an old one is still losing."""
         stage = self.stage()
-        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.write(1, [(HEAD, 0, b"head")])
         stage.fill()
         stage.fail()
-        stage.writer.write(1, [(PIECE, 0, b"123")])
+        stage.write(1, [(PIECE, 0, b"123")])
         stage.drain()
         stage.drain()
-        stage.writer.write(2, [(HEAD, 0, b"head"), COMPLETE])
+        stage.write(2, [(HEAD, 0, b"head"), COMPLETE])
         stage.drain()
         self.assertEqual([kind for kind, _ in stage.of(2)], [HEAD, END])
 
     def test_report_waits_for_room(self) -> None:
         """A report that finds no room is made as soon as there is some, without any other event."""
         stage = self.stage()
-        stage.writer.write(1, [(HEAD, 0, b"head")])
+        stage.write(1, [(HEAD, 0, b"head")])
         stage.fill()
         stage.fail()
-        stage.writer.write(1, [(PIECE, 0, b"1"), COMPLETE])
+        stage.write(1, [(PIECE, 0, b"1"), COMPLETE])
         stage.writer.spool_moved(None)
         self.assertTrue(stage.writer.attentive)
         stage.drain()
@@ -359,13 +368,13 @@ class PassTests(WriterCase):
         stage = self.stage()
         stage.fill()
         stage.fail()
-        stage.writer.write(0, [(int(Kind.SESSION), 0, b"{}")])
+        stage.write(0, [(int(Kind.SESSION), 0, b"{}")])
         self.assertFalse(stage.writer.full)
-        stage.writer.write(1, [(HEAD, 0, b""), COMPLETE])
+        stage.write(1, [(HEAD, 0, b""), COMPLETE])
         stage.drain("No space left on device")
-        stage.writer.write(2, [(HEAD, 0, b"x" * 170), COMPLETE])
+        stage.write(2, [(HEAD, 0, b"x" * 170), COMPLETE])
         stage.writer.spool_moved(None)
-        stage.writer.write(3, [(HEAD, 0, b"")])
+        stage.write(3, [(HEAD, 0, b"")])
         stage.drain()
         kinds = [(record.kind, record.exchange) for record in stage.found if record.exchange != 99]
         self.assertEqual(kinds[0], (Kind.SESSION, 0))
@@ -377,7 +386,7 @@ class StallTests(WriterCase):
     def stalled(self, passes: bool) -> tuple[Stage, Deferred[None]]:
         stage = self.stage(passes)
         stage.fill()
-        stage.writer.write(1, [(HEAD, 0, b"a")])
+        stage.write(1, [(HEAD, 0, b"a")])
         return stage, stage.writer.when_room()
 
     def test_short(self) -> None:
@@ -429,7 +438,7 @@ class CloseTests(WriterCase):
         """What still waits when the service ends is counted as lost."""
         stage = self.stage(passes=False)
         stage.fill()
-        stage.writer.write(1, [(HEAD, 0, b"abc"), COMPLETE])
+        stage.write(1, [(HEAD, 0, b"abc"), COMPLETE])
         stage.writer.close()
         self.assertEqual((stage.writer.lost.exchanges, stage.writer.lost.bytes), (1, 3))
         self.assertEqual(stage.clock.getDelayedCalls(), [])
@@ -437,7 +446,7 @@ class CloseTests(WriterCase):
     def test_nothing(self) -> None:
         """Nothing lost, nothing said."""
         stage = self.stage()
-        stage.writer.write(1, [(HEAD, 0, b"abc")])
+        stage.write(1, [(HEAD, 0, b"abc")])
         stage.writer.close()
         stage.drain()
         self.assertEqual(len(stage.found), 1)
@@ -510,7 +519,7 @@ class Books:
         records = [(PIECE if number in self.begun else HEAD, 0, data)]
         self.begun.add(number)
         self.given[number] = self.given.get(number, 0) + len(data)
-        self.stage.writer.write(number, [*records, COMPLETE] if last else records)
+        self.stage.write(number, [*records, COMPLETE] if last else records)
 
     def finish(self) -> None:
         """End every exchange, and let the spool work until nothing moves."""
@@ -524,14 +533,15 @@ class Books:
 
 class AnyOrderTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=200)
-    @given(ACTS, st.booleans())
-    def test_books_balance(self, acts: list[tuple[str, int, int]], passes: bool) -> None:
+    @given(ACTS, st.booleans(), st.booleans())
+    def test_books_balance(self, acts: list[tuple[str, int, int]], passes: bool, pure: bool) -> None:
         """
         Whatever happens when: every byte is either in the spool or counted, exactly.
 
         An exchange is whole, or ends with a note of what it lost, or is not there at all.
         """
-        stage = Stage(passes)
+        with mock.patch.object(shortcut, "compiled", shortcut.compiled and not pure):
+            stage = Stage(passes)
         books = Books(stage)
         for act in acts:
             books.act(*act)
@@ -559,3 +569,106 @@ class AnyOrderTests(SynchronousTestCase):
         self.assertEqual(stage.clock.getDelayedCalls(), [])
         stage.ring.close()
         stage.file.close()
+
+
+class InPython:
+    """The same without the part in C."""
+
+    def setUp(self) -> None:
+        self.patch(shortcut, "compiled", False)  # type: ignore[attr-defined]
+        super().setUp()  # type: ignore[misc]
+
+
+class RoomInPythonTests(InPython, RoomTests): ...
+
+
+class BlockInPythonTests(InPython, BlockTests): ...
+
+
+class PassInPythonTests(InPython, PassTests): ...
+
+
+class StallInPythonTests(InPython, StallTests): ...
+
+
+_record = st.tuples(st.integers(0, 12), st.integers(0, 3), st.binary(max_size=60))
+_step = st.one_of(
+    st.tuples(st.sampled_from([0, 1, 255, 256, 1 << 40]), st.lists(_record, min_size=1, max_size=4)),
+    st.sampled_from(["take", "take", "fail", "work"]),
+)
+
+
+class SameTests(SynchronousTestCase):
+    """The part in C leaves the same ring behind, byte for byte."""
+
+    def setUp(self) -> None:
+        if not shortcut.compiled:
+            raise SkipTest("the part in C is not compiled here, or PURE_PYTHON is set")
+        self.patch(writer_module, "_now", iter(range(1 << 60, 1 << 61)).__next__)
+
+    @given(st.lists(_step, max_size=30), st.booleans())
+    @settings(max_examples=200, deadline=None)
+    def test_any_records(self, steps: list[Any], passes: bool) -> None:
+        """Whatever is written, taken and refused when."""
+        self.assertEqual(self.rings(steps, passes, True), self.rings(steps, passes, False))
+
+    def test_is_used(self) -> None:
+        """What is plain and fits is stored by the part in C, and by it alone."""
+        stage = Stage()
+        with mock.patch.object(Ring, "store", side_effect=AssertionError):
+            stage.write(7, [(PIECE, 1, b"abc"), COMPLETE])
+        self.assertEqual(stage.stored, 1)
+        stage.drain()
+        self.assertEqual(stage.of(7), [(PIECE, b"abc"), COMPLETE[::2]])
+
+    def test_nothing_is_held(self) -> None:
+        """No reference is left to what was used."""
+        stage, records = Stage(size=9000), ((PIECE, 1, b"abc" * 5), COMPLETE)
+        held = [stage.ring._bytes, stage.ring._header, stage.ring, stage.writer, records, records[0][2]]
+        before = [sys.getrefcount(each) for each in held]
+        for _ in range(50):
+            stage._write(7, records)
+        self.assertEqual([sys.getrefcount(each) for each in held], before)
+
+    def test_not_records(self) -> None:
+        """What cannot be written is an error, and leaves the ring as it was."""
+        errors: Any = (OverflowError, TypeError, ValueError, struct.error)
+        wrong: Any = (
+            (-1, ((PIECE, 0, b""),)),
+            (1 << 64, ((PIECE, 0, b""),)),
+            ("1", ((PIECE, 0, b""),)),
+            (1, ((PIECE, 0, "text"),)),
+            (1, ((PIECE, b""),)),
+            (1, (PIECE,)),
+        )
+        for exchange, records in wrong:
+            stage = Stage()
+            self.assertRaises(errors, stage.write, exchange, records)
+            self.assertEqual((stage.ring.stored, stage.stored), (0, 0))
+
+    def rings(self, steps: list[Any], passes: bool, compiled: bool) -> list[Any]:
+        """What the ring and the writer are after each step."""
+        with (
+            mock.patch.object(shortcut, "compiled", compiled),
+            mock.patch.object(writer_module, "_now", iter(range(1 << 60, 1 << 61)).__next__),
+        ):
+            stage = Stage(passes, 300)
+            found: list[Any] = []
+            stage.ring._piece = stage.ring._next_mark = 100
+            for step in steps:
+                if step == "take":
+                    with stage.ring.peek() as piece:
+                        size = len(piece)
+                    stage.ring.take(size)
+                    if stage.writer.attentive:
+                        stage.writer.spool_moved(stage.writer.failure)
+                elif step in ("fail", "work"):
+                    stage.writer.spool_moved("no" if step == "fail" else None)
+                else:
+                    stage.write(*step)
+                ring, writer = stage.ring, stage.writer
+                found.append((bytes(ring._map), ring.stored, list(ring._marks), ring._next_mark))
+                found.append((stage.stored, writer.full, writer.lost))
+            stage.ring.close()
+            stage.file.close()
+            return found

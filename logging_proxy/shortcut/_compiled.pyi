@@ -44,3 +44,17 @@ class Reader:
         /,
     ) -> None: ...
     def __call__(self) -> Exception | None: ...
+
+class Writing:
+    """`CaptureWriter.write`, where all is as usual; where it is not, `write` is called."""
+
+    def __init__(
+        self,
+        writer: Any,
+        write: Callable[[int, Any], None],
+        ring: Any,
+        stored: Callable[[], None],
+        now: Callable[[], int],
+        /,
+    ) -> None: ...
+    def __call__(self, exchange: int, records: Any, /) -> None: ...

@@ -1,0 +1,57 @@
+/* Looking at objects of Python; what each promises is said in shortcut.h. */
+
+#include "shortcut.h"
+
+struct names name;
+
+int
+is_true(PyObject *object, PyObject *attribute)
+{
+    PyObject *value = PyObject_GetAttr(object, attribute);
+    if (value == NULL)
+        return -1;
+    int truth = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return truth;
+}
+
+int
+none_is_true(PyObject *object, PyObject *const *attributes, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int truth = is_true(object, attributes[i]);
+        if (truth != 0)
+            return truth < 0 ? -1 : 0;
+    }
+    return 1;
+}
+
+int
+is_still(PyObject *object, PyObject *attribute, PyObject *expected)
+{
+    PyObject *value = PyObject_GetAttr(object, attribute);
+    if (value == NULL)
+        return -1;
+    Py_DECREF(value);
+    return value == expected;
+}
+
+int
+tell(PyObject *callable, PyObject *argument)
+{
+    if (argument == NULL)
+        return -1;
+    PyObject *result = PyObject_CallOneArg(callable, argument);
+    Py_DECREF(argument);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+descriptor(PyObject *socket)
+{
+    int fd = PyObject_AsFileDescriptor(socket);
+    if (fd < 0)
+        PyErr_Clear();
+    return fd;
+}

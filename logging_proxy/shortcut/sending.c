@@ -1,0 +1,101 @@
+/* A Sender: sends at once on the socket of a transport in which nothing waits (`http.wire.sender`). */
+
+#include "shortcut.h"
+
+#include <sys/socket.h>
+
+Py_ssize_t
+send_directly(Sender *self, const char *data, Py_ssize_t size)
+{
+    int fd = descriptor(self->socket);
+    if (fd < 0)
+        return 0;
+    PyObject *const busy[] = {name.dataBuffer, name._tempDataBuffer, name.disconnecting, name._writeDisconnecting};
+    int quiet = none_is_true(self->transport, busy, 4);
+    if (quiet != 1)
+        return quiet;
+    Py_ssize_t sent;
+    if (size <= SMALL)
+        sent = send(fd, data, (size_t)size, 0);
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        sent = send(fd, data, (size_t)size, 0);
+        Py_END_ALLOW_THREADS
+    }
+    /* After an error the reactor's own attempt will fail as well and report the loss in the usual way. */
+    return sent < 0 ? 0 : sent;
+}
+
+static PyObject *
+sender_call(Sender *self, PyObject *args, PyObject *kwargs)
+{
+    Py_buffer data;
+    if (!PyArg_ParseTuple(args, "y*", &data))
+        return NULL;
+    PyObject *result = NULL;
+    Py_ssize_t sent = data.len == 0 ? 0 : send_directly(self, data.buf, data.len);
+    if (sent == data.len)
+        result = Py_NewRef(Py_True);
+    else if (sent >= 0) {
+        PyObject *rest = PyBytes_FromStringAndSize((char *)data.buf + sent, data.len - sent);
+        PyObject *written = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->transport, name.write, rest);
+        if (written != NULL)
+            result = Py_NewRef(Py_False);
+        Py_XDECREF(rest);
+        Py_XDECREF(written);
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
+static int
+sender_traverse(Sender *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->transport);
+    Py_VISIT(self->socket);
+    return 0;
+}
+
+static int
+sender_clear(Sender *self)
+{
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->socket);
+    return 0;
+}
+
+static void
+sender_dealloc(Sender *self)
+{
+    PyObject_GC_UnTrack(self);
+    sender_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *
+sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *transport;
+    if (!PyArg_ParseTuple(args, "O:Sender", &transport))
+        return NULL;
+    Sender *self = (Sender *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->transport = Py_NewRef(transport);
+    self->socket = PyObject_GetAttr(transport, name.socket);
+    if (self->socket == NULL)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+PyTypeObject SenderType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "logging_proxy.shortcut._compiled.Sender",
+    .tp_basicsize = sizeof(Sender),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = sender_new,
+    .tp_call = (ternaryfunc)sender_call,
+    .tp_traverse = (traverseproc)sender_traverse,
+    .tp_clear = (inquiry)sender_clear,
+    .tp_dealloc = (destructor)sender_dealloc,
+};
