@@ -91,9 +91,8 @@ postpone(Passage *self)
 static int
 pass_on(Passage *self, const char *data, Py_ssize_t size)
 {
-    Py_ssize_t sent = self->writer == Py_None ? 1 : none_is_true(self->writer, &name.full, 1);
-    if (sent == 1)
-        sent = send_directly((Sender *)self->send, data, size);
+    int open = self->writer == Py_None ? 1 : none_is_true(self->writer, &name.full, 1);
+    Py_ssize_t sent = open == 1 ? send_directly((Sender *)self->send, data, size) : open;
     if (sent < 0)
         return -1;
     if (sent == size)

@@ -37,15 +37,25 @@ get_offsets(PyObject *ring, Offsets *offsets)
                : 0;
 }
 
-/* How many bytes these records are, -1 without an exception if one of them is not plain: (int, int, bytes). */
+/* A number that fits into a byte; -1 without an exception if it is none. */
+static int
+small_number(PyObject *number)
+{
+    int overflow;
+    long value = PyLong_Check(number) ? PyLong_AsLongAndOverflow(number, &overflow) : -1;
+    return value < 0 || value > 255 ? -1 : (int)value;
+}
+
+/* How many bytes these records are, -1 without an exception if one of them is not plain: kind, flags, payload. */
 static Py_ssize_t
 size_of(PyObject *records)
 {
     Py_ssize_t total = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(records); i++) {
         PyObject *record = PyTuple_GET_ITEM(records, i);
-        if (!PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 || !PyLong_Check(PyTuple_GET_ITEM(record, 0)) ||
-            !PyLong_Check(PyTuple_GET_ITEM(record, 1)) || !PyBytes_CheckExact(PyTuple_GET_ITEM(record, 2)))
+        if (!PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 ||
+            small_number(PyTuple_GET_ITEM(record, 0)) < 0 || small_number(PyTuple_GET_ITEM(record, 1)) < 0 ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(record, 2)))
             return -1;
         total += HEADER + PyBytes_GET_SIZE(PyTuple_GET_ITEM(record, 2));
     }
@@ -66,8 +76,8 @@ put_records(unsigned char *to, PyObject *records, unsigned long long exchange, u
         PyObject *record = PyTuple_GET_ITEM(records, i), *payload = PyTuple_GET_ITEM(record, 2);
         size_t size = (size_t)PyBytes_GET_SIZE(payload);
         put_number(to, size, 4);
-        put_number(to + 4, (unsigned long long)PyLong_AsLong(PyTuple_GET_ITEM(record, 0)), 1);
-        put_number(to + 5, (unsigned long long)PyLong_AsLong(PyTuple_GET_ITEM(record, 1)), 1);
+        to[4] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 0));
+        to[5] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 1));
         put_number(to + 6, 0, 2);
         put_number(to + 8, exchange, 8);
         put_number(to + 16, time, 8);
