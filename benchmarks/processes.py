@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import resource
 import signal
@@ -15,6 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+
+from logging_proxy.demo.processes import free_port
 
 START_SECONDS, STOP_SECONDS = 30.0, 20.0
 LONGEST_SETTLING = 120.0
@@ -46,14 +47,11 @@ def raise_descriptor_limit(count: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses, below those that outgoing connections take."""
-    found: list[int] = []
-    for port in random.sample(range(15_000, 32_000), 500):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise Trouble("no free ports")
+    """Ports of loopback that nobody uses."""
+    try:
+        return [free_port() for _ in range(count)]
+    except OSError:
+        raise Trouble("no free ports") from None
 
 
 def run(command: Sequence[str | Path], processor: int, timeout: float = 300) -> str:

@@ -124,7 +124,7 @@ class CaptureWriter:
         """`write`, or what does the same sooner while all is as usual."""
         if type(self._ring) is not Ring:
             return self.write
-        return shortcut.writing(self, self.write, self._ring, self._stored, _now) or self.write
+        return shortcut.writing(self, self._ring, self._stored, _now) or self.write
 
     def landing(self, most: int) -> memoryview | None:
         """

@@ -363,8 +363,14 @@ class ProxyClient(protocol.Protocol):
             self._ended(data)
         if receiver is not None:
             receiver.headReceived(head, payload, wire, body.done, body.trailers)
-        if self._reader is not None and self._receiver is not None and isinstance(body, ChunkedReader):
-            self._reader.passage = self._receiver.shortcut(self, body, self._pool.now, self._wait)
+        # Not if that was all of the body: the receiver may be the next response's by now.
+        if (
+            receiver is not None
+            and receiver is self._receiver
+            and self._reader
+            and isinstance(body, ChunkedReader)
+        ):
+            self._reader.passage = receiver.shortcut(self, body, self._pool.now, self._wait)
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body

@@ -46,12 +46,11 @@ class Reader:
     def __call__(self) -> Exception | None: ...
 
 class Writing:
-    """`CaptureWriter.write`, where all is as usual; where it is not, `write` is called."""
+    """`CaptureWriter.write`, where all is as usual; where it is not, `writer.write` is called."""
 
     def __init__(
         self,
         writer: Any,
-        write: Callable[[int, Any], None],
         ring: Any,
         stored: Callable[[], None],
         now: Callable[[], int],

@@ -37,14 +37,20 @@ is_still(PyObject *object, PyObject *attribute, PyObject *expected)
 }
 
 int
+succeeded(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
 tell(PyObject *callable, PyObject *argument)
 {
     if (argument == NULL)
         return -1;
     PyObject *result = PyObject_CallOneArg(callable, argument);
     Py_DECREF(argument);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return succeeded(result);
 }
 
 int

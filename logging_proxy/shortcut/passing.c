@@ -101,8 +101,7 @@ pass_on(Passage *self, const char *data, Py_ssize_t size)
     PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
     PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name.pass_on, rest);
     Py_XDECREF(rest);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    return succeeded(done);
 }
 
 int
@@ -130,29 +129,7 @@ pass_along(Passage *self, const char *data, Py_ssize_t size)
     return pass_on(self, data, size) < 0 ? -1 : 1;
 }
 
-static int
-passage_traverse(Passage *self, visitproc visit, void *arg)
-{
-    for (PyObject **each = &self->source; each <= &self->now; each++)
-        Py_VISIT(*each);
-    return 0;
-}
-
-static int
-passage_clear(Passage *self)
-{
-    for (PyObject **each = &self->source; each <= &self->now; each++)
-        Py_CLEAR(*each);
-    return 0;
-}
-
-static void
-passage_dealloc(Passage *self)
-{
-    PyObject_GC_UnTrack(self);
-    passage_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+HOLDS(passage, Passage, source, now)
 
 static PyObject *
 passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -188,6 +165,5 @@ PyTypeObject PassageType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = passage_new,
     .tp_traverse = (traverseproc)passage_traverse,
-    .tp_clear = (inquiry)passage_clear,
     .tp_dealloc = (destructor)passage_dealloc,
 };

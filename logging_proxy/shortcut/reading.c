@@ -69,7 +69,7 @@ learn(Reader *self, Py_ssize_t got)
 static PyObject *
 hand_over(Reader *self, PyObject *data)
 {
-    if (self->passage != NULL && self->passage != Py_None)
+    if (self->passage != NULL)
         ((Passage *)self->passage)->usual = 0;
     PyObject *received = Py_NewRef(self->received);
     int told = tell(received, data);
@@ -82,7 +82,7 @@ take(Reader *self, const char *data, Py_ssize_t got)
 {
     if (learn(self, got) < 0)
         return NULL;
-    if (self->passage != NULL && self->passage != Py_None) {
+    if (self->passage != NULL) {
         Passage *passage = (Passage *)Py_NewRef(self->passage);
         int done = is_current(passage);
         if (done == 1)
@@ -160,29 +160,7 @@ reader_call(Reader *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-static int
-reader_traverse(Reader *self, visitproc visit, void *arg)
-{
-    for (PyObject **each = &self->socket; each <= &self->passage; each++)
-        Py_VISIT(*each);
-    return 0;
-}
-
-static int
-reader_clear(Reader *self)
-{
-    for (PyObject **each = &self->socket; each <= &self->passage; each++)
-        Py_CLEAR(*each);
-    return 0;
-}
-
-static void
-reader_dealloc(Reader *self)
-{
-    PyObject_GC_UnTrack(self);
-    reader_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+HOLDS(reader, Reader, socket, passage)
 
 static PyObject *
 reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -215,7 +193,9 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 set_passage(Reader *self, PyObject *value, void *closure)
 {
-    if (value != NULL && value != Py_None && !PyObject_TypeCheck(value, &PassageType)) {
+    if (value == Py_None)
+        value = NULL;
+    if (value != NULL && !PyObject_TypeCheck(value, &PassageType)) {
         PyErr_SetString(PyExc_TypeError, "a Passage or None");
         return -1;
     }
@@ -243,6 +223,5 @@ PyTypeObject ReaderType = {
     .tp_call = (ternaryfunc)reader_call,
     .tp_getset = reader_attributes,
     .tp_traverse = (traverseproc)reader_traverse,
-    .tp_clear = (inquiry)reader_clear,
     .tp_dealloc = (destructor)reader_dealloc,
 };

@@ -48,29 +48,7 @@ sender_call(Sender *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-static int
-sender_traverse(Sender *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->transport);
-    Py_VISIT(self->socket);
-    return 0;
-}
-
-static int
-sender_clear(Sender *self)
-{
-    Py_CLEAR(self->transport);
-    Py_CLEAR(self->socket);
-    return 0;
-}
-
-static void
-sender_dealloc(Sender *self)
-{
-    PyObject_GC_UnTrack(self);
-    sender_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+HOLDS(sender, Sender, transport, socket)
 
 static PyObject *
 sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -96,6 +74,5 @@ PyTypeObject SenderType = {
     .tp_new = sender_new,
     .tp_call = (ternaryfunc)sender_call,
     .tp_traverse = (traverseproc)sender_traverse,
-    .tp_clear = (inquiry)sender_clear,
     .tp_dealloc = (destructor)sender_dealloc,
 };

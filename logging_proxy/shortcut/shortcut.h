@@ -38,6 +38,24 @@ extern struct names {
 } name;
 #undef DECLARE
 
+/* How a type visits and lets go of its references, which lie from one field to another.  Nothing is cleared: a
+   cycle always has an object of Python in it, and until the end no field of ours can be found empty. */
+#define HOLDS(type, Type, first, last)                                                                                 \
+    static int type##_traverse(Type *self, visitproc visit, void *arg)                                                 \
+    {                                                                                                                  \
+        for (PyObject **each = &self->first; each <= &self->last; each++)                                              \
+            Py_VISIT(*each);                                                                                           \
+        return 0;                                                                                                      \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void type##_dealloc(Type *self)                                                                             \
+    {                                                                                                                  \
+        PyObject_GC_UnTrack(self);                                                                                     \
+        for (PyObject **each = &self->first; each <= &self->last; each++)                                              \
+            Py_CLEAR(*each);                                                                                           \
+        Py_TYPE(self)->tp_free((PyObject *)self);                                                                      \
+    }
+
 /* --- attributes.c */
 
 /* 1 or 0 as the attribute is true or not, -1 with an exception. */
@@ -48,6 +66,9 @@ int none_is_true(PyObject *object, PyObject *const *attributes, int count);
 
 /* 1 if the attribute is this very object, 0 if not, -1 with an exception. */
 int is_still(PyObject *object, PyObject *attribute, PyObject *expected);
+
+/* What a call gave, which is taken over, was for its effect: 0, or -1 with an exception. */
+int succeeded(PyObject *result);
 
 /* Calls with one argument, which it takes over (NULL stands for an exception), for its effect: 0, or -1. */
 int tell(PyObject *callable, PyObject *argument);

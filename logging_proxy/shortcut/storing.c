@@ -6,7 +6,7 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *writer, *write, *ring, *stored, *now;
+    PyObject *writer, *ring, *stored, *now;
 } Writing;
 
 #define HEADER 24 /* bytes of a record in front of its payload, see records.py */
@@ -105,9 +105,7 @@ advance(PyObject *ring, const Offsets *offsets, long long stored)
     Py_XDECREF(number);
     if (failed || stored < offsets->next_mark)
         return failed;
-    PyObject *marked = PyObject_CallMethodNoArgs(ring, name._mark);
-    Py_XDECREF(marked);
-    return marked == NULL ? -1 : 0;
+    return succeeded(PyObject_CallMethodNoArgs(ring, name._mark));
 }
 
 /* 1 if the records were stored, 0 if that is not for us, -1 with an exception. */
@@ -139,9 +137,7 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
     Py_DECREF(view);
     if (advance(self->ring, &offsets, offsets.stored + size) < 0)
         return -1;
-    PyObject *told = PyObject_CallNoArgs(self->stored);
-    Py_XDECREF(told);
-    return told == NULL ? -1 : 1;
+    return succeeded(PyObject_CallNoArgs(self->stored)) < 0 ? -1 : 1;
 }
 
 static PyObject *
@@ -156,44 +152,21 @@ writing_call(Writing *self, PyObject *args, PyObject *kwargs)
     int done = PyTuple_Check(records) ? store(self, number, records) : 0;
     if (done != 0)
         return done < 0 ? NULL : Py_NewRef(Py_None);
-    return PyObject_CallObject(self->write, args);
+    return PyObject_CallMethodObjArgs(self->writer, name.write, exchange, records, NULL);
 }
 
-static int
-writing_traverse(Writing *self, visitproc visit, void *arg)
-{
-    for (PyObject **each = &self->writer; each <= &self->now; each++)
-        Py_VISIT(*each);
-    return 0;
-}
-
-static int
-writing_clear(Writing *self)
-{
-    for (PyObject **each = &self->writer; each <= &self->now; each++)
-        Py_CLEAR(*each);
-    return 0;
-}
-
-static void
-writing_dealloc(Writing *self)
-{
-    PyObject_GC_UnTrack(self);
-    writing_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
+HOLDS(writing, Writing, writer, now)
 
 static PyObject *
 writing_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *writer, *write, *ring, *stored, *now;
-    if (!PyArg_ParseTuple(args, "OOOOO:Writing", &writer, &write, &ring, &stored, &now))
+    PyObject *writer, *ring, *stored, *now;
+    if (!PyArg_ParseTuple(args, "OOOO:Writing", &writer, &ring, &stored, &now))
         return NULL;
     Writing *self = (Writing *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->writer = Py_NewRef(writer);
-    self->write = Py_NewRef(write);
     self->ring = Py_NewRef(ring);
     self->stored = Py_NewRef(stored);
     self->now = Py_NewRef(now);
@@ -208,6 +181,5 @@ PyTypeObject WritingType = {
     .tp_new = writing_new,
     .tp_call = (ternaryfunc)writing_call,
     .tp_traverse = (traverseproc)writing_traverse,
-    .tp_clear = (inquiry)writing_clear,
     .tp_dealloc = (destructor)writing_dealloc,
 };

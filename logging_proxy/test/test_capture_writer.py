@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy import shortcut
 from logging_proxy.capture import writer as writer_module
@@ -22,6 +22,7 @@ from logging_proxy.capture.events import CaptureObserver, Recorder
 from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
 from logging_proxy.capture.ring import Ring
 from logging_proxy.capture.writer import STALL, CaptureWriter
+from logging_proxy.test.shortcut_stage import InPython, require_compiled
 
 ROOM = 200
 HEAD, PIECE, RESPONSE, END = (
@@ -571,14 +572,6 @@ class AnyOrderTests(SynchronousTestCase):
         stage.file.close()
 
 
-class InPython:
-    """The same without the part in C."""
-
-    def setUp(self) -> None:
-        self.patch(shortcut, "compiled", False)  # type: ignore[attr-defined]
-        super().setUp()  # type: ignore[misc]
-
-
 class RoomInPythonTests(InPython, RoomTests): ...
 
 
@@ -602,8 +595,7 @@ class SameTests(SynchronousTestCase):
     """The part in C leaves the same ring behind, byte for byte."""
 
     def setUp(self) -> None:
-        if not shortcut.compiled:
-            raise SkipTest("the part in C is not compiled here, or PURE_PYTHON is set")
+        require_compiled()
         self.patch(writer_module, "_now", iter(range(1 << 60, 1 << 61)).__next__)
 
     @given(st.lists(_step, max_size=30), st.booleans())

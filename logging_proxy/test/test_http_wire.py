@@ -33,7 +33,6 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from logging_proxy import shortcut
 from logging_proxy.http import wire
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.http.wire import (
@@ -49,6 +48,7 @@ from logging_proxy.http.wire import (
     unreceived,
 )
 from logging_proxy.test.http_stage import Desk
+from logging_proxy.test.shortcut_stage import InPython
 
 LARGE = 100_000
 
@@ -334,14 +334,6 @@ class ReadTests(SynchronousTestCase):
         transport = StringTransport()
         read_directly(transport, self.hear, self.landing)
         self.assertNotIn("doRead", vars(transport))
-
-
-class InPython:
-    """The same without the part in C."""
-
-    def setUp(self) -> None:
-        self.patch(shortcut, "compiled", False)  # type: ignore[attr-defined]
-        super().setUp()  # type: ignore[misc]
 
 
 class DirectInPythonTests(InPython, DirectTests): ...

@@ -20,7 +20,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy import shortcut
 from logging_proxy.capture.events import Capture
@@ -30,6 +30,7 @@ from logging_proxy.http.bodies import CHUNKED_END, ChunkedReader, chunk
 from logging_proxy.proxy import messages
 from logging_proxy.proxy.messages import MOMENT
 from logging_proxy.test.proxy_stage import Stage, get
+from logging_proxy.test.shortcut_stage import require_compiled
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -227,8 +228,7 @@ def tell_plainly(steps: list[Any], logging: bool = True) -> Story:
 
 class ShortcutCase(SynchronousTestCase):
     def setUp(self) -> None:
-        if not shortcut.compiled:
-            raise SkipTest("the part in C is not compiled here, or PURE_PYTHON is set")
+        require_compiled()
 
     def same(self, steps: list[Any], logging: bool = True) -> Story:
         """What becomes of these steps with the part in C, which must be what becomes of them without."""
