@@ -7,6 +7,8 @@ import os
 import socket
 from contextlib import suppress
 
+from logging_proxy.pacing import do_not_pace, is_local
+
 BACKLOG = 1024
 """Connections that wait to be accepted; Twisted's 50 is too few for a burst.  nginx has 511."""
 
@@ -84,6 +86,8 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if is_local(address):
+            do_not_pace(listener)  # nor what it accepts: that is inherited
         listener.bind((address, port))
         listener.listen(BACKLOG)
         listener.setblocking(False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import select
 import socket
 import struct
@@ -28,6 +27,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import alsoProvides
 
 from logging_proxy import shortcut
+from logging_proxy.pacing import is_local
 
 if TYPE_CHECKING:
     from logging_proxy.shortcut._compiled import Reader
@@ -153,7 +153,7 @@ def _keep_queue_short(of: socket.socket) -> None:
     is farther away needs the room, for what is on the way.
     """
     with contextlib.suppress(OSError):
-        if of.family == socket.AF_UNIX or ipaddress.ip_address(of.getpeername()[0]).is_loopback:
+        if of.family == socket.AF_UNIX or is_local(of.getpeername()[0]):
             of.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOCAL_QUEUE)
 
 
