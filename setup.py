@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("attributes", "module", "passing", "reading", "sending", "storing")
+PARTS = ("attributes", "landing", "module", "passing", "reading", "sending", "storing")
 
 setup(
     ext_modules=[

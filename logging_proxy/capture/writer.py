@@ -85,6 +85,8 @@ class CaptureWriter:
         self._pass_on_failure = pass_on_failure
         self._clock = clock
         self._stall: IDelayedCall | None = None
+        self.writing = shortcut.writing(self, ring, stored, _now) if type(ring) is Ring else None
+        """What does as `write` and `landing` do, sooner, while all is as usual; perhaps there is none."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiters: list[Deferred[None]] = []
         self._losing: dict[int, _Losing] = {}
@@ -121,10 +123,8 @@ class CaptureWriter:
         self._stored()
 
     def shortest_write(self) -> Callable[[int, Passed], None]:
-        """`write`, or what does the same sooner while all is as usual."""
-        if type(self._ring) is not Ring:
-            return self.write
-        return shortcut.writing(self, self._ring, self._stored, _now) or self.write
+        """`write`, or what does the same sooner."""
+        return self.writing or self.write
 
     def landing(self, most: int) -> memoryview | None:
         """

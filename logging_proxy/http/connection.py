@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, request_body
+from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, LengthReader, request_body
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ClientGivenUp, RequestFault
 from logging_proxy.http.heads import RequestHead, fault_so_far
@@ -45,6 +45,7 @@ from logging_proxy.http.wire import (
 
 if TYPE_CHECKING:
     from logging_proxy.http.server import Site
+    from logging_proxy.shortcut._compiled import Reader
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -70,6 +71,7 @@ class ServerConnection(Protocol):
         self._body: BodyReader = NO_BODY
         self._responder: Responder | None = None
         self._tunnel: TunnelEnd | None = None
+        self._reader: Reader | None = None
         self._stall: Stall | None = None
         self._keep_alive = True
         self._busy = False
@@ -93,7 +95,7 @@ class ServerConnection(Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.send = self._send = sender(transport)
-        read_directly(transport, self.dataReceived, self._landing)
+        self._reader = read_directly(transport, self.dataReceived, self._landing)
         self._queue_length = queue_length(transport)
         self.peer = transport.getPeer()
         self.deadline = self.site.now() + self._limits.keep_alive_timeout
@@ -129,6 +131,7 @@ class ServerConnection(Protocol):
         self.deadline = NEVER
         self._receive = self.send = self._send = gone  # no cycles, no transport kept alive
         self._queue_length = int
+        self._reader = None
         read_no_more(self.transport)
         self.site.closed(self)
 
@@ -259,6 +262,8 @@ class ServerConnection(Protocol):
             self.deadline = NEVER
             self._receive = self._receive_ahead
             self._buffer = rest
+            if self._reader is not None:
+                self._reader.passage = None
         elif not self._paused:
             self._await_body()
         if responder is not None and (payload or wire or body.done):
@@ -269,7 +274,11 @@ class ServerConnection(Protocol):
         responder = self._responder
         if responder is None or self._receive != self._receive_body:
             return None
-        return responder.landing(self._body.ahead - 1)
+        place = responder.landing(self._body.ahead - 1)
+        reader, body = self._reader, self._body
+        if place is not None and reader and reader.passage is None and isinstance(body, LengthReader):
+            reader.passage = responder.shortcut(self, body, self.site.now, self._limits.body_timeout)
+        return place
 
     def _await_body(self) -> None:
         """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""

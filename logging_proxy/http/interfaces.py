@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
 if TYPE_CHECKING:
+    from logging_proxy.http.bodies import LengthReader
     from logging_proxy.http.connection import ServerConnection
     from logging_proxy.http.heads import RequestHead
+    from logging_proxy.shortcut._compiled import Passage
 
 
 class Responder(Protocol):
@@ -29,6 +32,15 @@ class Responder(Protocol):
         Memory to read the next piece of the body into, at most `most` bytes; None for any.
 
         A piece that is read into it is given to `bodyReceived` at once, as both payload and wire bytes.
+        """
+
+    def shortcut(
+        self, source: ServerConnection, body: LengthReader, now: Callable[[], float], patience: float
+    ) -> Passage | None:
+        """
+        A shorter way for what is usual of `body`, if there is one.  Asked for after a `landing` was given.
+
+        Each piece gives `source` time until `patience` seconds from `now`.
         """
 
     def clientLost(self, reason: Failure) -> None:

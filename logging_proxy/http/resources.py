@@ -84,6 +84,9 @@ class ResourceChannel:
             head = self._head
             self._request.requestReceived(head.method, _origin_form(head.target), b"HTTP/1.%d" % head.minor)
 
+    def shortcut(self, *of: object) -> None:
+        """There is none."""
+
     def landing(self, most: int) -> memoryview | None:
         return None
 

@@ -25,6 +25,7 @@ from logging_proxy.http.bodies import (
     BodyReader,
     ChunkedReader,
     CloseReader,
+    LengthReader,
     response_body,
 )
 from logging_proxy.http.deadlines import NEVER
@@ -77,7 +78,11 @@ class ResponseReceiver(Protocol):
         """Memory to read the next piece of the body into, at most `most` bytes; None for any."""
 
     def shortcut(
-        self, source: ProxyClient, body: ChunkedReader, now: Callable[[], float], patience: float
+        self,
+        source: ProxyClient,
+        body: ChunkedReader | LengthReader,
+        now: Callable[[], float],
+        patience: float,
     ) -> Passage | None:
         """
         A shorter way for what is usual of `body`, if there is one.
@@ -364,13 +369,8 @@ class ProxyClient(protocol.Protocol):
         if receiver is not None:
             receiver.headReceived(head, payload, wire, body.done, body.trailers)
         # Not if that was all of the body: the receiver may be the next response's by now.
-        if (
-            receiver is not None
-            and receiver is self._receiver
-            and self._reader
-            and isinstance(body, ChunkedReader)
-        ):
-            self._reader.passage = receiver.shortcut(self, body, self._pool.now, self._wait)
+        if receiver is not None and receiver is self._receiver and isinstance(body, ChunkedReader):
+            self._shorten(receiver, body)
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body
@@ -388,7 +388,15 @@ class ProxyClient(protocol.Protocol):
         receiver = self._receiver
         if receiver is None or self._receive != self._receive_body:
             return None
-        return receiver.landing(self._body.ahead - 1)
+        place = receiver.landing(self._body.ahead - 1)
+        if place is not None and isinstance(self._body, LengthReader):
+            self._shorten(receiver, self._body)
+        return place
+
+    def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
+        """What is usual of the body takes a shorter way from the next read on, where there is one."""
+        if self._reader is not None and self._reader.passage is None:
+            self._reader.passage = receiver.shortcut(self, body, self._pool.now, self._wait)
 
     def _ended(self, rest: bytes) -> None:
         self._receiver = None

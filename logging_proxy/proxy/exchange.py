@@ -8,8 +8,9 @@ whether to try again, how it ended.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 
 from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import Kind
+from logging_proxy.http.bodies import LengthReader
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
@@ -30,6 +32,9 @@ from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
 from logging_proxy.proxy.pool import Pool
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
+
+if TYPE_CHECKING:
+    from logging_proxy.shortcut._compiled import Passage
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""
@@ -211,6 +216,13 @@ class Exchange:
 
     def landing(self, most: int) -> memoryview | None:
         return None if self._ended else self.request.landing(most)
+
+    def shortcut(
+        self, source: ServerConnection, body: LengthReader, now: Callable[[], float], patience: float
+    ) -> Passage | None:
+        if self._ended or self._upstream is None:
+            return None
+        return self.request.shortcut(self, source, body, now, patience)
 
     def clientLost(self, reason: Failure) -> None:
         if self._ended:

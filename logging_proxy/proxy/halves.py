@@ -8,13 +8,18 @@ sink's transport; the request's half and the response's half are two objects.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from logging_proxy.capture.events import Capture
+from logging_proxy.http.bodies import ChunkedReader, LengthReader
 from logging_proxy.http.wire import unreceived
+from logging_proxy.shortcut import passage
+
+if TYPE_CHECKING:
+    from logging_proxy.shortcut._compiled import Passage
 
 MOST_WAITING = 65536
 """Bytes that wait in a half, beside one read and the transport's own 64 KiB, before its source is paused."""
@@ -107,6 +112,31 @@ class Half:
             return None  # the ordinary way has the body's end in the same read
         self._stride = min(2 * self._stride, LARGEST_STRIDE)
         return _shared[:size] if capture is None else capture.landing(size)
+
+    def _passage(
+        self, body: ChunkedReader | LengthReader, kind: int, *unusual: tuple[object, str], **parts: Any
+    ) -> Passage | None:
+        """
+        What does for `body` what its source, this half and the recording do, as long as nothing is unusual.
+
+        Pieces of a body with a length are read to where `landing` would say.
+        """
+        sink, capture = self.sink, self._capture
+        if sink is None:
+            return None
+        unusual += ((self, "_waiting"),)
+        if isinstance(body, ChunkedReader):
+            unusual += ((body, "_held"), (body, "_left"), (body, "_last"))
+        else:
+            parts |= {"counted": body, "least": LEAST_STRIDE, "largest": LARGEST_STRIDE}
+        if capture is None:
+            parts |= {"passed": None, "writer": None, "shared": _shared}
+        elif capture.writer.writing is None:
+            return None
+        else:
+            writer = capture.writer
+            parts |= {"passed": capture.passed, "writer": writer, "writing": writer.writing}
+        return passage(sink, half=self, kind=kind, unusual=unusual, **parts)
 
     def flow_to(self, sink: Sink) -> None:
         """From now on bytes go to `sink`; those that were waiting go at once."""

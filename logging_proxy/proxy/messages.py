@@ -10,14 +10,13 @@ from twisted.python.failure import Failure
 
 from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import Flag, Kind
-from logging_proxy.http.bodies import ChunkedReader
+from logging_proxy.http.bodies import ChunkedReader, LengthReader
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
-from logging_proxy.shortcut import passage
 
 if TYPE_CHECKING:
     from logging_proxy.proxy.exchange import Exchange
@@ -92,22 +91,17 @@ class ResponseHalf(Half):
             self.finished()
 
     def shortcut(
-        self, source: ProxyClient, body: ChunkedReader, now: Callable[[], float], patience: float
+        self,
+        source: ProxyClient,
+        body: ChunkedReader | LengthReader,
+        now: Callable[[], float],
+        patience: float,
     ) -> Passage | None:
-        """Where whole chunks go as they came, to be recorded one after the other."""
+        """Where whole chunks, or pieces of a body with a length, go as they came."""
         if self._frame is not as_it_came:
             return None
-        capture = self._capture
-        return passage(
-            self._exchange.connection.send,
-            source=source,
-            body=body,
-            half=self,
-            passed=None if capture is None else capture.passed,
-            writer=None if capture is None else capture.writer,
-            kind=_RESPONSE_PIECE,
-            now=now,
-            patience=patience,
+        return self._passage(
+            body, _RESPONSE_PIECE, source=source, role="_receiver", receiver=self, now=now, patience=patience
         )
 
     def upstreamLost(self, reason: Failure) -> None:
@@ -199,6 +193,30 @@ class RequestHalf(Half):
     def __init__(self, connection: ServerConnection, capture: Capture | None, done: bool) -> None:
         super().__init__(connection, capture)
         self.done = done
+
+    def shortcut(
+        self,
+        exchange: Exchange,
+        source: ServerConnection,
+        body: LengthReader,
+        now: Callable[[], float],
+        patience: float,
+    ) -> Passage | None:
+        """Where pieces of a body with a length go."""
+        sink = self.sink
+        assert isinstance(sink, ProxyClient)
+        return self._passage(
+            body,
+            _PIECE,
+            (exchange, "_ended"),
+            (source, "_awaits_continue"),
+            source=source,
+            role="_responder",
+            receiver=exchange,
+            sending=sink.sending,
+            now=now,
+            patience=patience,
+        )
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         self.done = done

@@ -32,11 +32,21 @@ def reader(transport: Any, *parts: Any) -> Reader | None:
     return _compiled.Reader(transport, *parts) if compiled else None
 
 
-def passage(send: Any, **parts: Any) -> Passage | None:
-    """A way from a `Reader` to the `Sender` `send`; None if that is none."""
-    if not compiled or not isinstance(send, _compiled.Sender):
+def passage(sink: Any, **parts: Any) -> Passage | None:
+    """A way from a `Reader` to where `sink` sends; None if there is none."""
+    if not compiled or not isinstance(sink.send, _compiled.Sender):
         return None
-    return _compiled.Passage(send=send, **parts)
+    return _compiled.Passage(sink=sink, send=sink.send, **{**_WITHOUT_LENGTH, **parts})
+
+
+_WITHOUT_LENGTH: dict[str, Any] = {
+    "counted": None,
+    "writing": None,
+    "shared": None,
+    "sending": None,
+    "least": 0,
+    "largest": 0,
+}
 
 
 def writing(writer: Any, *parts: Any) -> Writing | None:

@@ -9,30 +9,41 @@ class Sender:
 
 class Passage:
     """
-    Passes on a chunked body, as `ProxyClient._receive_body` and `ResponseHalf.bodyReceived` do.
+    Passes a body on, as `_receive_body` of its source and `bodyReceived` of its half do.
 
-    Only what comes as whole chunks without extensions, and not the last of them.
+    Of a chunked body only what comes as whole chunks without extensions, and not the last of them; of
+    one with a length (`counted`) all but its last byte.  Only while the source's attribute `role` is
+    `receiver`, the half's sink is `sink`, and nothing of `unusual` is true.
     """
 
     def __init__(
         self,
         *,
         source: Any,
-        body: Any,
+        role: str,
+        receiver: Any,
         half: Any,
+        sink: Any,
         send: Sender,
         passed: Callable[..., object] | None,
         writer: Any,
         kind: int,
+        unusual: tuple[tuple[object, str], ...],
+        counted: Any,
+        writing: Writing | None,
+        shared: memoryview | None,
+        sending: Callable[[], object] | None,
         now: Callable[[], float],
         patience: float,
+        least: int,
+        largest: int,
     ) -> None: ...
 
 class Reader:
     """What `http.wire.read_directly` puts in the place of a transport's `doRead`."""
 
     passage: Passage | None
-    """Where what was read goes first, as long as its half is the receiver of its source."""
+    """Where what was read goes first."""
 
     def __init__(
         self,

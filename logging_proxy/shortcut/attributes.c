@@ -37,6 +37,26 @@ is_still(PyObject *object, PyObject *attribute, PyObject *expected)
 }
 
 int
+get_number(PyObject *object, PyObject *attribute, long long *number)
+{
+    PyObject *value = PyObject_GetAttr(object, attribute);
+    if (value == NULL)
+        return -1;
+    *number = PyLong_AsLongLong(value);
+    Py_DECREF(value);
+    return *number == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+int
+set_number(PyObject *object, PyObject *attribute, long long number)
+{
+    PyObject *value = PyLong_FromLongLong(number);
+    int failed = value == NULL ? -1 : PyObject_SetAttr(object, attribute, value);
+    Py_XDECREF(value);
+    return failed;
+}
+
+int
 succeeded(PyObject *result)
 {
     Py_XDECREF(result);

@@ -1,4 +1,5 @@
-/* A Passage: whole chunks from a Reader to a Sender (`ProxyClient._receive_body`, `ResponseHalf.bodyReceived`). */
+/* A Passage: from a Reader to a Sender, whole chunks, or what comes of a body with a length
+   (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the halves). */
 
 #include "shortcut.h"
 
@@ -59,13 +60,26 @@ payload_of_chunks(const char *data, Py_ssize_t length)
     return payload;
 }
 
-/* 1 while the body's reader waits for a size line and nothing waits in the half, 0 if not, -1 with an exception. */
+/* 1 while nothing of `unusual`, which is pairs of an object and the name of an attribute, is true. */
 static int
+looks_usual(PyObject *unusual)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(unusual); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(unusual, i), *attribute = PyTuple_GET_ITEM(pair, 1);
+        int usual = none_is_true(PyTuple_GET_ITEM(pair, 0), &attribute, 1);
+        if (usual != 1)
+            return usual;
+    }
+    return 1;
+}
+
+int
 is_usual(Passage *self)
 {
-    PyObject *const amid[] = {name._held, name._left, name._last};
-    int usual = none_is_true(self->body, amid, 3);
-    return usual == 1 ? none_is_true(self->half, &name._waiting, 1) : usual;
+    if (self->usual)
+        return 1;
+    int usual = is_still(self->half, name.sink, self->sink);
+    return usual == 1 ? looks_usual(self->unusual) : usual;
 }
 
 /* The source has time again; 0, or -1 with an exception. */
@@ -87,16 +101,14 @@ postpone(Passage *self)
     return result;
 }
 
-/* `data`, which has been recorded, on to the sink, or to the half if it must wait; 0, or -1 with an exception. */
+/* `data`, which has been recorded, on to the sink: 1, or 0 if the half keeps some of it; -1 with an exception. */
 static int
-pass_on(Passage *self, const char *data, Py_ssize_t size)
+send_onward(Passage *self, const char *data, Py_ssize_t size)
 {
     int open = self->writer == Py_None ? 1 : none_is_true(self->writer, &name.full, 1);
     Py_ssize_t sent = open == 1 ? send_directly((Sender *)self->send, data, size) : open;
-    if (sent < 0)
-        return -1;
-    if (sent == size)
-        return 0;
+    if (sent < 0 || sent == size)
+        return sent < 0 ? -1 : 1;
     self->usual = 0;
     PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
     PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name.pass_on, rest);
@@ -104,54 +116,123 @@ pass_on(Passage *self, const char *data, Py_ssize_t size)
     return succeeded(done);
 }
 
-int
-is_current(Passage *self)
+static int
+record(Passage *self, PyObject *payload)
 {
-    return is_still(self->source, name._receiver, self->half);
+    return self->passed == Py_None ? 0 : tell(self->passed, PyTuple_Pack(3, self->kind, self->no_flags, payload));
 }
 
 int
-pass_along(Passage *self, const char *data, Py_ssize_t size)
+is_current(Passage *self)
 {
-    int usual = self->usual ? 1 : is_usual(self);
+    return is_still(self->source, self->role, self->receiver);
+}
+
+/* Whole chunks: 1, 0 if that is not what they are, -1 with an exception. */
+static int
+pass_chunks(Passage *self, const char *data, Py_ssize_t size)
+{
+    int usual = is_usual(self);
     if (usual != 1)
         return usual;
     PyObject *payload = payload_of_chunks(data, size);
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    int failed = postpone(self);
-    if (!failed && self->passed != Py_None)
-        failed = tell(self->passed, PyTuple_Pack(3, self->kind, self->no_flags, payload));
+    int failed = postpone(self) < 0 || record(self, payload) < 0;
     Py_DECREF(payload);
     if (failed)
         return -1;
     self->usual = 1;
-    return pass_on(self, data, size) < 0 ? -1 : 1;
+    return send_onward(self, data, size) < 0 ? -1 : 1;
 }
 
-HOLDS(passage, Passage, source, now)
+int
+pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
+{
+    long long ahead;
+    if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
+        return -1;
+    if (postpone(self) < 0 || record(self, piece) < 0)
+        return -1;
+    int sent = send_onward(self, data, size);
+    if (sent >= 0 && self->sending != Py_None && succeeded(PyObject_CallNoArgs(self->sending)) < 0)
+        return -1;
+    return sent;
+}
+
+/* What came of a counted body, if it is not the last of it: 1, 0 if it may be, -1 with an exception. */
+static int
+pass_little(Passage *self, const char *data, Py_ssize_t size)
+{
+    long long ahead;
+    int usual = is_usual(self);
+    if (usual != 1)
+        return usual;
+    if (get_number(self->counted, name.ahead, &ahead) < 0)
+        return -1;
+    if (size >= ahead)
+        return 0;
+    PyObject *piece = PyBytes_FromStringAndSize(data, size);
+    int sent = piece == NULL ? -1 : pass_piece(self, piece, data, size);
+    Py_XDECREF(piece);
+    return sent < 0 ? -1 : 1;
+}
+
+int
+pass_along(Passage *self, const char *data, Py_ssize_t size)
+{
+    return self->counted == Py_None ? pass_chunks(self, data, size) : pass_little(self, data, size);
+}
+
+HOLDS(passage, Passage, source, no_flags)
+
+/* Whether it is a tuple of pairs. */
+static int
+are_pairs(PyObject *unusual)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(unusual); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(unusual, i);
+        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
+            PyErr_SetString(PyExc_TypeError, "not pairs");
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Whether it is None or of the type. */
+static int
+may_be(PyObject *object, PyTypeObject *type)
+{
+    if (object == Py_None || PyObject_TypeCheck(object, type))
+        return 1;
+    PyErr_Format(PyExc_TypeError, "None or a %s", type->tp_name);
+    return 0;
+}
 
 static PyObject *
 passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"source", "body", "half", "send", "passed", "writer", "kind", "now", "patience", NULL};
-    PyObject *source, *body, *half, *send, *passed, *writer, *kind, *now;
-    double patience;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOO!OOOOd:Passage", names, &source, &body, &half,
-                                     &SenderType, &send, &passed, &writer, &kind, &now, &patience))
+    static char *names[] = {"source", "role",    "receiver", "half",   "sink",    "send",  "passed",
+                            "writer", "kind",    "unusual",  "counted", "writing", "shared", "sending",
+                            "now",    "patience", "least",   "largest", NULL};
+    Passage made;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOOO!OOOO!OOOOOdnn:Passage", names, &made.source, &made.role,
+                                     &made.receiver, &made.half, &made.sink, &SenderType, &made.send, &made.passed,
+                                     &made.writer, &made.kind, &PyTuple_Type, &made.unusual, &made.counted,
+                                     &made.writing, &made.shared, &made.sending, &made.now, &made.patience,
+                                     &made.least, &made.largest))
+        return NULL;
+    if (!are_pairs(made.unusual) || !may_be(made.writing, &WritingType))
         return NULL;
     Passage *self = (Passage *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->source = Py_NewRef(source);
-    self->body = Py_NewRef(body);
-    self->half = Py_NewRef(half);
-    self->send = Py_NewRef(send);
-    self->passed = Py_NewRef(passed);
-    self->writer = Py_NewRef(writer);
-    self->kind = Py_NewRef(kind);
-    self->patience = patience;
-    self->now = Py_NewRef(now);
+    for (PyObject **from = &made.source, **to = &self->source; to <= &self->now; from++, to++)
+        *to = Py_NewRef(*from);
+    self->patience = made.patience;
+    self->least = made.least;
+    self->largest = made.largest;
     self->no_flags = PyLong_FromLong(0);
     if (self->no_flags == NULL)
         Py_CLEAR(self);

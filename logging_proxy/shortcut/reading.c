@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#define TURN (1 << 20) /* bytes after which it is others' turn */
+
 PyObject *connection_done, *connection_lost;
 
 typedef struct {
@@ -133,18 +135,80 @@ read_much(Reader *self)
     return hand_over(self, data);
 }
 
-static PyObject *
-read_into(Reader *self, PyObject *land)
+/* A read into `land`; how many bytes came, or what the reactor is to be told. */
+static Py_ssize_t
+receive_into(Reader *self, PyObject *land, char **data, PyObject **told)
 {
     Py_buffer memory;
     if (PyObject_GetBuffer(land, &memory, PyBUF_WRITABLE) < 0)
-        return NULL;
+        return -1;
     Py_ssize_t got = receive(self->socket, memory.buf, memory.len);
-    PyObject *result = got > 0 ? NULL : nothing(got);
+    if (got <= 0)
+        *told = nothing(got);
+    *data = memory.buf;
     PyBuffer_Release(&memory);
-    if (result != NULL)
-        return result;
+    return got;
+}
+
+static PyObject *
+read_into(Reader *self, PyObject *land)
+{
+    char *data;
+    PyObject *told = NULL;
+    Py_ssize_t got = receive_into(self, land, &data, &told);
+    if (got <= 0)
+        return told;
     return learn(self, got) < 0 ? NULL : hand_over(self, PySequence_GetSlice(land, 0, got));
+}
+
+static PyObject *
+read_large(Reader *self)
+{
+    PyObject *land = PyObject_CallNoArgs(self->landing);
+    if (land == NULL)
+        return NULL;
+    PyObject *result = land == Py_None ? read_much(self) : read_into(self, land);
+    Py_DECREF(land);
+    return result;
+}
+
+/* What was read into `land` goes on: 1 if there may be more at once, 0 if not, -1 with an exception. */
+static int
+take_piece(Reader *self, Passage *passage, PyObject *land, const char *data, Py_ssize_t got)
+{
+    if (learn(self, got) < 0)
+        return -1;
+    Py_ssize_t size = PyObject_Size(land);
+    PyObject *piece = got == size ? Py_NewRef(land) : PySequence_GetSlice(land, 0, got);
+    int sent = piece == NULL ? -1 : pass_piece(passage, piece, data, got);
+    Py_XDECREF(piece);
+    return sent == 1 ? got == size : sent;
+}
+
+/* Pieces of a body with a length, while they come and go, up to `TURN`. */
+static PyObject *
+read_pieces(Reader *self, Passage *passage)
+{
+    Py_ssize_t read = 0, got;
+    int more = 1;
+    while (more == 1 && read < TURN) {
+        int current = is_current(passage);
+        PyObject *told = NULL, *land = current == 1 ? landing_of(passage) : NULL;
+        if (land == NULL) {
+            if (PyErr_Occurred())
+                return NULL;
+            return read ? Py_NewRef(Py_None) : read_large(self);
+        }
+        char *data;
+        got = receive_into(self, land, &data, &told);
+        if (got > 0)
+            more = take_piece(self, passage, land, data, got);
+        Py_DECREF(land);
+        if (got <= 0)
+            return told;
+        read += got;
+    }
+    return more < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -152,11 +216,12 @@ reader_call(Reader *self, PyObject *args, PyObject *kwargs)
 {
     if (self->size <= self->smallest)
         return read_little(self);
-    PyObject *land = PyObject_CallNoArgs(self->landing);
-    if (land == NULL)
-        return NULL;
-    PyObject *result = land == Py_None ? read_much(self) : read_into(self, land);
-    Py_DECREF(land);
+    Passage *passage = (Passage *)self->passage;
+    if (passage == NULL || passage->counted == Py_None)
+        return read_large(self);
+    Py_INCREF(passage);
+    PyObject *result = read_pieces(self, passage);
+    Py_DECREF(passage);
     return result;
 }
 

@@ -2,7 +2,26 @@
 
 #include "shortcut.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+int
+is_quiet(Sender *self)
+{
+    PyObject *const busy[] = {name.dataBuffer, name._tempDataBuffer, name.disconnecting, name._writeDisconnecting};
+    return none_is_true(self->transport, busy, 4);
+}
+
+long long
+unreceived(Sender *self)
+{
+    int fd = descriptor(self->socket), waiting = 0;
+#ifdef TIOCOUTQ
+    if (fd >= 0 && ioctl(fd, TIOCOUTQ, &waiting) < 0)
+        waiting = 0;
+#endif
+    return waiting;
+}
 
 Py_ssize_t
 send_directly(Sender *self, const char *data, Py_ssize_t size)
@@ -10,8 +29,7 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     int fd = descriptor(self->socket);
     if (fd < 0)
         return 0;
-    PyObject *const busy[] = {name.dataBuffer, name._tempDataBuffer, name.disconnecting, name._writeDisconnecting};
-    int quiet = none_is_true(self->transport, busy, 4);
+    int quiet = is_quiet(self);
     if (quiet != 1)
         return quiet;
     Py_ssize_t sent;

@@ -13,6 +13,7 @@
  * does not block answers sooner than the lock could be had back from the spool's thread.
  *
  *   reading.c   a Reader reads a transport's socket
+ *   landing.c   where it reads a piece of a large body: into the ring
  *   passing.c   a Passage takes what it read apart, has it recorded, and passes it on
  *   sending.c   a Sender sends on a transport's socket
  *   storing.c   a Writing stores records in the ring
@@ -27,10 +28,10 @@
 
 /* Attributes, interned. */
 #define NAMES(each)                                                                                                    \
-    each(bufferSize) each(capacity) each(dataBuffer) each(deadline) each(disconnecting) each(full) each(pass_on)       \
-    each(socket) each(stored) each(taken) each(write) each(_bytes) each(_header) each(_held) each(_last) each(_left)   \
-    each(_losing) each(_mark) each(_next_mark) each(_receiver) each(_tempDataBuffer) each(_waiting)                    \
-    each(_writeDisconnecting)
+    each(ahead) each(bufferSize) each(capacity) each(dataBuffer) each(deadline) each(disconnecting) each(full)         \
+    each(pass_on) each(sink) each(socket) each(stored) each(taken) each(write) each(_bytes) each(_header)              \
+    each(_landing) each(_losing) each(_mark) each(_next_mark) each(_piece) each(_stride) each(_tempDataBuffer)         \
+    each(_waiting) each(_writeDisconnecting)
 
 #define DECLARE(text) *text,
 extern struct names {
@@ -67,6 +68,10 @@ int none_is_true(PyObject *object, PyObject *const *attributes, int count);
 /* 1 if the attribute is this very object, 0 if not, -1 with an exception. */
 int is_still(PyObject *object, PyObject *attribute, PyObject *expected);
 
+/* An attribute that is a number; 0, or -1 with an exception. */
+int get_number(PyObject *object, PyObject *attribute, long long *number);
+int set_number(PyObject *object, PyObject *attribute, long long number);
+
 /* What a call gave, which is taken over, was for its effect: 0, or -1 with an exception. */
 int succeeded(PyObject *result);
 
@@ -85,31 +90,62 @@ typedef struct {
 
 extern PyTypeObject SenderType;
 
+/* 1 if nothing waits in the transport, 0 if what is sent must wait there, -1 with an exception. */
+int is_quiet(Sender *self);
+
 /* How many bytes have left at once, 0 where the transport must see to it; -1 with an exception. */
 Py_ssize_t send_directly(Sender *self, const char *data, Py_ssize_t size);
+
+/* How many bytes that were sent have not been received yet, as far as the kernel says. */
+long long unreceived(Sender *self);
+
+/* --- storing.c */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *writer, *ring, *stored, *now;
+} Writing;
+
+extern PyTypeObject WritingType;
+
+/* `CaptureWriter.landing`: a view, NULL if there is none now, perhaps with an exception. */
+PyObject *landing_in_ring(Writing *self, long long least, long long most);
 
 /* --- passing.c */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *source, *body, *half, *send, *passed, *writer, *kind, *no_flags, *now;
+    PyObject *source, *role, *receiver;     /* whose bytes, and for whom */
+    PyObject *half, *sink, *send;           /* where they go */
+    PyObject *passed, *writer, *kind;       /* where they are recorded, None if they are not */
+    PyObject *unusual;                      /* pairs of an object and what must not be true of it */
+    PyObject *counted, *writing, *shared;   /* a body with a length, and where its pieces are read to; or None */
+    PyObject *sending, *now, *no_flags;
     double patience;
-    int usual; /* what came last passed here: then body and half are as they were, and need no look */
+    Py_ssize_t least, largest; /* bytes of a piece of a counted body */
+    int usual;                 /* what came last passed here: then a chunked body is as it was, and needs no look */
 } Passage;
 
 extern PyTypeObject PassageType;
 
-/* Whether its half is still who the source's response is for; -1 with an exception. */
+/* Whether its receiver is still who the source's bytes are for; -1 with an exception. */
 int is_current(Passage *self);
+
+/* 1 if nothing is unusual, 0 if something is, -1 with an exception. */
+int is_usual(Passage *self);
 
 /* 1 if `data` has been recorded and passed on, 0 if nothing has been done, -1 with an exception. */
 int pass_along(Passage *self, const char *data, Py_ssize_t size);
+
+/* As much of a counted body, read to where `landing_of` said; 1 if it has left, 0 if not all of it has, -1. */
+int pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size);
+
+/* --- landing.c */
+
+/* A view of where to read the next piece to; NULL if the ordinary way knows better, perhaps with an exception. */
+PyObject *landing_of(Passage *self);
 
 /* --- reading.c */
 
 extern PyTypeObject ReaderType;
 extern PyObject *connection_done, *connection_lost; /* twisted.internet.main's */
-
-/* --- storing.c */
-
-extern PyTypeObject WritingType;

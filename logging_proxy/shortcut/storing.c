@@ -4,28 +4,12 @@
 
 #include <string.h>
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *writer, *ring, *stored, *now;
-} Writing;
-
 #define HEADER 24 /* bytes of a record in front of its payload, see records.py */
 
 /* The ring's numbers that matter here, all of them stream offsets but the first. */
 typedef struct {
     long long capacity, stored, taken, next_mark;
 } Offsets;
-
-static int
-get_number(PyObject *object, PyObject *name, long long *number)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-    if (value == NULL)
-        return -1;
-    *number = PyLong_AsLongLong(value);
-    Py_DECREF(value);
-    return *number == -1 && PyErr_Occurred() ? -1 : 0;
-}
 
 static int
 get_offsets(PyObject *ring, Offsets *offsets)
@@ -35,6 +19,14 @@ get_offsets(PyObject *ring, Offsets *offsets)
                    get_number(ring, name._next_mark, &offsets->next_mark)
                ? -1
                : 0;
+}
+
+/* 1 while nothing waits and nothing is lost, 0 if something is, -1 with an exception. */
+static int
+is_untroubled(Writing *self)
+{
+    PyObject *const troubles[] = {name._waiting, name._losing};
+    return none_is_true(self->writer, troubles, 2);
 }
 
 /* A number that fits into a byte; -1 without an exception if it is none. */
@@ -70,17 +62,23 @@ put_number(unsigned char *to, unsigned long long number, int size)
 }
 
 static void
+put_header(unsigned char *to, PyObject *record, size_t size, unsigned long long exchange, unsigned long long time)
+{
+    put_number(to, size, 4);
+    to[4] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 0));
+    to[5] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 1));
+    put_number(to + 6, 0, 2);
+    put_number(to + 8, exchange, 8);
+    put_number(to + 16, time, 8);
+}
+
+static void
 put_records(unsigned char *to, PyObject *records, unsigned long long exchange, unsigned long long time)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(records); i++) {
         PyObject *record = PyTuple_GET_ITEM(records, i), *payload = PyTuple_GET_ITEM(record, 2);
         size_t size = (size_t)PyBytes_GET_SIZE(payload);
-        put_number(to, size, 4);
-        to[4] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 0));
-        to[5] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 1));
-        put_number(to + 6, 0, 2);
-        put_number(to + 8, exchange, 8);
-        put_number(to + 16, time, 8);
+        put_header(to, record, size, exchange, time);
         memcpy(to + HEADER, PyBytes_AS_STRING(payload), size);
         to += HEADER + size;
     }
@@ -88,7 +86,7 @@ put_records(unsigned char *to, PyObject *records, unsigned long long exchange, u
 
 /* What was put into the ring is stored now: first in the file, for who finds it after us; 0, or -1. */
 static int
-advance(PyObject *ring, const Offsets *offsets, long long stored)
+advance(PyObject *ring, long long next_mark, long long stored)
 {
     Py_buffer header;
     PyObject *view = PyObject_GetAttr(ring, name._header);
@@ -100,44 +98,127 @@ advance(PyObject *ring, const Offsets *offsets, long long stored)
     __atomic_store_n((unsigned long long *)header.buf, (unsigned long long)stored, __ATOMIC_RELEASE);
     PyBuffer_Release(&header);
     Py_DECREF(view);
-    PyObject *number = PyLong_FromLongLong(stored);
-    int failed = number == NULL ? -1 : PyObject_SetAttr(ring, name.stored, number);
-    Py_XDECREF(number);
-    if (failed || stored < offsets->next_mark)
+    int failed = set_number(ring, name.stored, stored);
+    if (failed || stored < next_mark)
         return failed;
     return succeeded(PyObject_CallMethodNoArgs(ring, name._mark));
+}
+
+static int
+get_time(Writing *self, unsigned long long *time)
+{
+    PyObject *now = PyObject_CallNoArgs(self->now);
+    *time = now == NULL ? 0 : PyLong_AsUnsignedLongLong(now);
+    Py_XDECREF(now);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* The ring's memory, without its first page; 0, or -1 with an exception. */
+static int
+get_memory(PyObject *ring, Py_buffer *memory)
+{
+    PyObject *view = PyObject_GetAttr(ring, name._bytes);
+    int failed = view == NULL ? -1 : PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
+    Py_XDECREF(view);
+    return failed;
 }
 
 /* 1 if the records were stored, 0 if that is not for us, -1 with an exception. */
 static int
 store(Writing *self, unsigned long long exchange, PyObject *records)
 {
-    PyObject *const troubles[] = {name._waiting, name._losing};
-    int usual = none_is_true(self->writer, troubles, 2);
-    Py_ssize_t size = usual == 1 ? size_of(records) : -1;
-    if (size <= 0)
-        return usual < 0 ? -1 : 0;
     Offsets offsets;
+    Py_buffer memory;
+    unsigned long long time;
+    Py_ssize_t size = size_of(records);
+    int usual = size > 0 ? is_untroubled(self) : 0;
+    if (usual != 1)
+        return usual;
     if (get_offsets(self->ring, &offsets) < 0)
         return -1;
     long long start = offsets.stored % offsets.capacity;
     if (size > offsets.capacity - offsets.stored + offsets.taken || start + size > offsets.capacity)
         return 0;
-    PyObject *now = PyObject_CallNoArgs(self->now);
-    unsigned long long time = now == NULL ? 0 : PyLong_AsUnsignedLongLong(now);
-    Py_XDECREF(now);
-    PyObject *view = PyErr_Occurred() ? NULL : PyObject_GetAttr(self->ring, name._bytes);
-    Py_buffer memory;
-    if (view == NULL || PyObject_GetBuffer(view, &memory, PyBUF_WRITABLE) < 0) {
-        Py_XDECREF(view);
+    if (get_time(self, &time) < 0 || get_memory(self->ring, &memory) < 0)
         return -1;
-    }
     put_records((unsigned char *)memory.buf + start, records, exchange, time);
     PyBuffer_Release(&memory);
-    Py_DECREF(view);
-    if (advance(self->ring, &offsets, offsets.stored + size) < 0)
+    return advance(self->ring, offsets.next_mark, offsets.stored + size) < 0 ? -1 : 1;
+}
+
+/* --- pieces that were read into the ring */
+
+PyObject *
+landing_in_ring(Writing *self, long long least, long long most)
+{
+    Offsets offsets;
+    if (is_untroubled(self) != 1 || get_offsets(self->ring, &offsets) < 0)
+        return NULL;
+    long long start = offsets.stored % offsets.capacity + HEADER, size = offsets.capacity - start;
+    long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
+    size = size < room ? size : room;
+    size = size < most ? size : most;
+    if (size < least || set_number(self->ring, name._landing, offsets.stored) < 0)
+        return NULL;
+    PyObject *memory = PyObject_GetAttr(self->ring, name._bytes);
+    PyObject *land = memory == NULL ? NULL : PySequence_GetSlice(memory, start, start + size);
+    Py_XDECREF(memory);
+    return land;
+}
+
+/* The bytes of the piece that is `records`, -1 without an exception if that is not what they are. */
+static Py_ssize_t
+size_of_piece(PyObject *records)
+{
+    PyObject *record = PyTuple_GET_SIZE(records) == 1 ? PyTuple_GET_ITEM(records, 0) : NULL;
+    if (record == NULL || !PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 ||
+        small_number(PyTuple_GET_ITEM(record, 0)) < 0 || small_number(PyTuple_GET_ITEM(record, 1)) < 0 ||
+        !PyMemoryView_Check(PyTuple_GET_ITEM(record, 2)))
         return -1;
-    return succeeded(PyObject_CallNoArgs(self->stored)) < 0 ? -1 : 1;
+    return PyObject_Size(PyTuple_GET_ITEM(record, 2));
+}
+
+/* `Ring.land`: the header is all that is missing.  1, 0 if that is not for us, -1 with an exception. */
+static int
+land(Writing *self, unsigned long long exchange, PyObject *records)
+{
+    Offsets offsets;
+    Py_buffer memory;
+    unsigned long long time;
+    long long landing, piece;
+    Py_ssize_t size = size_of_piece(records);
+    if (size < 0 || get_number(self->ring, name._landing, &landing) < 0 ||
+        get_number(self->ring, name._piece, &piece) < 0)
+        return PyErr_Occurred() ? -1 : 0;
+    if (size >= piece && succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark)) < 0)
+        return -1;
+    if (get_offsets(self->ring, &offsets) < 0 || get_time(self, &time) < 0)
+        return -1;
+    if (landing != offsets.stored)
+        return 0; /* which is a mistake, and said so there */
+    if (get_memory(self->ring, &memory) < 0)
+        return -1;
+    put_header((unsigned char *)memory.buf + offsets.stored % offsets.capacity, PyTuple_GET_ITEM(records, 0),
+               (size_t)size, exchange, time);
+    PyBuffer_Release(&memory);
+    long long stored = offsets.stored + HEADER + size;
+    if (advance(self->ring, offsets.next_mark, stored) < 0)
+        return -1;
+    if (stored % offsets.capacity == 0 && succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark)) < 0)
+        return -1;
+    return 1;
+}
+
+/* 1 if the records are in the ring now, 0 if that is not for us, -1 with an exception. */
+static int
+put(Writing *self, unsigned long long exchange, PyObject *records)
+{
+    if (!PyTuple_Check(records))
+        return 0;
+    int done = store(self, exchange, records);
+    if (done == 0)
+        done = land(self, exchange, records);
+    return done == 1 && succeeded(PyObject_CallNoArgs(self->stored)) < 0 ? -1 : done;
 }
 
 static PyObject *
@@ -149,7 +230,7 @@ writing_call(Writing *self, PyObject *args, PyObject *kwargs)
     unsigned long long number = PyLong_AsUnsignedLongLong(exchange);
     if (PyErr_Occurred())
         return NULL;
-    int done = PyTuple_Check(records) ? store(self, number, records) : 0;
+    int done = put(self, number, records);
     if (done != 0)
         return done < 0 ? NULL : Py_NewRef(Py_None);
     return PyObject_CallMethodObjArgs(self->writer, name.write, exchange, records, NULL);

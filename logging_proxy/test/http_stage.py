@@ -44,6 +44,8 @@ class Pending:
     def landing(self, most: int) -> memoryview | None:
         return None
 
+    def shortcut(self, *of: object) -> None: ...
+
     def clientLost(self, reason: Failure) -> None:
         self.lost.append(reason)
 

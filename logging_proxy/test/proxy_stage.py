@@ -333,7 +333,7 @@ class Stage:
     ) -> None:
         self.clock = Clock()
         self.ring = FakeRing()
-        self.writer = CaptureWriter(self.ring, lambda: None, pass_on_failure, self.clock)  # type: ignore[arg-type]
+        self.writer = self.make_writer(pass_on_failure)
         self.console: list[str] = []
         surroundings = self.surroundings = Surroundings(
             recorder=Recorder(CaptureObserver(self.writer)),
@@ -354,6 +354,9 @@ class Stage:
             self.tree.mount(RouteResource(options, self.pool, ids, surroundings))
         self.site = Site(self.tree, self.clock, server or ServerLimits())
         self.clients: list[Wire] = []
+
+    def make_writer(self, passes: bool) -> CaptureWriter:
+        return CaptureWriter(self.ring, lambda: None, passes, self.clock)  # type: ignore[arg-type]
 
     def _console_line(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
         log = "[log]" if recorded else "[no-log]"

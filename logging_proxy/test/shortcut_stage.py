@@ -1,10 +1,31 @@
-"""Tests with the part in C, and without it."""
+"""
+Tests with the part in C, and without it.
+
+A play is one exchange through a proxy whose connections are sockets: the same play
+must become the same story whether the part in C is there or not.
+"""
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SkipTest
+import select
+import socket
+import tempfile
+from dataclasses import dataclass, field, replace
+from typing import Any
+from unittest import mock
+
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy import shortcut
+from logging_proxy.capture.records import Kind
+from logging_proxy.capture.ring import Ring
+from logging_proxy.capture.writer import CaptureWriter
+from logging_proxy.proxy.messages import MOMENT
+from logging_proxy.test.proxy_stage import Stage, get
 
 
 class InPython:
@@ -19,3 +40,241 @@ def require_compiled() -> None:
     """Skip where there is nothing to test."""
     if not shortcut.compiled:
         raise SkipTest("the part in C is not compiled here, or PURE_PYTHON is set")
+
+
+class Selected:
+    """The reactor's part of a transport: who is read and who is written."""
+
+    def __init__(self) -> None:
+        self.reads: set[object] = set()
+        self.later: list[Any] = []
+
+    def addReader(self, reader: object) -> None:
+        self.reads.add(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.reads.discard(reader)
+
+    def addWriter(self, writer: object) -> None: ...
+
+    def removeWriter(self, writer: object) -> None: ...
+
+    def callLater(self, delay: float, call: Any, *of: Any) -> None:
+        self.later.append((call, of))
+
+    def turn(self) -> None:
+        """What was left for the next turn."""
+        later, self.later = self.later, []
+        for call, of in later:
+            call(*of)
+
+
+class Line(tcp.Connection):
+    """A transport of ours on a socket, and the peer's socket."""
+
+    def __init__(self, protocol: Any, room: int = 4096) -> None:
+        """There is `room` for what the peer has not read yet, and nobody here keeps."""
+        ours, self.far = socket.socketpair()
+        for each in (ours, self.far):
+            each.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+        super().__init__(ours, protocol, Selected())  # type: ignore[arg-type]
+        self.connected = 1
+        self.startReading()
+        self.protocol = self.ours = protocol
+        protocol.makeConnection(self)
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.7", 50000)
+
+    def setTcpNoDelay(self, enabled: object) -> None: ...
+
+    @property
+    def reading(self) -> bool:
+        return self in self.reactor.reads  # type: ignore[attr-defined]
+
+    def read(self) -> None:
+        """What is there is read, as long as anything wants to."""
+        while self.connected and self.reading and select.select([self.socket], [], [], 0)[0]:
+            if why := self.doRead():
+                self.connectionLost(Failure(why))
+
+    def drain(self) -> bytes:
+        """What has come to the peer, and what waits behind it."""
+        taken = b""
+        while True:
+            try:
+                more = self.far.recv(1 << 20)
+            except BlockingIOError:
+                waiting = self.dataBuffer or self._tempDataBuffer
+                if self._aborting or not (self.connected and waiting):
+                    return taken
+                if why := self.doWrite():
+                    self.connectionLost(Failure(why))
+            except OSError:
+                return taken
+            else:
+                taken += more
+                if not more:
+                    return taken
+
+    def sip(self) -> bytes:
+        """The peer takes what has come: then there is room in the kernel, ahead of what waits here."""
+        try:
+            return self.far.recv(1 << 20)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        if self.connected:
+            self.connectionLost(Failure(ConnectionError()))
+        self.far.close()
+
+
+class RingStage(Stage):
+    """With a real ring, which is small, and empty again after every record."""
+
+    CAPACITY = 600 << 10
+
+    def make_writer(self, passes: bool) -> CaptureWriter:
+        with tempfile.TemporaryFile() as file:
+            self.real = Ring.create(file.fileno(), self.CAPACITY, 0)
+        return CaptureWriter(self.real, self._take, passes, self.clock)
+
+    def _take(self) -> None:
+        while self.real.taken != self.real.stored:
+            with self.real.peek() as piece:
+                self.ring.data += piece
+                size = len(piece)
+            self.real.take(size)
+
+    def freeze_spool(self) -> None:
+        self.real.taken = self.real.stored - self.CAPACITY
+
+    def thaw_spool(self) -> None:
+        self.real.taken = self.real.stored
+        self.writer.spool_moved(self.writer.failure)
+
+
+class Endpoint:
+    """Connects to a `Line`."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.line = Line(factory.buildProtocol(None), self.room)
+        return succeed(self.line.ours)
+
+
+@dataclass
+class Story:
+    """What became of a body on its way."""
+
+    received: bytes = b""
+    """What has come out on the other side."""
+    answer: bytes = b""
+    """What the body's sender was sent."""
+    records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
+    states: list[tuple[Any, ...]] = field(default_factory=list)
+    """After each step: whether the body's source is read, both deadlines, and which sides are there."""
+    short: int = 0
+    """How many times the shorter way was there before a step."""
+
+
+@dataclass
+class Play:
+    """
+    One exchange, whose body is told in steps.
+
+    Bytes are sent by the body's source, and read; words are what happens
+    meanwhile (see `_step`).  `head` begins what the source says.
+    """
+
+    head: bytes
+    upload: bool = False
+    logging: bool = True
+    room: int = 4096
+
+    def tell(self, steps: list[Any]) -> Story:
+        self.stage, endpoint, story = RingStage(logging=self.logging), Endpoint(self.room), Story()
+        self.stage.pool._endpoint = endpoint  # type: ignore[assignment]
+        client = Line(self.stage.site.buildProtocol(None), self.room)
+        client.far.send(self.head if self.upload else get())
+        client.read()
+        self.upstream = upstream = endpoint.line
+        self.source, self.sink = (client, upstream) if self.upload else (upstream, client)
+        if not self.upload:
+            upstream.far.recv(9999)
+            steps = [self.head, *steps]
+        try:
+            for step in steps:
+                self.stage.clock.advance(MOMENT / 2)
+                story.short += bool(getattr(vars(self.source).get("doRead"), "passage", None))
+                self._step(step, story)
+                for line in (self.source, self.sink):
+                    line.reactor.turn()  # type: ignore[attr-defined]
+                story.states.append(self._state())
+            self.stage.thaw_spool()
+            self.stage.turn()
+            story.received += self.sink.drain()
+            story.answer += self.source.drain()
+            story.records = [
+                (r.kind, r.flags, r.payload) for each in self.stage.captures for r in each.records
+            ]
+        finally:
+            client.close()
+            upstream.close()
+            self.stage.real.close()
+        return story
+
+    def _state(self) -> tuple[Any, ...]:
+        source, sink = self.source, self.sink
+        deadlines = (source.ours.deadline, sink.ours.deadline)
+        return source.reading, *deadlines, bool(source.connected), bool(sink.connected)
+
+    def _step(self, step: Any, story: Story) -> None:
+        source, sink = self.source, self.sink
+        if isinstance(step, bytes):
+            self._send(step)
+        elif step == "drain":
+            story.received += sink.drain()
+        elif step == "sip":
+            story.received += sink.sip()
+        elif step == "freeze":
+            self.stage.freeze_spool()
+        elif step == "thaw":
+            self.stage.thaw_spool()
+        elif step == "leave":
+            sink.far.close()
+            sink.read()
+        elif step == "answer":
+            self.upstream.far.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            self.upstream.read()
+        else:
+            assert step == "end"
+            source.far.close()
+            source.read()
+
+    def _send(self, data: bytes) -> None:
+        """As much as the system takes at once."""
+        if self.source.connected:
+            try:
+                self.source.far.send(data)
+            except OSError:
+                return
+            self.source.read()
+
+
+class ShortcutCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        require_compiled()
+
+    def same(self, play: Play, steps: list[Any]) -> Story:
+        """What becomes of these steps with the part in C, which must be what becomes of them without."""
+        with mock.patch.object(shortcut, "compiled", False):
+            expected = play.tell(steps)
+        found = play.tell(steps)
+        self.assertEqual(expected.short, 0)
+        self.assertEqual(replace(found, short=0), expected)
+        return found

@@ -587,6 +587,7 @@ class StallInPythonTests(InPython, StallTests): ...
 _record = st.tuples(st.integers(0, 12), st.integers(0, 3), st.binary(max_size=60))
 _step = st.one_of(
     st.tuples(st.sampled_from([0, 1, 255, 256, 1 << 40]), st.lists(_record, min_size=1, max_size=4)),
+    st.tuples(st.just("land"), st.integers(0, 150), st.integers(1, 150)),
     st.sampled_from(["take", "take", "fail", "work"]),
 )
 
@@ -638,10 +639,29 @@ class SameTests(SynchronousTestCase):
             self.assertRaises(errors, stage.write, exchange, records)
             self.assertEqual((stage.ring.stored, stage.stored), (0, 0))
 
+    def test_piece(self) -> None:
+        """A piece that was read into the ring is stored by the part in C alone, also at the ring's end."""
+        self.patch(writer_module, "LEAST_LANDING", 4)
+        stage = Stage(size=HEADER.size + 10)
+        with mock.patch.object(Ring, "land", side_effect=AssertionError):
+            self.land(stage, 10, 10)
+        self.assertEqual((stage.stored, list(stage.ring._marks)), (1, [stage.ring.capacity]))
+        stage.drain()
+        self.assertEqual(stage.of(7), [(PIECE, b"l" * 10)])
+
+    def land(self, stage: Stage, most: int, size: int) -> None:
+        """A piece is read into the ring, if it gives room for one."""
+        place = stage.writer.landing(most)
+        if place is not None:
+            piece: Any = place[: min(size, len(place))]
+            piece[:] = b"l" * len(piece)
+            stage.write(7, [(PIECE, 0, piece)])
+
     def rings(self, steps: list[Any], passes: bool, compiled: bool) -> list[Any]:
         """What the ring and the writer are after each step."""
         with (
             mock.patch.object(shortcut, "compiled", compiled),
+            mock.patch.object(writer_module, "LEAST_LANDING", 4),
             mock.patch.object(writer_module, "_now", iter(range(1 << 60, 1 << 61)).__next__),
         ):
             stage = Stage(passes, 300)
@@ -656,6 +676,8 @@ class SameTests(SynchronousTestCase):
                         stage.writer.spool_moved(stage.writer.failure)
                 elif step in ("fail", "work"):
                     stage.writer.spool_moved("no" if step == "fail" else None)
+                elif step[0] == "land":
+                    self.land(stage, *step[1:])
                 else:
                     stage.write(*step)
                 ring, writer = stage.ring, stage.writer

@@ -1,13 +1,11 @@
-"""The part in C does what Python does: the same streams, on sockets, with it and without."""
+"""Whole chunks: the part in C does what Python does."""
 
 from __future__ import annotations
 
 import gc
 import os
-import socket
 import sys
 import weakref
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -15,172 +13,18 @@ from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet import tcp
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy import shortcut
 from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import Kind
 from logging_proxy.http import wire
-from logging_proxy.http.bodies import CHUNKED_END, ChunkedReader, chunk
-from logging_proxy.proxy import messages
-from logging_proxy.proxy.messages import MOMENT
-from logging_proxy.test.proxy_stage import Stage, get
-from logging_proxy.test.shortcut_stage import require_compiled
+from logging_proxy.http.bodies import CHUNKED_END, chunk
+from logging_proxy.proxy import halves
+from logging_proxy.test.shortcut_stage import Line, Play, ShortcutCase
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-class Selected:
-    """The reactor's part of a transport: who is read and who is written."""
-
-    def __init__(self) -> None:
-        self.reads: set[object] = set()
-
-    def addReader(self, reader: object) -> None:
-        self.reads.add(reader)
-
-    def removeReader(self, reader: object) -> None:
-        self.reads.discard(reader)
-
-    def addWriter(self, writer: object) -> None: ...
-
-    def removeWriter(self, writer: object) -> None: ...
-
-    def callLater(self, *call: object) -> None: ...
-
-
-class Line(tcp.Connection):
-    """A transport of ours on a socket, and the peer's socket."""
-
-    def __init__(self, protocol: Any) -> None:
-        ours, self.far = socket.socketpair()
-        for each in (ours, self.far):
-            each.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        super().__init__(ours, protocol, Selected())  # type: ignore[arg-type]
-        self.connected = 1
-        self.startReading()
-        self.protocol = self.ours = protocol
-        protocol.makeConnection(self)
-
-    def getPeer(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.7", 50000)
-
-    def setTcpNoDelay(self, enabled: object) -> None: ...
-
-    @property
-    def reading(self) -> bool:
-        return self in self.reactor.reads  # type: ignore[attr-defined]
-
-    def read(self) -> None:
-        """What is there is read, once, if anything wants to."""
-        if self.connected and self.reading:
-            why = self.doRead()
-            if why:
-                self.connectionLost(Failure(why))
-
-    def drain(self) -> bytes:
-        """What has come to the peer, and what waits behind it."""
-        taken = b""
-        while True:
-            try:
-                more = self.far.recv(1 << 20)
-            except BlockingIOError:
-                if not (self.connected and (self.dataBuffer or self._tempDataBuffer)):
-                    return taken
-                if why := self.doWrite():
-                    self.connectionLost(Failure(why))
-            except OSError:
-                return taken
-            else:
-                taken += more
-                if not more:
-                    return taken
-
-    def sip(self) -> bytes:
-        """The peer takes what has come: then there is room in the kernel, ahead of what waits here."""
-        try:
-            return self.far.recv(1 << 20)
-        except OSError:
-            return b""
-
-    def close(self) -> None:
-        if self.connected:
-            self.connectionLost(Failure(ConnectionError()))
-        self.far.close()
-
-
-class Endpoint:
-    """Connects to a `Line`."""
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        self.line = Line(factory.buildProtocol(None))
-        return succeed(self.line.ours)
-
-
-@dataclass
-class Story:
-    """What became of a stream."""
-
-    client: bytes = b""
-    records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
-    states: list[tuple[bool, float, bool]] = field(default_factory=list)
-    """After each step: whether the upstream is read, its deadline, and whether the client is there."""
-    short: int = 0
-    """How many times the shorter way was there before a step."""
-
-
-def tell(steps: list[Any], logging: bool = True) -> Story:
-    """Play a stream: bytes are one read of what the upstream sends, words are what happens meanwhile."""
-    stage, endpoint, story = Stage(logging=logging), Endpoint(), Story()
-    stage.pool._endpoint = endpoint  # type: ignore[assignment]
-    client = Line(stage.site.buildProtocol(None))
-    client.far.send(get())
-    client.read()
-    upstream = endpoint.line
-    upstream.far.recv(9999)
-    try:
-        for step in [HEAD, *steps]:
-            stage.clock.advance(MOMENT / 2)
-            story.short += bool(getattr(vars(upstream).get("doRead"), "passage", None))
-            play(step, stage, client, upstream, story)
-            story.states.append((upstream.reading, upstream.ours.deadline, bool(client.connected)))
-        stage.thaw_spool()
-        stage.turn()
-        story.client += client.drain()
-        story.records = [(r.kind, r.flags, r.payload) for each in stage.captures for r in each.records]
-    finally:
-        client.close()
-        upstream.close()
-    return story
-
-
-def play(step: Any, stage: Stage, client: Line, upstream: Line, story: Story) -> None:
-    if step == "drain":
-        story.client += client.drain()
-    elif step == "sip":
-        story.client += client.sip()
-    elif step == "freeze":
-        stage.freeze_spool()
-    elif step == "thaw":
-        stage.thaw_spool()
-    elif step == "leave":
-        client.far.close()
-        client.read()
-    elif step == "end":
-        upstream.far.close()
-        upstream.read()
-    elif upstream.connected:
-        try:
-            upstream.far.send(step)
-        except OSError:
-            return
-        upstream.read()
+CHUNKS = Play(HEAD)
 
 
 def chunks(*payloads: bytes) -> bytes:
@@ -221,66 +65,49 @@ _steps = st.lists(st.one_of(_step, _step, _torn), max_size=12).map(
 )
 
 
-def tell_plainly(steps: list[Any], logging: bool = True) -> Story:
-    with mock.patch.object(shortcut, "compiled", False):
-        return tell(steps, logging)
-
-
-class ShortcutCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        require_compiled()
-
-    def same(self, steps: list[Any], logging: bool = True) -> Story:
-        """What becomes of these steps with the part in C, which must be what becomes of them without."""
-        expected, found = tell_plainly(steps, logging), tell(steps, logging)
-        self.assertEqual(expected.short, 0)
-        self.assertEqual(replace(found, short=0), expected)
-        return found
-
-
 class SameTests(ShortcutCase):
     @settings(max_examples=150, deadline=None)
     @given(_steps, _end, st.booleans())
     def test_any_stream(self, steps: list[Any], end: list[Any], logging: bool) -> None:
         """The same bytes, the same records, the same flow control, whatever happens when."""
-        self.same([*steps, *end], logging)
+        self.same(Play(HEAD, logging=logging), [*steps, *end])
 
     def test_is_used(self) -> None:
         """Whole chunks take the shorter way, which ends with the response."""
-        story = self.same([chunks(b"a", b"b"), chunk(b"c"), CHUNKED_END, "drain"])
+        story = self.same(CHUNKS, [chunks(b"a", b"b"), chunk(b"c"), CHUNKED_END, "drain"])
         self.assertEqual(story.short, 3)
-        self.assertEqual(story.client.partition(b"\r\n\r\n")[2], chunks(b"a", b"b", b"c") + CHUNKED_END)
+        self.assertEqual(story.received.partition(b"\r\n\r\n")[2], chunks(b"a", b"b", b"c") + CHUNKED_END)
 
     def test_slow_client(self) -> None:
         """More than the client takes: the upstream is not read, and nothing is lost or told twice."""
         steps = [chunk(os.urandom(20_000)) for _ in range(30)]
-        story = self.same([*steps, "drain", *steps, "drain", CHUNKED_END, "drain"])
-        self.assertIn(False, [reading for reading, _, _ in story.states])
+        story = self.same(CHUNKS, [*steps, "drain", *steps, "drain", CHUNKED_END, "drain"])
+        self.assertIn(False, [reading for reading, *_ in story.states])
 
     def test_full_spool(self) -> None:
         """What has no room in the spool does not leave before it has."""
-        story = self.same([chunk(b"a"), "freeze", chunk(b"b"), "drain"])
+        story = self.same(CHUNKS, [chunk(b"a"), "freeze", chunk(b"b"), "drain"])
         self.assertFalse(story.states[-1][0])
-        self.assertTrue(story.client.endswith(chunk(b"a") + chunk(b"b")))
+        self.assertTrue(story.received.endswith(chunk(b"a") + chunk(b"b")))
         pieces = [payload for kind, _, payload in story.records if kind == Kind.RESPONSE_PIECE]
         self.assertEqual(pieces, [b"a", b"b"])
 
     def test_nothing_overtakes(self) -> None:
         """What waits in the transport goes first, though the kernel has room again."""
         first, second = chunk(os.urandom(30_000)), chunk(b"second")
-        story = self.same([first, "sip", second, "drain"])
-        self.assertTrue(story.client.endswith(first + second))
+        story = self.same(CHUNKS, [first, "sip", second, "drain"])
+        self.assertTrue(story.received.endswith(first + second))
 
     def test_what_looks_like_a_chunk(self) -> None:
         """Payload that would be a chunk elsewhere, and a chunk that is longer than its size."""
-        story = self.same([*NESTED, "drain"])
-        self.assertTrue(story.client.endswith(b"".join(NESTED)))
-        story = self.same([chunk(b"a"), b"3\r\nabc:)", "drain"])
-        self.assertTrue(story.client.endswith(chunk(b"a")))
+        story = self.same(CHUNKS, [*NESTED, "drain"])
+        self.assertTrue(story.received.endswith(b"".join(NESTED)))
+        story = self.same(CHUNKS, [chunk(b"a"), b"3\r\nabc:)", "drain"])
+        self.assertTrue(story.received.endswith(chunk(b"a")))
 
     def test_client_leaves(self) -> None:
         """What comes for a client that has left is nobody's: it is not recorded."""
-        story = self.same([chunk(b"a"), "drain", "leave", chunk(b"late")])
+        story = self.same(CHUNKS, [chunk(b"a"), "drain", "leave", chunk(b"late")])
         self.assertNotIn(b"late", [payload for _, _, payload in story.records])
         self.assertEqual(story.short, 4)
 
@@ -291,15 +118,18 @@ class SameTests(ShortcutCase):
             recorded: list[Any] = []
             received: list[bytes] = []
             passed_on: list[bytes] = []
-            half = SimpleNamespace(_waiting=[b"x"] * waiting, pass_on=passed_on.append)
+            sink = SimpleNamespace(send=wire.sender(client))
+            half = SimpleNamespace(_waiting=[b"x"] * waiting, sink=sink, pass_on=passed_on.append)
             source = SimpleNamespace(_receiver=half, deadline=0.0)
             reader = wire.read_directly(upstream, received.append, lambda: None)
             assert reader is not None
             reader.passage = shortcut.passage(
-                wire.sender(client),
+                sink,
                 source=source,
-                body=ChunkedReader(),
+                role="_receiver",
+                receiver=half,
                 half=half,
+                unusual=((half, "_waiting"),),
                 passed=recorded.append,
                 writer=SimpleNamespace(full=full),
                 kind=6,
@@ -318,34 +148,37 @@ class SameTests(ShortcutCase):
     def test_looks_again(self) -> None:
         """After something unusual body and half are looked at again, also when much is read at once."""
         much = [b"%x\r\n" % (3 << 16), *3 * [b"x" * (1 << 16)]]
-        story = self.same([chunk(b"a"), *much, b"\r\n", "drain", chunk(b"b"), *NESTED, chunk(b"c"), "drain"])
-        self.assertTrue(story.client.endswith(chunk(b"b") + b"".join(NESTED) + chunk(b"c")))
+        story = self.same(
+            CHUNKS, [chunk(b"a"), *much, b"\r\n", "drain", chunk(b"b"), *NESTED, chunk(b"c"), "drain"]
+        )
+        self.assertTrue(story.received.endswith(chunk(b"b") + b"".join(NESTED) + chunk(b"c")))
         filled = chunk(b"x" * 0xFFF8)
         self.assertEqual(len(filled), 1 << 16)
-        self.assertTrue(self.same([filled, *NESTED, "drain"]).client.endswith(filled + b"".join(NESTED)))
+        self.assertTrue(
+            self.same(CHUNKS, [filled, *NESTED, "drain"]).received.endswith(filled + b"".join(NESTED))
+        )
 
     def test_largest_sizes(self) -> None:
         """Sizes that no read holds, up to those that are refused."""
         for digits in (b"7fffffff", b"f" * 15, b"0" * 14 + b"1", b"0" * 15 + b"1", b"", b"-1", b"0x1", b" 1"):
-            self.same([digits + b"\r\nx\r\n"])
+            self.same(CHUNKS, [digits + b"\r\nx\r\n"])
 
 
 class MemoryTests(ShortcutCase):
     def test_nothing_stays(self) -> None:
         """After a response its half is let go, while the connection waits for the next one."""
-        halves: list[weakref.ref[object]] = []
+        made: list[weakref.ref[object]] = []
         real = shortcut.passage
 
-        def watched(send: Any, **parts: Any) -> Any:
-            halves.append(weakref.ref(parts["source"]))
-            return real(send, **parts)
+        def watched(sink: Any, **parts: Any) -> Any:
+            made.append(weakref.ref(parts["source"]))
+            return real(sink, **parts)
 
-        self.patch(messages, "passage", watched)
-        tell([chunk(b"a"), CHUNKED_END])
-        tell([chunk(b"a"), "end"])
-        tell([chunk(b"a")])
+        self.patch(halves, "passage", watched)
+        for steps in ([chunk(b"a"), CHUNKED_END], [chunk(b"a"), "end"], [chunk(b"a")]):
+            Play(HEAD).tell(steps)
         gc.collect()
-        self.assertEqual([half() for half in halves], [None, None, None])
+        self.assertEqual([half() for half in made], [None, None, None])
 
     def test_no_leak(self) -> None:
         """A thousand events leave no more objects behind than a hundred."""
@@ -353,7 +186,7 @@ class MemoryTests(ShortcutCase):
         def grown(events: int) -> int:
             gc.collect()
             before = sys.getallocatedblocks()
-            tell([step for _ in range(events) for step in (chunk(b"event"), "drain")] + [CHUNKED_END])
+            CHUNKS.tell([step for _ in range(events) for step in (chunk(b"event"), "drain")] + [CHUNKED_END])
             gc.collect()
             return sys.getallocatedblocks() - before
 
@@ -371,5 +204,6 @@ class MemoryTests(ShortcutCase):
             real(capture, *records)
 
         self.patch(Capture, "passed", passed)
-        for play_it in (tell, tell_plainly):
-            self.assertRaises(ZeroDivisionError, play_it, [chunk(b"a"), chunk(b"fail")])
+        for compiled in (True, False):
+            with mock.patch.object(shortcut, "compiled", compiled):
+                self.assertRaises(ZeroDivisionError, CHUNKS.tell, [chunk(b"a"), chunk(b"fail")])

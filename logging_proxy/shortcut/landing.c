@@ -1,0 +1,39 @@
+/* Where a Passage reads the next piece of a counted body (`Half.landing`). */
+
+#include "shortcut.h"
+
+/* Bytes of the next piece; 0 where the ordinary way has to see to it, -1 with an exception. */
+static long long
+next_size(Passage *self, long long stride)
+{
+    long long ahead;
+    int quiet = is_quiet((Sender *)self->send);
+    if (quiet != 1)
+        return quiet;
+    if (stride > self->least && unreceived((Sender *)self->send) >= stride)
+        return 0; /* for a sink that does not keep up it becomes less */
+    if (get_number(self->counted, name.ahead, &ahead) < 0)
+        return -1;
+    long long size = stride < ahead - 1 ? stride : ahead - 1;
+    return size < self->least ? 0 : size;
+}
+
+PyObject *
+landing_of(Passage *self)
+{
+    long long stride;
+    int usual = is_usual(self);
+    if (usual != 1 || get_number(self->half, name._stride, &stride) < 0)
+        return NULL;
+    long long size = next_size(self, stride);
+    if (size <= 0)
+        return NULL;
+    PyObject *land = self->writing == Py_None ? PySequence_GetSlice(self->shared, 0, size)
+                                              : landing_in_ring((Writing *)self->writing, self->least, size);
+    if (land == NULL)
+        return NULL;
+    stride = 2 * stride < self->largest ? 2 * stride : self->largest;
+    if (set_number(self->half, name._stride, stride) < 0)
+        Py_CLEAR(land);
+    return land;
+}
