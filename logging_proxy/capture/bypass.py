@@ -13,13 +13,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TypeGuard
 
 from logging_proxy.capture.ring import PAGE
-from logging_proxy.capture.segments import BLOCK, block_header
+from logging_proxy.capture.segments import BLOCK, Sum, block_header
 
 LEAST = 256 << 10
 """Bytes of a payload that is worth it."""
@@ -117,7 +117,7 @@ class Bypass:
             and self._trial.is_due
         )
 
-    def write(self, start: int, payload: memoryview, at: int) -> int:
+    def write(self, start: int, payload: memoryview, at: int, sums: Sequence[Sum] = ()) -> int:
         """
         The block with `payload`, from `at` in the segment on, a multiple of `PAGE`; its size there.
 
@@ -126,7 +126,7 @@ class Bypass:
         began = monotonic()
         offset = _offset_in_page(payload)
         before, after = PAGE - BLOCK.size + offset, -(offset + len(payload)) % PAGE
-        header = block_header(start, payload, before, after)
+        header = block_header(start, payload, before, after, sums)
         size = len(header) + before + len(payload) + after
         try:
             self._open_segment()

@@ -18,7 +18,14 @@ from typing import TypeVar
 
 from logging_proxy.capture.bypass import Bypass
 from logging_proxy.capture.ring import PAGE
-from logging_proxy.capture.segments import BLOCK, block_header, read_block, segment_name, segment_start
+from logging_proxy.capture.segments import (
+    BLOCK,
+    Sum,
+    block_header,
+    read_block,
+    segment_name,
+    segment_start,
+)
 
 SEGMENT_SIZE = 32 << 20
 """Bytes after which a new segment file is begun: what the logging server can delete at a time."""
@@ -73,9 +80,9 @@ class SegmentFiles:
         self._syncing = threading.Lock()
         self._bypass = Bypass(self._disk.open, self._disk.write)
 
-    def append(self, payload: bytes | memoryview) -> None:
+    def append(self, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> None:
         """
-        One block with `payload`, wholly or not at all.  Raises OSError.
+        One block with `payload`, of which `sums` are known, wholly or not at all.  Raises OSError.
 
         What refuses a block is left behind for a new segment: a reader finds
         looks for no more in a segment once there is a newer one, and can delete it,
@@ -83,9 +90,9 @@ class SegmentFiles:
         """
         if self._fd < 0 or self._size >= self.segment_size or not self._still_there():
             self._begin()
-        if self._size and self._refused(payload) is not None:
+        if self._size and self._refused(payload, sums) is not None:
             self._begin()
-        if not self._size and (error := self._refused(payload)) is not None:
+        if not self._size and (error := self._refused(payload, sums)) is not None:
             raise error
 
     def sync(self) -> None:
@@ -107,11 +114,11 @@ class SegmentFiles:
 
     # --- blocks
 
-    def _refused(self, payload: bytes | memoryview) -> OSError | None:
+    def _refused(self, payload: bytes | memoryview, sums: Sequence[Sum]) -> OSError | None:
         """Write the block, or say why not, with the segment as it was."""
-        if self._bypass.takes(payload) and self._bypassed(payload):
+        if self._bypass.takes(payload) and self._bypassed(payload, sums):
             return None
-        header = block_header(self.end, payload)
+        header = block_header(self.end, payload, sums=sums)
         size = len(header) + len(payload)
         try:
             self._write(header, payload, size)
@@ -124,13 +131,13 @@ class SegmentFiles:
         self.end += len(payload)
         return None
 
-    def _bypassed(self, payload: memoryview) -> bool:
+    def _bypassed(self, payload: memoryview, sums: Sequence[Sum]) -> bool:
         """Whether the block could be written past the page cache."""
         try:
             self._fill_page()
         except OSError:
             return False
-        size = self._bypass.write(self.end, payload, self._size)
+        size = self._bypass.write(self.end, payload, self._size, sums)
         self._size += size
         self.end += len(payload) if size else 0
         return size > 0

@@ -17,13 +17,19 @@ from __future__ import annotations
 import os
 from collections import deque
 
+from zlib_ng.zlib_ng import crc32
+
 from logging_proxy.capture.mapping import map_file
+from logging_proxy.capture.segments import Sum
 
 PAGE = 4096
 MAGIC = int.from_bytes(b"LPRING2\n", "little")
 
 PIECE = 512 << 10
 """About how many bytes lie between two marks."""
+
+LEAST_SUMMED = 64 << 10
+"""Bytes of a piece that is worth a sum of its own."""
 
 _STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
 
@@ -48,6 +54,8 @@ class Ring:
         self._marks: deque[int] = deque()
         """Ends of stores, about `piece` bytes apart: where what `peek` gives may end."""
         self._next_mark = stored + piece
+        self._sums: deque[Sum] = deque()
+        """Of pieces that landed; their places are stream offsets here."""
         self._landing = -1
         """The offset at which the last landing was given."""
 
@@ -149,9 +157,33 @@ class Ring:
             self._mark()  # a piece of its own, so that none is much larger than a landing
         start = self.stored % self.capacity
         self._bytes[start : start + len(ahead)] = ahead
+        self.sum_up(self.stored + len(ahead), size)
         self._advance(len(ahead) + size)
         if not self.stored % self.capacity:
             self._mark()  # what goes on from the ring's end at its beginning would have to be joined
+
+    def sum_up(self, offset: int, size: int) -> None:
+        """
+        Take the sum of a piece that is about to be stored at `offset`, while it is in the processor's cache.
+
+        The spool's thread, which needs it later, would wait 100 µs a MiB for the memory.
+        """
+        if size >= LEAST_SUMMED:
+            start = offset % self.capacity
+            with self._bytes[start : start + size] as piece:
+                self._sums.append((offset, size, crc32(piece)))
+
+    def sums(self, size: int) -> list[Sum]:
+        """Of pieces among the first `size` bytes, those that `peek` gave; in order."""
+        sums, taken = self._sums, self.taken
+        found: list[Sum] = []
+        # By index, for the other thread adds some meanwhile.
+        for number in range(len(sums)):
+            offset, length, of = sums[number]
+            if offset + length > taken + size:
+                break
+            found.append((offset - taken, length, of))
+        return found
 
     def peek(self, most: int = 0) -> memoryview:
         """
@@ -185,6 +217,9 @@ class Ring:
         taken = self.taken + size
         self._header[_TAKEN] = taken
         self.taken = taken
+        sums = self._sums
+        while sums and sums[0][0] < taken:
+            sums.popleft()
 
     def close(self) -> None:
         self._header.release()

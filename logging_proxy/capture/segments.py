@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zlib_ng.zlib_ng import crc32
+from zlib_ng.zlib_ng import crc32, crc32_combine
 
 BLOCK = struct.Struct("<4sIIHHQ")
 MAGIC = b"LPB1"
@@ -34,6 +35,9 @@ MAX_BLOCK = 64 << 20
 
 LARGEST_WRITE = 4 << 20
 """Bytes that the writer puts into a block at most, unless a single record has more."""
+
+Sum = tuple[int, int, int]
+"""The CRC-32 of a piece, known beforehand: where in the whole it begins, its size, the sum."""
 
 _NAME = re.compile(r"([0-9a-f]{16})\.seg")
 
@@ -49,13 +53,19 @@ def segment_start(name: str) -> int | None:
     return int(match[1], 16) if match else None
 
 
-def block_header(start: int, payload: bytes | memoryview, before: int = 0, after: int = 0) -> bytes:
-    """What stands before `payload` in a segment, with so many bytes around it."""
-    return BLOCK.pack(MAGIC, len(payload), _check(start, payload), before, after, start)
+def block_header(
+    start: int, payload: bytes | memoryview, before: int = 0, after: int = 0, sums: Sequence[Sum] = ()
+) -> bytes:
+    """What stands before `payload` in a segment, with so many bytes around it; `sums` are in order."""
+    return BLOCK.pack(MAGIC, len(payload), _check(start, payload, sums), before, after, start)
 
 
-def _check(start: int, payload: bytes | memoryview) -> int:
-    return crc32(payload, crc32(start.to_bytes(8, "little")))
+def _check(start: int, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> int:
+    check, at = crc32(start.to_bytes(8, "little")), 0
+    for begin, size, of in sums:
+        check = crc32_combine(crc32(payload[at:begin], check), of, size)
+        at = begin + size
+    return crc32(payload[at:], check)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,6 @@ from logging_proxy.capture.segments import LARGEST_WRITE
 MOST_UNSYNCED = 4
 """Ended segments that may wait for their sync; then writing waits as well."""
 
-
-HURRY = 1 << 20
-"""Bytes in the ring that are not left to gather any longer."""
-
 WRITES = 8
 """At least so many are made of a full ring, for only what is written makes room."""
 
@@ -140,7 +136,7 @@ class Spool:
 
     def _run(self) -> None:
         while True:
-            self._nap(self.ring.taken + HURRY, self._pace.gather)
+            self._nap(self.ring.taken + self._largest_write, self._pace.gather)
             # Asked before the ring is emptied: what was stored before `close` is written.
             closing = self._closing.is_set()
             if self.ring.stored == self.ring.taken and not closing:
@@ -181,7 +177,7 @@ class Spool:
             try:
                 with ring.peek(most) as piece:
                     size = len(piece)
-                    self._files.append(piece)
+                    self._files.append(piece, ring.sums(size))
             except Exception as error:  # whatever it is: without this thread all that is recorded would wait
                 if most:
                     most = 0  # a little may find room where much does not

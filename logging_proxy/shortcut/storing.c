@@ -202,6 +202,8 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
                (size_t)size, exchange, time);
     PyBuffer_Release(&memory);
     long long stored = offsets.stored + HEADER + size;
+    if (succeeded(PyObject_CallMethod(self->ring, "sum_up", "LL", offsets.stored + HEADER, (long long)size)) < 0)
+        return -1;
     if (advance(self->ring, offsets.next_mark, stored) < 0)
         return -1;
     if (stored % offsets.capacity == 0 && succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark)) < 0)

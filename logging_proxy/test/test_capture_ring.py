@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from zlib import crc32
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.capture import ring as ring_module
 from logging_proxy.capture.ring import PAGE, Ring
+from logging_proxy.capture.segments import block_header
 
 CAPACITY = 64
 
@@ -40,8 +43,9 @@ class Life:
             self.land(*data)
         elif isinstance(data, int):
             with self.ring.peek(data) as piece:
-                self.taken += bytes(piece)
-                size = len(piece)
+                size, content = len(piece), bytes(piece)
+            assert block_header(7, content, sums=self.ring.sums(size)) == block_header(7, content)
+            self.taken += content
             self.ring.take(size)
         elif len(data) <= self.ring.room:
             self.ring.store(data)
@@ -71,6 +75,23 @@ class Life:
 
 
 class RingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(ring_module, "LEAST_SUMMED", 4)
+
+    def test_sums(self) -> None:
+        """Of large pieces the sums are known, and where they are; of what is not given yet none are given."""
+        life = Life(piece=8)
+        life.move((b"head", b"piece one"))
+        life.move((b"head", b"two"))
+        life.move((b"head", b"piece three"))
+        self.assertEqual(life.ring.sums(24), [(4, 9, crc32(b"piece one"))])
+        three = (24, 11, crc32(b"piece three"))
+        self.assertEqual(life.ring.sums(35), [(4, 9, crc32(b"piece one")), three])
+        life.move(0)
+        self.assertEqual(len(life.taken), 13)
+        self.assertEqual(life.ring.sums(22), [(11, *three[1:])])
+        life.end()
+
     @settings(deadline=None)
     @given(st.integers(0, 2**40), MOVES)
     def test_order(self, start: int, moves: list[bytes | tuple[bytes, bytes] | int]) -> None:

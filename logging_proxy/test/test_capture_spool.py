@@ -178,7 +178,7 @@ class TroubleTests(SpoolCase):
         """Whatever is raised counts as a refusal: the thread goes on."""
         bad = BadDisk()
         spool = self.started(bad)
-        self.patch(spool._files, "append", lambda payload: 1 / 0)
+        self.patch(spool._files, "append", lambda payload, sums: 1 / 0)
         self.store(spool, b"abc")
         self.assertTrue(wait_until(lambda: spool.failure == "division by zero"))
         del spool._files.append

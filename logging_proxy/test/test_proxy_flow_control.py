@@ -321,8 +321,8 @@ class StrideTests(SynchronousTestCase):
     def test_grows(self) -> None:
         """Twice as much each time, up to a limit, and from the least on again when the client is slow."""
         self.begin(GIB)
-        sizes = [self.landing() for _ in range(5)]
-        self.assertEqual(sizes, [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, 512 * KIB])
+        sizes = [self.landing() for _ in range(6)]
+        self.assertEqual(sizes, [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, MIB, MIB])
         half: Any = self.upstream._receiver
         half.pauseProducing()
         half.resumeProducing()
@@ -342,9 +342,9 @@ class StrideTests(SynchronousTestCase):
         self.assertEqual([self.landing() for _ in range(3)], [64 * KIB, 128 * KIB, 256 * KIB])
         missing = 512 * KIB - 1
         self.assertEqual(self.landing(), 512 * KIB)
-        missing = 512 * KIB
+        missing = MIB
         sizes = [self.landing() for _ in range(4)]
-        self.assertEqual(sizes, [128 * KIB, 64 * KIB, 64 * KIB, 64 * KIB])
+        self.assertEqual(sizes, [256 * KIB, 128 * KIB, 64 * KIB, 64 * KIB])
         missing = 0
         self.assertEqual([self.landing() for _ in range(2)], [128 * KIB, 256 * KIB])
         self.assertEqual(set(asked), {connection_of(self.client).transport})
