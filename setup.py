@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("attributes", "module", "passing", "reading", "sending", "storing")
+PARTS = ("attributes", "files", "module", "passing", "reading", "sending", "splitting", "storing")
 
 setup(
     ext_modules=[
