@@ -150,12 +150,13 @@ class Store:
         """Whether files were made whose names may not survive a power loss yet."""
         self._renamed = False
         """The same of names given later: to sync a file keeps only the one that it was made with."""
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self.handlers: dict[type, Callable[[Any], None]] = {
             BodyPiece: self._piece,
             Started: self._started,
             ResponseStarted: self._response_started,
             Ended: self._ended,
         }
+        """What takes in an event, by its type.  Each may write, so may raise OSError."""
 
     @property
     def finished(self) -> int:
@@ -169,8 +170,8 @@ class Store:
         )
 
     def handle(self, event: Event) -> None:
-        """Takes in one event.  May write, so may raise OSError."""
-        handler = self._handlers.get(type(event))
+        """Takes in one event."""
+        handler = self.handlers.get(type(event))
         if handler is not None:
             handler(event)
 
@@ -255,12 +256,13 @@ class Store:
     # --- the life of a half
 
     def _started(self, event: Started) -> None:
-        exchange = event.exchange
+        (exchange,) = event
         half = exchange.request.file = HalfFile(exchange, _REQUEST, exchange.opening.prefix)
         self._open[half] = self._unwritten[half] = None
 
     def _response_started(self, event: ResponseStarted) -> None:
-        exchange, response = event.exchange, event.exchange.response
+        (exchange,) = event
+        response = exchange.response
         assert response is not None
         half = response.file = HalfFile(exchange, _RESPONSE, response.head)
         self._open[half] = self._unwritten[half] = None
@@ -287,7 +289,7 @@ class Store:
         self._complete_all(self._finished)
 
     def _ended(self, event: Ended) -> None:
-        exchange = event.exchange
+        (exchange,) = event
         request: HalfFile = exchange.request.file
         if exchange.response is None:
             response = HalfFile(exchange, _RESPONSE, b"")

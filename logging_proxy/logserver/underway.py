@@ -86,7 +86,7 @@ class UnderWay:
 
         Of pieces only those of exchanges that are read `again` need be asked for.
         """
-        exchange = event.exchange
+        exchange = event[0]
         id = exchange.id
         with self._lock:
             member = self._members.get(id)
