@@ -2,7 +2,17 @@
 
 from setuptools import Extension, setup
 
-PARTS = ("attributes", "landing", "module", "passing", "reading", "sending", "storing")
+PARTS = (
+    "attributes",
+    "files",
+    "landing",
+    "module",
+    "passing",
+    "reading",
+    "sending",
+    "splitting",
+    "storing",
+)
 
 setup(
     ext_modules=[

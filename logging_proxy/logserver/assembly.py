@@ -35,15 +35,13 @@ _LAST, _OURS = int(Flag.LAST), int(Flag.OURS)
 # --- events ------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
-class Started:
+class Started(NamedTuple):
     """A request's head came."""
 
     exchange: Exchange
 
 
-@dataclass(slots=True, eq=False)
-class ResponseStarted:
+class ResponseStarted(NamedTuple):
     """The final response's head came."""
 
     exchange: Exchange
@@ -59,16 +57,14 @@ class BodyPiece(NamedTuple):
     time: int
 
 
-@dataclass(slots=True, eq=False)
-class Informed:
+class Informed(NamedTuple):
     """A 1xx head came."""
 
     exchange: Exchange
     head: bytes
 
 
-@dataclass(slots=True, eq=False)
-class TrailersCame:
+class TrailersCame(NamedTuple):
     """The trailer section of one half."""
 
     exchange: Exchange
@@ -76,23 +72,21 @@ class TrailersCame:
     section: bytes
 
 
-@dataclass(slots=True, eq=False)
-class Noted:
+class Noted(NamedTuple):
     """The proxy had something to tell of this exchange."""
 
     exchange: Exchange
     note: Any
 
 
-@dataclass(slots=True, eq=False)
-class Ended:
+class Ended(NamedTuple):
     """The exchange is over; its `outcome` is final and no event of it follows."""
 
     exchange: Exchange
 
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python: there is one for every piece."""
+"""Makes a named tuple without the call of a function in Python: there are five for every exchange."""
 
 Event = Started | ResponseStarted | BodyPiece | Informed | TrailersCame | Noted | Ended
 
@@ -204,7 +198,7 @@ class Assembler:
         if flags & _LAST:
             exchange.request.completed = 0
         self.open[number] = exchange
-        return (*events, Started(exchange))
+        return (*events, _new(Started, (exchange,)))
 
     def _lose_end(self, number: int) -> tuple[Event, ...]:
         old = self.open.pop(number)
@@ -252,7 +246,7 @@ class Assembler:
             time = 0
         half = Half(head, time, flags & _OURS != 0, time if flags & _LAST else None, time)
         exchange.response = half
-        return (ResponseStarted(exchange),)
+        return (_new(ResponseStarted, (exchange,)),)
 
     def _informational(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         exchange.informational.append((max(0, record.time - exchange.began), record.payload))
@@ -286,7 +280,7 @@ class Assembler:
         exchange.outcome = OUTCOMES[code] if code < len(OUTCOMES) else "interrupted"
         if len(payload) > 1:
             exchange.error = payload[1:].decode("utf-8", "replace")
-        return (Ended(exchange),)
+        return (_new(Ended, (exchange,)),)
 
     def _malformed(self, exchange: Exchange, reason: str) -> Sequence[Event]:
         self.tally.malformed_records += 1

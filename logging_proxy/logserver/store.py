@@ -51,6 +51,9 @@ _NO_BYTES = hashlib.sha256().hexdigest()
 _REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
 """Looking up a member of an enumeration takes as long as a call."""
 
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python."""
+
 Documents = list[tuple["HalfFile", bytes]]
 """Halves and their metadata."""
 
@@ -101,7 +104,6 @@ class HalfFile:
     def stamp(self) -> str:
         return metadata.file_stamp(metadata.half_started(self.exchange, self.side))
 
-    @property
     def gathered(self) -> bytes:
         """What waits, in one piece."""
         waiting = self.waiting
@@ -110,7 +112,7 @@ class HalfFile:
     @property
     def content(self) -> bytes:
         """What waits, and before it what the file begins with."""
-        return self.gathered if self.written else self.prefix + self.gathered
+        return self.gathered() if self.written else self.prefix + self.gathered()
 
 
 class Stored(NamedTuple):
@@ -148,12 +150,13 @@ class Store:
         """Whether files were made whose names may not survive a power loss yet."""
         self._renamed = False
         """The same of names given later: to sync a file keeps only the one that it was made with."""
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self.handlers: dict[type, Callable[[Any], None]] = {
             BodyPiece: self._piece,
             Started: self._started,
             ResponseStarted: self._response_started,
             Ended: self._ended,
         }
+        """What takes in an event, by its type.  Each may write, so may raise OSError."""
 
     @property
     def finished(self) -> int:
@@ -167,8 +170,8 @@ class Store:
         )
 
     def handle(self, event: Event) -> None:
-        """Takes in one event.  May write, so may raise OSError."""
-        handler = self._handlers.get(type(event))
+        """Takes in one event."""
+        handler = self.handlers.get(type(event))
         if handler is not None:
             handler(event)
 
@@ -181,9 +184,7 @@ class Store:
     def commit(self) -> list[Stored]:
         """Publishes the exchanges that have ended."""
         finished = self._finished
-        for _, request, response in finished:
-            self._complete(request)
-            self._complete(response)
+        self._complete_all(finished)
         requests: Documents = []
         responses: Documents = []
         for item in finished:
@@ -255,12 +256,13 @@ class Store:
     # --- the life of a half
 
     def _started(self, event: Started) -> None:
-        exchange = event.exchange
+        (exchange,) = event
         half = exchange.request.file = HalfFile(exchange, _REQUEST, exchange.opening.prefix)
         self._open[half] = self._unwritten[half] = None
 
     def _response_started(self, event: ResponseStarted) -> None:
-        exchange, response = event.exchange, event.exchange.response
+        (exchange,) = event
+        response = exchange.response
         assert response is not None
         half = response.file = HalfFile(exchange, _RESPONSE, response.head)
         self._open[half] = self._unwritten[half] = None
@@ -284,12 +286,10 @@ class Store:
     def _write_everything(self) -> None:
         """Also what has ended: its metadata wait for `commit`."""
         self.flush()
-        for _, request, response in self._finished:
-            self._complete(request)
-            self._complete(response)
+        self._complete_all(self._finished)
 
     def _ended(self, event: Ended) -> None:
-        exchange = event.exchange
+        (exchange,) = event
         request: HalfFile = exchange.request.file
         if exchange.response is None:
             response = HalfFile(exchange, _RESPONSE, b"")
@@ -299,7 +299,7 @@ class Store:
             self._unwritten.pop(response, None)
         del self._open[request]
         self._unwritten.pop(request, None)
-        self._finished.append(_Finished(exchange, request, response))
+        self._finished.append(_new(_Finished, (exchange, request, response)))
 
     def _release(self, half: HalfFile) -> None:
         self._directory.release(half.base)
@@ -309,15 +309,21 @@ class Store:
 
     # --- files
 
-    def _complete(self, half: HalfFile) -> None:
-        """All of a half that has ended is in its file afterwards, and its digest is known."""
+    def _complete_all(self, finished: list[_Finished]) -> None:
+        """All that has ended is in its files afterwards, and the digests are known."""
+        for exchange, request, response in finished:
+            short = exchange.id[:8]
+            self._complete(request, f"_{short}_request")
+            self._complete(response, f"_{short}_response")
+
+    def _complete(self, half: HalfFile, suffix: str) -> None:
         if half.base or half.waiting_size > KEPT_BODY:
             if half.waiting or not half.base:
                 self._write(half)
             return
-        body = half.gathered
+        body = half.gathered()
         content = half.prefix + body
-        base = f"{half.stamp}_{half.exchange.id[:8]}_{'request' if half.side is _REQUEST else 'response'}"
+        base = half.stamp + suffix
         if not self._directory.put(base, content):
             self._write(half)
             return
@@ -516,8 +522,9 @@ def _prefix(exchange: Exchange, side: Side) -> bytes:
 
 
 def _stored_body(half: HalfFile, digest: str) -> StoredBody:
-    return StoredBody(f"{half.base}.bin", digest)
+    return _new(StoredBody, (f"{half.base}.bin", digest))
 
 
 def _stored(exchange: Exchange, request: HalfFile, response: HalfFile) -> Stored:
-    return Stored(exchange, f"{request.base}.bin", f"{response.base}.bin", request.body, response.body)
+    files = f"{request.base}.bin", f"{response.base}.bin"
+    return _new(Stored, (exchange, *files, request.body, response.body))

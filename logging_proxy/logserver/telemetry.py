@@ -84,12 +84,12 @@ class Telemetry:
     def take(self, event: Event) -> None:
         kind = type(event)
         if kind is ResponseStarted:
-            exchange = event.exchange
+            exchange = event[0]
             response = exchange.response
             if response is not None and not response.ours:
                 self._first_byte.observe(response.started / 1e9, exchange.opening.route_name)
         elif kind is Ended:
-            self._end(event.exchange)
+            self._end(event[0])
 
     def _end(self, exchange: Exchange) -> None:
         opening = exchange.opening

@@ -10,10 +10,9 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from logging_proxy.redaction import is_secret_key, redact_text
@@ -58,8 +57,11 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _JSON_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)("(?:\s*:)?|$)', re.DOTALL)
 _BINARY = re.compile("[\x00-\x08\x0e-\x1f]")
 
-_raw_decode = json.JSONDecoder().raw_decode
+_scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _JSON_SPACE = " \t\n\r"
+
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python."""
 
 _POSITIONS = ("index", "output_index", "content_index", "summary_index")
 _ANY_POSITION = frozenset(_POSITIONS)
@@ -69,12 +71,11 @@ _LABELS = frozenset(["type", "role", "id", "name"])
 """Members below a `delta` that are whole."""
 
 
-@dataclass(slots=True)
-class Content:
+class Content(NamedTuple):
     """A body understood as far as its type allows; `documents` are its JSON values, of a stream the first."""
 
     text: str = ""
-    documents: list[Any] = field(default_factory=list)
+    documents: Sequence[Any] = ()
 
 
 def text_of(body: bytes, content_type: str) -> str:
@@ -87,7 +88,7 @@ def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
     if not body:
         return Content()
     form, charset = _form_of(content_type)
-    if form is _Form.JSON:
+    if form is _JSON:
         return _from_json(_decoded(body, charset), cut)
     if form is _Form.EVENTS:
         return _from_events(_event_data(_decoded(body, charset)))
@@ -111,6 +112,10 @@ class _Form(enum.Enum):
     TEXT = enum.auto()
     UNKNOWN = enum.auto()
     BINARY = enum.auto()
+
+
+_JSON = _Form.JSON
+"""Looking up a member of an enumeration takes as long as a call."""
 
 
 @lru_cache(maxsize=256)
@@ -199,7 +204,7 @@ def _from_json(text: str, cut: bool) -> Content:
     value = None if cut else _parse(text)
     if value is None:
         return Content(_clean("\n".join(_string_literals(text))))
-    return Content(_clean("\n".join(_all_strings(value)), _is_plain(text)), [value])
+    return _new(Content, (_clean("\n".join(_all_strings(value)), _is_plain(text)), [value]))
 
 
 def _is_plain(text: str) -> bool:
@@ -213,8 +218,8 @@ def _parse(text: str) -> Any:
         return None
     text = text.strip(_JSON_SPACE)
     try:
-        value, end = _raw_decode(text)
-    except (ValueError, RecursionError):
+        value, end = _scan_once(text, 0)
+    except (ValueError, RecursionError, StopIteration):
         return None
     return value if end == len(text) else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from logging_proxy.logserver.heads import SESSION_HEADERS
@@ -23,6 +23,10 @@ _SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "l
 _SESSION_IN_USER = re.compile(r"user_.*_account_.*_session_([0-9A-Za-z-]+)")
 
 
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python."""
+
+
 class Understanding(NamedTuple):
     """None for what was not found."""
 
@@ -34,7 +38,7 @@ class Understanding(NamedTuple):
 def understand(
     fields: Mapping[str, str],
     request: Any,
-    responses: list[Any],
+    responses: Sequence[Any],
     response_type: str,
 ) -> Understanding:
     """
@@ -44,11 +48,13 @@ def understand(
     """
     asked = request if isinstance(request, dict) else {}
     stream = asked.get("stream") is True or response_type.startswith("text/event-stream")
-    return Understanding(_model(asked, responses), _session(fields, asked), stream)
+    return _new(Understanding, (_model(asked, responses), _session(fields, asked), stream))
 
 
-def _model(request: Mapping[str, Any], responses: list[Any]) -> str | None:
+def _model(request: Mapping[str, Any], responses: Sequence[Any]) -> str | None:
     """What was asked for; what answered, when the request does not say."""
+    if name := _name(request.get("model")):
+        return name
     for value in (request, *responses[:LOOKED_AT]):
         if isinstance(value, dict):
             for holder in (value, value.get("message"), value.get("response")):

@@ -35,7 +35,7 @@ class _Member:
 
     def __init__(self, exchange: Exchange, ended: bool = False) -> None:
         self.exchange = exchange
-        self.before = _sizes(exchange)
+        self.before = _sizes(exchange) if exchange.response is not None or exchange.request.size else _NONE
         """Bytes of the bodies that came in an earlier life of this process."""
         self.told = _NONE
         """Bytes that were told of before the spool was read again."""
@@ -54,6 +54,8 @@ class _Member:
     def passed(self) -> tuple[int, int]:
         """Bytes of the bodies that have passed in this life."""
         now = _sizes(self.exchange)
+        if self.told is _NONE and self.before is _NONE:
+            return now
         return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
 
 
@@ -84,7 +86,7 @@ class UnderWay:
 
         Of pieces only those of exchanges that are read `again` need be asked for.
         """
-        exchange = event.exchange
+        exchange = event[0]
         id = exchange.id
         with self._lock:
             member = self._members.get(id)
@@ -107,9 +109,9 @@ class UnderWay:
         if kind is Ended:
             self._end(id, member)
             return True
-        if kind is ResponseStarted and not member.response_told:
-            member.response_told = True
-            return True
+        if kind is ResponseStarted:
+            told, member.response_told = member.response_told, True
+            return not told
         if isinstance(event, BodyPiece):
             return event.offset + len(event.data) > member.told[event.side is _RESPONSE]
         return False

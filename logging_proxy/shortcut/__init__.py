@@ -1,5 +1,5 @@
 """
-The part in C, where it could be compiled: what is usual of a stream, done in one go.
+The part in C, where it could be compiled: what is usual of a stream, or of a small exchange, done in one go.
 
 Everything it does is done in Python as well, and that is where it is explained.  An event
 of a stream costs 27 µs with it and 35 without, of which the kernel's are 16.  With PURE_PYTHON
@@ -9,6 +9,7 @@ set in the environment, as packages of zope have it too, it is not used.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,3 +53,13 @@ _WITHOUT_LENGTH: dict[str, Any] = {
 def writing(writer: Any, *parts: Any) -> Writing | None:
     """See `capture.writer.CaptureWriter.shortest_write`."""
     return _compiled.Writing(writer, *parts) if compiled else None
+
+
+def creator() -> Callable[[str, bytes, int], bool] | None:
+    """See `logserver.files.System.create`."""
+    return _compiled.create if compiled else None
+
+
+def splitter() -> Callable[[bytes, Any, tuple[int, ...], int], tuple[list[Any], int]] | None:
+    """See `capture.records.RecordReader.feed`."""
+    return _compiled.split if compiled else None

@@ -1,5 +1,7 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+_Record = TypeVar("_Record", bound=tuple[Any, ...])
 
 class Sender:
     """What `http.wire._direct` makes, for one plain TCP transport."""
@@ -68,3 +70,11 @@ class Writing:
         /,
     ) -> None: ...
     def __call__(self, exchange: int, records: Any, /) -> None: ...
+
+def create(name: str, data: bytes, folder: int, /) -> bool:
+    """`logserver.files.System.create`, with one call and the interpreter's lock let go of once."""
+
+def split(
+    data: bytes, record: type[_Record], kinds: tuple[int, ...], most: int, /
+) -> tuple[list[_Record], int]:
+    """The whole records that `data` begins with, as `RecordReader.feed` gives them, and where they end."""

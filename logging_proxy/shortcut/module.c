@@ -23,10 +23,17 @@ learn_reasons(void)
     return connection_done == NULL || connection_lost == NULL ? -1 : 0;
 }
 
+static PyMethodDef functions[] = {
+    {"create", create, METH_VARARGS, NULL},
+    {"split", split, METH_VARARGS, NULL},
+    {NULL},
+};
+
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "logging_proxy.shortcut._compiled",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC

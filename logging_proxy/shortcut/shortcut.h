@@ -17,6 +17,8 @@
  *   passing.c   a Passage takes what it read apart, has it recorded, and passes it on
  *   sending.c   a Sender sends on a transport's socket
  *   storing.c   a Writing stores records in the ring
+ *   splitting.c takes records out of the spool's bytes, for the logging server
+ *   files.c     makes a small file, likewise
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -149,3 +151,13 @@ PyObject *landing_of(Passage *self);
 
 extern PyTypeObject ReaderType;
 extern PyObject *connection_done, *connection_lost; /* twisted.internet.main's */
+
+/* --- files.c */
+
+/* Of a path, bytes and a directory's descriptor: True if the new file is there, False if there was one. */
+PyObject *create(PyObject *module, PyObject *args);
+
+/* --- splitting.c */
+
+/* Of bytes, the type of records, their kinds and the largest payload: a list, and where it ends. */
+PyObject *split(PyObject *module, PyObject *args);

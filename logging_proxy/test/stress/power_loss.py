@@ -18,7 +18,7 @@ from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.records import OUTCOMES, Flag, Kind, RequestHead, encode_request_head
 from logging_proxy.configuration.options import LoggingOptions
 from logging_proxy.demo.captures import Capture, read_captures
-from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.files import LogDirectory, System
 from logging_proxy.logserver.spools import Spools
 from logging_proxy.test.capture_stage import ThreadedClock
 from logging_proxy.test.stress.figures import Figure, at_least, exactly, told
@@ -103,7 +103,8 @@ def _record(folder: Path, root: Path, scale: Scale) -> tuple[list[Note], list[St
     with Trace(root) as trace:
         disk = Disk(trace.open, trace.pwritev, trace.fdatasync)
         recording = Recording(root / "logs/.spool/1", LoggingOptions(ring_dir=str(rings)), clock, disk)
-        spools = Spools(LogDirectory(str(root / "logs")), str(root / "logs/.spool"), time.monotonic)
+        directory = LogDirectory(str(root / "logs"), System())  # its calls one by one, to be noted
+        spools = Spools(directory, str(root / "logs/.spool"), time.monotonic)
         recording.start()
         going: list[Stream] = []
         began = time.monotonic()
