@@ -151,7 +151,7 @@ class CutTests(SynchronousTestCase):
         """JSON that is too large to be parsed gives its strings."""
         self.patch(text_module, "JSON_LIMIT", 10)
         content = read_content(b'{"model": "m", "content": "hello"}', JSON)
-        self.assertEqual((content.text, content.documents), ("m\nhello", []))
+        self.assertEqual((content.text, content.documents), ("m\nhello", ()))
 
     def test_deep_json(self) -> None:
         """JSON nested beyond what can be parsed does no harm."""
