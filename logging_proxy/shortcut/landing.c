@@ -28,12 +28,15 @@ landing_of(Passage *self)
     long long size = next_size(self, stride);
     if (size <= 0)
         return NULL;
-    PyObject *land = self->writing == Py_None ? PySequence_GetSlice(self->shared, 0, size)
-                                              : landing_in_ring((Writing *)self->writing, self->least, size);
-    if (land == NULL)
-        return NULL;
-    stride = 2 * stride < self->largest ? 2 * stride : self->largest;
-    if (set_number(self->half, name._stride, stride) < 0)
-        Py_CLEAR(land);
-    return land;
+    return self->writing == Py_None ? PySequence_GetSlice(self->shared, 0, size)
+                                    : landing_in_ring((Writing *)self->writing, self->least, size);
+}
+
+int
+lengthen_stride(Passage *self)
+{
+    long long stride;
+    if (get_number(self->half, name._stride, &stride) < 0)
+        return -1;
+    return set_number(self->half, name._stride, 2 * stride < self->largest ? 2 * stride : self->largest);
 }

@@ -176,7 +176,7 @@ read_large(Reader *self)
 static int
 take_piece(Reader *self, Passage *passage, PyObject *land, const char *data, Py_ssize_t got)
 {
-    if (learn(self, got) < 0)
+    if (lengthen_stride(passage) < 0 || learn(self, got) < 0)
         return -1;
     Py_ssize_t size = PyObject_Size(land);
     PyObject *piece = got == size ? Py_NewRef(land) : PySequence_GetSlice(land, 0, got);

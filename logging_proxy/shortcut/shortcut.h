@@ -147,6 +147,9 @@ int pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size
 /* A view of where to read the next piece to; NULL if the ordinary way knows better, perhaps with an exception. */
 PyObject *landing_of(Passage *self);
 
+/* Something came: more is asked for the next time.  0, or -1 with an exception. */
+int lengthen_stride(Passage *self);
+
 /* --- reading.c */
 
 extern PyTypeObject ReaderType;

@@ -177,7 +177,7 @@ class Story:
     """What the body's sender was sent."""
     records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
     states: list[tuple[Any, ...]] = field(default_factory=list)
-    """After each step: whether the body's source is read, both deadlines, and which sides are there."""
+    """After each step: whether the source is read, both deadlines, which sides are there, the stride."""
     short: int = 0
     """How many times the shorter way was there before a step."""
 
@@ -231,7 +231,9 @@ class Play:
     def _state(self) -> tuple[Any, ...]:
         source, sink = self.source, self.sink
         deadlines = (source.ours.deadline, sink.ours.deadline)
-        return source.reading, *deadlines, bool(source.connected), bool(sink.connected)
+        half = source.ours._responder.request if self.upload and source.ours._responder else None
+        stride = getattr(half if self.upload else source.ours._receiver, "_stride", None)
+        return source.reading, *deadlines, bool(source.connected), bool(sink.connected), stride
 
     def _step(self, step: Any, story: Story) -> None:
         source, sink = self.source, self.sink
@@ -245,6 +247,12 @@ class Play:
             self.stage.freeze_spool()
         elif step == "thaw":
             self.stage.thaw_spool()
+        elif step == "fail":
+            self.stage.freeze_spool()
+            self.stage.writer.spool_moved("disk full")
+        elif step == "work":
+            self.stage.thaw_spool()
+            self.stage.writer.spool_moved(None)
         elif step == "leave":
             sink.far.close()
             sink.read()

@@ -40,7 +40,7 @@ def body(play: Play, story: Story) -> bytes:
 
 _sizes = st.sampled_from([1, 3, 5_000, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 100 * KIB, 200 * KIB, 300 * KIB])
 _bytes = st.builds(lambda size, letter: bytes([letter]) * size, _sizes, st.integers(0, 255))
-_happens = st.sampled_from(["drain", "drain", "drain", "sip", "freeze", "thaw"])
+_happens = st.sampled_from(["drain", "drain", "drain", "sip", "freeze", "thaw", "fail", "work"])
 _steps = st.lists(st.one_of(_bytes, _bytes, _happens), max_size=14)
 _end = st.sampled_from(
     [[], ["end"], ["leave", b"late" * KIB], ["answer", FILLED, "drain"], ["thaw", "drain"]]
@@ -87,6 +87,25 @@ class SameTests(ShortcutCase):
             ((flags, last),) = [(flags, payload) for _, flags, payload in story.records if payload == b"!"]
             self.assertTrue(flags & Flag.LAST)
             self.assertEqual((len(body(play, story)), last), (size, b"!"))
+
+    def test_near_the_end(self) -> None:
+        """The last byte is never read into the ring, however little or much is missing."""
+        for left in (1, 30 * KIB, 64 * KIB, 64 * KIB + 1, 200 * KIB):
+            size = 256 * KIB + left
+            steps: list[Any] = [FILLED, FILLED, "drain", bytes(128 * KIB), "drain", bytes(left), "drain"]
+            for play in (download(size, room=400 * KIB), upload(size, room=400 * KIB)):
+                story = self.same(play, [*steps, "answer"] if play.upload else steps)
+                self.assertEqual(len(body(play, story)), size)
+
+    def test_lost(self) -> None:
+        """Of an exchange of which something could not be recorded nothing later is."""
+        lost, later = os.urandom(100 * KIB), os.urandom(100 * KIB)
+        for play in (download(room=400 * KIB), upload(room=400 * KIB)):
+            steps = [FILLED, FILLED, "drain", "fail", lost, "drain", "work", later, "drain", later, "drain"]
+            story = self.same(play, steps)
+            self.assertGreater(story.short, 0)
+            self.assertEqual(body(play, story), 2 * FILLED)
+            self.assertTrue(story.received.endswith(lost + 2 * later))
 
     def test_slow_sink(self) -> None:
         """More than the sink takes: the source is not read, and nothing is lost or told twice."""
