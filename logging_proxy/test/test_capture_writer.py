@@ -649,6 +649,16 @@ class SameTests(SynchronousTestCase):
         stage.drain()
         self.assertEqual(stage.of(7), [(PIECE, b"l" * 10)])
 
+    def test_piece_out_of_place(self) -> None:
+        """What was stored meanwhile lies where the piece was read to: that is a mistake, and not recorded."""
+        self.patch(writer_module, "LEAST_LANDING", 4)
+        stage = Stage()
+        place: Any = stage.writer.landing(10)
+        stage.write(1, [(PIECE, 0, b"abc")])
+        stored = stage.ring.stored
+        self.assertRaises(AssertionError, stage.write, 7, [(PIECE, 0, place)])
+        self.assertEqual(stage.ring.stored, stored)
+
     def land(self, stage: Stage, most: int, size: int) -> None:
         """A piece is read into the ring, if it gives room for one."""
         place = stage.writer.landing(most)
