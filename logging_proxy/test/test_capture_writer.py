@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
+from zlib import crc32
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy import shortcut
+from logging_proxy.capture import ring as ring_module
 from logging_proxy.capture import writer as writer_module
 from logging_proxy.capture.events import CaptureObserver, Recorder
 from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
@@ -642,10 +644,12 @@ class SameTests(SynchronousTestCase):
     def test_piece(self) -> None:
         """A piece that was read into the ring is stored by the part in C alone, also at the ring's end."""
         self.patch(writer_module, "LEAST_LANDING", 4)
+        self.patch(ring_module, "LEAST_SUMMED", 4)
         stage = Stage(size=HEADER.size + 10)
         with mock.patch.object(Ring, "land", side_effect=AssertionError):
             self.land(stage, 10, 10)
         self.assertEqual((stage.stored, list(stage.ring._marks)), (1, [stage.ring.capacity]))
+        self.assertEqual(stage.ring.sums(stage.ring.capacity), [(HEADER.size, 10, crc32(b"l" * 10))])
         stage.drain()
         self.assertEqual(stage.of(7), [(PIECE, b"l" * 10)])
 
