@@ -26,6 +26,7 @@
 
 #include <stddef.h>
 
+#define HEADER 24   /* bytes of a record in front of its payload, see records.py */
 #define SMALL 65536 /* bytes that are read, or sent, without letting go of the interpreter's lock */
 
 /* Attributes, interned. */

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#define HEADER 24 /* bytes of a record in front of its payload, see records.py */
-
 static unsigned long long
 little(const unsigned char *bytes, int count)
 {

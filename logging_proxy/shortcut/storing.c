@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#define HEADER 24 /* bytes of a record in front of its payload, see records.py */
-
 /* The ring's numbers that matter here, all of them stream offsets but the first. */
 typedef struct {
     long long capacity, stored, taken, next_mark;
@@ -38,18 +36,26 @@ small_number(PyObject *number)
     return value < 0 || value > 255 ? -1 : (int)value;
 }
 
+/* The payload of a record, borrowed; NULL without an exception if it is not kind, flags and payload. */
+static PyObject *
+payload_of(PyObject *record)
+{
+    if (!PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 || small_number(PyTuple_GET_ITEM(record, 0)) < 0 ||
+        small_number(PyTuple_GET_ITEM(record, 1)) < 0)
+        return NULL;
+    return PyTuple_GET_ITEM(record, 2);
+}
+
 /* How many bytes these records are, -1 without an exception if one of them is not plain: kind, flags, payload. */
 static Py_ssize_t
 size_of(PyObject *records)
 {
     Py_ssize_t total = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(records); i++) {
-        PyObject *record = PyTuple_GET_ITEM(records, i);
-        if (!PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 ||
-            small_number(PyTuple_GET_ITEM(record, 0)) < 0 || small_number(PyTuple_GET_ITEM(record, 1)) < 0 ||
-            !PyBytes_CheckExact(PyTuple_GET_ITEM(record, 2)))
+        PyObject *payload = payload_of(PyTuple_GET_ITEM(records, i));
+        if (payload == NULL || !PyBytes_CheckExact(payload))
             return -1;
-        total += HEADER + PyBytes_GET_SIZE(PyTuple_GET_ITEM(record, 2));
+        total += HEADER + PyBytes_GET_SIZE(payload);
     }
     return total;
 }
@@ -84,20 +90,26 @@ put_records(unsigned char *to, PyObject *records, unsigned long long exchange, u
     }
 }
 
+/* One of the ring's views of its memory; 0, or -1 with an exception. */
+static int
+get_memory(PyObject *ring, PyObject *attribute, Py_buffer *memory)
+{
+    PyObject *view = PyObject_GetAttr(ring, attribute);
+    int failed = view == NULL ? -1 : PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
+    Py_XDECREF(view);
+    return failed;
+}
+
 /* What was put into the ring is stored now: first in the file, for who finds it after us; 0, or -1. */
 static int
 advance(PyObject *ring, long long next_mark, long long stored)
 {
     Py_buffer header;
-    PyObject *view = PyObject_GetAttr(ring, name._header);
-    if (view == NULL || PyObject_GetBuffer(view, &header, PyBUF_WRITABLE) < 0) {
-        Py_XDECREF(view);
+    if (get_memory(ring, name._header, &header) < 0)
         return -1;
-    }
     /* A single store, behind all others: a kill between two instructions leaves the old or the new offset. */
     __atomic_store_n((unsigned long long *)header.buf, (unsigned long long)stored, __ATOMIC_RELEASE);
     PyBuffer_Release(&header);
-    Py_DECREF(view);
     int failed = set_number(ring, name.stored, stored);
     if (failed || stored < next_mark)
         return failed;
@@ -111,16 +123,6 @@ get_time(Writing *self, unsigned long long *time)
     *time = now == NULL ? 0 : PyLong_AsUnsignedLongLong(now);
     Py_XDECREF(now);
     return PyErr_Occurred() ? -1 : 0;
-}
-
-/* The ring's memory, without its first page; 0, or -1 with an exception. */
-static int
-get_memory(PyObject *ring, Py_buffer *memory)
-{
-    PyObject *view = PyObject_GetAttr(ring, name._bytes);
-    int failed = view == NULL ? -1 : PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
-    Py_XDECREF(view);
-    return failed;
 }
 
 /* 1 if the records were stored, 0 if that is not for us, -1 with an exception. */
@@ -139,7 +141,7 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
     long long start = offsets.stored % offsets.capacity;
     if (size > offsets.capacity - offsets.stored + offsets.taken || start + size > offsets.capacity)
         return 0;
-    if (get_time(self, &time) < 0 || get_memory(self->ring, &memory) < 0)
+    if (get_time(self, &time) < 0 || get_memory(self->ring, name._bytes, &memory) < 0)
         return -1;
     put_records((unsigned char *)memory.buf + start, records, exchange, time);
     PyBuffer_Release(&memory);
@@ -170,12 +172,8 @@ landing_in_ring(Writing *self, long long least, long long most)
 static Py_ssize_t
 size_of_piece(PyObject *records)
 {
-    PyObject *record = PyTuple_GET_SIZE(records) == 1 ? PyTuple_GET_ITEM(records, 0) : NULL;
-    if (record == NULL || !PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 ||
-        small_number(PyTuple_GET_ITEM(record, 0)) < 0 || small_number(PyTuple_GET_ITEM(record, 1)) < 0 ||
-        !PyMemoryView_Check(PyTuple_GET_ITEM(record, 2)))
-        return -1;
-    return PyObject_Size(PyTuple_GET_ITEM(record, 2));
+    PyObject *piece = PyTuple_GET_SIZE(records) == 1 ? payload_of(PyTuple_GET_ITEM(records, 0)) : NULL;
+    return piece == NULL || !PyMemoryView_Check(piece) ? -1 : PyObject_Size(piece);
 }
 
 /* `Ring.land`: the header is all that is missing.  1, 0 if that is not for us, -1 with an exception. */
@@ -196,7 +194,7 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
         return -1;
     if (landing != offsets.stored)
         return 0; /* which is a mistake, and said so there */
-    if (get_memory(self->ring, &memory) < 0)
+    if (get_memory(self->ring, name._bytes, &memory) < 0)
         return -1;
     put_header((unsigned char *)memory.buf + offsets.stored % offsets.capacity, PyTuple_GET_ITEM(records, 0),
                (size_t)size, exchange, time);

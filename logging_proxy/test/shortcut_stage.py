@@ -7,9 +7,12 @@ must become the same story whether the part in C is there or not.
 
 from __future__ import annotations
 
+import gc
 import select
 import socket
+import sys
 import tempfile
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
@@ -24,6 +27,7 @@ from logging_proxy import shortcut
 from logging_proxy.capture.records import Kind
 from logging_proxy.capture.ring import Ring
 from logging_proxy.capture.writer import CaptureWriter
+from logging_proxy.proxy import halves
 from logging_proxy.proxy.messages import MOMENT
 from logging_proxy.test.proxy_stage import Stage, get
 
@@ -286,3 +290,24 @@ class ShortcutCase(SynchronousTestCase):
         self.assertEqual(expected.short, 0)
         self.assertEqual(replace(found, short=0), expected)
         return found
+
+    def watch_sources(self) -> list[weakref.ref[object]]:
+        """The sources of all passages that are made from now on."""
+        made: list[weakref.ref[object]] = []
+        real = shortcut.passage
+
+        def watched(sink: Any, **parts: Any) -> Any:
+            made.append(weakref.ref(parts["source"]))
+            return real(sink, **parts)
+
+        self.patch(halves, "passage", watched)
+        return made
+
+
+def blocks_left(play: Play, steps: list[Any]) -> int:
+    """How many blocks of memory more there are after these steps than before."""
+    gc.collect()
+    before = sys.getallocatedblocks()
+    play.tell(steps)
+    gc.collect()
+    return sys.getallocatedblocks() - before

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
-import weakref
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +18,7 @@ from logging_proxy.capture.events import Capture
 from logging_proxy.capture.records import Kind
 from logging_proxy.http import wire
 from logging_proxy.http.bodies import CHUNKED_END, chunk
-from logging_proxy.proxy import halves
-from logging_proxy.test.shortcut_stage import Line, Play, ShortcutCase
+from logging_proxy.test.shortcut_stage import Line, Play, ShortcutCase, blocks_left
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKS = Play(HEAD)
@@ -167,14 +164,7 @@ class SameTests(ShortcutCase):
 class MemoryTests(ShortcutCase):
     def test_nothing_stays(self) -> None:
         """After a response its half is let go, while the connection waits for the next one."""
-        made: list[weakref.ref[object]] = []
-        real = shortcut.passage
-
-        def watched(sink: Any, **parts: Any) -> Any:
-            made.append(weakref.ref(parts["source"]))
-            return real(sink, **parts)
-
-        self.patch(halves, "passage", watched)
+        made = self.watch_sources()
         for steps in ([chunk(b"a"), CHUNKED_END], [chunk(b"a"), "end"], [chunk(b"a")]):
             Play(HEAD).tell(steps)
         gc.collect()
@@ -184,11 +174,7 @@ class MemoryTests(ShortcutCase):
         """A thousand events leave no more objects behind than a hundred."""
 
         def grown(events: int) -> int:
-            gc.collect()
-            before = sys.getallocatedblocks()
-            CHUNKS.tell([step for _ in range(events) for step in (chunk(b"event"), "drain")] + [CHUNKED_END])
-            gc.collect()
-            return sys.getallocatedblocks() - before
+            return blocks_left(CHUNKS, [*[chunk(b"event"), "drain"] * events, CHUNKED_END])
 
         grown(100)
         self.assertLess(grown(1000), grown(100) + 100)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
-import weakref
 from itertools import chain
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logging_proxy import shortcut
 from logging_proxy.capture.records import Flag, Kind
-from logging_proxy.proxy import halves
-from logging_proxy.test.shortcut_stage import Play, ShortcutCase, Story
+from logging_proxy.test.shortcut_stage import Play, ShortcutCase, Story, blocks_left
 
 KIB = 1 << 10
 LENGTH = 1500 * KIB
@@ -154,14 +150,7 @@ class SameTests(ShortcutCase):
 class MemoryTests(ShortcutCase):
     def test_nothing_stays(self) -> None:
         """After a body, whole or cut off, its source is let go once its connection is."""
-        made: list[weakref.ref[object]] = []
-        real = shortcut.passage
-
-        def watched(sink: Any, **parts: Any) -> Any:
-            made.append(weakref.ref(parts["source"]))
-            return real(sink, **parts)
-
-        self.patch(halves, "passage", watched)
+        made = self.watch_sources()
         size = 200 * KIB
         steps: list[Any] = [FILLED, FILLED, "drain"]
         for rest in ([bytes(size - 2 * len(FILLED)), "drain", "answer"], ["end"], ["leave"], ["answer"], []):
@@ -175,11 +164,7 @@ class MemoryTests(ShortcutCase):
         """Two hundred pieces leave no more objects behind than twenty."""
 
         def grown(play: Play, pieces: int) -> int:
-            gc.collect()
-            before = sys.getallocatedblocks()
-            play.tell([FILLED, *["drain", bytes(150 * KIB)] * pieces])
-            gc.collect()
-            return sys.getallocatedblocks() - before
+            return blocks_left(play, [FILLED, *["drain", bytes(150 * KIB)] * pieces])
 
         for play in (upload(1 << 30, room=400 * KIB), download(1 << 30, room=400 * KIB)):
             grown(play, 20)
