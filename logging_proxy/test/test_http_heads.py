@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from time import perf_counter
 
 import h11
@@ -9,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.http import grammar
 from logging_proxy.http.bodies import BodyFault, request_body
 from logging_proxy.http.faults import RequestFault, ResponseFault
 from logging_proxy.http.heads import (
@@ -221,6 +223,14 @@ class RequestHeadTests(SynchronousTestCase):
                 except RequestFault:
                     pass
                 self.assertLess(perf_counter() - start, 0.5, raw[:40])
+
+    def test_no_group_is_possessive(self) -> None:
+        """Python up to 3.11.4 matches what it should not with one that is repeated so (gh-106052)."""
+        patterns = [each.pattern for each in vars(grammar).values() if isinstance(each, re.Pattern)]
+        self.assertIn(grammar.chunk_line.pattern, patterns)
+        for pattern in patterns:
+            without_classes = re.sub(rb"\[(?:\\.|[^\]\\])*\]", b"[]", pattern)
+            self.assertNotRegex(without_classes, rb"\)[*+?}]\+|\(\?>")
 
     def refused(self, raw: bytes, status: int) -> None:
         fault = self.assertRaises(RequestFault, parse, raw)
