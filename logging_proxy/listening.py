@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
+import struct
+import sys
 from contextlib import suppress
 
 from logging_proxy.pacing import do_not_pace, is_local
@@ -95,3 +98,41 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+# --- before a port is closed ----------------------------------------------------------
+
+_ATTACH_FILTER = 26
+"""SO_ATTACH_FILTER of Linux, which the module `socket` does not name."""
+
+_FLAGS, _SYN = 13, 0x02
+"""Where in a TCP header the flags stand (RFC 9293 §3.1), and the one that asks for a connection."""
+
+_LOAD_BYTE, _SKIP_UNLESS, _RETURN = 0x30, 0x45, 0x06
+_EVERYTHING = 0xFFFFFFFF
+_NO_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (_LOAD_BYTE, 0, 0, _FLAGS),
+        (_SKIP_UNLESS, 0, 1, _SYN),
+        (_RETURN, 0, 0, 0),
+        (_RETURN, 0, 0, _EVERYTHING),
+    )
+)
+"""A program for the kernel: of a segment with SYN nothing is kept, all else as it is."""
+
+
+def let_nobody_in(listener: int) -> None:
+    """
+    From now on the kernel does not hear who wants to connect to the socket with this descriptor.
+
+    Who has been heard can be accepted.  Closing resets those who came since the last look, be it
+    microseconds ago: some client's request fails.  One that was not heard asks again in a second,
+    and finds what is at the port by then.  Only Linux can do that, and where it refuses nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    about = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(program))
+    with suppress(OSError), socket.socket(fileno=os.dup(listener)) as also:
+        also.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, about)

@@ -131,7 +131,7 @@ def module(name: str, *arguments: str) -> list[str]:
 def is_listening(host: str, port: int) -> bool:
     """Whether somebody accepts connections there."""
     try:
-        socket.create_connection((host, port), timeout=2).close()
+        socket.create_connection((host, port), timeout=0.5).close()
     except OSError:
         return False
     return True

@@ -30,7 +30,7 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ClientGivenUp, RequestFault
 from logging_proxy.http.heads import RequestHead, fault_so_far
 from logging_proxy.http.interfaces import Responder, TunnelEnd
-from logging_proxy.http.limits import LINGER, MOST_PIPELINED, MOST_UNSENT, STALL, UNSENT_LOOK
+from logging_proxy.http.limits import LINGER, MOST_PIPELINED, MOST_UNSENT, NEWCOMER, STALL, UNSENT_LOOK
 from logging_proxy.http.stalls import Stall
 from logging_proxy.http.wire import (
     Send,
@@ -74,6 +74,8 @@ class ServerConnection(Protocol):
         self._reader: Reader | None = None
         self._stall: Stall | None = None
         self._keep_alive = True
+        self._asked = False
+        """A request has come, ever."""
         self._busy = False
         """A request is under way: from its head's end until `finish`."""
         self._answered = False
@@ -212,7 +214,7 @@ class ServerConnection(Protocol):
             payload, wire, data = self._read_body(body, data)
         self._body = body
         self._buffer = data
-        self._busy = True
+        self._asked = self._busy = True
         self._keep_alive = head.keep_alive
         if body.done:
             self._receive = self._receive_ahead
@@ -527,6 +529,13 @@ class ServerConnection(Protocol):
             self.give_up(Failure(ClientGivenUp("the client did not end its connection in time")))
 
     def close_when_idle(self) -> None:
-        """The site is closing: an idle connection ends now, one with a request after the answer."""
+        """
+        The site is closing: an idle connection ends now, one with a request after the answer.
+
+        Who has not asked for anything yet is about to: it would be the failure of a new client's request.
+        """
         if self._receive == self._receive_head and not (self._buffer or looks_closed(self.transport)):
-            self._close()
+            if self._asked:
+                self._close()
+            else:
+                self.deadline = min(self.deadline, self.site.now() + NEWCOMER)

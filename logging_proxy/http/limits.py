@@ -14,6 +14,9 @@ at once would reset the connection and could destroy the answer on its way
 STALL = 60.0
 """Seconds that the last bytes of a closing connection may wait with the client taking none: nginx's 60 s."""
 
+NEWCOMER = 1.0
+"""Seconds that a client which has just connected has to ask for something when the service stops; Go: 5."""
+
 MOST_PIPELINED = 65536
 """Bytes of further requests that are read ahead, so that a client that leaves is noticed."""
 

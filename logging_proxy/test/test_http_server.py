@@ -341,8 +341,26 @@ class CloseTests(SynchronousTestCase):
         desk.pending[0].answer(keep_alive=False)
         self.assertTrue(client.closed)
         idle = Client(desk)
+        idle.send(GET)
+        desk.pending[-1].answer(keep_alive=True)
+        self.assertFalse(idle.ended)
         idle.site.close()
         self.assertTrue(idle.closed)
+
+    def test_newcomer(self) -> None:
+        """Who has connected and not asked yet is answered if it does so soon, and closed if not."""
+        desk = Desk()
+        client, silent = Client(desk), Client(desk)
+        for each in (client, silent):
+            each.site.close()
+            self.assertFalse(each.ended)
+        client.send(GET)
+        desk.pending[0].answer(keep_alive=desk.pending[0].connection.may_keep_alive)
+        self.assertEqual((client.read(), client.closed), (OK, True))
+        silent.wait(0.9)
+        self.assertFalse(silent.ended)
+        silent.wait(0.7)
+        self.assertTrue(silent.closed)
 
     def test_promised_to_stay(self) -> None:
         """An answer that began before the site closed, and said keep-alive, still ends the connection."""

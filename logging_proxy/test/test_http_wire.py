@@ -389,8 +389,12 @@ class ClosingSiteTests(SynchronousTestCase):
         """A site that closes leaves a connection open whose next request is already in the socket."""
         for sent, closing in ((b"", True), (b"GET / HTTP/1.1\r\n", False)):
             pair = Pair(self, _Anonymous)
-            site = Site(Desk(), Clock(), ServerLimits())
-            site.buildProtocol(None).makeConnection(pair.transport)
+            desk = Desk()
+            site = Site(desk, Clock(), ServerLimits())
+            connection = site.buildProtocol(None)
+            connection.makeConnection(pair.transport)
+            connection.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            desk.pending[0].answer(keep_alive=True)
             pair.peer.send(sent)
             site.close()
             self.assertEqual(bool(pair.transport.disconnecting), closing)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy import listening
 from logging_proxy.demo.processes import free_port
-from logging_proxy.listening import CannotListen, bind
+from logging_proxy.listening import CannotListen, bind, let_nobody_in
 
 
 def has_ipv6() -> bool:
@@ -123,3 +124,46 @@ class BindTests(SynchronousTestCase):
         twice = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))] * 2
         self.patch(socket, "getaddrinfo", lambda *arguments, **options: twice)
         self.assertEqual(len(self.bind("twice.test")), 1)
+
+
+class ClosingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        if sys.platform != "linux":
+            raise SkipTest("only Linux can be told")
+
+    def closing(self, host: str) -> None:
+        (listener,) = bind(host, 0)
+        self.addCleanup(listener.close)
+        with socket.create_connection(listener.getsockname()[:2]) as early:
+            let_nobody_in(listener.fileno())
+            with socket.socket(listener.family) as late:
+                late.settimeout(0.05)
+                self.assertRaises(TimeoutError, late.connect, listener.getsockname()[:2])
+            accepted, _ = listener.accept()
+            with accepted:
+                early.sendall(b"asked")
+                self.assertEqual(accepted.recv(9), b"asked")
+                accepted.sendall(b"answered")
+                self.assertEqual(early.recv(9), b"answered")
+                early.close()
+                self.assertEqual(accepted.recv(9), b"")
+            self.assertRaises(BlockingIOError, listener.accept)
+
+    def test_nobody_new(self) -> None:
+        """Who has been heard is accepted and served; who comes later is not heard, which is no refusal."""
+        self.closing("127.0.0.1")
+
+    def test_nobody_new_ipv6(self) -> None:
+        """The same with IPv6."""
+        if not has_ipv6():
+            raise SkipTest("this machine has no ::1")
+        self.closing("::1")
+
+    def test_a_wish(self) -> None:
+        """Where the kernel cannot do that nothing happens."""
+        here, there = socket.socketpair()
+        with here, there:
+            let_nobody_in(here.fileno())
+            here.sendall(b"x")
+            self.assertEqual(there.recv(1), b"x")
+        let_nobody_in(here.fileno())

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.records import OUTCOMES, Kind
 from logging_proxy.configuration.options import Configuration, LoggingOptions, ServerOptions
+from logging_proxy.http.limits import NEWCOMER
 from logging_proxy.listening import bind
 from logging_proxy.output import Output
 from logging_proxy.service import CHILD_PATIENCE, ProxyService
@@ -197,7 +198,10 @@ class StopTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """With nothing in flight it stops at once: idle connections are closed, ports as well."""
-        client = self.client()
+        client, upstream = self.exchange()
+        upstream.deliver(b"llo")
+        self.pass_time(0.1)
+        self.assertFalse(client.lost)
         self.service._output.line("last words")
         self.stop()
         self.pass_time(GRACE + 0.1)
@@ -206,6 +210,16 @@ class StopTests(SynchronousTestCase):
         self.assertTrue(all(port.stopped is not None for port in self.reactor.ports))
         self.end_child()
         self.assertIn(b"last words\n", self.lines.data)
+
+    def test_newcomer(self) -> None:
+        """Who has connected and says nothing holds it up for little more than a second."""
+        client = self.client()
+        self.stop()
+        self.pass_time(NEWCOMER - 0.1)
+        self.assertFalse(client.lost)
+        self.pass_time(0.7)
+        self.assertTrue(client.lost and not client.aborted)
+        self.end_child()
 
     def test_drains(self) -> None:
         """What is in flight ends as it would have; then the connection is closed."""
