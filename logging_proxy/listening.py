@@ -122,9 +122,9 @@ _NO_SYN = b"".join(
 """A program for the kernel: of a segment with SYN nothing is kept, all else as it is."""
 
 
-def let_nobody_in(listener: int) -> None:
+def let_nobody_in(listener: socket.socket) -> None:
     """
-    From now on the kernel does not hear who wants to connect to the socket with this descriptor.
+    From now on the kernel does not hear who wants to connect to a socket that listens.
 
     Who has been heard can be accepted.  Closing resets those who came since the last look, be it
     microseconds ago: some client's request fails.  One that was not heard asks again in a second,
@@ -134,5 +134,5 @@ def let_nobody_in(listener: int) -> None:
         return
     program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
     about = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(program))
-    with suppress(OSError), socket.socket(fileno=os.dup(listener)) as also:
-        also.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, about)
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, about)

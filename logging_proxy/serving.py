@@ -177,7 +177,7 @@ class Serving:
         """Accept on a port no longer, but who is waiting there."""
         # A second descriptor: closing the last one resets who waits to be accepted.
         with socket.socket(fileno=os.dup(port.fileno())) as listener:
-            let_nobody_in(listener.fileno())
+            let_nobody_in(listener)
             stopping = port.stopListening()
             if stopping is not None:
                 await stopping

@@ -129,7 +129,7 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def is_listening(host: str, port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Whether somebody accepts connections there; who is just closing the port may give no answer at all."""
     try:
         socket.create_connection((host, port), timeout=0.5).close()
     except OSError:

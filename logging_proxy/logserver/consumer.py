@@ -228,16 +228,14 @@ class SpoolConsumer:
         return taken
 
     def _take(self, piece: Piece) -> None:
-        assemble, handlers, tell = self.assembler.handle, self._store.handlers, self._on_event
+        assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
                 self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
                 self.assembler.mark_damaged(item.reason)
                 continue
             for event in assemble(item):
-                handler = handlers.get(type(event))  # `Store.handle` without a call: five for every exchange
-                if handler is not None:
-                    handler(event)
+                store(event)
                 tell(event)
 
     def _start_over(self) -> None:

@@ -150,13 +150,12 @@ class Store:
         """Whether files were made whose names may not survive a power loss yet."""
         self._renamed = False
         """The same of names given later: to sync a file keeps only the one that it was made with."""
-        self.handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], None]] = {
             BodyPiece: self._piece,
             Started: self._started,
             ResponseStarted: self._response_started,
             Ended: self._ended,
         }
-        """What takes in an event, by its type.  Each may write, so may raise OSError."""
 
     @property
     def finished(self) -> int:
@@ -170,8 +169,8 @@ class Store:
         )
 
     def handle(self, event: Event) -> None:
-        """Takes in one event."""
-        handler = self.handlers.get(type(event))
+        """Takes in one event.  May write, so may raise OSError."""
+        handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
 

@@ -35,7 +35,7 @@ class _Member:
 
     def __init__(self, exchange: Exchange, ended: bool = False) -> None:
         self.exchange = exchange
-        self.before = _sizes(exchange) if exchange.response is not None or exchange.request.size else _NONE
+        self.before = _sizes(exchange)
         """Bytes of the bodies that came in an earlier life of this process."""
         self.told = _NONE
         """Bytes that were told of before the spool was read again."""
@@ -54,8 +54,6 @@ class _Member:
     def passed(self) -> tuple[int, int]:
         """Bytes of the bodies that have passed in this life."""
         now = _sizes(self.exchange)
-        if self.told is _NONE and self.before is _NONE:
-            return now
         return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
 
 

@@ -135,7 +135,7 @@ class ClosingTests(SynchronousTestCase):
         (listener,) = bind(host, 0)
         self.addCleanup(listener.close)
         with socket.create_connection(listener.getsockname()[:2]) as early:
-            let_nobody_in(listener.fileno())
+            let_nobody_in(listener)
             with socket.socket(listener.family) as late:
                 late.settimeout(0.05)
                 self.assertRaises(TimeoutError, late.connect, listener.getsockname()[:2])
@@ -163,7 +163,7 @@ class ClosingTests(SynchronousTestCase):
         """Where the kernel cannot do that nothing happens."""
         here, there = socket.socketpair()
         with here, there:
-            let_nobody_in(here.fileno())
+            let_nobody_in(here)
             here.sendall(b"x")
             self.assertEqual(there.recv(1), b"x")
-        let_nobody_in(here.fileno())
+        let_nobody_in(here)

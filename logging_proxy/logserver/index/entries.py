@@ -73,12 +73,7 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     if response is not None and response.size and answer.status != 101:
         body = stored.response_body or read_body(response_file, BODY_LIMIT)
         answered = _read(body, answer.telling, response.size)
-    model, session, stream = understand(
-        fields,
-        asked.documents[0] if asked.documents else None,
-        answered.documents,
-        answer.telling.get("content-type", ""),
-    )
+    model, session, stream = _understand(fields, asked, answer.telling, answered)
     outcome, error = verdict(exchange)
     opened = exchange.opening.row or _opened(exchange.opening)
     route, pattern, method, source_url, destination_url = opened
