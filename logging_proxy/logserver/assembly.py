@@ -53,7 +53,7 @@ class BodyPiece(NamedTuple):
     exchange: Exchange
     side: Side
     offset: int
-    data: bytes
+    data: bytes | memoryview
     time: int
 
 
@@ -190,7 +190,7 @@ class Assembler:
         _, flags, number, time, payload = record
         events = NOTHING if number not in self.open else self._lose_end(number)
         try:
-            exchange = open_exchange(number, payload, time)
+            exchange = open_exchange(number, bytes(payload), time)
         except SpoolDamage:
             self.tally.malformed_records += 1
             return events
@@ -244,13 +244,14 @@ class Assembler:
         time -= exchange.began
         if time < 0:
             time = 0
-        half = Half(head, time, flags & _OURS != 0, time if flags & _LAST else None, time)
+        half = Half(bytes(head), time, flags & _OURS != 0, time if flags & _LAST else None, time)
         exchange.response = half
         return (_new(ResponseStarted, (exchange,)),)
 
     def _informational(self, exchange: Exchange, record: Record) -> Sequence[Event]:
-        exchange.informational.append((max(0, record.time - exchange.began), record.payload))
-        return (Informed(exchange, record.payload),)
+        head = record.content
+        exchange.informational.append((max(0, record.time - exchange.began), head))
+        return (Informed(exchange, head),)
 
     def _request_trailers(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         return self._trailers(exchange, exchange.request, Side.REQUEST, record)
@@ -261,13 +262,14 @@ class Assembler:
     def _trailers(self, exchange: Exchange, half: Half | None, side: Side, record: Record) -> Sequence[Event]:
         if half is None:
             return self._malformed(exchange, "trailers of a response without a head")
-        half.trailers += record.payload
+        section = record.content
+        half.trailers += section
         if record.flags & _LAST:
             half.completed = max(0, record.time - exchange.began)
-        return (TrailersCame(exchange, side, record.payload),)
+        return (TrailersCame(exchange, side, section),)
 
     def _note(self, exchange: Exchange, record: Record) -> Sequence[Event]:
-        note = json.loads(record.payload)
+        note = json.loads(record.content)
         exchange.notes.append(note)
         if isinstance(note, dict) and note.get("capture_lost_bytes"):
             exchange.mark_damaged(f"{note['capture_lost_bytes']} bytes were not recorded")
@@ -275,7 +277,7 @@ class Assembler:
 
     def _end(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         del self.open[record.exchange]
-        payload = record.payload
+        payload = record.content
         code = payload[0] if payload else len(OUTCOMES)
         exchange.outcome = OUTCOMES[code] if code < len(OUTCOMES) else "interrupted"
         if len(payload) > 1:
@@ -290,7 +292,7 @@ class Assembler:
 
     def _count_lost(self, record: Record) -> None:
         try:
-            lost = json.loads(record.payload)
+            lost = json.loads(record.content)
             self.tally.lost_exchanges += int(lost.get("exchanges", 0))
             self.tally.lost_bytes += int(lost.get("bytes", 0))
         except (ValueError, TypeError, AttributeError):

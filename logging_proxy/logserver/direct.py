@@ -61,7 +61,7 @@ class DirectWriter:
         self._trial = Trial()
         self._memory: memoryview | None = None
 
-    def write(self, fd: int, data: bytes, at: int) -> int:
+    def write(self, fd: int, data: bytes | memoryview, at: int) -> int:
         """How many bytes, from the beginning of `data`, now stand in the file at `at`; maybe none."""
         if at < BEYOND or len(data) < LEAST or not self._trial.is_due:
             return 0

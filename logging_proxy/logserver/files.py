@@ -319,7 +319,7 @@ class LogDirectory:
         self._system.close(fd)
         raise PermissionError(errno.EPERM, "not a file of ours", base)
 
-    def write(self, fd: int, data: bytes, at: int) -> None:
+    def write(self, fd: int, data: bytes | memoryview, at: int) -> None:
         """All of `data` at `at`; doing it again changes nothing."""
         written = self._large.write(fd, data, at) or self._system.pwrite(fd, data, at)
         while written < len(data):

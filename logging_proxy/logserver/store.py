@@ -85,7 +85,7 @@ class HalfFile:
         """What stands in the file before the body."""
         self.base = ""
         self.fd: int | None = None
-        self.waiting: list[bytes] = []
+        self.waiting: list[bytes | memoryview] = []
         self.waiting_size = 0
         self.written = 0
         """Bytes of the file, prefix included, that were written by this life or an earlier one."""
@@ -104,13 +104,13 @@ class HalfFile:
     def stamp(self) -> str:
         return metadata.file_stamp(metadata.half_started(self.exchange, self.side))
 
-    def gathered(self) -> bytes:
+    def gathered(self) -> bytes | memoryview:
         """What waits, in one piece."""
         waiting = self.waiting
         return waiting[0] if len(waiting) == 1 else b"".join(waiting)
 
     @property
-    def content(self) -> bytes:
+    def content(self) -> bytes | memoryview:
         """What waits, and before it what the file begins with."""
         return self.gathered() if self.written else self.prefix + self.gathered()
 
@@ -320,7 +320,7 @@ class Store:
             if half.waiting or not half.base:
                 self._write(half)
             return
-        body = half.gathered()
+        body = bytes(half.gathered())
         content = half.prefix + body
         base = half.stamp + suffix
         if not self._directory.put(base, content):
@@ -337,7 +337,7 @@ class Store:
     def _write(self, half: HalfFile) -> None:
         fd = None if half.stored else self._descriptor(half)
         data, at = half.content, half.written
-        half.body = data[len(half.prefix) :] if not at and len(data) <= KEPT_BODY else None
+        half.body = bytes(data[len(half.prefix) :]) if not at and len(data) <= KEPT_BODY else None
         if not half.read_back:
             if half.digest is None:
                 half.digest = hashlib.sha256()

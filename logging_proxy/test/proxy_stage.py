@@ -271,7 +271,7 @@ class Captured:
     records: list[Record] = field(default_factory=list)
 
     def of(self, kind: Kind) -> list[bytes]:
-        return [record.payload for record in self.records if record.kind == kind]
+        return [record.content for record in self.records if record.kind == kind]
 
     def body(self, kind: Kind) -> bytes:
         return b"".join(self.of(kind))

@@ -224,7 +224,7 @@ class Play:
             story.received += self.sink.drain()
             story.answer += self.source.drain()
             story.records = [
-                (r.kind, r.flags, r.payload) for each in self.stage.captures for r in each.records
+                (r.kind, r.flags, r.content) for each in self.stage.captures for r in each.records
             ]
         finally:
             client.close()

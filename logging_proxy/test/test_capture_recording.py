@@ -62,7 +62,7 @@ class RecordingTests(RecordingCase):
         self.assertTrue(self.stop(recording))
         first, *rest = records(self.directory)
         self.assertEqual((first.kind, first.exchange), (Kind.SESSION, 0))
-        self.assertEqual({"version", "pid", "wall_ns"}, set(json.loads(first.payload)))
+        self.assertEqual({"version", "pid", "wall_ns"}, set(json.loads(first.content)))
         self.assertEqual([record.kind for record in rest], [Kind.REQUEST_HEAD, Kind.REQUEST_PIECE, Kind.END])
 
     def test_reactor_is_left_alone(self) -> None:
@@ -125,7 +125,7 @@ class RecordingTests(RecordingCase):
         self.assertTrue(self.stop(recording))
         self.assertEqual(self.ends(), 301 - recording.writer.lost.exchanges + self.notes())
         self.assertEqual(recording.writer.lost.exchanges, lost)
-        reports = [json.loads(each.payload) for each in records(self.directory) if each.kind is Kind.LOST]
+        reports = [json.loads(each.content) for each in records(self.directory) if each.kind is Kind.LOST]
         self.assertEqual(sum(report["exchanges"] for report in reports), lost)
 
     def notes(self) -> int:

@@ -22,7 +22,7 @@ class ViewTests(SynchronousTestCase):
         self.patch(records, "LEAST_VIEW", LEAST)
         self.sent = [Record(kind, 0, 7, 5, b"x" * size) for kind in Kind for size in (0, 1, LEAST - 1, LEAST)]
         self.data = b"".join(
-            encode(record.kind, record.flags, record.exchange, record.time, record.payload)
+            encode(record.kind, record.flags, record.exchange, record.time, record.content)
             for record in self.sent
         )
 

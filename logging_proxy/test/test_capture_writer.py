@@ -69,10 +69,10 @@ class Stage:
         self.writer.spool_moved(why)
 
     def of(self, exchange: int) -> list[tuple[int, bytes]]:
-        return [(record.kind, record.payload) for record in self.found if record.exchange == exchange]
+        return [(record.kind, record.content) for record in self.found if record.exchange == exchange]
 
     def reports(self) -> list[dict[str, Any]]:
-        return [json.loads(record.payload) for record in self.found if record.kind is Kind.LOST]
+        return [json.loads(record.content) for record in self.found if record.kind is Kind.LOST]
 
     def fill(self, exchange: int = 99) -> None:
         """An exchange's head that leaves no room."""

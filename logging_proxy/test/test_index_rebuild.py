@@ -288,4 +288,4 @@ class IndexerTests(LogDirTestCase):
         running.on_stored(self.stored(1))
         running.stop()
         self.assertEqual(self.indexed(), [id_of(1)])
-        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError, TypeError)), 1)

@@ -38,7 +38,7 @@ class Tunnel:
     def pieces(self) -> list[tuple[str, bytes]]:
         """What was recorded in the tunnel, in order."""
         kinds = {Kind.TUNNEL_CLIENT: "client", Kind.TUNNEL_UPSTREAM: "upstream"}
-        return [(kinds[each.kind], each.payload) for each in self.stage.capture.records if each.kind in kinds]
+        return [(kinds[each.kind], each.content) for each in self.stage.capture.records if each.kind in kinds]
 
     @property
     def ends(self) -> list[str]:

@@ -185,6 +185,6 @@ def storable(value: Any) -> Any:
         if not value.isascii():
             value = value.encode("utf-8", "replace").decode("utf-8")
         return value.replace("\x00", " ") if "\x00" in value else value
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return max(-MAX_INTEGER, min(value, MAX_INTEGER))
     return value
