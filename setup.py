@@ -35,6 +35,7 @@ COMPILED = (
     "logging_proxy/logserver/index/words.py",
     "logging_proxy/logserver/index/writing.py",
     "logging_proxy/logserver/metadata.py",
+    "logging_proxy/logserver/metrics.py",
     "logging_proxy/logserver/store.py",
     "logging_proxy/logserver/stream.py",
     "logging_proxy/logserver/telemetry.py",

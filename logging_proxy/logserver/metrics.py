@@ -31,7 +31,7 @@ class Counter:
     labels: Labels = ()
     values: dict[Labels, float] = field(default_factory=dict)
 
-    def add(self, amount: float = 1, *labels: str) -> None:
+    def add(self, amount: float, *labels: str) -> None:
         try:
             self.values[labels] += amount
         except KeyError:

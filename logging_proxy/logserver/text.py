@@ -258,23 +258,21 @@ def _all_strings(value: Any) -> list[str]:
 
 
 def _collect_strings(value: Any, found: list[str]) -> None:
-    kind = type(value)
-    if kind is dict:
+    if isinstance(value, dict):
         for name, member in value.items():
-            kind = type(member)
-            if kind is str:
+            if isinstance(member, str):
                 if name not in _public and _is_secret(name):
                     continue
                 if len(member) >= SHORTEST_BLOB:
                     member = _without_blob(member)
                 if member:
                     found.append(member)
-            elif kind is dict or kind is list:
+            elif isinstance(member, (dict, list)):
                 _collect_strings(member, found)
-    elif kind is list:
+    elif isinstance(value, list):
         for item in value:
             _collect_strings(item, found)
-    elif kind is str and value and (string := _without_blob(value)):
+    elif isinstance(value, str) and value and (string := _without_blob(value)):
         found.append(string)
 
 
@@ -305,24 +303,21 @@ def _strings(value: Any) -> Iterable[tuple[Path, str]]:
 
 
 def _collect(value: Any, path: Path, found: list[tuple[Path, str]]) -> None:
-    kind = type(value)
-    if kind is dict:
+    if isinstance(value, dict):
         here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
         for name, member in value.items():
-            kind = type(member)
-            if kind is str:
+            if isinstance(member, str):
                 if name in _public or not _is_secret(name):
                     found.append(((*here, name), _without_blob(member)))
-            elif kind is dict or kind is list:
+            elif isinstance(member, (dict, list)):
                 _collect(member, (*here, name), found)
-    elif kind is list:
+    elif isinstance(value, list):
         for item in value:
-            kind = type(item)
-            if kind is dict or kind is list:
+            if isinstance(item, (dict, list)):
                 _collect(item, path, found)
-            elif kind is str:
+            elif isinstance(item, str):
                 found.append((path, _without_blob(item)))
-    elif kind is str:
+    elif isinstance(value, str):
         found.append((path, _without_blob(value)))
 
 
