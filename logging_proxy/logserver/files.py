@@ -1,5 +1,5 @@
 """
-The log directory: the only module that touches it.
+The log directory: captures are written and deleted here and nowhere else.
 
 Every name is made from our own ids and clock, opened relative to a directory
 descriptor, created exclusively and never followed when it is a link.  Nothing
@@ -12,28 +12,25 @@ crash, finds its own again, so that a replay of the spool doubles nothing.
 Metadata of a page at most are written in place, at once; larger ones, of which a
 reader could see a part, under a temporary name first.  What a crash leaves of the
 first kind is no JSON: readers take that for no metadata, and so does `claim`.
+
+Messages that are put one by one wait in `upload_files` until they are whole.
 """
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import errno
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from logging_proxy import shortcut
 from logging_proxy.directories import make_directory_apart
 from logging_proxy.logserver.direct import DirectWriter
+from logging_proxy.logserver.system import CREATE, System, usual_system
 
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = _CREATE | os.O_WRONLY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 MAX_NAMES = 1000
@@ -41,8 +38,6 @@ MAX_NAMES = 1000
 
 NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
 """Errors of opening what somebody else put under a name of ours."""
-
-UPLOADS = ".uploads"
 
 CAPTURE_FILE = re.compile(
     r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{3}_[0-9a-f]{8}(-\d{1,4})?_(request|response)(\.bin|_metadata\.json)",
@@ -56,59 +51,6 @@ _ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"')
 
 class UnsafeDirectory(Exception):
     """The log directory may be written by others, or is not ours.  Text says which."""
-
-
-def _load_syncfs() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-
-
-_syncfs = _load_syncfs()
-
-
-class System:
-    """The calls that the log directory rests on.  Tests hand in one whose calls fail."""
-
-    open = staticmethod(os.open)
-    close = staticmethod(os.close)
-    pread = staticmethod(os.pread)
-    pwrite = staticmethod(os.pwrite)
-    rename = staticmethod(os.rename)
-    unlink = staticmethod(os.unlink)
-    fsync = staticmethod(os.fsync)
-    fdatasync = staticmethod(getattr(os, "fdatasync", os.fsync))
-
-    def create(self, name: str, data: bytes, folder: int) -> bool:
-        """A new file of mode 0600 in the directory `folder`; False when there is something of that name."""
-        try:
-            fd = self.open(name, _NEW, 0o600, dir_fd=folder)
-        except FileExistsError:
-            return False
-        try:
-            written = 0
-            while written < len(data):
-                written += self.pwrite(fd, data[written:] if written else data, written)
-        finally:
-            self.close(fd)
-        return True
-
-    @staticmethod
-    def sync_filesystem(fd: int) -> None:
-        """Everything of the file system that holds `fd` is on disk afterwards."""
-        if _syncfs is None:
-            os.sync()
-        elif _syncfs(fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-
-
-def usual_system() -> System:
-    """With `create` in C where that is compiled: the four files of an exchange cost 3 µs less."""
-    system, create = System(), shortcut.creator()
-    if create is not None:
-        system.create = create  # type: ignore[assignment, method-assign]
-    return system
 
 
 PAGE = 4096
@@ -156,6 +98,11 @@ class LogDirectory:
         self._fd = -1
         self._in_use: set[str] = set()
 
+    @property
+    def system(self) -> System:
+        """Whose calls are made; `UploadFiles` makes its own through it as well."""
+        return self._system
+
     # --- the directory itself
 
     def open(self) -> None:
@@ -198,6 +145,14 @@ class LogDirectory:
             self._system.close(fd)
             self._system.unlink(name, dir_fd=self._fd)
 
+    def open_folder(self, name: str) -> int:
+        """A directory in this one, made if need be, never a link; its descriptor, to be closed."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=self._fd)
+        except FileExistsError:
+            pass
+        return self._system.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
+
     # --- names
 
     def claim(self, stamp: str, id: str, side: str, head: bytes) -> Claim:
@@ -227,7 +182,7 @@ class LogDirectory:
 
     def _try(self, base: str, id: str, head: bytes) -> Claim | None:
         try:
-            fd = self._system.open(f"{base}.bin", _CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
+            fd = self._system.open(f"{base}.bin", CREATE | os.O_RDWR, 0o600, dir_fd=self._fd)
         except FileExistsError:
             return self._recognise(base, id, head)
         found = self.found_at(base, id)
@@ -278,6 +233,10 @@ class LogDirectory:
         """Takes back what `put` made."""
         self._system.unlink(f"{base}.bin", dir_fd=self._fd)
         self.release(base)
+
+    def take_in(self, folder: int, name: str, base: str) -> None:
+        """The file `name` of `folder` becomes the `.bin` of a claimed name, in place of the one there."""
+        self._system.rename(name, f"{base}.bin", src_dir_fd=folder, dst_dir_fd=self._fd)
 
     def found_at(self, base: str, id: str) -> Found:
         """What there is under the name of a half's metadata."""
@@ -384,63 +343,6 @@ class LogDirectory:
     def sync_names(self) -> None:
         self._system.fsync(self._fd)
 
-    # --- uploads, in a directory of their own until they are whole
-
-    def create_upload(self, name: str) -> int:
-        """A new file for a message that comes; its descriptor."""
-        folder = self._open_uploads()
-        try:
-            return self._system.open(name, _CREATE | os.O_RDWR, 0o600, dir_fd=folder)
-        finally:
-            self._system.close(folder)
-
-    def upload_names(self) -> list[str]:
-        """What is there now, of this life or an earlier one."""
-        self.open()
-        folder = self._open_uploads()
-        try:
-            return sorted(name for name in os.listdir(folder) if name.endswith(".tmp"))
-        finally:
-            self._system.close(folder)
-
-    def open_upload(self, name: str) -> tuple[int, int]:
-        """The descriptor of one that was left, and when it was written to, in nanoseconds since 1970."""
-        folder = self._open_uploads()
-        try:
-            fd = self._system.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        finally:
-            self._system.close(folder)
-        return fd, os.fstat(fd).st_mtime_ns
-
-    def remove_upload(self, name: str) -> None:
-        folder = self._open_uploads()
-        try:
-            self._system.unlink(name, dir_fd=folder)
-        finally:
-            self._system.close(folder)
-
-    def adopt_upload(self, name: str, fd: int, stamp: str, id: str, side: str) -> str:
-        """Makes the upload `name`, open as `fd`, the `.bin` of a half; its base name, to be released."""
-        self._system.fdatasync(fd)
-        claim = self.claim(stamp, id, side, b"")
-        if claim.fd is None:
-            self.release(claim.base)
-            raise FileExistsError(errno.EEXIST, "stored already", claim.base)
-        self._system.close(claim.fd)
-        folder = self._open_uploads()
-        try:
-            self._system.rename(name, f"{claim.base}.bin", src_dir_fd=folder, dst_dir_fd=self._fd)
-        finally:
-            self._system.close(folder)
-        return claim.base
-
-    def _open_uploads(self) -> int:
-        try:
-            os.mkdir(UPLOADS, 0o700, dir_fd=self._fd)
-        except FileExistsError:
-            pass
-        return self._system.open(UPLOADS, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
-
     # --- deleting
 
     def delete(self, name: str) -> int:
@@ -458,7 +360,7 @@ class LogDirectory:
 
     def _create_over(self, name: str) -> int:
         """A new file; what an earlier life left under this name goes (the name holds our whole id)."""
-        flags = _CREATE | os.O_WRONLY
+        flags = CREATE | os.O_WRONLY
         try:
             return self._system.open(name, flags, 0o600, dir_fd=self._fd)
         except FileExistsError:

@@ -26,6 +26,7 @@ from logging_proxy.logserver.exchanges import Exchange, Half, Opening, Side
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.heads import framing_of_request, framing_of_response, parse_head
 from logging_proxy.logserver.metadata import StoredBody
+from logging_proxy.logserver.upload_files import UploadFiles
 
 MOST_BYTES = 16 << 30
 """Of one message."""
@@ -136,6 +137,7 @@ class UploadStore:
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._directory = directory
+        self._files = UploadFiles(directory)
         self._is_known = is_known
         self._wall_ns = wall_ns
         self._monotonic_ns = monotonic_ns
@@ -149,7 +151,7 @@ class UploadStore:
         if len(self._open) >= MOST_OPEN:
             raise TooMany
         self._directory.open()
-        fd = self._directory.create_upload(_temporary(target))
+        fd = self._files.create_upload(_temporary(target))
         message = Message(target, client, self._wall_ns(), self._monotonic_ns(), fd)
         self._open[target] = message
         return message
@@ -178,7 +180,7 @@ class UploadStore:
     def drop(self, message: Message) -> None:
         """Forgets a message and what was written of it."""
         try:
-            self._directory.remove_upload(_temporary(message.target))
+            self._files.remove_upload(_temporary(message.target))
         except FileNotFoundError:
             pass
         finally:
@@ -191,13 +193,13 @@ class UploadStore:
 
     def recover(self) -> list[dict[str, Any]]:
         """Publishes, as cut, what an earlier life left; the metadata."""
-        return [document for name in self._directory.upload_names() if (document := self._recover(name))]
+        return [document for name in self._files.upload_names() if (document := self._recover(name))]
 
     def _recover(self, name: str) -> dict[str, Any] | None:
         target = parse_target(b"/" + name.removesuffix(".tmp").replace("_", "/").encode("ascii", "replace"))
         if target is None or target in self._open:
             return None
-        fd, modified = self._directory.open_upload(name)
+        fd, modified = self._files.open_upload(name)
         message = Message(target, b"", modified, 0, fd)
         self._open[target] = message
         try:
@@ -223,9 +225,7 @@ class UploadStore:
 
     def _publish(self, message: Message, outcome: str, error: str) -> dict[str, Any]:
         target, stamp = message.target, metadata.file_stamp(message.wall_ns)
-        base = self._directory.adopt_upload(
-            _temporary(target), message.fd, stamp, target.id, target.side.value
-        )
+        base = self._files.adopt_upload(_temporary(target), message.fd, stamp, target.id, target.side.value)
         elapsed = message.half.last
         exchange = _exchange(message, outcome, error, elapsed)
         body = StoredBody(f"{base}.bin", message.digest.hexdigest())

@@ -56,7 +56,7 @@ def writing(writer: Any, *parts: Any) -> Writing | None:
 
 
 def creator() -> Callable[[str, bytes, int], bool] | None:
-    """See `logserver.files.System.create`."""
+    """See `logserver.system.System.create`."""
     return _compiled.create if compiled else None
 
 

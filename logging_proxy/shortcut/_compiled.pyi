@@ -72,7 +72,7 @@ class Writing:
     def __call__(self, exchange: int, records: Any, /) -> None: ...
 
 def create(name: str, data: bytes, folder: int, /) -> bool:
-    """`logserver.files.System.create`, with one call and the interpreter's lock let go of once."""
+    """`logserver.system.System.create`, with one call and the interpreter's lock let go of once."""
 
 def split(
     data: bytes, record: type[_Record], kinds: tuple[int, ...], most: int, /

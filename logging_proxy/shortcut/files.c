@@ -1,4 +1,4 @@
-/* A new file with all that is to be in it (`logserver.files.System.create`). */
+/* A new file with all that is to be in it (`logserver.system.System.create`). */
 
 #include "shortcut.h"
 

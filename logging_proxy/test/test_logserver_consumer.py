@@ -21,8 +21,9 @@ from logging_proxy.capture.segments import block_header
 from logging_proxy.logserver import consumer as consumer_module
 from logging_proxy.logserver import direct
 from logging_proxy.logserver.consumer import SpoolConsumer
-from logging_proxy.logserver.files import LogDirectory, System, UnsafeDirectory
+from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.store import Stored
+from logging_proxy.logserver.system import System
 from logging_proxy.test.capture_stage import let_go
 from logging_proxy.test.logserver_spools import (
     ID,

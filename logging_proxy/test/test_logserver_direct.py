@@ -18,7 +18,8 @@ from logging_proxy.capture.bypass import PATIENCE, SLOW, WINDOW
 from logging_proxy.capture.ring import PAGE
 from logging_proxy.logserver import direct
 from logging_proxy.logserver.direct import DirectReader, DirectWriter
-from logging_proxy.logserver.files import LogDirectory, System
+from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.system import System
 
 LEAST = 2 * PAGE
 

@@ -12,9 +12,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver import courtesy
-from logging_proxy.logserver.files import LogDirectory, System
+from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.service import DRAIN_LIMIT, StorageService
 from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.system import System
 from logging_proxy.logserver.tail import SpoolLock
 from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id, session
 
