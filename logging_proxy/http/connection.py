@@ -12,67 +12,49 @@ What the connection is doing is which method receives its bytes:
     _receive_body ──▶ _receive_ahead      a request is being answered, its body is coming; is there
     _receive_tunnel                       protocols have been switched: the bytes are somebody else's
     _lingering    ──▶ _closing            the last answer is on its way; nothing is read any more
+
+The last two lines are the channel's, as is all that does not depend on what the bytes mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, LengthReader, request_body
+from logging_proxy.http.channel import Channel
 from logging_proxy.http.deadlines import NEVER
-from logging_proxy.http.faults import ClientGivenUp, RequestFault
+from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead, fault_so_far
 from logging_proxy.http.interfaces import Responder, TunnelEnd
-from logging_proxy.http.limits import LINGER, MOST_PIPELINED, MOST_UNSENT, NEWCOMER, STALL, UNSENT_LOOK
-from logging_proxy.http.stalls import Stall
-from logging_proxy.http.wire import (
-    Send,
-    gone,
-    half_closer,
-    looks_closed,
-    queue_length,
-    read_directly,
-    read_no_more,
-    sender,
-)
+from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
+from logging_proxy.http.wire import looks_closed, read_directly
 
 if TYPE_CHECKING:
     from logging_proxy.http.server import Site
     from logging_proxy.shortcut._compiled import Reader
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class ServerConnection(Protocol):
+@implementer(IPushProducer)
+class ServerConnection(Channel):
     """One client's connection; also the producer of the requests' bodies."""
 
     _log = Logger()
 
-    transport: Any
-
     def __init__(self, site: Site) -> None:
-        self.site = site
-        self.deadline = NEVER
-        self.send: Send = gone
-        self._send: Send = gone
-        self._queue_length: Callable[[], int] = int
-        self.peer: IAddress | None = None
+        super().__init__(site)
         self.prepared: dict[object, bytes] = {}
         """What responders derive from the peer's address, kept for the next request."""
-        self._limits = site.limits
-        self._receive: Callable[[bytes], object] = self._receive_head
+        self._receive = self._receive_head
         self._buffer = b""
         self._body: BodyReader = NO_BODY
         self._responder: Responder | None = None
-        self._tunnel: TunnelEnd | None = None
         self._reader: Reader | None = None
-        self._stall: Stall | None = None
         self._keep_alive = True
         self._asked = False
         """A request has come, ever."""
@@ -82,36 +64,18 @@ class ServerConnection(Protocol):
         """An answer has begun while the request's body was still arriving."""
         self._awaits_continue = False
         """The client may be waiting for a 100 before it sends its body."""
-        self._paused = False
-        self._read_ended = False
-        self._lost = False
-        """The client is gone, or has been given up: nothing can be said to it any more."""
         self._later: IDelayedCall | None = None
-        self._unsent = 0
 
-    # --- what the transport calls -------------------------------------------
+    # --- the connection's beginning and end -----------------------------------
 
     def connectionMade(self) -> None:
-        transport = self.transport
-        assert transport is not None
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
-        self.send = self._send = sender(transport)
-        self._reader = read_directly(transport, self.dataReceived, self._landing)
-        self._queue_length = queue_length(transport)
-        self.peer = transport.getPeer()
+        super().connectionMade()
+        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
         self.deadline = self.site.now() + self._limits.keep_alive_timeout
         self.site.opened(self)
 
-    def dataReceived(self, data: bytes) -> None:
-        self._receive(data)
-
-    def readConnectionLost(self) -> None:
-        """The client has ended its sending: it has left, unless the configuration says it may still wait."""
-        self._read_ended = True
-        if self._tunnel is not None:
-            self._tunnel.sendingEnded()
-            return
+    def _client_ended(self) -> None:
+        """It has left, unless the configuration says it may still wait."""
         was_busy = self._busy
         owed = (was_busy and self._body.done) or self._later is not None
         if owed and not self._limits.half_close_cancels:
@@ -122,38 +86,18 @@ class ServerConnection(Protocol):
         else:
             self._close()
 
-    def writeConnectionLost(self) -> None:
-        """The last answer has been sent; now the client has time to read it and to close."""
-        if self._receive == self._lingering:
-            self._unsent = 0
-            self.deadline = self.site.now() + LINGER
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lose(reason)
-        self.deadline = NEVER
-        self._receive = self.send = self._send = gone  # no cycles, no transport kept alive
-        self._queue_length = int
+        super().connectionLost(reason)
         self._reader = None
-        read_no_more(self.transport)
         self.site.closed(self)
 
-    def _lose(self, reason: Failure) -> None:
-        """Nothing more can be said to the client: tell the responder, once."""
-        if self._lost:
-            return
-        self._lost = True
-        self.deadline = NEVER
-        self.send = gone
+    def _client_lost(self, reason: Failure) -> None:
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
-        self.flows()
         responder, self._responder = self._responder, None
         if responder is not None:
             responder.clientLost(reason)
-        tunnel, self._tunnel = self._tunnel, None
-        if tunnel is not None:
-            tunnel.connectionLost(reason)
 
     # --- reading heads --------------------------------------------------------
 
@@ -313,16 +257,6 @@ class ServerConnection(Protocol):
         if len(self._buffer) > MOST_PIPELINED:
             self._pause_transport()
 
-    def _receive_tunnel(self, data: bytes) -> None:
-        if self._tunnel is not None:
-            self._tunnel.bytesReceived(data)
-
-    def _lingering(self, data: bytes) -> None:
-        """What still comes while the last answer is on its way."""
-
-    def _closing(self, data: bytes) -> None:
-        """What still comes on a connection that has been closed."""
-
     # --- flow control: the request's body ----------------------------------------
 
     def pauseProducing(self) -> None:
@@ -340,37 +274,6 @@ class ServerConnection(Protocol):
 
     def stopProducing(self) -> None:
         self.abort()
-
-    def _pause_transport(self) -> None:
-        if not self._lost:
-            self._paused = True
-            self.transport.pauseProducing()
-
-    def _resume_transport(self) -> None:
-        if not self._lost:
-            self._paused = False
-            if not self._read_ended:  # the transport would tell of the end a second time
-                self.transport.resumeProducing()
-
-    # --- flow control: the answer ---------------------------------------------------
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for the client to read what was sent before them."""
-        return self._queue_length()
-
-    def stalls(self) -> None:
-        """More waits for the client than it takes: it has a while to take some of it."""
-        if self._lost:
-            return
-        if self._stall is None:
-            self._stall = Stall(self, self.site.deadlines, self._limits.send_timeout)
-        self._stall.begin()
-
-    def flows(self) -> None:
-        """The client has taken what waited, or nothing waits for it any more."""
-        if self._stall is not None:
-            self._stall.end()
 
     # --- answering ------------------------------------------------------------------
 
@@ -427,8 +330,6 @@ class ServerConnection(Protocol):
         else:
             self._linger()
 
-    # --- after a switch of protocols --------------------------------------------------
-
     def switch(self, tunnel: TunnelEnd) -> None:
         """
         The answer is a change of protocols: what comes, and what has come already, is for `tunnel`.
@@ -436,29 +337,8 @@ class ServerConnection(Protocol):
         It ends with `finish` or `abort`, as any answer does.
         """
         self._responder = None
-        self._tunnel = tunnel
-        self._receive = self._receive_tunnel
         data, self._buffer = self._buffer, b""
-        if self._paused:
-            self._resume_transport()
-        if data:
-            tunnel.bytesReceived(data)
-        if self._read_ended:
-            tunnel.sendingEnded()
-
-    def endSending(self) -> None:
-        """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
-        half_close = half_closer(self.transport)
-        if half_close is not None:
-            half_close()
-        else:
-            self.hurry()
-            self.transport.loseConnection()
-
-    def hurry(self) -> None:
-        """The client must end its side of the tunnel soon."""
-        if not self._lost:
-            self._watch_queue()
+        self._hand_over(tunnel, data)
 
     def refuse(self, fault: RequestFault) -> None:
         """Answer `fault` and close."""
@@ -469,39 +349,6 @@ class ServerConnection(Protocol):
         self._busy = False
         if not self._lost:
             self._linger()
-
-    # --- closing --------------------------------------------------------------------
-
-    def _linger(self) -> None:
-        """End our direction, and read until the client ends its own or has had time enough."""
-        half_close = half_closer(self.transport)
-        if half_close is None:
-            self._close()  # TLS says that it closes, and reads until the client says so too
-            return
-        self._receive = self._lingering
-        self._resume_transport()
-        self._watch_queue()
-        half_close()
-
-    def _close(self) -> None:
-        """Close when everything queued has been sent."""
-        self._receive = self._closing
-        self._watch_queue()
-        self.transport.loseConnection()
-
-    def _watch_queue(self) -> None:
-        self._unsent = self._queue_length()
-        self.deadline = self.site.now() + (STALL if self._unsent else LINGER)
-
-    def _reset(self) -> None:
-        self._receive = self._closing
-        self.deadline = NEVER
-        self.transport.abortConnection()
-
-    def give_up(self, reason: Failure) -> None:
-        """Reset the connection of a client that does not go on; its responder is told `reason`."""
-        self._lose(reason)
-        self._reset()
 
     def abort(self) -> None:
         """Reset the connection: the client must see that the answer is not whole."""
@@ -519,14 +366,8 @@ class ServerConnection(Protocol):
             self.refuse(RequestFault(408, "request head not complete in time"))
         elif self._receive == self._receive_body:
             self._give_body_up(RequestFault(408, "request body idle for too long"))
-        elif self._receive not in (self._lingering, self._closing, self._receive_tunnel):
-            self._close()
-        elif self._queue_length() < self._unsent:
-            self._watch_queue()  # the client is slow, but it reads
-        elif self._receive == self._lingering and not self._unsent:
-            self._close()
         else:
-            self.give_up(Failure(ClientGivenUp("the client did not end its connection in time")))
+            super().timedOut()
 
     def close_when_idle(self) -> None:
         """
