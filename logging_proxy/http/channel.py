@@ -87,6 +87,7 @@ class Channel(Protocol):
         self.deadline = NEVER
         self._receive = self.send = self._send = gone  # no cycles, no transport kept alive
         self._queue_length = int
+        self._stall = None
         read_no_more(self.transport)
 
     def _lose(self, reason: Failure) -> None:
