@@ -27,6 +27,7 @@ SHORTCUT = (
 COMPILED = (
     "logging_proxy/capture/records.py",
     "logging_proxy/logserver/assembly.py",
+    "logging_proxy/logserver/clean_text.py",
     "logging_proxy/logserver/exchanges.py",
     "logging_proxy/logserver/heads.py",
     "logging_proxy/logserver/index/entries.py",
@@ -34,6 +35,8 @@ COMPILED = (
     "logging_proxy/logserver/index/values.py",
     "logging_proxy/logserver/index/words.py",
     "logging_proxy/logserver/index/writing.py",
+    "logging_proxy/logserver/json_streams.py",
+    "logging_proxy/logserver/json_strings.py",
     "logging_proxy/logserver/metadata.py",
     "logging_proxy/logserver/metrics.py",
     "logging_proxy/logserver/store.py",

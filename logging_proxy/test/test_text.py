@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import text as text_module
-from logging_proxy.logserver.text import TEXT_LIMIT, read_content, text_of
+from logging_proxy.logserver import clean_text, json_streams, json_strings
+from logging_proxy.logserver.clean_text import TEXT_LIMIT
+from logging_proxy.logserver.text import read_content, text_of
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -149,7 +150,7 @@ class CutTests(SynchronousTestCase):
 
     def test_large_json(self) -> None:
         """JSON that is too large to be parsed gives its strings."""
-        self.patch(text_module, "JSON_LIMIT", 10)
+        self.patch(json_strings, "JSON_LIMIT", 10)
         content = read_content(b'{"model": "m", "content": "hello"}', JSON)
         self.assertEqual((content.text, content.documents), ("m\nhello", ()))
 
@@ -240,7 +241,7 @@ class GoingOnTests(SynchronousTestCase):
     """Events that differ from the last one in a piece of text only are not parsed."""
 
     def read(self, body: bytes, parsed: int) -> str:
-        self.patch(text_module, "DOCUMENTS", parsed)
+        self.patch(json_streams, "DOCUMENTS", parsed)
         return text_of(body, EVENTS)
 
     def both(self, body: bytes) -> str:
@@ -294,8 +295,8 @@ class ShortcutTests(SynchronousTestCase):
     def test_blobs(self, before: str, length: int, after: str) -> None:
         """Where the quick look sees no blob the expression finds none."""
         text = before + ("A" * length + "\n") * 4 + after
-        if not text_module._may_hold_blob(text):
-            self.assertIsNone(text_module._BASE64.search(text))
+        if not clean_text._may_hold_blob(text):
+            self.assertIsNone(clean_text._BASE64.search(text))
 
     @given(
         st.recursive(
@@ -308,4 +309,4 @@ class ShortcutTests(SynchronousTestCase):
     )
     def test_depth(self, value: object) -> None:
         """Deep values give the strings and paths that others give."""
-        self.assertEqual(list(text_module._strings(value)), list(text_module._deep_strings(value)))
+        self.assertEqual(list(json_strings.strings(value)), list(json_strings._deep_strings(value)))

@@ -1,0 +1,170 @@
+"""
+The strings of JSON values, in order: alone for the full-text index, with their paths for streams.
+
+JSON that is cut, broken, too large or too deep gives its strings as well.  Those of members named like
+secrets are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from logging_proxy.logserver.clean_text import SHORTEST_BLOB, without_blob
+from logging_proxy.redaction import is_secret_key
+
+JSON_LIMIT = 4 << 20
+"""A longer JSON text is searched for strings only: parsed values may need 50 times its size."""
+
+MOST_NAMES, LONGEST_NAME = 4096, 128
+"""Of members' names that are remembered."""
+
+_JSON_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)("(?:\s*:)?|$)', re.DOTALL)
+
+_scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_JSON_SPACE = " \t\n\r"
+
+_POSITIONS = ("index", "output_index", "content_index", "summary_index")
+_ANY_POSITION = frozenset(_POSITIONS)
+
+
+def is_plain(text: str) -> bool:
+    """Whether no string of a JSON text holds a control character: only escapes can stand for one."""
+    return "\\" not in text or not ("\\u" in text or "\\b" in text or "\\f" in text)
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text; None when it is none, or too large or too deep."""
+    if len(text) > JSON_LIMIT:
+        return None
+    text = text.strip(_JSON_SPACE)
+    try:
+        value, end = _scan_once(text, 0)
+    except (ValueError, RecursionError, StopIteration):
+        return None
+    return value if end == len(text) else None
+
+
+def string_literals(text: str) -> Iterator[str]:
+    """The strings in something like JSON, cut or not, without the names of members."""
+    secret = False
+    # With a lone backslash at the end the pattern would try again from every escaped quote.
+    for match in _JSON_STRING.finditer(text.rstrip("\\")):
+        string, end = match[1], match[2]
+        if end.endswith(":"):
+            secret = is_secret_key(string)
+        elif not secret:
+            yield _unescaped(string)
+        else:
+            secret = False
+
+
+def _unescaped(literal: str) -> str:
+    if "\\" not in literal:
+        return literal
+    try:
+        return str(json.loads(f'"{literal}"', strict=False))
+    except ValueError:
+        return literal.replace("\\n", "\n").replace('\\"', '"')
+
+
+def all_strings(value: Any) -> list[str]:
+    """What `strings` gives, without paths and empty strings: in a third of the time."""
+    found: list[str] = []
+    try:
+        _collect_strings(value, found)
+    except RecursionError:
+        return [string for _, string in _deep_strings(value) if string]
+    return found
+
+
+def _collect_strings(value: Any, found: list[str]) -> None:
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if isinstance(member, str):
+                if name not in _public and _is_secret(name):
+                    continue
+                if len(member) >= SHORTEST_BLOB:
+                    member = without_blob(member)
+                if member:
+                    found.append(member)
+            elif isinstance(member, (dict, list)):
+                _collect_strings(member, found)
+    elif isinstance(value, list):
+        for item in value:
+            _collect_strings(item, found)
+    elif isinstance(value, str) and value and (string := without_blob(value)):
+        found.append(string)
+
+
+_public: set[str] = set()
+"""Names of members that are no secrets, as far as they have come: looking here is cheaper than a call."""
+
+
+def _is_secret(name: str) -> bool:
+    if is_secret_key(name):
+        return True
+    if len(_public) < MOST_NAMES and len(name) <= LONGEST_NAME:
+        _public.add(name)
+    return False
+
+
+Path = tuple[str, ...]
+_HOLDS_TEXT = (str, dict, list)
+
+
+def strings(value: Any) -> Iterable[tuple[Path, str]]:
+    """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
+    found: list[tuple[Path, str]] = []
+    try:
+        _collect(value, (), found)
+    except RecursionError:
+        return _deep_strings(value)
+    return found
+
+
+def _collect(value: Any, path: Path, found: list[tuple[Path, str]]) -> None:
+    if isinstance(value, dict):
+        here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
+        for name, member in value.items():
+            if isinstance(member, str):
+                if name in _public or not _is_secret(name):
+                    found.append(((*here, name), without_blob(member)))
+            elif isinstance(member, (dict, list)):
+                _collect(member, (*here, name), found)
+    elif isinstance(value, list):
+        for item in value:
+            if isinstance(item, (dict, list)):
+                _collect(item, path, found)
+            elif isinstance(item, str):
+                found.append((path, without_blob(item)))
+    elif isinstance(value, str):
+        found.append((path, without_blob(value)))
+
+
+def _position(value: dict[str, Any], path: Path) -> Path:
+    """The path of what is in `value`: members that say which of several it is belong to it."""
+    for name in _POSITIONS:
+        if isinstance(value.get(name), int):
+            path = (*path, str(value[name]))
+    return path
+
+
+def _deep_strings(value: Any) -> Iterator[tuple[Path, str]]:
+    """What `strings` gives, of a value that is too deep for it; takes twice the time."""
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, str):
+            yield path, without_blob(value)
+        elif isinstance(value, dict):
+            path = _position(value, path)
+            stack += [
+                ((*path, name), member)
+                for name, member in reversed(value.items())
+                if isinstance(member, _HOLDS_TEXT) and not (isinstance(member, str) and is_secret_key(name))
+            ]
+        elif isinstance(value, list):
+            stack += [(path, item) for item in reversed(value) if isinstance(item, _HOLDS_TEXT)]
