@@ -90,7 +90,7 @@ def _collect_strings(value: Any, found: list[str]) -> None:
                     member = without_blob(member)
                 if member:
                     found.append(member)
-            elif isinstance(member, (dict, list)):
+            elif isinstance(member, dict) or (isinstance(member, list) and not _is_secret(name)):
                 _collect_strings(member, found)
     elif isinstance(value, list):
         for item in value:
@@ -116,7 +116,11 @@ _HOLDS_TEXT = (str, dict, list)
 
 
 def strings(value: Any) -> Iterable[tuple[Path, str]]:
-    """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
+    """
+    Every string in a JSON value, in order, with its path; not the values of members named like secrets.
+
+    An object of such a name is no secret: it is the schema of one, in the tools that a model is offered.
+    """
     found: list[tuple[Path, str]] = []
     try:
         _collect(value, (), found)
@@ -132,7 +136,7 @@ def _collect(value: Any, path: Path, found: list[tuple[Path, str]]) -> None:
             if isinstance(member, str):
                 if name in _public or not _is_secret(name):
                     found.append(((*here, name), without_blob(member)))
-            elif isinstance(member, (dict, list)):
+            elif isinstance(member, dict) or (isinstance(member, list) and not _is_secret(name)):
                 _collect(member, (*here, name), found)
     elif isinstance(value, list):
         for item in value:
@@ -164,7 +168,7 @@ def _deep_strings(value: Any) -> Iterator[tuple[Path, str]]:
             stack += [
                 ((*path, name), member)
                 for name, member in reversed(value.items())
-                if isinstance(member, _HOLDS_TEXT) and not (isinstance(member, str) and is_secret_key(name))
+                if isinstance(member, _HOLDS_TEXT) and (isinstance(member, dict) or not is_secret_key(name))
             ]
         elif isinstance(value, list):
             stack += [(path, item) for item in reversed(value) if isinstance(item, _HOLDS_TEXT)]

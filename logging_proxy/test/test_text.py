@@ -129,6 +129,7 @@ class BlobTests(SynchronousTestCase):
                 "api_key": "canary1",
                 "x": {"password": "canary2"},
                 "t": "my sk-canary3abcdefghijklmnop",
+                "client_secret": ["canary4"],
                 "y": "text",
             }
         ).encode()
@@ -136,6 +137,11 @@ class BlobTests(SynchronousTestCase):
             text = read_content(body, JSON, cut).text
             self.assertNotIn("canary", text)
             self.assertIn("text", text)
+
+    def test_schema_of_a_secret(self) -> None:
+        """What a tool says of a secret that it wants is text."""
+        body = {"properties": {"password": {"type": "string", "description": "of the user"}}}
+        self.assertEqual(text_of(json.dumps(body).encode(), JSON).split("\n"), ["string", "of the user"])
 
 
 class CutTests(SynchronousTestCase):
