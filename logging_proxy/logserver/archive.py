@@ -20,12 +20,12 @@ from twisted.logger import Logger
 from logging_proxy.logserver.assembly import BodyPiece, Event
 from logging_proxy.logserver.exchanges import Side
 from logging_proxy.logserver.feed import Feed
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index import Entry, Index, Indexer, IndexTrouble, SqliteIndex, entry_of
 from logging_proxy.logserver.index.captures import Captures
 from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.logserver.reading import read_metadata
 from logging_proxy.logserver.service import Drainable, Run
-from logging_proxy.logserver.store import Stored
 from logging_proxy.logserver.telemetry import Telemetry
 from logging_proxy.logserver.underway import UnderWay
 from logging_proxy.logserver.uploads import Target

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange
 from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.store import Store, Stored
+from logging_proxy.logserver.halves import Stored
+from logging_proxy.logserver.store import Store
 from logging_proxy.logserver.stream import Damage, RecordStream
 from logging_proxy.logserver.tail import Piece, SpoolTail, load_json, save_durably
 

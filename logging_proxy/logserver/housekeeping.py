@@ -11,10 +11,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from logging_proxy.logserver.files import CAPTURE_FILE, LogDirectory
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index import Index
 from logging_proxy.logserver.retention import OTHER_BYTES, Keeper, Step
 from logging_proxy.logserver.service import Run
-from logging_proxy.logserver.store import Stored
 from logging_proxy.logserver.telemetry import Sizes
 
 INTERVAL = 10.0

@@ -20,7 +20,7 @@ from logging_proxy.logserver.assembly import Event
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.courtesy import Courtesy
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.store import Stored
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.tail import SpoolLock
 
 LOOK_AROUND_INTERVAL = 1.0

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side, verdict
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.heads import known_head
 from logging_proxy.logserver.index import Filters, Row
 from logging_proxy.logserver.index.entries import opening_row
 from logging_proxy.logserver.metrics import MOST_SERIES, OTHER
-from logging_proxy.logserver.store import Stored
 from logging_proxy.redaction import redact_text
 
 _RESPONSE = Side.RESPONSE

@@ -11,6 +11,7 @@ from typing import Any
 
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index import (
     Entry,
     Filters,
@@ -21,7 +22,6 @@ from logging_proxy.logserver.index import (
     indexer,
     rebuild,
 )
-from logging_proxy.logserver.store import Stored
 from logging_proxy.test.index_stage import IndexTestCase, documents, id_of, stored, write_capture
 from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
 

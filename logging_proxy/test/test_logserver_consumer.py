@@ -22,7 +22,7 @@ from logging_proxy.logserver import consumer as consumer_module
 from logging_proxy.logserver import direct
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.store import Stored
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.system import System
 from logging_proxy.test.capture_stage import let_go
 from logging_proxy.test.logserver_spools import (

@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index.captures import Captures
 from logging_proxy.logserver.index.entries import entry_of_stored
 from logging_proxy.logserver.server import Builder, make_gate
-from logging_proxy.logserver.store import Stored
 from logging_proxy.test.logserver_spools import Script, SpoolWriter
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from logging_proxy.logserver.decoding import Limits, decode
 from logging_proxy.logserver.exchanges import Exchange, Opening, verdict
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.heads import Head, known_head, telling_headers
 from logging_proxy.logserver.index.values import Entry, Row, Texts, is_exchange_id, microseconds
 from logging_proxy.logserver.metadata import client_of
-from logging_proxy.logserver.store import Stored
 from logging_proxy.logserver.text import Content, read_content
 from logging_proxy.logserver.understanding import Understanding, understand
 from logging_proxy.redaction import redact_text, redact_url

@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index.captures import Captures
 from logging_proxy.logserver.index.entries import entry_of_stored
 from logging_proxy.logserver.index.rebuild import Progress, rebuild
 from logging_proxy.logserver.index.values import Entry, Index, IndexTrouble
-from logging_proxy.logserver.store import Stored
 
 QUEUE = 4096
 """Exchanges that wait for the index; each is a few KiB."""
