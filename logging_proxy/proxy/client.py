@@ -8,11 +8,10 @@ a response that leaves the connection in a known state.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -32,79 +31,25 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead, check_response_so_far
 from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.wire import (
-    Send,
-    gone,
-    half_closer,
-    hear_half_close,
-    looker,
-    read_directly,
-    read_no_more,
-    sender,
-)
-from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, UpstreamTimeout
+from logging_proxy.http.wire import half_closer, hear_half_close, read_directly, read_no_more
+from logging_proxy.proxy.connection import CLOSING_TIME, UpstreamConnection
+from logging_proxy.proxy.failures import HandshakeTimeout, UpstreamTimeout, handshake_failure
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
+from logging_proxy.proxy.receiver import ResponseReceiver
 
 if TYPE_CHECKING:
     from logging_proxy.proxy.pool import Pool
-    from logging_proxy.shortcut._compiled import Passage, Reader
-
-CLOSING_TIME = 5.0
-"""Seconds that an upstream has to take the last bytes, or TLS its farewell, before it is reset."""
-
-
-class ResponseReceiver(Protocol):
-    """Who a response is for."""
-
-    def informationalReceived(self, head: ResponseHead) -> None:
-        """A 1xx response; the final one is still to come."""
-
-    def switchReceived(self, head: ResponseHead, data: bytes) -> None:
-        """
-        A 101, and what came behind it.  Calls `switch`.
-
-        Raises `ResponseFault` if nobody has asked for it.
-        """
-
-    def headReceived(
-        self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
-    ) -> None:
-        """The final response's head, and what of the body came with it."""
-
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        """More of the body, or its end."""
-
-    def landing(self, most: int) -> memoryview | None:
-        """Memory to read the next piece of the body into, at most `most` bytes; None for any."""
-
-    def shortcut(
-        self,
-        source: ProxyClient,
-        body: ChunkedReader | LengthReader,
-        now: Callable[[], float],
-        patience: float,
-    ) -> Passage | None:
-        """
-        A shorter way for what is usual of `body`, if there is one.
-
-        Each piece gives `source` time until `patience` seconds from `now`.
-        """
-
-    def upstreamLost(self, reason: Failure) -> None:
-        """The connection failed before the response was complete.  The client is of no use any more."""
+    from logging_proxy.shortcut._compiled import Reader
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class ProxyClient(protocol.Protocol):
+class ProxyClient(UpstreamConnection):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
 
-    transport: Any
-
     def __init__(self, pool: Pool, ready: Deferred[ProxyClient], handshake_until: float | None) -> None:
-        self.deadline = NEVER
-        self.send: Send = gone
+        super().__init__(pool.now)
         self.uses = 0
         self.heard = False
         """Whether any byte of the present response has come."""
@@ -116,29 +61,18 @@ class ProxyClient(protocol.Protocol):
         self._receiver: ResponseReceiver | None = None
         self._tunnel: TunnelEnd | None = None
         self._reader: Reader | None = None
-        self._look: Callable[[], bool] = lambda: True
         self._method = b""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
         self._reusable = True
         self._interim = 0
         """Bytes of the present response's interim heads."""
-        self._close_reason: Failure | None = None
-        self._wait = NEVER
-        self._closing = False
-        self._lost = False
-        self._read_ended = False
 
     # --- the connection ----------------------------------------------------------
 
     def connectionMade(self) -> None:
-        transport = self.transport
-        assert transport is not None
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
-        self.send = sender(transport)
-        self._reader = read_directly(transport, self.dataReceived, self._landing)
-        self._look = looker(transport)
+        super().connectionMade()
+        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
         self._pool.opened(self)
         if self._handshake_until is None:
             self._become_ready()
@@ -156,15 +90,13 @@ class ProxyClient(protocol.Protocol):
             ready.callback(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lost = True
-        self.deadline = NEVER
-        self.send = gone
+        super().connectionLost(reason)
         self._reader = None
         read_no_more(self.transport)
         self._pool.closed(self)
         ready, self._ready = self._ready, None
         if ready is not None:
-            ready.errback(self._close_reason or _handshake_failure(reason))
+            ready.errback(self._close_reason or handshake_failure(reason))
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             tunnel.connectionLost(reason)
@@ -175,10 +107,6 @@ class ProxyClient(protocol.Protocol):
             receiver.bodyReceived(b"", b"", True, b"")
         else:
             receiver.upstreamLost(self._close_reason or reason)
-
-    def looks_closed(self) -> bool:
-        """Whether the upstream has closed (or written) while nobody asked it anything."""
-        return self._lost or self._look()
 
     # --- a request -------------------------------------------------------------------
 
@@ -192,14 +120,10 @@ class ProxyClient(protocol.Protocol):
         self._receive = self._receive_head
         self._expect(self._pool.limits.head_timeout)
 
-    def _expect(self, seconds: float) -> None:
-        self._wait = seconds
-        self.deadline = self._pool.now() + seconds
-
     def sending(self) -> None:
         """More of the request, or into the tunnel, has gone: the time for an answer starts again."""
         if self._receive == self._receive_head or self._tunnel is not None:
-            self.deadline = self._pool.now() + self._wait
+            self.deadline = self._now() + self._wait
 
     def release(self) -> None:
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
@@ -210,26 +134,14 @@ class ProxyClient(protocol.Protocol):
         else:
             self.close()
 
-    def abort(self, reason: Failure | None = None) -> None:
-        """Give the connection up at once; the receiver, if there is one, is told `reason`."""
-        self.deadline = NEVER
-        if self._lost or self.transport is None:
-            return
-        self._close_reason = reason
-        self.transport.abortConnection()
-
     def forsake(self) -> None:
         """The receiver does not want the response any more, or nobody waits for the connection."""
         self._receiver = self._tunnel = None
         self._ready = None
         self.abort()
 
-    def close(self) -> None:
-        """End an idle connection in good order; one that will not end is reset a little later."""
-        if self.transport is not None and not self._lost:
-            self._closing = True
-            self.deadline = self._pool.now() + CLOSING_TIME
-            self.transport.loseConnection()
+    def stopProducing(self) -> None:
+        self.forsake()
 
     @property
     def end_may_come_alone(self) -> bool:
@@ -270,7 +182,7 @@ class ProxyClient(protocol.Protocol):
             self._expect(CLOSING_TIME)
 
     def _receive_tunnel(self, data: bytes) -> None:
-        self.deadline = self._pool.now() + self._wait
+        self.deadline = self._now() + self._wait
         if self._tunnel is not None:
             self._tunnel.bytesReceived(data)
 
@@ -379,7 +291,7 @@ class ProxyClient(protocol.Protocol):
         if body.done:
             self._ended(rest)
         else:
-            self.deadline = self._pool.now() + self._wait
+            self.deadline = self._now() + self._wait
         if receiver is not None and (wire or body.done):
             receiver.bodyReceived(payload, wire, body.done, body.trailers)
 
@@ -396,7 +308,7 @@ class ProxyClient(protocol.Protocol):
     def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
         """What is usual of the body takes a shorter way from the next read on, where there is one."""
         if self._reader is not None and self._reader.passage is None:
-            self._reader.passage = receiver.shortcut(self, body, self._pool.now, self._wait)
+            self._reader.passage = receiver.shortcut(self, body, self._now, self._wait)
 
     def _ended(self, rest: bytes) -> None:
         self._receiver = None
@@ -406,23 +318,6 @@ class ProxyClient(protocol.Protocol):
             self._reader.passage = None
         if rest:
             self._receive_unasked(rest)
-
-    # --- flow control: the response's body -------------------------------------------------
-
-    def pauseProducing(self) -> None:
-        """Stop reading the response; its idle time does not run while we hold it."""
-        self.deadline = NEVER
-        if self.transport is not None and not self._lost:
-            self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        if self.transport is not None and not self._lost:
-            self.deadline = self._pool.now() + self._wait
-            if not self._read_ended:  # the transport would tell of the end a second time
-                self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self.forsake()
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -443,10 +338,3 @@ class ProxyClient(protocol.Protocol):
         else:
             self._pool.forget(self)
             self.close()
-
-
-def _handshake_failure(reason: Failure) -> Failure:
-    """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
-    if reason.check(ConnectionDone, ConnectionLost, ConnectionAborted):
-        return Failure(HandshakeFailed(str(reason.value)))
-    return reason

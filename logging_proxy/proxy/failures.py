@@ -90,6 +90,13 @@ def verdict(failure: Failure) -> Verdict:
     return Verdict("interrupted", 500, "internal error", f"internal error: {type(failure.value).__name__}")
 
 
+def handshake_failure(reason: Failure) -> Failure:
+    """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
+    if reason.check(error.ConnectionDone, error.ConnectionLost, error.ConnectionAborted):
+        return Failure(HandshakeFailed(str(reason.value)))
+    return reason
+
+
 def explain(failure: Failure) -> str:
     """What happened, in one line for the capture."""
     value = failure.value

@@ -34,7 +34,7 @@ class ResponseHalf(Half):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
-    Takes what the `ProxyClient` reads (`client.ResponseReceiver`).
+    Takes what the `ProxyClient` reads (`receiver.ResponseReceiver`).
     """
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")

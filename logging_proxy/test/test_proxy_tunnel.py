@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.limits import LINGER, MOST_PIPELINED
 from logging_proxy.http.server import ServerLimits
-from logging_proxy.proxy.client import CLOSING_TIME
+from logging_proxy.proxy.connection import CLOSING_TIME
 from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.outbound.forwarding import Forwarding
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok
