@@ -20,7 +20,7 @@ from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.interfaces import TunnelEnd
 from logging_proxy.http.limits import LINGER, STALL
 from logging_proxy.http.stalls import Stall
-from logging_proxy.http.wire import Send, gone, half_closer, queue_length, read_no_more, sender
+from logging_proxy.http.wire import Send, end_sending, gone, half_closer, queue_length, read_no_more, sender
 
 if TYPE_CHECKING:
     from logging_proxy.http.server import Site
@@ -161,12 +161,7 @@ class Channel(Protocol):
 
     def endSending(self) -> None:
         """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
-        half_close = half_closer(self.transport)
-        if half_close is not None:
-            half_close()
-        else:
-            self.hurry()
-            self.transport.loseConnection()
+        end_sending(self.transport, self.hurry)
 
     def hurry(self) -> None:
         """The client must end its side of the tunnel soon."""

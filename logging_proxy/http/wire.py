@@ -223,6 +223,16 @@ def half_closer(transport: ITransport) -> Callable[[], None] | None:
     return half_close
 
 
+def end_sending(transport: Any, hurry: Callable[[], None]) -> None:
+    """End our direction of `transport`; under TLS all of it after a `hurry`, for it has no half to close."""
+    half_close = half_closer(transport)
+    if half_close is not None:
+        half_close()
+    else:
+        hurry()
+        transport.loseConnection()
+
+
 def hear_half_close(transport: Any, protocol: Any) -> None:
     """
     From now on the end of the peer's direction is `protocol.readConnectionLost`, and not the connection's.

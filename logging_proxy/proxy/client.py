@@ -31,7 +31,7 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead, check_response_so_far
 from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.wire import half_closer, hear_half_close, read_directly, read_no_more
+from logging_proxy.http.wire import end_sending, hear_half_close, read_directly, read_no_more
 from logging_proxy.proxy.connection import CLOSING_TIME, UpstreamConnection
 from logging_proxy.proxy.failures import HandshakeTimeout, UpstreamTimeout, handshake_failure
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
@@ -169,12 +169,7 @@ class ProxyClient(UpstreamConnection):
 
     def endSending(self) -> None:
         """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
-        half_close = half_closer(self.transport)
-        if half_close is not None:
-            half_close()
-        else:
-            self.hurry()
-            self.transport.loseConnection()
+        end_sending(self.transport, self.hurry)
 
     def hurry(self) -> None:
         """The upstream must end its side of the tunnel soon."""
