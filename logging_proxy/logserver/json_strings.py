@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from logging_proxy.logserver.clean_text import SHORTEST_BLOB, without_blob
+from logging_proxy.logserver.clean_text import without_blob
 from logging_proxy.redaction import is_secret_key
 
 JSON_LIMIT = 4 << 20
@@ -83,14 +83,7 @@ def all_strings(value: Any) -> list[str]:
 def _collect_strings(value: Any, found: list[str]) -> None:
     if isinstance(value, dict):
         for name, member in value.items():
-            if isinstance(member, str):
-                if name not in _public and _is_secret(name):
-                    continue
-                if len(member) >= SHORTEST_BLOB:
-                    member = without_blob(member)
-                if member:
-                    found.append(member)
-            elif isinstance(member, dict) or (isinstance(member, list) and not _is_secret(name)):
+            if _is_told(name, member):
                 _collect_strings(member, found)
     elif isinstance(value, list):
         for item in value:
@@ -99,11 +92,22 @@ def _collect_strings(value: Any, found: list[str]) -> None:
         found.append(string)
 
 
+def _is_told(name: str, member: Any) -> bool:
+    """
+    Whether there is text in a member: not if it is named like a secret.
+
+    An object of such a name is no secret: it is the schema of one, in the tools that a model is offered.
+    """
+    return isinstance(member, dict) or (isinstance(member, (str, list)) and not _is_secret(name))
+
+
 _public: set[str] = set()
-"""Names of members that are no secrets, as far as they have come: looking here is cheaper than a call."""
+"""Names of members that are no secrets, as far as they have come."""
 
 
 def _is_secret(name: str) -> bool:
+    if name in _public:
+        return False
     if is_secret_key(name):
         return True
     if len(_public) < MOST_NAMES and len(name) <= LONGEST_NAME:
@@ -112,15 +116,10 @@ def _is_secret(name: str) -> bool:
 
 
 Path = tuple[str, ...]
-_HOLDS_TEXT = (str, dict, list)
 
 
 def strings(value: Any) -> Iterable[tuple[Path, str]]:
-    """
-    Every string in a JSON value, in order, with its path; not the values of members named like secrets.
-
-    An object of such a name is no secret: it is the schema of one, in the tools that a model is offered.
-    """
+    """Every string in a JSON value, in order, with its path; not the values of members named like secrets."""
     found: list[tuple[Path, str]] = []
     try:
         _collect(value, (), found)
@@ -133,17 +132,11 @@ def _collect(value: Any, path: Path, found: list[tuple[Path, str]]) -> None:
     if isinstance(value, dict):
         here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
         for name, member in value.items():
-            if isinstance(member, str):
-                if name in _public or not _is_secret(name):
-                    found.append(((*here, name), without_blob(member)))
-            elif isinstance(member, dict) or (isinstance(member, list) and not _is_secret(name)):
+            if _is_told(name, member):
                 _collect(member, (*here, name), found)
     elif isinstance(value, list):
         for item in value:
-            if isinstance(item, (dict, list)):
-                _collect(item, path, found)
-            elif isinstance(item, str):
-                found.append((path, without_blob(item)))
+            _collect(item, path, found)
     elif isinstance(value, str):
         found.append((path, without_blob(value)))
 
@@ -166,9 +159,7 @@ def _deep_strings(value: Any) -> Iterator[tuple[Path, str]]:
         elif isinstance(value, dict):
             path = _position(value, path)
             stack += [
-                ((*path, name), member)
-                for name, member in reversed(value.items())
-                if isinstance(member, _HOLDS_TEXT) and (isinstance(member, dict) or not is_secret_key(name))
+                ((*path, name), member) for name, member in reversed(value.items()) if _is_told(name, member)
             ]
         elif isinstance(value, list):
-            stack += [(path, item) for item in reversed(value) if isinstance(item, _HOLDS_TEXT)]
+            stack += [(path, item) for item in reversed(value)]
