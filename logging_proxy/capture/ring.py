@@ -31,7 +31,12 @@ PIECE = 512 << 10
 LEAST_SUMMED = 64 << 10
 """Bytes of a piece that is worth a sum of its own."""
 
+NEVER = 1 << 63
+"""A stream offset that nothing reaches."""
+
 _STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
+_NEXT_MARK, _WAKE_AT = 4, 5
+"""For the running process alone; they lie there because the part in C looks there (`storing.c`)."""
 
 
 class Ring:
@@ -54,6 +59,7 @@ class Ring:
         self._marks: deque[int] = deque()
         """Ends of stores, about `piece` bytes apart: where what `peek` gives may end."""
         self._next_mark = stored + piece
+        self.wake_at = 0
         self._sums: deque[Sum] = deque()
         """Of pieces that landed; their places are stream offsets here."""
         self._landing = -1
@@ -103,6 +109,23 @@ class Ring:
         return cls(mapped, capacity, taken, stored, piece)
 
     @property
+    def wake_at(self) -> int:
+        """The stream offset from which on who stores must say so to the spool; at first it always must."""
+        return self._header[_WAKE_AT]
+
+    @wake_at.setter
+    def wake_at(self, offset: int) -> None:
+        self._header[_WAKE_AT] = offset
+
+    @property
+    def _next_mark(self) -> int:
+        return self._header[_NEXT_MARK]
+
+    @_next_mark.setter
+    def _next_mark(self, offset: int) -> None:
+        self._header[_NEXT_MARK] = offset
+
+    @property
     def room(self) -> int:
         """How many bytes can be stored now."""
         return self.capacity - (self.stored - self.taken)
@@ -130,7 +153,7 @@ class Ring:
         # One aligned store of 8 bytes: a kill between two instructions leaves the old or the new offset.
         self._header[_STORED] = stored
         self.stored = stored
-        if stored >= self._next_mark:
+        if stored >= self._header[_NEXT_MARK]:
             self._mark()
 
     def _mark(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset, make_private_directory
+from logging_proxy.capture.ring import NEVER
 from logging_proxy.capture.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
 from logging_proxy.capture.segments import LARGEST_WRITE
 
@@ -26,7 +27,6 @@ MOST_UNSYNCED = 4
 WRITES = 8
 """At least so many are made of a full ring, for only what is written makes room."""
 
-_NEVER = 1 << 63
 _FOREVER = -1.0
 
 
@@ -93,8 +93,8 @@ class Spool:
         self._sync_failure: str | None = None
         self._bell = threading.Lock()
         """Released to wake the thread that writes: a nap costs one system call, with an Event it is five."""
-        self._wake_at = _NEVER
-        """The stream offset from which on `stored` must do so; without it every record would cost a lock."""
+        self.ring.wake_at = NEVER
+        """`stored` must do so when the ring holds more; without that every record would cost a lock."""
         self._unsynced = threading.Event()
         self._closing = threading.Event()
         self._writing = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -106,8 +106,12 @@ class Spool:
         self._syncing.start()
 
     def stored(self) -> None:
-        """Something was stored in the ring.  Called on the reactor's thread for every record."""
-        if self.ring.stored >= self._wake_at:
+        """
+        Something was stored in the ring.  Called on the reactor's thread for every record.
+
+        Nothing is missed if it is not called while the ring holds less than up to its `wake_at`.
+        """
+        if self.ring.stored >= self.ring.wake_at:
             self._wake()
 
     def close(self, patience: float = 10.0) -> bool:
@@ -151,14 +155,14 @@ class Spool:
     def _nap(self, wake_at: int, seconds: float) -> None:
         """Until the ring holds everything up to stream offset `wake_at`, or `close`, at most so long."""
         self._bell.acquire(blocking=False)
-        self._wake_at = wake_at
-        # The other side stores first and looks at `_wake_at` second, we do the reverse: one of us notices.
+        self.ring.wake_at = wake_at
+        # The other side stores first and looks at `wake_at` second, we do the reverse: one of us notices.
         if self.ring.stored < wake_at and not self._closing.is_set():
             self._bell.acquire(timeout=seconds)
-        self._wake_at = _NEVER
+        self.ring.wake_at = NEVER
 
     def _wake(self) -> None:
-        self._wake_at = _NEVER
+        self.ring.wake_at = NEVER
         # It may be awake already: naps end by themselves as well.
         with contextlib.suppress(RuntimeError):
             self._bell.release()

@@ -130,12 +130,12 @@ class Half:
         else:
             parts |= {"counted": body, "least": LEAST_STRIDE, "largest": LARGEST_STRIDE}
         if capture is None:
-            parts |= {"passed": None, "writer": None, "shared": _shared}
+            parts["shared"] = _shared
         elif capture.writer.writing is None:
             return None
         else:
             writer = capture.writer
-            parts |= {"passed": capture.passed, "writer": writer, "writing": writer.writing}
+            parts |= {"exchange": capture.number, "writer": writer, "writing": writer.writing}
         return passage(sink, half=self, kind=kind, unusual=unusual, **parts)
 
     def flow_to(self, sink: Sink) -> None:

@@ -73,10 +73,21 @@ tell(PyObject *callable, PyObject *argument)
     return succeeded(result);
 }
 
-int
-descriptor(PyObject *socket)
+PyObject *
+fileno_of(PyObject *transport)
 {
-    int fd = PyObject_AsFileDescriptor(socket);
+    PyObject *socket = PyObject_GetAttr(transport, name.socket);
+    PyObject *fileno = socket == NULL ? NULL : PyObject_GetAttr(socket, name.fileno);
+    Py_XDECREF(socket);
+    return fileno;
+}
+
+int
+descriptor(PyObject *fileno)
+{
+    PyObject *number = PyObject_CallNoArgs(fileno);
+    int fd = number == NULL ? -1 : _PyLong_AsInt(number);
+    Py_XDECREF(number);
     if (fd < 0)
         PyErr_Clear();
     return fd;

@@ -11,7 +11,7 @@ PyObject *connection_done, *connection_lost;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *socket, *received, *landing, *filled, *passage;
+    PyObject *socket, *fileno, *received, *landing, *filled, *passage;
     Py_ssize_t smallest, largest, size;
 } Reader;
 
@@ -20,9 +20,9 @@ static char *place;
 
 /* As recv(2), but for interruptions; -1 and `errno` also when the socket is closed. */
 static Py_ssize_t
-receive(PyObject *socket, char *to, Py_ssize_t size)
+receive(PyObject *fileno, char *to, Py_ssize_t size)
 {
-    int fd = descriptor(socket);
+    int fd = descriptor(fileno);
     if (fd < 0) {
         errno = EBADF;
         return -1;
@@ -105,7 +105,7 @@ read_little(Reader *self)
     place = NULL;
     if (to == NULL && (to = PyMem_Malloc(SMALL)) == NULL)
         return PyErr_NoMemory();
-    Py_ssize_t got = receive(self->socket, to, self->smallest);
+    Py_ssize_t got = receive(self->fileno, to, self->smallest);
     PyObject *result = got > 0 ? take(self, to, got) : nothing(got);
     if (place == NULL)
         place = to;
@@ -120,7 +120,7 @@ read_much(Reader *self)
     PyObject *data = PyBytes_FromStringAndSize(NULL, self->size);
     if (data == NULL)
         return NULL;
-    Py_ssize_t got = receive(self->socket, PyBytes_AS_STRING(data), self->size);
+    Py_ssize_t got = receive(self->fileno, PyBytes_AS_STRING(data), self->size);
     if (got <= 0) {
         PyObject *result = nothing(got);
         Py_DECREF(data);
@@ -142,7 +142,7 @@ receive_into(Reader *self, PyObject *land, char **data, PyObject **told)
     Py_buffer memory;
     if (PyObject_GetBuffer(land, &memory, PyBUF_WRITABLE) < 0)
         return -1;
-    Py_ssize_t got = receive(self->socket, memory.buf, memory.len);
+    Py_ssize_t got = receive(self->fileno, memory.buf, memory.len);
     if (got <= 0)
         *told = nothing(got);
     *data = memory.buf;
@@ -241,7 +241,8 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->smallest = smallest == NULL ? -1 : PyLong_AsSsize_t(smallest);
     Py_XDECREF(smallest);
     self->socket = PyErr_Occurred() ? NULL : PyObject_GetAttr(transport, name.socket);
-    if (self->socket == NULL) {
+    self->fileno = self->socket == NULL ? NULL : fileno_of(transport);
+    if (self->fileno == NULL) {
         Py_DECREF(self);
         return NULL;
     }

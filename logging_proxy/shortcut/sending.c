@@ -15,7 +15,7 @@ is_quiet(Sender *self)
 long long
 unreceived(Sender *self)
 {
-    int fd = descriptor(self->socket), waiting = 0;
+    int fd = descriptor(self->fileno), waiting = 0;
 #ifdef TIOCOUTQ
     if (fd >= 0 && ioctl(fd, TIOCOUTQ, &waiting) < 0)
         waiting = 0;
@@ -26,7 +26,7 @@ unreceived(Sender *self)
 Py_ssize_t
 send_directly(Sender *self, const char *data, Py_ssize_t size)
 {
-    int fd = descriptor(self->socket);
+    int fd = descriptor(self->fileno);
     if (fd < 0)
         return 0;
     int quiet = is_quiet(self);
@@ -66,7 +66,7 @@ sender_call(Sender *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-HOLDS(sender, Sender, transport, socket)
+HOLDS(sender, Sender, transport, fileno)
 
 static PyObject *
 sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -78,8 +78,8 @@ sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL)
         return NULL;
     self->transport = Py_NewRef(transport);
-    self->socket = PyObject_GetAttr(transport, name.socket);
-    if (self->socket == NULL)
+    self->fileno = fileno_of(transport);
+    if (self->fileno == NULL)
         Py_CLEAR(self);
     return (PyObject *)self;
 }

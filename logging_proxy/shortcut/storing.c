@@ -4,19 +4,30 @@
 
 #include <string.h>
 
-/* The ring's numbers that matter here, all of them stream offsets but the first. */
+/* The numbers in the ring's header, as ring.py has them: all of them stream offsets but the capacity. */
+enum { STORED, CAPACITY, TAKEN, MAGIC, NEXT_MARK, WAKE_AT };
+
 typedef struct {
-    long long capacity, stored, taken, next_mark;
+    long long stored, capacity, taken, next_mark;
 } Offsets;
 
+/* One of the ring's views of its memory; 0, or -1 with an exception, as after `Ring.close`. */
 static int
-get_offsets(PyObject *ring, Offsets *offsets)
+get_memory(PyObject *view, Py_buffer *memory)
 {
-    return get_number(ring, name.capacity, &offsets->capacity) || get_number(ring, name.stored, &offsets->stored) ||
-                   get_number(ring, name.taken, &offsets->taken) ||
-                   get_number(ring, name._next_mark, &offsets->next_mark)
-               ? -1
-               : 0;
+    return PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
+}
+
+static int
+get_offsets(Writing *self, Offsets *offsets)
+{
+    Py_buffer memory;
+    if (get_memory(self->header, &memory) < 0)
+        return -1;
+    const long long *numbers = memory.buf;
+    *offsets = (Offsets){numbers[STORED], numbers[CAPACITY], numbers[TAKEN], numbers[NEXT_MARK]};
+    PyBuffer_Release(&memory);
+    return 0;
 }
 
 /* 1 while nothing waits and nothing is lost, 0 if something is, -1 with an exception. */
@@ -90,30 +101,38 @@ put_records(unsigned char *to, PyObject *records, unsigned long long exchange, u
     }
 }
 
-/* One of the ring's views of its memory; 0, or -1 with an exception. */
 static int
-get_memory(PyObject *ring, PyObject *attribute, Py_buffer *memory)
+mark(Writing *self)
 {
-    PyObject *view = PyObject_GetAttr(ring, attribute);
-    int failed = view == NULL ? -1 : PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
-    Py_XDECREF(view);
-    return failed;
+    return succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark));
 }
 
 /* What was put into the ring is stored now: first in the file, for who finds it after us; 0, or -1. */
 static int
-advance(PyObject *ring, long long next_mark, long long stored)
+advance(Writing *self, long long next_mark, long long stored)
 {
     Py_buffer header;
-    if (get_memory(ring, name._header, &header) < 0)
+    if (get_memory(self->header, &header) < 0)
         return -1;
     /* A single store, behind all others: a kill between two instructions leaves the old or the new offset. */
-    __atomic_store_n((unsigned long long *)header.buf, (unsigned long long)stored, __ATOMIC_RELEASE);
+    __atomic_store_n((unsigned long long *)header.buf + STORED, (unsigned long long)stored, __ATOMIC_RELEASE);
     PyBuffer_Release(&header);
-    int failed = set_number(ring, name.stored, stored);
-    if (failed || stored < next_mark)
-        return failed;
-    return succeeded(PyObject_CallMethodNoArgs(ring, name._mark));
+    if (set_number(self->ring, name.stored, stored) < 0)
+        return -1;
+    return stored < next_mark ? 0 : mark(self);
+}
+
+/* The spool is told, once it wants to be: 0, or -1 with an exception. */
+static int
+tell_spool(Writing *self)
+{
+    Py_buffer header;
+    if (get_memory(self->header, &header) < 0)
+        return -1;
+    const unsigned long long *numbers = header.buf;
+    int due = numbers[STORED] >= numbers[WAKE_AT];
+    PyBuffer_Release(&header);
+    return due ? succeeded(PyObject_CallNoArgs(self->stored)) : 0;
 }
 
 static int
@@ -136,16 +155,16 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
     int usual = size > 0 ? is_untroubled(self) : 0;
     if (usual != 1)
         return usual;
-    if (get_offsets(self->ring, &offsets) < 0)
+    if (get_offsets(self, &offsets) < 0)
         return -1;
     long long start = offsets.stored % offsets.capacity;
     if (size > offsets.capacity - offsets.stored + offsets.taken || start + size > offsets.capacity)
         return 0;
-    if (get_time(self, &time) < 0 || get_memory(self->ring, name._bytes, &memory) < 0)
+    if (get_time(self, &time) < 0 || get_memory(self->bytes, &memory) < 0)
         return -1;
     put_records((unsigned char *)memory.buf + start, records, exchange, time);
     PyBuffer_Release(&memory);
-    return advance(self->ring, offsets.next_mark, offsets.stored + size) < 0 ? -1 : 1;
+    return advance(self, offsets.next_mark, offsets.stored + size) < 0 ? -1 : 1;
 }
 
 /* --- pieces that were read into the ring */
@@ -154,7 +173,7 @@ PyObject *
 landing_in_ring(Writing *self, long long least, long long most)
 {
     Offsets offsets;
-    if (is_untroubled(self) != 1 || get_offsets(self->ring, &offsets) < 0)
+    if (is_untroubled(self) != 1 || get_offsets(self, &offsets) < 0)
         return NULL;
     long long start = offsets.stored % offsets.capacity + HEADER, size = offsets.capacity - start;
     long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
@@ -162,10 +181,7 @@ landing_in_ring(Writing *self, long long least, long long most)
     size = size < most ? size : most;
     if (size < least || set_number(self->ring, name._landing, offsets.stored) < 0)
         return NULL;
-    PyObject *memory = PyObject_GetAttr(self->ring, name._bytes);
-    PyObject *land = memory == NULL ? NULL : PySequence_GetSlice(memory, start, start + size);
-    Py_XDECREF(memory);
-    return land;
+    return PySequence_GetSlice(self->bytes, start, start + size);
 }
 
 /* The bytes of the piece that is `records`, -1 without an exception if that is not what they are. */
@@ -188,13 +204,13 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
     if (size < 0 || get_number(self->ring, name._landing, &landing) < 0 ||
         get_number(self->ring, name._piece, &piece) < 0)
         return PyErr_Occurred() ? -1 : 0;
-    if (size >= piece && succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark)) < 0)
+    if (size >= piece && mark(self) < 0)
         return -1;
-    if (get_offsets(self->ring, &offsets) < 0 || get_time(self, &time) < 0)
+    if (get_offsets(self, &offsets) < 0 || get_time(self, &time) < 0)
         return -1;
     if (landing != offsets.stored)
         return 0; /* which is a mistake, and said so there */
-    if (get_memory(self->ring, name._bytes, &memory) < 0)
+    if (get_memory(self->bytes, &memory) < 0)
         return -1;
     put_header((unsigned char *)memory.buf + offsets.stored % offsets.capacity, PyTuple_GET_ITEM(records, 0),
                (size_t)size, exchange, time);
@@ -202,11 +218,9 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
     long long stored = offsets.stored + HEADER + size;
     if (succeeded(PyObject_CallMethod(self->ring, "sum_up", "LL", offsets.stored + HEADER, (long long)size)) < 0)
         return -1;
-    if (advance(self->ring, offsets.next_mark, stored) < 0)
+    if (advance(self, offsets.next_mark, stored) < 0)
         return -1;
-    if (stored % offsets.capacity == 0 && succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark)) < 0)
-        return -1;
-    return 1;
+    return stored % offsets.capacity == 0 && mark(self) < 0 ? -1 : 1;
 }
 
 /* 1 if the records are in the ring now, 0 if that is not for us, -1 with an exception. */
@@ -218,7 +232,19 @@ put(Writing *self, unsigned long long exchange, PyObject *records)
     int done = store(self, exchange, records);
     if (done == 0)
         done = land(self, exchange, records);
-    return done == 1 && succeeded(PyObject_CallNoArgs(self->stored)) < 0 ? -1 : done;
+    return done == 1 && tell_spool(self) < 0 ? -1 : done;
+}
+
+int
+write_records(Writing *self, PyObject *exchange, PyObject *records)
+{
+    unsigned long long number = PyLong_AsUnsignedLongLong(exchange);
+    if (PyErr_Occurred())
+        return -1;
+    int done = put(self, number, records);
+    if (done != 0)
+        return done;
+    return succeeded(PyObject_CallMethodObjArgs(self->writer, name.write, exchange, records, NULL));
 }
 
 static PyObject *
@@ -227,13 +253,7 @@ writing_call(Writing *self, PyObject *args, PyObject *kwargs)
     PyObject *exchange, *records;
     if (!PyArg_ParseTuple(args, "OO", &exchange, &records))
         return NULL;
-    unsigned long long number = PyLong_AsUnsignedLongLong(exchange);
-    if (PyErr_Occurred())
-        return NULL;
-    int done = put(self, number, records);
-    if (done != 0)
-        return done < 0 ? NULL : Py_NewRef(Py_None);
-    return PyObject_CallMethodObjArgs(self->writer, name.write, exchange, records, NULL);
+    return write_records(self, exchange, records) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 HOLDS(writing, Writing, writer, now)
@@ -249,8 +269,12 @@ writing_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->writer = Py_NewRef(writer);
     self->ring = Py_NewRef(ring);
+    self->header = PyObject_GetAttr(ring, name._header);
+    self->bytes = PyObject_GetAttr(ring, name._bytes);
     self->stored = Py_NewRef(stored);
     self->now = Py_NewRef(now);
+    if (self->header == NULL || self->bytes == NULL)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 

@@ -142,7 +142,7 @@ class RingStage(Stage):
 
     def make_writer(self, passes: bool) -> CaptureWriter:
         with tempfile.TemporaryFile() as file:
-            self.real = Ring.create(file.fileno(), self.CAPACITY, 0)
+            self.real = Ring.create(file.fileno(), self.CAPACITY, start=self.CAPACITY)
         return CaptureWriter(self.real, self._take, passes, self.clock)
 
     def _take(self) -> None:
@@ -153,10 +153,10 @@ class RingStage(Stage):
             self.real.take(size)
 
     def freeze_spool(self) -> None:
-        self.real.taken = self.real.stored - self.CAPACITY
+        self.real.take(self.real.stored - self.CAPACITY - self.real.taken)
 
     def thaw_spool(self) -> None:
-        self.real.taken = self.real.stored
+        self.real.take(self.real.stored - self.real.taken)
         self.writer.spool_moved(self.writer.failure)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,15 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
 from logging_proxy import shortcut
-from logging_proxy.capture.events import Capture
-from logging_proxy.capture.records import Kind
+from logging_proxy.capture.records import Kind, RecordReader
+from logging_proxy.capture.ring import Ring
+from logging_proxy.capture.writer import CaptureWriter
 from logging_proxy.http import wire
 from logging_proxy.http.bodies import CHUNKED_END, chunk
-from logging_proxy.test.shortcut_stage import Line, Play, ShortcutCase, blocks_left
+from logging_proxy.test.shortcut_stage import Line, Play, RingStage, ShortcutCase, blocks_left
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKS = Play(HEAD)
@@ -111,8 +114,7 @@ class SameTests(ShortcutCase):
     def test_closed_way(self) -> None:
         """What must wait in the half is the half's, and with a full spool only once it has been recorded."""
         for waiting, full in ((False, False), (True, False), (False, True)):
-            upstream, client = Line(Protocol()), Line(Protocol())
-            recorded: list[Any] = []
+            upstream, client, writer = Line(Protocol()), Line(Protocol()), self.writer(full)
             received: list[bytes] = []
             passed_on: list[bytes] = []
             sink = SimpleNamespace(send=wire.sender(client))
@@ -127,20 +129,43 @@ class SameTests(ShortcutCase):
                 receiver=half,
                 half=half,
                 unusual=((half, "_waiting"),),
-                passed=recorded.append,
-                writer=SimpleNamespace(full=full),
+                exchange=3,
+                writer=writer,
+                writing=writer.writing,
                 kind=6,
                 now=lambda: 7.0,
                 patience=5.0,
             )
             upstream.far.send(chunk(b"a"))
             upstream.read()
-            self.assertEqual((recorded, source.deadline), ([], 0.0) if waiting else ([(6, 0, b"a")], 12.0))
+            self.assertEqual(source.deadline, 0.0 if waiting else 12.0)
+            self.assertEqual(self.recorded(writer), [] if waiting else [(3, 6, 0, b"a")])
             self.assertEqual(received, [chunk(b"a")] * waiting)
             self.assertEqual(passed_on, [chunk(b"a")] * full)
             self.assertEqual(client.drain(), b"" if waiting or full else chunk(b"a"))
             upstream.close()
             client.close()
+
+    def writer(self, full: bool) -> CaptureWriter:
+        """One with a small ring, in which there is room, or for which something waits already."""
+        with tempfile.TemporaryFile() as file:
+            ring = Ring.create(file.fileno(), 100, 0)
+        self.addCleanup(ring.close)
+        writer = CaptureWriter(ring, lambda: None, False, Clock())
+        self.addCleanup(writer.close)
+        for _ in range(2 * full):
+            writer.write(1, [(int(Kind.REQUEST_PIECE), 0, b"x" * 60)])
+        self.assertIs(writer.full, full)
+        return writer
+
+    def recorded(self, writer: CaptureWriter) -> list[tuple[int, int, int, bytes]]:
+        """What was written for exchange 3, whether it is in the ring or waits."""
+        with writer._ring.peek() as stored:
+            data = b"".join([bytes(stored), *(data for _, data in writer._waiting)])
+        found = RecordReader().feed(data)
+        return [
+            (each.exchange, int(each.kind), each.flags, each.content) for each in found if each.exchange == 3
+        ]
 
     def test_looks_again(self) -> None:
         """After something unusual body and half are looked at again, also when much is read at once."""
@@ -182,14 +207,15 @@ class MemoryTests(ShortcutCase):
     def test_failure(self) -> None:
         """What a recording raises is the reactor's to log, as without."""
 
-        real = Capture.passed
+        real = RingStage._take
 
-        def passed(capture: Capture, *records: tuple[int, int, bytes]) -> None:
-            if records[0][2] == b"fail":
-                raise ZeroDivisionError
-            real(capture, *records)
+        def take(stage: RingStage) -> None:
+            with stage.real.peek() as stored:
+                if b"fail" in bytes(stored):
+                    raise ZeroDivisionError
+            real(stage)
 
-        self.patch(Capture, "passed", passed)
+        self.patch(RingStage, "_take", take)
         for compiled in (True, False):
             with mock.patch.object(shortcut, "compiled", compiled):
                 self.assertRaises(ZeroDivisionError, CHUNKS.tell, [chunk(b"a"), chunk(b"fail")])
