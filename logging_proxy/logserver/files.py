@@ -230,9 +230,9 @@ class LogDirectory:
         return self._system.create(name, data, self._fd)
 
     def withdraw(self, base: str) -> None:
-        """Takes back what `put` made."""
-        self._system.unlink(f"{base}.bin", dir_fd=self._fd)
+        """Takes back a `.bin` that is of no use, and its name."""
         self.release(base)
+        self._system.unlink(f"{base}.bin", dir_fd=self._fd)
 
     def take_in(self, folder: int, name: str, base: str) -> None:
         """The file `name` of `folder` becomes the `.bin` of a claimed name, in place of the one there."""

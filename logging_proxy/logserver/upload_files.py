@@ -51,7 +51,11 @@ class UploadFiles:
             fd = self._system.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         finally:
             self._system.close(folder)
-        return fd, os.fstat(fd).st_mtime_ns
+        try:
+            return fd, os.fstat(fd).st_mtime_ns
+        except BaseException:
+            self._system.close(fd)
+            raise
 
     def remove_upload(self, name: str) -> None:
         folder = self._directory.open_folder(UPLOADS)
@@ -71,6 +75,9 @@ class UploadFiles:
         folder = self._directory.open_folder(UPLOADS)
         try:
             self._directory.take_in(folder, name, claim.base)
+        except BaseException:
+            self._directory.withdraw(claim.base)
+            raise
         finally:
             self._system.close(folder)
         return claim.base

@@ -226,7 +226,18 @@ class UploadStore:
     def _publish(self, message: Message, outcome: str, error: str) -> dict[str, Any]:
         target, stamp = message.target, metadata.file_stamp(message.wall_ns)
         base = self._files.adopt_upload(_temporary(target), message.fd, stamp, target.id, target.side.value)
-        elapsed = message.half.last
+        try:
+            document = self._describe(message, base, outcome, error)
+        except BaseException:
+            self._directory.withdraw(base)
+            raise
+        self._directory.release(base)
+        self._directory.sync_names()
+        return document
+
+    def _describe(self, message: Message, base: str, outcome: str, error: str) -> dict[str, Any]:
+        """Writes the metadata of a message whose bytes have their name, and gives them theirs."""
+        target, elapsed = message.target, message.half.last
         exchange = _exchange(message, outcome, error, elapsed)
         body = StoredBody(f"{base}.bin", message.digest.hexdigest())
         texts = metadata.texts(exchange, body, body)
@@ -234,8 +245,6 @@ class UploadStore:
         name = self._directory.write_temporary(base, target.id, text.encode("ascii"))
         self._directory.sync_named([name])
         self._directory.publish(base, target.id)
-        self._directory.sync_names()
-        self._directory.release(base)
         document: dict[str, Any] = json.loads(text)
         return document
 

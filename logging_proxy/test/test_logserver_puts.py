@@ -257,6 +257,27 @@ class PutTests(ServerTestCase):
         system.pwrite = real
         self.assertEqual(self.put("request", REQUEST).status, 201)
 
+    def test_names_refused(self) -> None:
+        """Where the disk takes the bytes but no name for them, nothing stays, and it can be put again."""
+        system: Any = self.builder.directory._system
+        real = system.rename
+        for times in (1, 2):
+            refusals = [times]
+
+            def rename(*of: Any, refusals: list[int] = refusals, **at: Any) -> None:
+                refusals[0] -= 1
+                if not refusals[0]:
+                    raise OSError(5, "Input/output error")
+                real(*of, **at)
+
+            system.rename = rename
+            reply = self.put("request", REQUEST)
+            self.assertEqual((reply.status, reply.problem), (503, "storage-trouble"))
+            self.assertEqual([name for name in os.listdir(self.log_dir) if name.endswith(".bin")], [])
+        system.rename = real
+        self.assertEqual(self.put("request", REQUEST).status, 201)
+        self.assertNotIn("-2_", documents(self.log_dir)[ID, "request"]["filename"])
+
 
 class MessageTests(SynchronousTestCase):
     def taken(self, parts: list[bytes]) -> Message:
