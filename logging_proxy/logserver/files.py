@@ -238,6 +238,11 @@ class LogDirectory:
         """The file `name` of `folder` becomes the `.bin` of a claimed name, in place of the one there."""
         self._system.rename(name, f"{base}.bin", src_dir_fd=folder, dst_dir_fd=self._fd)
 
+    def give_back(self, folder: int, name: str, base: str) -> None:
+        """Undoes `take_in`, and the claim."""
+        self.release(base)
+        self._system.rename(f"{base}.bin", name, src_dir_fd=self._fd, dst_dir_fd=folder)
+
     def found_at(self, base: str, id: str) -> Found:
         """What there is under the name of a half's metadata."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

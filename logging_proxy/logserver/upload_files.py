@@ -81,3 +81,11 @@ class UploadFiles:
         finally:
             self._system.close(folder)
         return claim.base
+
+    def give_back(self, base: str, name: str) -> None:
+        """Undoes `adopt_upload`: the bytes are an upload again, to be dropped or found by the next life."""
+        folder = self._directory.open_folder(UPLOADS)
+        try:
+            self._directory.give_back(folder, name, base)
+        finally:
+            self._system.close(folder)

@@ -229,7 +229,7 @@ class UploadStore:
         try:
             document = self._describe(message, base, outcome, error)
         except BaseException:
-            self._directory.withdraw(base)
+            self._files.give_back(base, _temporary(target))
             raise
         self._directory.release(base)
         self._directory.sync_names()

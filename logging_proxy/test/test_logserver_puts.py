@@ -278,6 +278,27 @@ class PutTests(ServerTestCase):
         self.assertEqual(self.put("request", REQUEST).status, 201)
         self.assertNotIn("-2_", documents(self.log_dir)[ID, "request"]["filename"])
 
+    def test_metadata_refused(self) -> None:
+        """What came of an upload is not lost where its metadata find no room: the next start publishes it."""
+        system: Any = self.builder.directory._system
+        real = system.pwrite
+        pipe = self.connect()
+        pipe.send(self.head(999))
+        pipe.send(REQUEST)
+
+        def full(fd: int, data: bytes, at: int) -> int:
+            raise OSError(28, "No space left on device")
+
+        system.pwrite = full
+        self.builder.uploads.close()
+        system.pwrite = real
+        self.assertEqual(documents(self.log_dir), {})
+        self.build()
+        self.builder._recover_uploads()
+        document = documents(self.log_dir)[ID, "request"]
+        self.assertEqual((document["outcome"], self.content(document)), ("interrupted", REQUEST))
+        self.assertNotIn("-2_", document["filename"])
+
 
 class MessageTests(SynchronousTestCase):
     def taken(self, parts: list[bytes]) -> Message:
