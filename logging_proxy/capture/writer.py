@@ -73,7 +73,7 @@ class CaptureWriter:
     def __init__(
         self, ring: Ring, stored: Callable[[], None], pass_on_failure: bool, clock: IReactorTime
     ) -> None:
-        """`stored` is called after each store."""
+        """`stored` is called after each store; by `writing` after those that reach the ring's `wake_at`."""
         self.full = False
         self.attentive = False
         self.failure: str | None = None

@@ -73,15 +73,6 @@ tell(PyObject *callable, PyObject *argument)
     return succeeded(result);
 }
 
-PyObject *
-fileno_of(PyObject *transport)
-{
-    PyObject *socket = PyObject_GetAttr(transport, name.socket);
-    PyObject *fileno = socket == NULL ? NULL : PyObject_GetAttr(socket, name.fileno);
-    Py_XDECREF(socket);
-    return fileno;
-}
-
 int
 descriptor(PyObject *fileno)
 {

@@ -241,7 +241,7 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->smallest = smallest == NULL ? -1 : PyLong_AsSsize_t(smallest);
     Py_XDECREF(smallest);
     self->socket = PyErr_Occurred() ? NULL : PyObject_GetAttr(transport, name.socket);
-    self->fileno = self->socket == NULL ? NULL : fileno_of(transport);
+    self->fileno = self->socket == NULL ? NULL : PyObject_GetAttr(self->socket, name.fileno);
     if (self->fileno == NULL) {
         Py_DECREF(self);
         return NULL;

@@ -78,7 +78,9 @@ sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL)
         return NULL;
     self->transport = Py_NewRef(transport);
-    self->fileno = fileno_of(transport);
+    PyObject *socket = PyObject_GetAttr(transport, name.socket);
+    self->fileno = socket == NULL ? NULL : PyObject_GetAttr(socket, name.fileno);
+    Py_XDECREF(socket);
     if (self->fileno == NULL)
         Py_CLEAR(self);
     return (PyObject *)self;

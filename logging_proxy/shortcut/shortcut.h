@@ -81,10 +81,7 @@ int succeeded(PyObject *result);
 /* Calls with one argument, which it takes over (NULL stands for an exception), for its effect: 0, or -1. */
 int tell(PyObject *callable, PyObject *argument);
 
-/* The method of a transport's socket that tells its descriptor; NULL with an exception. */
-PyObject *fileno_of(PyObject *transport);
-
-/* What that says, -1 without an exception once it is closed: numbers are given to others again. */
+/* What a socket's `fileno` says, -1 without an exception once it is closed: numbers are given to others again. */
 int descriptor(PyObject *fileno);
 
 /* --- sending.c */
