@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -20,7 +21,16 @@ from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.interfaces import TunnelEnd
 from logging_proxy.http.limits import LINGER, STALL
 from logging_proxy.http.stalls import Stall
-from logging_proxy.http.wire import Send, end_sending, gone, half_closer, queue_length, read_no_more, sender
+from logging_proxy.http.wire import (
+    Send,
+    end_sending,
+    gone,
+    half_closer,
+    lost,
+    queue_length,
+    read_no_more,
+    sender,
+)
 
 if TYPE_CHECKING:
     from logging_proxy.http.server import Site
@@ -52,6 +62,8 @@ class Channel(Protocol):
         self._read_ended = False
         self._lost = False
         """The client is gone, or has been given up: nothing can be said to it any more."""
+        self._send_failed = False
+        """A send has met the loss of the connection, which a read would now take for an end in good order."""
         self._unsent = 0
 
     # --- what the transport calls -------------------------------------------
@@ -61,17 +73,22 @@ class Channel(Protocol):
         assert transport is not None
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-        self.send = self._send = sender(transport)
+        self.send = self._send = sender(transport, self._note_failed_send)
         self._queue_length = queue_length(transport)
         self.peer = transport.getPeer()
 
     def dataReceived(self, data: bytes) -> None:
         self._receive(data)
 
+    def _note_failed_send(self) -> None:
+        self._send_failed = True
+
     def readConnectionLost(self) -> None:
         """The client has ended its sending."""
         self._read_ended = True
-        if self._tunnel is not None:
+        if self._send_failed:
+            self.give_up(Failure(CONNECTION_LOST))
+        elif self._tunnel is not None:
             self._tunnel.sendingEnded()
         else:
             self._client_ended()
@@ -83,7 +100,7 @@ class Channel(Protocol):
             self.deadline = self.site.now() + LINGER
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lose(reason)
+        self._lose(lost(reason) if self._send_failed else reason)
         self.deadline = NEVER
         self._receive = self.send = self._send = gone  # no cycles, no transport kept alive
         self._queue_length = int

@@ -4,13 +4,15 @@ Sending at once, reading by the shortest way, and what else a transport is asked
 `transport.write` only queues: the bytes leave one reactor turn and two
 `epoll_ctl` calls later.  When nothing is queued they can leave at once, which
 saves a third of what passing on one small event costs.  That needs private
-names of Twisted's transport; they are used here and nowhere else, and one that
-is missing is an AttributeError as soon as a connection is made.
+names of Twisted's transport; they are used here and in the part in C that does
+the same (`shortcut`), and one that is missing is an AttributeError as soon as a
+connection is made.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import select
 import socket
@@ -21,9 +23,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import abstract, tcp
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ITransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
 from logging_proxy import shortcut
@@ -47,18 +51,32 @@ Send = Callable[[bytes], bool]
 """Sends or queues bytes; True when all of them have left."""
 
 
-def sender(transport: ITransport) -> Send:
+_STILL_TO_BE_READ = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS, errno.EPIPE})
+"""
+Errors of a send after which a read still tells how the connection ended.
+
+Any other error was pending on the socket, a reset for example, and a send takes it away:
+the read that follows finds an end in good order.  EPIPE is not such an error.  It says that
+the peer had ended its sending before it reset the connection, and a read finds exactly that.
+"""
+
+
+def sender(transport: ITransport, failed: Callable[[], object] = lambda: None) -> Send:
     """
     How to send on `transport` from now on.
 
     Decided once for a connection: the direct way is for plain TCP alone.  A
     TLS transport would pass it through to the socket below, in clear.
+
+    `failed` is called when a send has met the loss of the connection, and has taken the
+    error that the next read would have reported.  (`transport.write` needs no such call:
+    the transport itself reports the loss when its own attempt fails.)
     """
     if isinstance(transport, tcp.Connection) and not transport.TLS:
         _require(
             transport, "connected", "disconnecting", "dataBuffer", "_tempDataBuffer", "_writeDisconnecting"
         )
-        return shortcut.sender(transport) or _direct(transport)
+        return shortcut.sender(transport, failed) or _direct(transport, failed)
 
     def queue(data: bytes) -> bool:
         transport.write(bytes(data))
@@ -67,10 +85,12 @@ def sender(transport: ITransport) -> Send:
     return queue
 
 
-def _direct(transport: tcp.Connection) -> Send:
+def _direct(transport: tcp.Connection, failed: Callable[[], object]) -> Send:
     send_some = transport.socket.send
 
     def send(data: bytes) -> bool:
+        if not data:
+            return True
         if (
             transport.dataBuffer
             or transport._tempDataBuffer
@@ -84,15 +104,22 @@ def _direct(transport: tcp.Connection) -> Send:
             sent = send_some(data)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            # The reactor's own attempt will fail as well and report the loss in the usual way.
+        except OSError as error:
+            # The reactor's own attempt fails as well and reports the loss, unless a read comes first.
             sent = 0
+            if error.errno not in _STILL_TO_BE_READ:
+                failed()
         if sent == len(data):
             return True
         transport.write(memoryview(data)[sent:].tobytes())
         return False
 
     return send
+
+
+def lost(reason: Failure) -> Failure:
+    """Why a connection has ended of which a send has `failed`: not in good order, whatever `reason` says."""
+    return Failure(CONNECTION_LOST) if reason.check(ConnectionDone) else reason
 
 
 def read_directly(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -91,6 +92,7 @@ class ProxyClient(UpstreamConnection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        reason = self._truly(reason)
         self._reader = None
         read_no_more(self.transport)
         self._pool.closed(self)
@@ -129,7 +131,7 @@ class ProxyClient(UpstreamConnection):
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
         self._receiver = None
         self._receive = self._receive_unasked
-        if self._reusable and not self._lost:
+        if self._reusable and not (self._lost or self._send_failed):
             self._pool.put_back(self)
         else:
             self.close()
@@ -184,10 +186,19 @@ class ProxyClient(UpstreamConnection):
     def readConnectionLost(self) -> None:
         """The upstream has ended its direction of the tunnel."""
         self._read_ended = True
-        if self._tunnel is not None:
-            self._tunnel.sendingEnded()
-        else:
+        if self._tunnel is None:
             self.close()
+        elif self._send_failed:
+            self._lose_tunnel(Failure(CONNECTION_LOST))
+        else:
+            self._tunnel.sendingEnded()
+
+    def _lose_tunnel(self, reason: Failure) -> None:
+        """Give the connection up; the tunnel is told `reason`."""
+        tunnel, self._tunnel = self._tunnel, None
+        self.abort()
+        if tunnel is not None:
+            tunnel.connectionLost(reason)
 
     def writeConnectionLost(self) -> None:
         """What we had to say through the tunnel is said."""
@@ -322,9 +333,7 @@ class ProxyClient(UpstreamConnection):
         elif self._closing:
             self.abort()
         elif self._tunnel is not None:
-            tunnel, self._tunnel = self._tunnel, None
-            self.abort()
-            tunnel.connectionLost(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
+            self._lose_tunnel(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
         elif self._receiver is not None:
             what = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None

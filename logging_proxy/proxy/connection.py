@@ -10,7 +10,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import NEVER
-from logging_proxy.http.wire import Send, gone, looker, sender
+from logging_proxy.http.wire import Send, gone, looker, lost, sender
 
 CLOSING_TIME = 5.0
 """Seconds that an upstream has to take the last bytes, or TLS its farewell, before it is reset."""
@@ -35,19 +35,28 @@ class UpstreamConnection(protocol.Protocol):
         self._closing = False
         self._lost = False
         self._read_ended = False
+        self._send_failed = False
+        """A send has met the loss of the connection, which a read would now take for an end in good order."""
 
     def connectionMade(self) -> None:
         transport = self.transport
         assert transport is not None
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-        self.send = sender(transport)
+        self.send = sender(transport, self._note_failed_send)
         self._look = looker(transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
         self.deadline = NEVER
         self.send = gone
+
+    def _note_failed_send(self) -> None:
+        self._send_failed = True
+
+    def _truly(self, reason: Failure) -> Failure:
+        """Why the connection has ended, which is not always what the transport says."""
+        return lost(reason) if self._send_failed else reason
 
     def looks_closed(self) -> bool:
         """Whether the upstream has closed (or written) while nobody asked it anything."""

@@ -23,9 +23,9 @@ else:
     compiled = not os.environ.get("PURE_PYTHON")
 
 
-def sender(transport: Any) -> Sender | None:
+def sender(transport: Any, failed: Callable[[], object]) -> Sender | None:
     """See `http.wire.sender`."""
-    return _compiled.Sender(transport) if compiled else None
+    return _compiled.Sender(transport, failed) if compiled else None
 
 
 def reader(transport: Any, *parts: Any) -> Reader | None:

@@ -2,6 +2,7 @@
 
 #include "shortcut.h"
 
+#include <errno.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -23,6 +24,13 @@ unreceived(Sender *self)
     return waiting;
 }
 
+/* Whether a read still tells how the connection ended (`http.wire._STILL_TO_BE_READ`). */
+static int
+is_still_to_be_read(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS || error == EPIPE;
+}
+
 Py_ssize_t
 send_directly(Sender *self, const char *data, Py_ssize_t size)
 {
@@ -33,15 +41,21 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     if (quiet != 1)
         return quiet;
     Py_ssize_t sent;
-    if (size <= SMALL)
+    int error;
+    if (size <= SMALL) {
         sent = send(fd, data, (size_t)size, 0);
+        error = errno;
+    }
     else {
         Py_BEGIN_ALLOW_THREADS
         sent = send(fd, data, (size_t)size, 0);
+        error = errno;
         Py_END_ALLOW_THREADS
     }
-    /* After an error the reactor's own attempt will fail as well and report the loss in the usual way. */
-    return sent < 0 ? 0 : sent;
+    if (sent >= 0)
+        return sent;
+    /* The reactor's own attempt fails as well and reports the loss, unless a read comes first. */
+    return is_still_to_be_read(error) ? 0 : succeeded(PyObject_CallNoArgs(self->failed));
 }
 
 static PyObject *
@@ -71,13 +85,14 @@ HOLDS(sender, Sender, transport, fileno)
 static PyObject *
 sender_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *transport;
-    if (!PyArg_ParseTuple(args, "O:Sender", &transport))
+    PyObject *transport, *failed;
+    if (!PyArg_ParseTuple(args, "OO:Sender", &transport, &failed))
         return NULL;
     Sender *self = (Sender *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->transport = Py_NewRef(transport);
+    self->failed = Py_NewRef(failed);
     PyObject *socket = PyObject_GetAttr(transport, name.socket);
     self->fileno = socket == NULL ? NULL : PyObject_GetAttr(socket, name.fileno);
     Py_XDECREF(socket);

@@ -88,7 +88,7 @@ int descriptor(PyObject *fileno);
 
 typedef struct {
     PyObject_HEAD
-    PyObject *transport, *fileno;
+    PyObject *transport, *failed, *fileno;
 } Sender;
 
 extern PyTypeObject SenderType;
@@ -96,7 +96,8 @@ extern PyTypeObject SenderType;
 /* 1 if nothing waits in the transport, 0 if what is sent must wait there, -1 with an exception. */
 int is_quiet(Sender *self);
 
-/* How many bytes have left at once, 0 where the transport must see to it; -1 with an exception. */
+/* How many bytes have left at once, 0 where the transport must see to it; -1 with an exception.  A send that has met
+   the loss of the connection is told to `failed`. */
 Py_ssize_t send_directly(Sender *self, const char *data, Py_ssize_t size);
 
 /* How many bytes that were sent have not been received yet, as far as the kernel says. */
