@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from logging_proxy.test.e2e.faults import FaultCase
-from logging_proxy.test.stress import client_leaves, slow_peers, stale_pool, unreachable, upstream_dies
+from logging_proxy.test.stress import (
+    client_leaves,
+    slow_peers,
+    stale_pool,
+    unreachable,
+    upstream_dies,
+    upstream_resets,
+)
 
 
 class PeerTests(FaultCase):
     def test_upstream_dies(self) -> None:
         """A client sees every cut, however the upstream ends; outcome and bytes are in the capture."""
         self.hold(upstream_dies)
+
+    def test_upstream_resets(self) -> None:
+        """A response or a tunnel that was reset is never complete, whatever was sent at that moment."""
+        self.hold(upstream_resets)
 
     def test_client_leaves(self) -> None:
         """When a client leaves, the upstream is left at once, and nothing stays open."""

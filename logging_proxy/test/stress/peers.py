@@ -66,14 +66,17 @@ class Connection:
 
 
 Script = Callable[[Request, Connection], Awaitable[None]]
+Read = Callable[[asyncio.StreamReader], Awaitable[Request | None]]
 
 
 class Upstream:
     """Answers each request by a script, while the context is entered."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None, read: Read | None = None) -> None:
+        """`read` is how requests are read: whole, if nothing is said."""
         self._script = script
         self._tls = tls
+        self._read = read or read_request
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
         """How many were ever made."""
@@ -105,7 +108,7 @@ class Upstream:
         self.connections += 1
         connection = Connection(reader, writer)
         try:
-            while not writer.is_closing() and (request := await read_request(reader)) is not None:
+            while not writer.is_closing() and (request := await self._read(reader)) is not None:
                 await self._script(request, connection)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # The other side has left, or the test is over.
@@ -116,12 +119,21 @@ class Upstream:
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
     """The next request; None when the peer has left instead."""
+    return await _read_request(reader, True)
+
+
+async def read_request_head(reader: asyncio.StreamReader) -> Request | None:
+    """The next request's head, and nothing of its body; None when the peer has left instead."""
+    return await _read_request(reader, False)
+
+
+async def _read_request(reader: asyncio.StreamReader, whole: bool) -> Request | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
     method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-    length = int(fields(head).get("content-length", "0"))
+    length = int(fields(head).get("content-length", "0")) if whole else 0
     return Request(method, target, await reader.readexactly(length))
 
 

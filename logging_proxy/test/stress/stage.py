@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from logging_proxy.demo.captures import METADATA, Capture, read_captures
@@ -85,15 +85,25 @@ class Stage:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         return write_configuration(folder, given, **sections)
 
-    def start(self, setup: Setup, command: Sequence[str] = (), service: str = "logging-proxy") -> Program:
-        """The proxy, or another service of ours, when it listens; `command` may stand for twistd's."""
+    def start(
+        self,
+        setup: Setup,
+        command: Sequence[str] = (),
+        service: str = "logging-proxy",
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> Program:
+        """
+        The proxy, or another service of ours, when it listens.
+
+        `command` may stand for twistd's; `variables` are added to the environment.
+        """
         arguments = ["-n", "--pidfile=", service, "--config", str(setup.path)]
         program = Program(
             service,
             [*command, *arguments] if command else twistd(*arguments),
             setup.path.with_name(f"{service}.log"),
             folder=setup.path.parent,
-            environment=environment(),
+            environment=environment() | dict(variables),
             patience=60,
         )
         self._stack.enter_context(program)

@@ -1,0 +1,170 @@
+"""Fault test 13: the upstream resets its connection at any moment of a response, while the client uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from logging_proxy.demo.captures import Capture
+from logging_proxy.test import certificates
+from logging_proxy.test.e2e.case import Setup
+from logging_proxy.test.stress.figures import Figure, exactly, told
+from logging_proxy.test.stress.peers import (
+    CHUNKED,
+    Connection,
+    Request,
+    Upstream,
+    chunk,
+    connect,
+    head,
+    read_request_head,
+)
+from logging_proxy.test.stress.stage import Stage, captures
+from logging_proxy.test.stress.upstream_dies import server_tls
+
+PIECE = b"data: something of an answer\n\n" * 40
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+LENGTH = 1_000_000
+LONGEST = 20.0
+"""Seconds after which a client takes what it has for an end in good order."""
+
+WAYS = ("length", "chunked", "close", "close-to-1.0", "websocket")
+"""How the response is framed; in the last way protocols are switched."""
+
+INTERPRETERS = {"C": {}, "Python": {"PURE_PYTHON": "1"}}
+"""The environment with which the part in C is used, and is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Trials for each way, over TCP and TLS, with the part in C and without; how many go on at a time."""
+
+    trials: int
+    at_once: int = 10
+
+
+FULL = Scale(trials=100)
+SMALL = Scale(trials=3)
+
+
+@dataclass(slots=True)
+class Trial:
+    """What the client of one exchange got, and whether its connection was reset."""
+
+    way: str
+    client: Connection
+    piece: bytes
+    """Something to upload."""
+    got: bytes = b""
+    reset: bool = False
+
+    def begun(self) -> bool:
+        """Whether the upstream's response has reached the client, and not a 502 of ours."""
+        return self.got[9:12] in (b"200", b"101")
+
+    def clean(self) -> bool:
+        """Whether the client could take the response for whole."""
+        return self.begun() and (not self.reset or self.got.endswith(b"\r\n0\r\n\r\n"))
+
+
+class Resetting:
+    """An upstream that sends some of a response and resets, at the moment at which the client sends more."""
+
+    def __init__(self, trials: dict[str, Trial]) -> None:
+        self._trials = trials
+        self._random = random.Random(13)
+
+    async def answer(self, request: Request, connection: Connection) -> None:
+        trial = self._trials[request.target]
+        least = int(trial.way == "websocket")  # what a client sends before the switch is another request
+        for part in self._parts(trial.way)[: self._random.randrange(least, 7)]:
+            await connection.send(part)
+            await asyncio.sleep(self._random.choice((0, 0, 0.001, 0.005)))
+        trial.client.writer.write(trial.piece)
+        for _ in range(self._random.randrange(3)):
+            await asyncio.sleep(0)
+        connection.reset()
+
+    def _parts(self, way: str) -> list[bytes]:
+        first = {"length": head(f"Content-Length: {LENGTH}"), "chunked": head(CHUNKED), "websocket": SWITCH}
+        piece = chunk(PIECE) if way == "chunked" else PIECE
+        return [first.get(way, head("Connection: close")), *[piece] * 5]
+
+
+def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
+    """0 clean ends, 0 captures of a complete exchange."""
+    trials, found = asyncio.run(_run(stage, scale))
+    outcomes = [capture.outcome for capture in found]
+    yield exactly("trials", len(trials), 2 * len(INTERPRETERS) * scale.trials * len(WAYS))
+    yield told("responses that had begun", sum(trial.begun() for trial in trials))
+    yield exactly("clean ends", sum(trial.clean() for trial in trials), 0)
+    yield exactly("captures missing", len(trials) - len(found), 0)
+    yield exactly("captures said to be complete", outcomes.count("complete"), 0)
+    yield exactly("captures with another outcome", len(found) - outcomes.count("upstream_reset"), 0)
+
+
+async def _run(stage: Stage, scale: Scale) -> tuple[list[Trial], list[Capture]]:
+    trials: dict[str, Trial] = {}
+    identity = certificates.identity("localhost")
+    resetting = Resetting(trials)
+    found: list[Capture] = []
+    async with (
+        Upstream(resetting.answer, read=read_request_head) as plain,
+        Upstream(resetting.answer, server_tls(stage.folder, identity), read_request_head) as secure,
+    ):
+        authority = stage.folder / "authority.pem"
+        authority.write_bytes(certificates.AUTHORITY)
+        tls = {"destination": secure.url, "tls": {"ca_file": str(authority)}}
+        for name, variables in INTERPRETERS.items():
+            setup = stage.configure({"tcp": plain.url, "tls": tls})
+            await asyncio.to_thread(stage.start, setup, variables=variables)
+            before = len(trials)
+            await _try(setup, name, scale, trials)
+            found += await asyncio.to_thread(captures, setup.log_dir, len(trials) - before)
+    return list(trials.values()), found
+
+
+async def _try(setup: Setup, name: str, scale: Scale, trials: dict[str, Trial]) -> None:
+    gate = asyncio.Semaphore(scale.at_once)
+
+    async def one(route: str, way: str, number: int) -> None:
+        async with gate:
+            target = f"/{way}/{route}/{name}/{number}"
+            trial = Trial(way, await connect(setup.port), b"a" if way[-1] in "0t" else b"1\r\na\r\n")
+            trials[target] = trial
+            await _play(trial, f"/{route}{target}")
+
+    calls = [one(to, way, number) for number in range(scale.trials) for way in WAYS for to in ("tcp", "tls")]
+    await asyncio.gather(*calls)
+
+
+async def _play(trial: Trial, path: str) -> None:
+    """Send the request, and go on with its body until the connection has ended."""
+    lines = {
+        "close-to-1.0": ["Content-Length: 1000000"],
+        "websocket": ["Connection: Upgrade", "Upgrade: websocket"],
+    }.get(trial.way, [CHUNKED])
+    version = "1.0" if trial.way == "close-to-1.0" else "1.1"
+    opening = "\r\n".join([f"POST {path} HTTP/{version}", "Host: proxy.test", *lines, "", ""])
+    trial.client.writer.write(opening.replace("POST", "GET" if "Upgrade" in opening else "POST").encode())
+    uploading = asyncio.create_task(_upload(trial))
+    try:
+        async with asyncio.timeout(LONGEST):
+            while data := await trial.client.reader.read(65536):
+                trial.got += data
+    except TimeoutError:
+        pass
+    except OSError:
+        trial.reset = True
+    uploading.cancel()
+    trial.client.close()
+
+
+async def _upload(trial: Trial) -> None:
+    """A small piece now and then, once the response has begun: a tunnel is open then."""
+    while True:
+        if trial.got:
+            trial.client.writer.write(trial.piece)
+        await asyncio.sleep(0.001)
