@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 import time
-from select import EPOLLERR, EPOLLHUP, EPOLLIN
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any
 
 from twisted.internet import tcp
@@ -100,6 +100,10 @@ class ProxyReactor(EPollReactor):
                 # 3 of 2,000 under load.  Reading tells which it is.
                 if event & _GONE and fd in self._reads:
                     event |= EPOLLIN
+                    if event & EPOLLHUP:
+                        # Nothing can be sent any more.  A send would fail, and that would end the connection
+                        # before all that had come on it is read: an early answer lost its end.
+                        event &= ~EPOLLOUT
                 self._doReadOrWrite(selectable, fd, event)  # type: ignore[no-untyped-call]
                 continue
             try:

@@ -131,7 +131,7 @@ class ProxyClient(UpstreamConnection):
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
         self._receiver = None
         self._receive = self._receive_unasked
-        if self._reusable and not (self._lost or self._send_failed):
+        if self._reusable and not self._lost:
             self._pool.put_back(self)
         else:
             self.close()

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
@@ -76,9 +77,14 @@ class Selected:
 class Line(tcp.Connection):
     """A transport of ours on a socket, and the peer's socket."""
 
-    def __init__(self, protocol: Any, room: int = 4096) -> None:
+    def __init__(
+        self,
+        protocol: Any,
+        room: int = 4096,
+        pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair,
+    ) -> None:
         """There is `room` for what the peer has not read yet, and nobody here keeps."""
-        ours, self.far = socket.socketpair()
+        ours, self.far = pair()
         for each in (ours, self.far):
             each.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
@@ -163,11 +169,12 @@ class RingStage(Stage):
 class Endpoint:
     """Connects to a `Line`."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, kind: Callable[[Any, int], Line] = Line) -> None:
         self.room = room
+        self.kind = kind
 
     def connect(self, factory: Any) -> Deferred[Any]:
-        self.line = Line(factory.buildProtocol(None), self.room)
+        self.line = self.kind(factory.buildProtocol(None), self.room)
         return succeed(self.line.ours)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import struct
 import termios
@@ -84,6 +85,15 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         return ours, listener.accept()[0]
+
+
+def reset(pair: Pair) -> None:
+    """The peer resets the connection, and the news is there."""
+    pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    pair.peer.close()
+    poller = select.poll()
+    poller.register(pair.transport.fileno(), 0)
+    assert poller.poll(10_000)
 
 
 class UnreceivedTests(SynchronousTestCase):
@@ -178,6 +188,42 @@ class DirectTests(SynchronousTestCase):
         pair.peer.close()
         self.assertFalse(sender(pair.transport)(b"hello"))
         self.assertIsInstance(pair.transport.doWrite(), Exception)
+
+    def test_reset_before_the_end(self) -> None:
+        """A send that takes a reset away from the read that follows says so; the read finds a proper end."""
+        pair, failed = Pair(self, pair=tcp_pair), []
+        send = sender(pair.transport, lambda: failed.append("reset"))
+        self.assertTrue(send(b"hello"))
+        reset(pair)
+        for _ in range(2):
+            self.assertFalse(send(b"more"))
+            self.assertEqual(failed, ["reset"])
+        self.assertEqual(pair.transport.socket.recv(9), b"")
+
+    def test_reset_behind_the_end(self) -> None:
+        """A peer that had ended its sending before has ended it in good order, whatever a send meets."""
+        pair, failed = Pair(self, pair=tcp_pair), []
+        send = sender(pair.transport, lambda: failed.append("reset"))
+        pair.peer.sendall(b"all of it")
+        pair.peer.shutdown(socket.SHUT_WR)
+        reset(pair)
+        self.assertFalse(send(b"more"))
+        self.assertEqual([pair.transport.socket.recv(9) for _ in range(2)], [b"all of it", b""])
+        self.assertEqual(failed, [])
+
+    def test_no_room(self) -> None:
+        """What the kernel has no room for now is no loss."""
+        pair, failed = Pair(self), []
+        send = sender(pair.transport, lambda: failed.append("full"))
+        while send(bytes(LARGE)):
+            pass
+        self.assertEqual(failed, [])
+
+    def test_nothing(self) -> None:
+        """Nothing has left as soon as it is sent, even behind what waits."""
+        pair = Pair(self)
+        pair.transport.write(b"first")
+        self.assertTrue(sender(pair.transport)(b""))
 
     def test_other_transports(self) -> None:
         """Any other transport is written to."""

@@ -142,6 +142,19 @@ class TurnTests(SynchronousTestCase):
             self.assertEqual([type(reason.value) for reason in end.lost], [ConnectionLost])
             self.assertEqual(end.heard, [b"a"])
 
+    def test_what_came_before_the_end(self) -> None:
+        """Of a connection that is gone all is read before anything is written, which would end it."""
+        ends = {event: self.pair() for event in (0, select.EPOLLERR, select.EPOLLHUP)}
+        for end, peer in ends.values():
+            peer.send(b"a")
+            self.reactor.addReader(end)
+        both = select.EPOLLIN | select.EPOLLOUT
+        told = Told([(end.fileno(), event | both) for event, (end, _) in ends.items()])
+        self.patch(self.reactor, "_poller", told)
+        self.reactor.doIteration(1)
+        self.assertEqual([end.heard for end, _ in ends.values()], [[b"a"]] * 3)
+        self.assertEqual([end.writes for end, _ in ends.values()], [1, 1, 0])
+
     def test_one_that_fails(self) -> None:
         """An exception is logged and ends the connection that raised it, and no other."""
 
