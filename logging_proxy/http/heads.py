@@ -17,8 +17,18 @@ from logging_proxy.http.faults import RequestFault, ResponseFault
 Fields = tuple[tuple[bytes, bytes], ...]
 """Pairs of a lower-case name and a value without the blanks around it, in order."""
 
-_RULING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
-"""The fields that decide how a message is read."""
+_RULING = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""The fields that decide how a message is read, and what becomes of its connection."""
 
 
 class _Head:

@@ -37,6 +37,7 @@ from logging_proxy.proxy.connection import CLOSING_TIME, UpstreamConnection
 from logging_proxy.proxy.failures import HandshakeTimeout, UpstreamTimeout, handshake_failure
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.receiver import ResponseReceiver
+from logging_proxy.proxy.reuse import Reuse, contradicts, reuse_after
 
 if TYPE_CHECKING:
     from logging_proxy.proxy.pool import Pool
@@ -54,7 +55,9 @@ class ProxyClient(UpstreamConnection):
         self.uses = 0
         self.heard = False
         """Whether any byte of the present response has come."""
-        self.born = pool.now()
+        self.born = self.idle_since = pool.now()
+        self.reuse: Reuse | None = None
+        """How the connection may be used after the present response, whose last byte came at `idle_since`."""
         self._pool = pool
         self._ready: Deferred[ProxyClient] | None = ready
         self._handshake_until = handshake_until
@@ -131,8 +134,8 @@ class ProxyClient(UpstreamConnection):
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
         self._receiver = None
         self._receive = self._receive_unasked
-        if self._reusable and not self._lost:
-            self._pool.put_back(self)
+        if self._reusable and self.reuse is not None and not self._lost:
+            self._pool.put_back(self, self.reuse)
         else:
             self.close()
 
@@ -223,7 +226,7 @@ class ProxyClient(UpstreamConnection):
 
     def _receive_unasked(self, data: bytes) -> None:
         """Bytes that belong to no request: they must never become the next response (RFC 9112 §9.2)."""
-        if not self._lost and self._reusable:
+        if not (self._lost or self._closing):
             self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(data))
         self._reusable = False
         self._pool.forget(self)
@@ -267,12 +270,15 @@ class ProxyClient(UpstreamConnection):
         self._interim += len(head.raw)
         if self._interim > self._pool.limits.head_limit:
             raise ResponseFault("interim responses without end")
+        if contradicts(head):
+            self._reusable = False
         if self._receiver is not None:
             self._receiver.informationalReceived(head)
 
     def _final(self, head: ResponseHead, data: bytes) -> None:
         body = self._body = response_body(head, self._method)
-        if not head.keep_alive or type(body) is CloseReader:
+        self.reuse = reuse_after(head, self._method, body)
+        if self.reuse is None:
             self._reusable = False
         payload = wire = b""
         if body is not NO_BODY:
@@ -320,6 +326,7 @@ class ProxyClient(UpstreamConnection):
         self._receiver = None
         self._receive = self._receive_unasked
         self.deadline = NEVER
+        self.idle_since = self._now()
         if self._reader is not None:
             self._reader.passage = None
         if rest:

@@ -2,11 +2,13 @@
 Connections to one destination: idle ones kept for the next request, new ones made.
 
 The youngest idle connection is used first: it is the least likely to have been
-closed by the upstream, and the others can grow old and be given up.
+closed by the upstream, and the others can grow old and be given up.  After some
+responses a connection rests before it is idle (see `reuse`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ from twisted.python.failure import Failure
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import HeadCache, ResponseHead, parse_response_head
 from logging_proxy.proxy.client import ProxyClient
+from logging_proxy.proxy.reuse import REST, Reuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Pool:
         self._secure = secure
         self._name = name
         self._idle: list[ProxyClient] = []
+        self._resting: deque[ProxyClient] = deque()
+        """The oldest first: each will be idle when it has rested."""
         self._open: set[ProxyClient] = set()
         self._closed = False
 
@@ -95,9 +100,12 @@ class Pool:
 
     def take(self) -> ProxyClient | None:
         """An idle connection that is good as far as can be known, or None."""
+        now = self.now()
+        while self._resting and self._resting[0].idle_since + REST <= now:
+            self._idle.append(self._resting.popleft())
         while self._idle:
             client = self._idle.pop()
-            if self.now() - client.born > self.limits.pool_max_age:
+            if now - client.born > self.limits.pool_max_age or client.deadline <= now:
                 client.close()
             elif not client.looks_closed():
                 return client
@@ -114,18 +122,24 @@ class Pool:
         factory.connecting.addErrback(factory.failed)
         return factory.ready
 
-    def put_back(self, client: ProxyClient) -> None:
-        """The connection's response is complete; it may be used again."""
-        if self._closed or len(self._idle) >= self.limits.pool_size:
+    def put_back(self, client: ProxyClient, reuse: Reuse) -> None:
+        """The connection's response is complete; it may be used again as `reuse` says."""
+        until = client.idle_since + min(self.limits.pool_idle_timeout, reuse.keep)
+        kept = len(self._idle) + len(self._resting)
+        if self._closed or kept >= self.limits.pool_size or until <= self.now():
             client.close()
             return
-        client.deadline = self.now() + self.limits.pool_idle_timeout
-        self._idle.append(client)
+        client.deadline = until
+        if reuse.rest:
+            self._resting.append(client)
+        else:
+            self._idle.append(client)
 
     def forget(self, client: ProxyClient) -> None:
         """The connection must not be used again."""
-        if client in self._idle:
-            self._idle.remove(client)
+        for kept in (self._idle, self._resting):
+            if client in kept:
+                kept.remove(client)
 
     def opened(self, client: ProxyClient) -> None:
         self._open.add(client)
@@ -139,6 +153,8 @@ class Pool:
     def close(self) -> None:
         """Close what is idle now, and everything else when its response is complete."""
         self._closed = True
-        idle, self._idle = self._idle, []
-        for client in idle:
+        kept = [*self._idle, *self._resting]
+        self._idle.clear()
+        self._resting.clear()
+        for client in kept:
             client.close()
