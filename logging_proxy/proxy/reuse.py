@@ -18,7 +18,7 @@ connection is closed; without the rest the body would answer the next request.
 """
 
 MARGIN = 1.0
-"""Seconds before the upstream closes a connection in which it is not used: requests take a while to arrive."""
+"""Seconds before the upstream closes a connection in which it is not used: requests take time to arrive."""
 
 _TIMEOUT = re.compile(rb"(?i)(?:^|[\s,;])timeout[ \t]*=[ \t]*\"?(\d{1,9})(?!\d)")
 _WITHOUT_CONTENT = frozenset({204, 205})
