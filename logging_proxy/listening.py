@@ -10,6 +10,7 @@ import struct
 import sys
 from contextlib import suppress
 
+from logging_proxy.keepalive import keep_alive
 from logging_proxy.pacing import do_not_pace, is_local
 
 BACKLOG = 1024
@@ -91,6 +92,7 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if is_local(address):
             do_not_pace(listener)  # nor what it accepts: that is inherited
+        keep_alive(listener)
         listener.bind((address, port))
         listener.listen(BACKLOG)
         listener.setblocking(False)

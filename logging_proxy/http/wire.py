@@ -22,15 +22,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from OpenSSL import SSL
 from twisted.internet import abstract, tcp
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ITransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
 from logging_proxy import shortcut
+from logging_proxy.keepalive import keep_alive
 from logging_proxy.pacing import is_local
 
 if TYPE_CHECKING:
@@ -46,6 +49,9 @@ Bytes that wait to be read from a peer on this machine; Linux takes it twice, fo
 As many as one read takes at most: with half of them the next read often finds less than it could
 have, with four times as many what it finds has left the processor's cache.
 """
+
+MOST_READS = 8
+"""Reads after which an idle connection to which something still comes is no good."""
 
 Send = Callable[[bytes], bool]
 """Sends or queues bytes; True when all of them have left."""
@@ -279,17 +285,63 @@ def looker(transport: ITransport) -> Callable[[], bool]:
     Made once for a connection and good until it is lost.  A look costs one
     system call (0.3 µs; a peek, which raises, 0.8) and spares a request from a
     connection that the peer has closed but the reactor has not looked at yet.
+    Under TLS what can be read may also be TLS's own (see `outlives_a_read`).
     """
-    if not isinstance(transport, tcp.Connection):
+    below = _below(transport)
+    if not isinstance(below, tcp.Connection):
         return lambda: False
     poller = select.poll()
-    poller.register(transport.fileno(), select.POLLIN)
+    poller.register(below.fileno(), select.POLLIN)
     return lambda: bool(poller.poll(0))
 
 
 def looks_closed(transport: ITransport) -> bool:
     """A single look, as `looker` has it."""
     return looker(transport)()
+
+
+def outlives_a_read(transport: Any, look: Callable[[], bool]) -> bool:
+    """
+    Whether an idle connection, on which `look` has seen something, is still open when that has been read.
+
+    Under TLS it is read now, as the reactor would in a moment.  A peer's session tickets and new keys are
+    TLS's own and leave the connection as it is; a close_notify, an alert, an end or bytes that nobody
+    asked for do not, and nothing tells them apart while they are encrypted.  Over plain TCP
+    there is nothing that may come.
+    """
+    below = _below(transport)
+    if below is transport:
+        return False
+    for _ in range(MOST_READS):
+        if below.doRead() is not None or _is_closing(transport):
+            return False
+        if not look():
+            return True
+    return False
+
+
+def _is_closing(transport: Any) -> bool:
+    """Whether any layer of `transport` is about to end."""
+    while isinstance(transport, ProtocolWrapper):
+        if transport.disconnecting:
+            return True
+        transport = transport.transport
+    return bool(transport.disconnecting)
+
+
+def closed_by_peer(transport: Any) -> bool:
+    """Whether a TLS peer has said that nothing more comes: what came is whole, whatever became of TCP."""
+    if not isinstance(transport, TLSMemoryBIOProtocol):
+        return False
+    connection = transport.getHandle()
+    return connection is not None and bool(connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
+
+
+def keep_probing(transport: ITransport) -> None:
+    """Have the system probe a connection that was made from here (see `keepalive`)."""
+    below = _below(transport)
+    if isinstance(below, tcp.Connection):
+        keep_alive(below.socket)
 
 
 def _require(transport: abstract.FileDescriptor, *names: str) -> None:

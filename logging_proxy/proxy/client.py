@@ -32,7 +32,7 @@ from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.http.heads import ResponseHead, check_response_so_far
 from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.wire import end_sending, hear_half_close, read_directly, read_no_more
+from logging_proxy.http.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
 from logging_proxy.proxy.connection import CLOSING_TIME, UpstreamConnection
 from logging_proxy.proxy.failures import HandshakeTimeout, UpstreamTimeout, handshake_failure
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
@@ -108,7 +108,8 @@ class ProxyClient(UpstreamConnection):
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
-        if reason.check(ConnectionDone) and self._receive == self._receive_body and self._body.finish():
+        in_order = reason.check(ConnectionDone) or closed_by_peer(self.transport)
+        if in_order and self._receive == self._receive_body and self._body.finish():
             receiver.bodyReceived(b"", b"", True, b"")
         else:
             receiver.upstreamLost(self._close_reason or reason)

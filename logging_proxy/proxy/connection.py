@@ -10,7 +10,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import NEVER
-from logging_proxy.http.wire import Send, gone, looker, lost, sender
+from logging_proxy.http.wire import Send, gone, keep_probing, looker, lost, outlives_a_read, sender
 
 CLOSING_TIME = 5.0
 """Seconds that an upstream has to take the last bytes, or TLS its farewell, before it is reset."""
@@ -45,6 +45,7 @@ class UpstreamConnection(protocol.Protocol):
             transport.setTcpNoDelay(True)
         self.send = sender(transport, self._note_failed_send)
         self._look = looker(transport)
+        keep_probing(transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
@@ -60,7 +61,7 @@ class UpstreamConnection(protocol.Protocol):
 
     def looks_closed(self) -> bool:
         """Whether the upstream has closed (or written) while nobody asked it anything."""
-        return self._lost or self._look()
+        return self._lost or (self._look() and not outlives_a_read(self.transport, self._look))
 
     def _expect(self, seconds: float) -> None:
         self._wait = seconds

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind
+from logging_proxy.proxy import client
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits
 
 BEGINNINGS = {
@@ -55,6 +56,14 @@ class TruncationTests(SynchronousTestCase):
                     self.assertEqual(stage.capture.outcome, "upstream_reset")
                     self.assertFalse(stage.capture.complete(Kind.RESPONSE_PIECE))
                     self.assertEqual(stage.problems(), [])
+
+    def test_rst_after_close_notify(self) -> None:
+        """What TLS has ended in good order is whole, whatever becomes of TCP, if nothing else ends it."""
+        self.patch(client, "closed_by_peer", lambda transport: True)
+        for name, response in BEGINNINGS.items():
+            stage, _ = self.cut(response, Wire.rst)
+            expected = "complete" if name == "until close" else "upstream_reset"
+            self.assertEqual(stage.capture.outcome, expected, name)
 
     def test_malformed(self) -> None:
         """A body that stops being chunks is cut where it does, and its connection dropped."""
