@@ -140,6 +140,10 @@ class ProxyClient(UpstreamConnection):
         else:
             self.close()
 
+    def looks_closed(self) -> bool:
+        """Whether the connection is no good any more: a look may find bytes that nobody asked for."""
+        return super().looks_closed() or not self._reusable
+
     def forsake(self) -> None:
         """The receiver does not want the response any more, or nobody waits for the connection."""
         self._receiver = self._tunnel = None
@@ -227,7 +231,7 @@ class ProxyClient(UpstreamConnection):
 
     def _receive_unasked(self, data: bytes) -> None:
         """Bytes that belong to no request: they must never become the next response (RFC 9112 §9.2)."""
-        if not (self._lost or self._closing):
+        if not self._lost and self._reusable:
             self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(data))
         self._reusable = False
         self._pool.forget(self)

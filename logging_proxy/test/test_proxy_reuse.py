@@ -77,9 +77,9 @@ class AnnouncedBodyTests(SynchronousTestCase):
             self.assertOwnAnswer(stage)
             with capturedLogs() as logs:
                 upstream.deliver(ok(b"late"))
+                stage.pass_time(REST)
             self.assertTrue(upstream.aborted)
             self.assertEqual([event["size"] for event in logs], [len(ok(b"late"))])
-            stage.pass_time(REST)
             self.assertIs(stage.pool.take(), stage.upstream.protocol)
             self.assertIsNone(stage.pool.take())
 
