@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -23,6 +24,9 @@ class CannotListen(Exception):
 LOCALHOST = ("127.0.0.1", "::1")
 """What `localhost` is, whatever a hosts file says (RFC 6761 §6.3)."""
 
+EVERY = ("0.0.0.0", "::")
+"""What `::` is: with a socket for each family clients of IPv4 have their own addresses, not `::ffff:1.2.3.4`."""
+
 ATTEMPTS = 20
 """Ports that are tried with port 0, until one is free on every address."""
 
@@ -31,8 +35,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """
     Sockets that listen on all addresses of `host`, all on the same port.
 
-    `localhost` is both 127.0.0.1 and ::1, where the machine has both.  With
-    port 0 the system chooses one.  Raises `CannotListen`.
+    `localhost` is both 127.0.0.1 and ::1, where the machine has both, and `::` is every address of
+    IPv4 as well.  With port 0 the system chooses one.  Raises `CannotListen`.
     """
     try:
         addresses = _addresses(host)
@@ -49,7 +53,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 def _addresses(host: str) -> list[tuple[int, str]]:
     """Families and addresses, each once."""
-    names = LOCALHOST if host == "localhost" else (host,)
+    names = {"localhost": LOCALHOST, "::": EVERY}.get(_canonical(host), (host,))
     found = [
         (int(family), str(address[0]))
         for name in names
@@ -58,6 +62,14 @@ def _addresses(host: str) -> list[tuple[int, str]]:
         )
     ]
     return list(dict.fromkeys(found))
+
+
+def _canonical(host: str) -> str:
+    """An address in its one shortest form, and a name in lower case."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
 
 
 def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:

@@ -109,7 +109,7 @@ class Serving:
             os.close(fd)
 
     def _factory(self) -> Any:
-        return self.site if self._tls is None else self._tls.wrap(self.site, self._reactor)
+        return self.site if self._tls is None else self._tls.wrap(self.site, self.site, self._reactor)
 
     # --- a new configuration ----------------------------------------------------------------
 

@@ -7,16 +7,13 @@ from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
-    IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.python.failure import Failure
@@ -25,6 +22,7 @@ from zope.interface import implementer
 from logging_proxy.configuration.options import UpstreamTLS
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.endpoint import ProxyEndpoint
+from logging_proxy.proxy.outbound.resolving import Address, Find, find_addresses
 from logging_proxy.routing.mapping import Destination
 from logging_proxy.tls.upstream import client_creator
 
@@ -85,47 +83,46 @@ class NameEndpoint:
     it, resolving included, has `timeout` seconds.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int, timeout: float) -> None:
+    def __init__(
+        self, reactor: Any, host: str, port: int, timeout: float, find: Find = find_addresses
+    ) -> None:
         self._reactor = reactor
+        self._find = find
         self._host = host
         self._port = port
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        attempts = _Attempts(self._reactor, protocolFactory, self._host, self._timeout)
-        self._reactor.nameResolver.resolveHostName(attempts, self._host, self._port)
+        attempts = _Attempts(self._reactor, protocolFactory, self._timeout)
+        attempts.begin(self._find(self._reactor, self._host, self._port))
         return attempts.winner
 
 
-@implementer(IResolutionReceiver)
 class _Attempts:
     """The attempts of one connect.  `winner` fires or fails once; then all others are given up."""
 
-    def __init__(self, reactor: Any, factory: IProtocolFactory, host: str, timeout: float) -> None:
+    def __init__(self, reactor: Any, factory: IProtocolFactory, timeout: float) -> None:
         self.winner: Deferred[IProtocol] = Deferred(lambda _: self._end())
         self._reactor = reactor
         self._factory = factory
-        self._host = host
         self._timeout = timeout
-        self._addresses: list[IAddress] = []
+        self._addresses: list[Address] = []
         self._pending: list[Deferred[IProtocol]] = []
         self._next: IDelayedCall | None = None
         self._over = False
-        self._failure = Failure(error.DNSLookupError(f"no address found for {host}"))
+        self._failure: Failure | None = None
         self._deadline: IDelayedCall = reactor.callLater(timeout, self._timed_out)
 
-    # --- what the resolver calls --------------------------------------------------
+    def begin(self, finding: Deferred[list[Address]]) -> None:
+        finding.addCallbacks(self._found, self._not_found)
 
-    def resolutionBegan(self, resolution: IHostResolution) -> None:
-        """The reactor's resolver cannot be cancelled; what it finds too late is not used."""
-
-    def addressResolved(self, address: IAddress) -> None:
-        self._addresses.append(address)
-
-    def resolutionComplete(self) -> None:
+    def _found(self, addresses: list[Address]) -> None:
+        self._addresses = list(addresses)
         self._try_next()
 
-    # --- the attempts ---------------------------------------------------------------
+    def _not_found(self, reason: Failure) -> None:
+        self._failure = reason
+        self._try_next()
 
     def _try_next(self) -> None:
         """Try one more address, or fail when none is left and none is pending."""
@@ -143,8 +140,7 @@ class _Attempts:
             self._next = self._reactor.callLater(ATTEMPT_DELAY, self._try_next)
         attempt.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
 
-    def _endpoint(self, address: IAddress) -> IStreamClientEndpoint:
-        assert isinstance(address, IPv4Address | IPv6Address)
+    def _endpoint(self, address: Address) -> IStreamClientEndpoint:
         kind = TCP4ClientEndpoint if isinstance(address, IPv4Address) else TCP6ClientEndpoint
         return kind(self._reactor, address.host, address.port, timeout=self._timeout)
 
