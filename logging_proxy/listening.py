@@ -25,7 +25,7 @@ LOCALHOST = ("127.0.0.1", "::1")
 """What `localhost` is, whatever a hosts file says (RFC 6761 §6.3)."""
 
 EVERY = ("0.0.0.0", "::")
-"""What `::` is: with a socket for each family clients of IPv4 have their own addresses, not `::ffff:1.2.3.4`."""
+"""What `::` is: a socket for each family, so that IPv4 addresses of clients stay what they are."""
 
 ATTEMPTS = 20
 """Ports that are tried with port 0, until one is free on every address."""
