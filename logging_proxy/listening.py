@@ -39,16 +39,24 @@ def bind(host: str, port: int) -> list[socket.socket]:
     IPv4 as well.  With port 0 the system chooses one.  Raises `CannotListen`.
     """
     try:
-        addresses = _addresses(host)
+        found = _addresses(host)
         for _ in range(ATTEMPTS if port == 0 else 0):
             with suppress(OSError):
-                return _bind_all(addresses, 0)
-        return _bind_all(addresses, port)
+                return _bind_all(found, 0)
+        return _bind_all(found, port)
     except socket.gaierror as error:
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from None
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from None
+
+
+def addresses(host: str) -> list[str]:
+    """The addresses that `bind` takes for `host`; none for a name that cannot be looked up."""
+    try:
+        return [address for _, address in _addresses(host)]
+    except OSError:
+        return []
 
 
 def _addresses(host: str) -> list[tuple[int, str]]:

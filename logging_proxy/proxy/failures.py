@@ -21,6 +21,7 @@ from logging_proxy.proxy.outbound.failures import (
     ProxyTimedOut,
     ProxyUnreachable,
 )
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
 from logging_proxy.tls.reasons import reasons
 from logging_proxy.tls.verification import CertificateRefused
 
@@ -52,6 +53,7 @@ class Verdict:
 
 
 _CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
+    (LeadsToOurselves, "connect_failed", 508, "the destination is the proxy itself or its logging server"),
     (ProxyTimedOut, "connect_failed", 504, "the outbound proxy did not connect in time"),
     (ProxyAuthenticationFailed, "connect_failed", 502, "the outbound proxy requires other credentials"),
     (ProxyUnreachable, "connect_failed", 502, "the outbound proxy could not be reached"),

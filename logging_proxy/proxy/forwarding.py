@@ -20,6 +20,7 @@ from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.forwarding import forwarding_for, parse_forwarded_head
+from logging_proxy.proxy.outbound.ourselves import Ourselves
 from logging_proxy.proxy.outbound.settings import proxy_for
 from logging_proxy.proxy.pool import ClientLimits, Pool
 from logging_proxy.proxy.tree import ConsoleLine, Ids, RouteResource, RouteTree, Surroundings, TroubleLine
@@ -37,8 +38,11 @@ class Forwarding:
         recorder: Recorder | None,
         console: ConsoleLine,
         trouble: TroubleLine | None = None,
+        ourselves: Ourselves | None = None,
     ) -> None:
+        """`ourselves` are listeners that no request may be forwarded to."""
         self._reactor = reactor
+        self._ourselves = Ourselves() if ourselves is None else ourselves
         self._recorder = recorder
         self._console = console
         self._trouble = trouble
@@ -115,7 +119,7 @@ class Forwarding:
     ) -> Pool:
         forwards = forwarding_for(to, proxy) is not None
         return Pool(
-            endpoint_for(self._reactor, to, limits.connect_timeout, tls, proxy),
+            endpoint_for(self._reactor, to, limits.connect_timeout, tls, proxy, self._ourselves),
             self._reactor,
             self._deadlines,
             limits,

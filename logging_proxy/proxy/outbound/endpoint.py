@@ -25,6 +25,7 @@ from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.connect import ConnectHandshake
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed, ProxyTimedOut, ProxyUnreachable
 from logging_proxy.proxy.outbound.handshakes import Handshake, NoHandshake
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
 from logging_proxy.proxy.outbound.resolving import Find, find_addresses
 from logging_proxy.proxy.outbound.socks import Socks5Handshake
 from logging_proxy.routing.mapping import Destination
@@ -81,7 +82,7 @@ class ProxyEndpoint:
     async def _to_tunnel(self, tunnels: _Tunnels) -> _Tunnel:
         try:
             tunnel: Any = await self._to_proxy.connect(tunnels)
-        except CancelledError:
+        except (CancelledError, LeadsToOurselves):
             raise
         except Exception as error:
             raise ProxyUnreachable(explain(Failure(error))) from error

@@ -31,6 +31,9 @@ def find_addresses(reactor: Any, host: str, port: int) -> Deferred[list[Address]
 
 
 def _look_up(host: str, port: int) -> list[Address]:
+    name = host.lower().removesuffix(".")
+    if name.endswith(".localhost") or name == "localhost":
+        host = "localhost"  # RFC 6761 §6.3; hosts files do not know it with a final dot, nor what is below it
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [
         _KINDS[family]("TCP", str(where[0]), int(where[1]))
