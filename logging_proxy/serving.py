@@ -89,7 +89,9 @@ class Serving:
         self._hurried = False
         recorder = recording.recorder if recording is not None else None
         self._ourselves = Ourselves(server)
-        self.forwarding = Forwarding(reactor, recorder, output.exchange, output.trouble, self._ourselves)
+        self.forwarding = Forwarding(
+            reactor, recorder, output.exchange, output.trouble, self._ourselves, socket.gethostname()
+        )
         tree = self.forwarding.use(configuration)
         tls = configuration.server.tls
         self._tls = ListenerTLS(tls) if tls is not None else None
