@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -24,6 +25,9 @@ class CannotListen(Exception):
 LOCALHOST = ("127.0.0.1", "::1")
 """What `localhost` is, whatever a hosts file says (RFC 6761 §6.3)."""
 
+EVERY = ("0.0.0.0", "::")
+"""What `::` is: a socket for each family, so that IPv4 addresses of clients stay what they are."""
+
 ATTEMPTS = 20
 """Ports that are tried with port 0, until one is free on every address."""
 
@@ -32,15 +36,15 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """
     Sockets that listen on all addresses of `host`, all on the same port.
 
-    `localhost` is both 127.0.0.1 and ::1, where the machine has both.  With
-    port 0 the system chooses one.  Raises `CannotListen`.
+    `localhost` is both 127.0.0.1 and ::1, where the machine has both, and `::` is every address of
+    IPv4 as well.  With port 0 the system chooses one.  Raises `CannotListen`.
     """
     try:
-        addresses = _addresses(host)
+        found = _addresses(host)
         for _ in range(ATTEMPTS if port == 0 else 0):
             with suppress(OSError):
-                return _bind_all(addresses, 0)
-        return _bind_all(addresses, port)
+                return _bind_all(found, 0)
+        return _bind_all(found, port)
     except socket.gaierror as error:
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from None
     except OSError as error:
@@ -48,9 +52,17 @@ def bind(host: str, port: int) -> list[socket.socket]:
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from None
 
 
+def addresses(host: str) -> list[str]:
+    """The addresses that `bind` takes for `host`; none for a name that cannot be looked up."""
+    try:
+        return [address for _, address in _addresses(host)]
+    except OSError:
+        return []
+
+
 def _addresses(host: str) -> list[tuple[int, str]]:
     """Families and addresses, each once."""
-    names = LOCALHOST if host == "localhost" else (host,)
+    names = {"localhost": LOCALHOST, "::": EVERY}.get(_canonical(host), (host,))
     found = [
         (int(family), str(address[0]))
         for name in names
@@ -59,6 +71,14 @@ def _addresses(host: str) -> list[tuple[int, str]]:
         )
     ]
     return list(dict.fromkeys(found))
+
+
+def _canonical(host: str) -> str:
+    """An address in its one shortest form, and a name in lower case."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
 
 
 def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:

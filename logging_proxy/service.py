@@ -119,7 +119,7 @@ class ProxyService(MultiService):
             "Logging Proxy {version} on {scheme}://{host}:{port}{workers}",
             version=__version__,
             scheme="http" if server.tls is None else "https",
-            host=server.host,
+            host=f"[{server.host}]" if ":" in server.host else server.host,
             port=port,
             workers=f", {self._workers} workers" if self._workers > 1 else "",
         )

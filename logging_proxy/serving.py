@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IListeningPort
@@ -24,6 +24,7 @@ from logging_proxy.listening import let_nobody_in
 from logging_proxy.output import Output
 from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.forwarding import Forwarding
+from logging_proxy.proxy.outbound.ourselves import Ourselves, Where, addresses_of
 from logging_proxy.proxy.tree import RouteTree
 from logging_proxy.tls.listener import ListenerTLS
 
@@ -73,8 +74,13 @@ class Serving:
         recording: Recording | None,
         output: Output,
         entrance: Entrance | None = None,
+        server: Sequence[Where] = (),
     ) -> None:
-        """Raises `PEMError` for TLS settings that the configuration's checks have not seen."""
+        """
+        `server` is where the embedded logging server listens.
+
+        Raises `PEMError` for TLS settings that the configuration's checks have not seen.
+        """
         self._reactor = reactor
         self._configuration = configuration
         self._recording = recording
@@ -82,7 +88,10 @@ class Serving:
         self._ports: list[Any] = []
         self._hurried = False
         recorder = recording.recorder if recording is not None else None
-        self.forwarding = Forwarding(reactor, recorder, output.exchange, output.trouble)
+        self._ourselves = Ourselves(server)
+        self.forwarding = Forwarding(
+            reactor, recorder, output.exchange, output.trouble, self._ourselves, socket.gethostname()
+        )
         tree = self.forwarding.use(configuration)
         tls = configuration.server.tls
         self._tls = ListenerTLS(tls) if tls is not None else None
@@ -101,7 +110,8 @@ class Serving:
             self._recording.start()
 
     def listen(self, listeners: list[socket.socket]) -> None:
-        """Accept on these sockets as well."""
+        """Accept on these sockets, which are all that there are."""
+        self._ourselves.listen_on(addresses_of(listeners))
         factory = self._factory()
         for listener in listeners:
             family, fd = listener.family, listener.detach()
@@ -109,7 +119,7 @@ class Serving:
             os.close(fd)
 
     def _factory(self) -> Any:
-        return self.site if self._tls is None else self._tls.wrap(self.site, self._reactor)
+        return self.site if self._tls is None else self._tls.wrap(self.site, self.site, self._reactor)
 
     # --- a new configuration ----------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from logging_proxy.configuration import Configuration, ConfigurationError, load_
 from logging_proxy.directories import make_directory_apart
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
+from logging_proxy.proxy.outbound.ourselves import addresses_of
 from logging_proxy.service import Engine, ProxyService
 from logging_proxy.serving import Serving
 from logging_proxy.starting import (
@@ -101,12 +102,15 @@ def _proxy(reactor: Any, options: Options) -> IService:
     workers = worker_count(configuration)
     root, port = spool_root(configuration), listeners[0].getsockname()[1]
     spools = _spools(configuration, root, port, workers)
+    server = addresses_of(server_listeners)
     engine: Engine
     if workers == 1:
-        engine = Serving(reactor, configuration, _recording(reactor, configuration, spools), output)
+        recording = _recording(reactor, configuration, spools)
+        engine = Serving(reactor, configuration, recording, output, server=server)
     else:
         _patiently(lambda: _try(spools, configuration))
-        engine = Fleet(reactor, configuration, spools or [None] * workers, output, _worker_arguments(parent))
+        homes = spools or [None] * workers
+        engine = Fleet(reactor, configuration, homes, output, _worker_arguments(parent), server)
     former = former_spools(root, port, workers)
     end_sessions(former)
     # What was logged by a start that fails after this is not kept back for ever.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from logging_proxy.configuration import listeners
-from logging_proxy.configuration.document import Node, Scalar
+from logging_proxy.configuration.document import Node, Scalar, Sequence
 from logging_proxy.configuration.kinds import Integer, JSONSchema, Kind, Matching, Mistake, Surroundings, Text
+from logging_proxy.routing.hosts import fault_of
 from logging_proxy.routing.mapping import Destination, DestinationError, parse_destination
 from logging_proxy.routing.patterns import Pattern, PatternError, parse, uses_wildcards
 
@@ -38,6 +39,39 @@ class HostKind(Text):
 
     def schema(self) -> JSONSchema:
         return {"type": "string", "pattern": "^[A-Za-z0-9._:%-]+$"}
+
+
+class HostsKind(Kind[tuple[str, ...]]):
+    """Names that clients may have for us."""
+
+    def expected(self) -> str:
+        return "a list of host names, with `*.` before those below which every name is meant"
+
+    def read(self, node: Node, surroundings: Surroundings) -> tuple[str, ...]:
+        if not isinstance(node, Sequence):
+            raise self.unexpected(node, " (put it in brackets)" if isinstance(node, Scalar) else "")
+        return tuple(self._name(each) for each in node.items)
+
+    def _name(self, node: Node) -> str:
+        if not isinstance(node, Scalar) or not _NAME.fullmatch(node.text.removeprefix("*.")):
+            raise self.unexpected(node, " (without a port)" if ":" in getattr(node, "text", "") else "")
+        return node.text
+
+    def schema(self) -> JSONSchema:
+        return {"type": "array", "items": {"type": "string", "pattern": r"^(\*\.)?[A-Za-z0-9._-]+$"}}
+
+
+class ServerNameKind(Matching):
+    """A name to ask and to verify for, or an IP address."""
+
+    def check(self, node: Scalar) -> None:
+        super().check(node)
+        if listeners.address(node.text):
+            return
+        if ":" in node.text:
+            raise self.unexpected(node)
+        if fault := fault_of(node.text):
+            raise Mistake(f"this name {fault}: expected {self.expected()}")
 
 
 class URLKind(Text):
@@ -100,12 +134,13 @@ def _destination(text: str) -> Destination:
 
 PORT = Integer(0, 65535, "a port")
 HOST = HostKind()
+HOSTS = HostsKind()
 URL = URLKind()
 PATTERN = PatternKind()
 DESTINATION = DestinationKind()
 _PATH = r"[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*"
 DIRECTORY = Matching("a directory (~ is not expanded)", _PATH)
 PATH = Matching("a path (~ is not expanded)", _PATH)
-SERVER_NAME = Matching("a host name or an IP address", r"[A-Za-z0-9._:-]{1,253}")
+SERVER_NAME = ServerNameKind("a host name or an IP address", r"[A-Za-z0-9._:-]{1,253}")
 NO_PROXY = Matching("domains, addresses and networks, separated by commas", r"[ -~]*")
 NOT_FOUND_PATH = Matching("a path that begins with /, or an empty text", r"(/[!-\"$->@-z|~]*)?")

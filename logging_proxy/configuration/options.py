@@ -20,6 +20,7 @@ from logging_proxy.configuration.addresses import (
     DESTINATION,
     DIRECTORY,
     HOST,
+    HOSTS,
     NO_PROXY,
     NOT_FOUND_PATH,
     PATTERN,
@@ -136,7 +137,15 @@ class ServerOptions:
     """The proxy's listener."""
 
     port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 5601
-    host: Annotated[str, Key(HOST, "Host to listen on.")] = "localhost"
+    host: Annotated[str, Key(HOST, "Host to listen on; `::` is every address, those of IPv4 as well.")] = "localhost"
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Key(
+            HOSTS,
+            "Hosts that clients may ask a loopback listener for, beside this machine's own names, addresses, "
+            "names without a dot, and the hosts of patterns; others are answered 421 (DNS rebinding).",
+        ),
+    ] = ()
     workers: Annotated[
         int,
         Key(

@@ -4,6 +4,8 @@ The site: what connections share, and the resources that answer their requests.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.resource import IResource
@@ -77,6 +79,20 @@ class Site(ServerFactory):
     def refuse(self, connection: ServerConnection, fault: RequestFault) -> None:
         """Say what is wrong with a request that no resource has answered; the connection closes after it."""
         connection.send(fault.answer or own_answer(fault.status, fault.reason, self.clock.seconds()))
+
+    # --- clients of a TLS listener that have not shaken hands --------------------------------
+
+    @property
+    def handshake_timeout(self) -> float:
+        """What a request's head would have as well."""
+        return self.limits.head_timeout
+
+    def refuse_plain(self, transport: Any) -> None:
+        """Answer a client that speaks plain HTTP where TLS is spoken; the connection closes after it."""
+        connection = self.buildProtocol(transport.getPeer())
+        transport.protocol = connection
+        connection.makeConnection(transport)
+        connection.refuse(RequestFault(400, "this port speaks HTTPS: use https:// in the URL"))
 
     def close(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""

@@ -20,6 +20,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.client import readBody
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
@@ -29,6 +30,7 @@ from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.logserver.ingest import SPOOL_NAME
 from logging_proxy.logserver.service import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
 from logging_proxy.logserver.tail import Piece, SpoolLock, SpoolTail, load_json, save_durably
+from logging_proxy.proxy.failures import explain
 
 BATCH = 1 << 20
 FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0
@@ -335,5 +337,7 @@ class Shippers(MultiService):
         return gatherResults([shipper.drain() for shipper in self._shippers]).addCallback(lambda _: None)
 
 
-def _describe(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _describe(error: BaseException) -> str:
+    """What went wrong; the agent wraps what happens to a connection."""
+    wrapped = getattr(error, "reasons", None)
+    return _describe(wrapped[0].value) if wrapped else explain(Failure(error))

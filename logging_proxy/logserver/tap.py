@@ -16,19 +16,27 @@ import sys
 from typing import Any, TextIO
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python import usage
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
-from logging_proxy.listening import CannotListen, bind
+from logging_proxy.listening import CannotListen, addresses, bind
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper, Shippers
 from logging_proxy.output import CannotLog, Output, sink_for
+from logging_proxy.proxy.endpoints import endpoint_for
+from logging_proxy.proxy.outbound.ourselves import Ourselves
+from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.starting import give_up, raise_descriptor_limit, spare_the_collector, spool_root
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds until a connection to a logging server elsewhere must stand."""
 
 
 class Options(usage.Options):
@@ -114,12 +122,32 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
 
 def _shipping(reactor: Any, options: Options, configuration: Configuration) -> IService:
     token = configuration.logging_server.token
-    agent = Agent(reactor, pool=HTTPConnectionPool(reactor), connectTimeout=10)
+    agent = Agent.usingEndpointFactory(
+        reactor, ToServer(reactor, options["ship-to"], configuration), HTTPConnectionPool(reactor)
+    )
     given = token.value if token is not None else None
     shippers = Shippers(
         [Shipper(reactor, spool, options["ship-to"], given, agent) for spool in options["spool"]]
     )
     return _assemble(reactor, options, [shippers], Listeners(reactor, [], None), shippers)
+
+
+@implementer(IAgentEndpointFactory)
+class ToServer:
+    """
+    The way to the logging server at `url`, as a destination is reached: its certificate is verified.
+
+    A name that turns out to be the proxy itself is not connected to: it would record what it sends.
+    """
+
+    def __init__(self, reactor: Any, url: str, configuration: Configuration) -> None:
+        server = configuration.server
+        ourselves = Ourselves()
+        ourselves.listen_on((address, server.port) for address in addresses(server.host))
+        self._endpoint = endpoint_for(reactor, parse_destination(url), CONNECT_TIMEOUT, ourselves=ourselves)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        return self._endpoint
 
 
 def _assemble(

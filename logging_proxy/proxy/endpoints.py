@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
-    IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.python.failure import Failure
@@ -25,11 +21,16 @@ from zope.interface import implementer
 from logging_proxy.configuration.options import UpstreamTLS
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.endpoint import ProxyEndpoint
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, Ourselves
+from logging_proxy.proxy.outbound.resolving import Address, Find, find_addresses
 from logging_proxy.routing.mapping import Destination
+from logging_proxy.tls.names import address_of
 from logging_proxy.tls.upstream import client_creator
 
 ATTEMPT_DELAY = 0.25
 """Seconds until the next address is tried beside one that does not answer (RFC 8305 §8 recommends 250 ms)."""
+
+NOBODY = Ourselves()
 
 
 def endpoint_for(
@@ -38,39 +39,65 @@ def endpoint_for(
     timeout: float,
     tls: UpstreamTLS | None = None,
     proxy: ProxyAddress | None = None,
+    ourselves: Ourselves = NOBODY,
 ) -> IStreamClientEndpoint:
     """
     TCP or TLS to `destination`, through `proxy` if there is one.
 
     What is below TLS must stand within `timeout` seconds.  TLS verifies the
     certificate's chain and name before anything is sent, unless `tls` says
-    otherwise, and offers HTTP/1.1 alone.
+    otherwise, and offers HTTP/1.1 alone.  What leads to `ourselves` fails with
+    `LeadsToOurselves`, and nothing is connected.
     """
     if proxy is None:
-        endpoint = _tcp(reactor, destination, timeout)
+        endpoint = _tcp(reactor, destination, timeout, ourselves)
     else:
-        endpoint = ProxyEndpoint(reactor, proxy, _to_proxy(reactor, proxy, timeout), destination, timeout)
+        to_proxy = _to_proxy(reactor, proxy, timeout, ourselves)
+        endpoint = ProxyEndpoint(reactor, proxy, to_proxy, destination, timeout)
     if destination.scheme == "https":
         endpoint = wrapClientTLS(client_creator(destination.host, tls), endpoint)
     return endpoint
 
 
-def _to_proxy(reactor: Any, proxy: ProxyAddress, timeout: float) -> IStreamClientEndpoint:
+def _to_proxy(
+    reactor: Any, proxy: ProxyAddress, timeout: float, ourselves: Ourselves
+) -> IStreamClientEndpoint:
     """An https:// proxy is verified as destinations are, by the system's CAs."""
-    endpoint = _tcp(reactor, proxy, timeout)
+    endpoint = _tcp(reactor, proxy, timeout, ourselves)
     if proxy.scheme == "https":
         endpoint = wrapClientTLS(client_creator(proxy.host), endpoint)
     return endpoint
 
 
-def _tcp(reactor: Any, peer: Destination | ProxyAddress, timeout: float) -> IStreamClientEndpoint:
+def _tcp(
+    reactor: Any, peer: Destination | ProxyAddress, timeout: float, ourselves: Ourselves
+) -> IStreamClientEndpoint:
     """An address needs no resolving, and then no thread."""
-    try:
-        address = ip_address(peer.host)
-    except ValueError:
-        return NameEndpoint(reactor, peer.host, peer.port, timeout)
+    address = address_of(peer.host)
+    if address is None:
+        return NameEndpoint(reactor, peer.host, peer.port, timeout, ourselves)
     endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
-    return endpoint(reactor, peer.host, peer.port, timeout=timeout)
+    return AddressEndpoint(
+        endpoint(reactor, peer.host, peer.port, timeout=timeout), peer.host, peer.port, ourselves
+    )
+
+
+@implementer(IStreamClientEndpoint)
+class AddressEndpoint:
+    """TCP to an address, unless it is our own: listeners may change after the configuration was checked."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, host: str, port: int, ourselves: Ourselves) -> None:
+        self._endpoint = endpoint
+        self._host = host
+        self._port = port
+        self._ourselves = ourselves
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        try:
+            self._ourselves.check(self._host, self._port)
+        except LeadsToOurselves:
+            return fail()
+        return self._endpoint.connect(protocolFactory)
 
 
 @implementer(IStreamClientEndpoint)
@@ -82,50 +109,63 @@ class NameEndpoint:
     one fails, and beside one that is silent for `ATTEMPT_DELAY`.  (Twisted's
     `HostnameEndpoint` waits for its delay even after a refusal: 300 ms for
     every connection to a `localhost` that listens on 127.0.0.1 only.)  All of
-    it, resolving included, has `timeout` seconds.
+    it, resolving included, has `timeout` seconds.  Addresses that lead to
+    `ourselves` are not tried.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int, timeout: float) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float,
+        ourselves: Ourselves = NOBODY,
+        find: Find = find_addresses,
+    ) -> None:
         self._reactor = reactor
         self._host = host
         self._port = port
         self._timeout = timeout
+        self._ourselves = ourselves
+        self._find = find
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        attempts = _Attempts(self._reactor, protocolFactory, self._host, self._timeout)
-        self._reactor.nameResolver.resolveHostName(attempts, self._host, self._port)
+        attempts = _Attempts(self._reactor, protocolFactory, self._timeout, self._ourselves)
+        attempts.begin(self._find(self._reactor, self._host, self._port))
         return attempts.winner
 
 
-@implementer(IResolutionReceiver)
 class _Attempts:
     """The attempts of one connect.  `winner` fires or fails once; then all others are given up."""
 
-    def __init__(self, reactor: Any, factory: IProtocolFactory, host: str, timeout: float) -> None:
+    def __init__(self, reactor: Any, factory: IProtocolFactory, timeout: float, ourselves: Ourselves) -> None:
         self.winner: Deferred[IProtocol] = Deferred(lambda _: self._end())
         self._reactor = reactor
         self._factory = factory
-        self._host = host
         self._timeout = timeout
-        self._addresses: list[IAddress] = []
+        self._ourselves = ourselves
+        self._addresses: list[Address] = []
         self._pending: list[Deferred[IProtocol]] = []
         self._next: IDelayedCall | None = None
         self._over = False
-        self._failure = Failure(error.DNSLookupError(f"no address found for {host}"))
+        self._failure: Failure | None = None
         self._deadline: IDelayedCall = reactor.callLater(timeout, self._timed_out)
 
-    # --- what the resolver calls --------------------------------------------------
+    def begin(self, finding: Deferred[list[Address]]) -> None:
+        finding.addCallbacks(self._found, self._not_found)
 
-    def resolutionBegan(self, resolution: IHostResolution) -> None:
-        """The reactor's resolver cannot be cancelled; what it finds too late is not used."""
-
-    def addressResolved(self, address: IAddress) -> None:
-        self._addresses.append(address)
-
-    def resolutionComplete(self) -> None:
+    def _found(self, addresses: list[Address]) -> None:
+        for address in addresses:
+            try:
+                self._ourselves.check(address.host, address.port)
+                self._addresses.append(address)
+            except LeadsToOurselves:
+                self._failure = Failure()
         self._try_next()
 
-    # --- the attempts ---------------------------------------------------------------
+    def _not_found(self, reason: Failure) -> None:
+        self._failure = reason
+        self._try_next()
 
     def _try_next(self) -> None:
         """Try one more address, or fail when none is left and none is pending."""
@@ -143,8 +183,7 @@ class _Attempts:
             self._next = self._reactor.callLater(ATTEMPT_DELAY, self._try_next)
         attempt.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
 
-    def _endpoint(self, address: IAddress) -> IStreamClientEndpoint:
-        assert isinstance(address, IPv4Address | IPv6Address)
+    def _endpoint(self, address: Address) -> IStreamClientEndpoint:
         kind = TCP4ClientEndpoint if isinstance(address, IPv4Address) else TCP6ClientEndpoint
         return kind(self._reactor, address.host, address.port, timeout=self._timeout)
 
@@ -157,7 +196,8 @@ class _Attempts:
     def _failed(self, reason: Failure, attempt: Deferred[IProtocol]) -> None:
         self._pending.remove(attempt)
         if not self._over:
-            self._failure = reason
+            if self._failure is None or not self._failure.check(LeadsToOurselves):
+                self._failure = reason
             self._try_next()
 
     def _timed_out(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
@@ -22,6 +21,9 @@ from logging_proxy.proxy.outbound.failures import (
     ProxyTimedOut,
     ProxyUnreachable,
 )
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
+from logging_proxy.tls.reasons import reasons
+from logging_proxy.tls.verification import CertificateRefused
 
 
 class UpstreamTimeout(Exception):
@@ -51,6 +53,7 @@ class Verdict:
 
 
 _CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
+    (LeadsToOurselves, "connect_failed", 508, "the destination is the proxy itself or its logging server"),
     (ProxyTimedOut, "connect_failed", 504, "the outbound proxy did not connect in time"),
     (ProxyAuthenticationFailed, "connect_failed", 502, "the outbound proxy requires other credentials"),
     (ProxyUnreachable, "connect_failed", 502, "the outbound proxy could not be reached"),
@@ -61,7 +64,7 @@ _CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
     (HandshakeTimeout, "tls_failed", 504, "no secure connection to the destination in time"),
     (HandshakeFailed, "tls_failed", 502, "no secure connection to the destination"),
     (SSL.Error, "tls_failed", 502, "no secure connection to the destination"),
-    (VerificationError, "tls_failed", 502, "no secure connection to the destination"),
+    (CertificateRefused, "tls_failed", 502, "no secure connection to the destination"),
     (error.DNSLookupError, "connect_failed", 502, "the destination's name could not be resolved"),
     (error.ConnectError, "connect_failed", 502, "the destination could not be reached"),
 )
@@ -92,21 +95,23 @@ def verdict(failure: Failure) -> Verdict:
 
 def handshake_failure(reason: Failure) -> Failure:
     """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
-    if reason.check(error.ConnectionDone, error.ConnectionLost, error.ConnectionAborted):
-        return Failure(HandshakeFailed(str(reason.value)))
+    if reason.check(error.ConnectionDone):
+        return Failure(HandshakeFailed("the connection was closed during the TLS handshake"))
+    if reason.check(error.ConnectionLost, error.ConnectionAborted):
+        return Failure(HandshakeFailed("the connection was lost during the TLS handshake"))
     return reason
 
 
 def explain(failure: Failure) -> str:
     """What happened, in one line for the capture."""
     value = failure.value
-    if isinstance(value, VerificationError):
-        return "certificate verification failed: " + "; ".join(type(e).__name__ for e in value.errors)
     if isinstance(value, SSL.Error):
         return _explain_tls(value)
     return " ".join(str(value).split()) or type(failure.value).__name__
 
 
 def _explain_tls(failure: SSL.Error) -> str:
-    reasons = [entry[-1] for entry in (failure.args[0] if failure.args else []) if entry]
-    return "TLS: " + ("; ".join(str(reason) for reason in reasons) or "connection lost")
+    said = reasons(failure)
+    if "wrong version number" in said:
+        return "TLS: what listens there does not speak TLS"
+    return "TLS: " + ("; ".join(said) or "connection lost")

@@ -8,7 +8,7 @@ more closes them once their responses are complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from logging_proxy.capture.events import Recorder
@@ -18,8 +18,10 @@ from logging_proxy.http.heads import parse_response_head
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.headers import ForwardedPolicy
+from logging_proxy.proxy.hosts import local_hosts
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.forwarding import forwarding_for, parse_forwarded_head
+from logging_proxy.proxy.outbound.ourselves import Ourselves
 from logging_proxy.proxy.outbound.settings import proxy_for
 from logging_proxy.proxy.pool import ClientLimits, Pool
 from logging_proxy.proxy.tree import ConsoleLine, Ids, RouteResource, RouteTree, Surroundings, TroubleLine
@@ -37,8 +39,13 @@ class Forwarding:
         recorder: Recorder | None,
         console: ConsoleLine,
         trouble: TroubleLine | None = None,
+        ourselves: Ourselves | None = None,
+        hostname: str = "",
     ) -> None:
+        """`ourselves` are listeners that no request may be forwarded to; `hostname` is this machine's."""
         self._reactor = reactor
+        self._hostname = hostname
+        self._ourselves = Ourselves() if ourselves is None else ourselves
         self._recorder = recorder
         self._console = console
         self._trouble = trouble
@@ -84,6 +91,7 @@ class Forwarding:
             trouble=self._trouble if logging.console else None,
             record_unknown=logging.default,
             not_found=server.not_found.encode(),
+            takes_host=self._host_check(configuration),
         )
         ids = Ids(surroundings.random)
         tree = RouteTree(ids, surroundings)
@@ -93,6 +101,14 @@ class Forwarding:
             forwarding = forwarding_for(route.destination, proxy)
             tree.mount(RouteResource(route, pool, ids, surroundings, forwarding))
         return tree
+
+    def _host_check(self, configuration: Configuration) -> Callable[[bytes], bool]:
+        """Where others can connect, they may call us what they like."""
+        server = configuration.server
+        patterns = (route.pattern.host.decode("latin-1") for route in configuration.routes)
+        hosts = local_hosts([server.host, self._hostname, *server.allowed_hosts, *filter(None, patterns)])
+        ourselves = self._ourselves
+        return lambda host: not ourselves.loopback or hosts.include(host)
 
     def _pool(
         self,
@@ -115,7 +131,7 @@ class Forwarding:
     ) -> Pool:
         forwards = forwarding_for(to, proxy) is not None
         return Pool(
-            endpoint_for(self._reactor, to, limits.connect_timeout, tls, proxy),
+            endpoint_for(self._reactor, to, limits.connect_timeout, tls, proxy, self._ourselves),
             self._reactor,
             self._deadlines,
             limits,

@@ -49,6 +49,11 @@ _MOST_PLANS = 64
 
 _NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
 
+_WRONG_HOST = (
+    b"requests are taken for this machine's own names only, as nobody else can connect: "
+    b"server.allowed_hosts in the configuration adds the host that this one is for\n"
+)
+
 _NO_TROUBLE = frozenset({"complete", "client_closed"})
 """Outcomes that are nobody's fault: clients leave all the time."""
 
@@ -71,6 +76,8 @@ class Surroundings:
     wall_ns: Callable[[], int] = time.time_ns
     random: Callable[[int], bytes] = os.urandom
     trouble: TroubleLine | None = None
+    takes_host: Callable[[bytes], bool] = lambda host: True
+    """Whether a request for a host, as the client names it, is answered at all."""
 
 
 class Ids:
@@ -354,7 +361,7 @@ class RouteTree(Resource):
 
     def _find(self, head: RequestHead) -> tuple[RouteResource | None, bytes]:
         """The route for a head, with the target to give it; the not-found path may lead to one."""
-        if head.method == b"CONNECT" or head.target == b"*":
+        if head.method == b"CONNECT" or head.target == b"*" or not self._takes(head):
             return None, b""
         decision = self._mux.match(head.method, head.target, head.host)
         if isinstance(decision, Serve):
@@ -367,6 +374,9 @@ class RouteTree(Resource):
             if isinstance(decision, Serve):
                 return decision.value, not_found
         return None, b""
+
+    def _takes(self, head: RequestHead) -> bool:
+        return self._surroundings.takes_host(asked_host(head))
 
     def _not_found_target(self, target: bytes) -> bytes:
         """Where a request for `target`, in origin- or absolute-form, is looked up a second time."""
@@ -383,6 +393,8 @@ class RouteTree(Resource):
     def _unknown(self, head: RequestHead) -> Reply:
         if head.method == b"CONNECT":
             return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
+        if not self._takes(head):
+            return Reply(421, _WRONG_HOST, "WRONG_HOST")
         if head.target == b"*":
             return Reply(200, b"", "SERVER_OPTIONS")
         decision = self._mux.match(head.method, head.target, head.host)

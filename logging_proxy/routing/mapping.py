@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from logging_proxy.routing.hosts import fault_of
 from logging_proxy.routing.paths import has_bad_escape, is_escaped
 from logging_proxy.routing.patterns import Pattern
 from logging_proxy.routing.targets import split_target
@@ -134,6 +135,8 @@ def _parse_authority(authority: str, default_port: int) -> tuple[str, int]:
             raise DestinationError(f"{host} has a zone, which a URL cannot carry")
     elif not _NAME.fullmatch(host):
         raise DestinationError(f"{host} is no host name" if host else "the host is missing")
+    elif fault := fault_of(host):
+        raise DestinationError(f"the host {fault}")
     if port is None:
         return host, default_port
     if not _DIGITS.fullmatch(port) or len(port) > 5 or not 0 < int(port) < 65536:

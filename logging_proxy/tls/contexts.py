@@ -1,15 +1,22 @@
-"""OpenSSL's settings for both sides.  HTTP/1.1 is all that is ever negotiated."""
+"""OpenSSL's settings for both sides."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 
+from logging_proxy.tls.names import listed, shown
 from logging_proxy.tls.pem import PairError, certificates, private_key
+from logging_proxy.tls.reasons import reasons
 
 PROTOCOLS = [b"http/1.1"]
+"""What destinations are offered."""
+
+ACCEPTED = (b"http/1.1", b"http/1.0")
+"""What clients may offer, our choice first."""
 
 MINIMUM_VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
 
@@ -24,16 +31,26 @@ def server_options(certificate: bytes, key: bytes, minimum_version: str) -> Cert
     """
     A listener's side, from the PEM of its certificate (with its chain behind it) and its key.
 
+    A client that offers protocols, but none of `ACCEPTED`, is refused (RFC 7301 §3.2).
     Raises a `PairError` for what OpenSSL refuses, such as a key that is too short.
     """
     options = CertificateOptions(
         **identity(certificate, key),
         raiseMinimumTo=MINIMUM_VERSIONS[minimum_version],
-        acceptableProtocols=PROTOCOLS,
         acceptableCiphers=CIPHERS,
     )
     check_context(options)
+    options.getContext().set_alpn_select_callback(_choose_protocol)
     return options
+
+
+def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> bytes:
+    """What raises here becomes the alert `no_application_protocol`, and the reason of the failure."""
+    for each in ACCEPTED:
+        if each in offered:
+            return each
+    names = listed([shown(each.decode("latin-1")) for each in offered])
+    raise SSL.Error([("", "", f"no protocol in common, the client offers {names}")])
 
 
 def identity(certificate: bytes, key: bytes) -> dict[str, Any]:
@@ -47,7 +64,7 @@ def check_context(options: CertificateOptions) -> None:
     try:
         options.getContext()
     except SSL.Error as error:
-        reasons = [str(entry[-1]) for entry in (error.args[0] if error.args else [])]
-        raise PairError("certificate", f"OpenSSL refuses it: {'; '.join(reasons) or 'no reason'}") from None
+        why = "; ".join(reasons(error)) or "no reason"
+        raise PairError("certificate", f"OpenSSL refuses it: {why}") from None
     except (TypeError, ValueError):  # pyOpenSSL's, for kinds of key that TLS has no use for
         raise PairError("key", "it is of a kind that cannot be used for TLS") from None

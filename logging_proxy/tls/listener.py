@@ -8,10 +8,11 @@ from typing import Protocol
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
 from twisted.internet.ssl import CertificateOptions
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from logging_proxy.tls.contexts import server_options
+from logging_proxy.tls.newcomers import Newcomers, Reception
 from logging_proxy.tls.pem import PEMError, PEMFile, check_pair
 
 
@@ -39,7 +40,7 @@ class ListenerTLS:
     ::
 
         tls = ListenerTLS(configuration.server.tls)
-        reactor.adoptStreamPort(fd, family, tls.wrap(site, reactor))
+        reactor.adoptStreamPort(fd, family, tls.wrap(site, site, reactor))
         ...
         tls.use(reloaded.server.tls)      # or tls.reload(read_file, time.time())
 
@@ -55,9 +56,13 @@ class ListenerTLS:
         connection: SSL.Connection = self._options.serverConnectionForTLS(tlsProtocol)
         return connection
 
-    def wrap(self, factory: IProtocolFactory, clock: IReactorTime) -> TLSMemoryBIOFactory:
-        """What listens instead of `factory`, whose protocols then get TLS transports."""
-        return TLSMemoryBIOFactory(self, False, factory, clock)
+    def wrap(self, factory: IProtocolFactory, reception: Reception, clock: IReactorTime) -> Newcomers:
+        """
+        What listens instead of `factory`, whose protocols then get TLS transports.
+
+        `reception` says what becomes of who does not shake hands.
+        """
+        return Newcomers(self, factory, reception, clock)
 
     def use(self, settings: ListenerSettings) -> None:
         """

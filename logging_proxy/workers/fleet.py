@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from logging_proxy.child import ChildProcess
 from logging_proxy.configuration import Configuration
 from logging_proxy.output import Output
+from logging_proxy.proxy.outbound.ourselves import Where
 from logging_proxy.workers.board import Board, new_board_file
 from logging_proxy.workers.orders import Begin, Commander, HasDescriptor, Hurry, Listen, Order, Stop, Use
 
@@ -78,16 +79,19 @@ class Fleet:
         spools: Sequence[Path | None],
         output: Output,
         arguments: Sequence[str],
+        server: Sequence[Where] = (),
     ) -> None:
         """
         A worker for each of `spools`, which records there.
 
         `arguments` are those of twistd, to which each worker's number is added.
+        `server` is where the embedded logging server listens.
         """
         self._reactor = reactor
         self._configuration = configuration
         self._logging = configuration.logging
         self._output = output
+        self._server = tuple(server)
         self._board_file = new_board_file(len(spools))
         self._board = Board(self._board_file.fileno())
         self._listeners: list[socket.socket] = []
@@ -115,7 +119,9 @@ class Fleet:
         self._children.append(ChildProcess(self._reactor, name, arguments, link=worker, heard=heard))
 
     def _begin(self, worker: Worker, spool: Path | None) -> None:
-        begun = worker.give(Begin(self._configuration, spool, self._logging), [self._board_file])
+        begun = worker.give(
+            Begin(self._configuration, spool, self._logging, self._server), [self._board_file]
+        )
         if self._open:
             worker.give(Listen(), self._listeners)
         elif not worker.begun.called:

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, LoggingOptions
+from logging_proxy.proxy.outbound.ourselves import Where
 
 LONGEST = 1 << 30
 """Bytes of an order: a configuration of many routes, with its certificates."""
@@ -39,6 +40,8 @@ class Begin:
     """Where to record, if anything is."""
     logging: LoggingOptions
     """How: as all workers do since the proxy's start."""
+    server: tuple[Where, ...] = ()
+    """Where the embedded logging server listens."""
 
 
 @dataclass(frozen=True, slots=True)

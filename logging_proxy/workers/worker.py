@@ -99,7 +99,9 @@ class WorkerService(MultiService):
             self._log.error("cannot begin: {why}", why=why)
             self._stop()
             return
-        self._serving = Serving(self._reactor, order.configuration, recording, self._output, entrance)
+        self._serving = Serving(
+            self._reactor, order.configuration, recording, self._output, entrance, order.server
+        )
         self._serving.begin()
 
     def alone(self) -> None:

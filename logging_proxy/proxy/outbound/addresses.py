@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes
 
+from logging_proxy.routing.hosts import fault_of
+
 DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 """Go's; curl takes 1080 for all of them."""
 
@@ -89,6 +91,8 @@ def _host_and_port(authority: str, default: int) -> tuple[str, int]:
             raise ProxyURLError("has an address with a zone, which a URL cannot carry")
     elif not _NAME.fullmatch(host):
         raise ProxyURLError("has no usable host")
+    elif fault := fault_of(host):
+        raise ProxyURLError(f"has a host that {fault}")
     port = default if parts[2] is None else int(parts[2])
     if not 0 < port < 65536:
         raise ProxyURLError("has a port that is not from 1 to 65535")

@@ -8,15 +8,12 @@ from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
     IHandshakeListener,
-    IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -28,6 +25,8 @@ from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.connect import ConnectHandshake
 from logging_proxy.proxy.outbound.failures import ProxyConnectFailed, ProxyTimedOut, ProxyUnreachable
 from logging_proxy.proxy.outbound.handshakes import Handshake, NoHandshake
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
+from logging_proxy.proxy.outbound.resolving import Find, find_addresses
 from logging_proxy.proxy.outbound.socks import Socks5Handshake
 from logging_proxy.routing.mapping import Destination
 
@@ -52,8 +51,10 @@ class ProxyEndpoint:
         to_proxy: IStreamClientEndpoint,
         destination: Destination,
         timeout: float,
+        find: Find = find_addresses,
     ) -> None:
         self._reactor = reactor
+        self._find = find
         self._proxy = proxy
         self._to_proxy = to_proxy
         self._destination = destination
@@ -81,7 +82,7 @@ class ProxyEndpoint:
     async def _to_tunnel(self, tunnels: _Tunnels) -> _Tunnel:
         try:
             tunnel: Any = await self._to_proxy.connect(tunnels)
-        except CancelledError:
+        except (CancelledError, LeadsToOurselves):
             raise
         except Exception as error:
             raise ProxyUnreachable(explain(Failure(error))) from error
@@ -96,7 +97,7 @@ class ProxyEndpoint:
             return partial(ConnectHandshake, destination.host, destination.port, proxy.credentials)
         host = destination.host
         if proxy.scheme == "socks5":
-            host = await _resolved(self._reactor, host)
+            host = await _resolved(self._reactor, self._find, host)
         return partial(Socks5Handshake, host, destination.port, proxy.credentials)
 
 
@@ -200,34 +201,10 @@ class _Tunnel(Protocol):
             self.ready.errback(Failure(kind(f"lost before it had connected us: {explain(reason)}")))
 
 
-async def _resolved(reactor: Any, host: str) -> str:
+async def _resolved(reactor: Any, find: Find, host: str) -> str:
     """An address of `host`; of several an IPv4 one, which more proxies can reach."""
     try:
         return str(ip_address(host))
     except ValueError:
-        pass
-    receiver = _Addresses()
-    reactor.nameResolver.resolveHostName(receiver, host)
-    found = sorted(await receiver.done, key=lambda address: ":" in address)
-    if not found:
-        raise DNSLookupError(f"no address for {host}")
-    return found[0]
-
-
-@implementer(IResolutionReceiver)
-class _Addresses:
-    """Collects the addresses of a name.  Twisted's resolver cannot be cancelled: a late end is ignored."""
-
-    def __init__(self) -> None:
-        self.done: Deferred[list[str]] = Deferred()
-        self._found: list[str] = []
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        pass
-
-    def addressResolved(self, address: Any) -> None:
-        self._found.append(address.host)
-
-    def resolutionComplete(self) -> None:
-        if not self.done.called:
-            self.done.callback(self._found)
+        found = await find(reactor, host, 0)
+    return min((address.host for address in found), key=lambda address: ":" in address)

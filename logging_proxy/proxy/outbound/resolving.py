@@ -1,0 +1,53 @@
+"""Names to addresses."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import DNSLookupError
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+Address = IPv4Address | IPv6Address
+
+Find = Callable[[Any, str, int], Deferred[list[Address]]]
+
+_KINDS: dict[int, type[Address]] = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
+
+
+def find_addresses(reactor: Any, host: str, port: int) -> Deferred[list[Address]]:
+    """
+    The addresses of `host`, one at least, in the order of the system's resolver, which a thread asks.
+
+    Fails with `DNSLookupError`, whatever the resolver raises: Twisted's own would not end at all
+    for anything but `gaierror`.  A cancelled search goes on, and what it finds is not used.
+    """
+    finding = deferToThreadPool(reactor, reactor.getThreadPool(), _look_up, host, port)
+    return finding.addErrback(_not_found, host)
+
+
+def _look_up(host: str, port: int) -> list[Address]:
+    name = host.lower().removesuffix(".")
+    if name.endswith(".localhost") or name == "localhost":
+        host = "localhost"  # RFC 6761 §6.3; hosts files do not know it with a final dot, nor what is below it
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [
+        _KINDS[family]("TCP", str(where[0]), int(where[1]))
+        for family, _, _, _, where in found
+        if family in _KINDS
+    ]
+    if not addresses:
+        raise socket.gaierror(socket.EAI_NONAME, "it has no address")
+    return addresses
+
+
+def _not_found(failure: Failure, host: str) -> Failure:
+    error = failure.value
+    if isinstance(error, CancelledError):
+        return failure
+    why = error.strerror if isinstance(error, OSError) else None
+    return Failure(DNSLookupError(f"{host} cannot be looked up: {why or type(error).__name__}"))

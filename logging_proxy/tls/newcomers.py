@@ -1,0 +1,170 @@
+"""Connections to a TLS listener until their handshake is done."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from twisted.internet import error, protocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from logging_proxy.tls.reasons import reasons
+
+MOST_COMPLAINTS, PERIOD = 10, 60.0
+"""Lines about handshakes that failed, and in how many seconds: whoever can connect can make one fail."""
+
+
+class Reception(Protocol):
+    """How a listener treats who has not shaken hands."""
+
+    @property
+    def handshake_timeout(self) -> float:
+        """Seconds from the moment of the connection that a handshake may take."""
+
+    def refuse_plain(self, transport: Any) -> None:
+        """Tell a client that has begun to speak plain HTTP on `transport` what is spoken here."""
+
+
+class Newcomers(TLSMemoryBIOFactory):
+    """
+    TLS in front of the protocols of `inner`, for connections that clients make.
+
+    A handshake has its time, and one that fails is a line in the log.
+    """
+
+    def __init__(
+        self,
+        creator: IOpenSSLServerConnectionCreator,
+        inner: IProtocolFactory,
+        reception: Reception,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__(creator, False, inner, clock)
+        self.reception = reception
+        self.clock = clock
+        self.complaints = Complaints(clock)
+
+    def buildProtocol(self, addr: IAddress | None) -> _NewcomerTransport | None:
+        inner = self.wrappedFactory.buildProtocol(addr)  # type: ignore[arg-type]
+        return None if inner is None else _NewcomerTransport(self, inner)
+
+
+class _NewcomerTransport(BufferingTLSTransport):
+    """The TLS of one connection; its first bytes tell whether the client speaks TLS at all."""
+
+    factory: Newcomers
+
+    def __init__(self, factory: Newcomers, inner: Any) -> None:
+        self._handshake = _Handshake(inner)
+        super().__init__(factory, self._handshake)  # type: ignore[no-untyped-call]
+        self.heard = False
+        self.dataReceived = self._first_bytes
+
+    def _first_bytes(self, data: bytes) -> None:
+        self.heard = True
+        del self.dataReceived
+        if data[:1].isalpha():  # a method; a handshake begins with 0x16
+            self._go_on_in_clear()
+        else:
+            self.dataReceived(data)
+
+    def _go_on_in_clear(self) -> None:
+        below = self.transport
+        self._handshake.withdraw()
+        self.factory.unregisterProtocol(self)
+        self.factory.complaints.say(below, "the client speaks plain HTTP")
+        self.factory.reception.refuse_plain(below)
+
+
+@implementer(IHandshakeListener)
+class _Handshake(protocol.Protocol):
+    """Stands where `inner` will, as long as the handshake lasts."""
+
+    transport: Any
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._late: IDelayedCall | None = None
+        self._why = ""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        super().makeConnection(transport)
+        self._inner.makeConnection(transport)
+        factory = self.transport.factory
+        seconds = factory.reception.handshake_timeout
+        self._late = factory.clock.callLater(seconds, self._timed_out, seconds)
+
+    def handshakeCompleted(self) -> None:
+        self._end()
+        self.transport.wrappedProtocol = self._inner
+
+    def _timed_out(self, seconds: float) -> None:
+        self._late = None
+        self._why = f"not complete within {seconds:g} s"
+        self.transport.abortConnection()
+
+    def withdraw(self) -> None:
+        """There will be no handshake, and no connection for whom this stands."""
+        self._end()
+        self._inner.connectionLost(connectionDone)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end()
+        why = self._why or _why(reason)
+        if why and self.transport.heard:  # browsers connect in advance, and monitors look whether they can
+            self.transport.factory.complaints.say(self.transport, why)
+        self._inner.connectionLost(reason)
+
+    def _end(self) -> None:
+        late, self._late = self._late, None
+        if late is not None:
+            late.cancel()
+
+
+def _why(reason: Failure) -> str:
+    """Why a handshake has failed; nothing where it was ours to end it."""
+    if isinstance(reason.value, SSL.Error):
+        return "; ".join(reasons(reason.value)) or "no reason is given"
+    return "the client left" if reason.check(error.ConnectionDone, error.ConnectionLost) else ""
+
+
+class Complaints:
+    """Tells of handshakes that failed, as long as there are not too many."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._said = self._unsaid = 0
+
+    def say(self, transport: Any, why: str) -> None:
+        now = self._clock.seconds()
+        if now >= self._until:
+            if self._unsaid:
+                self._log.info("{count} more TLS handshakes have failed", count=self._unsaid)
+            self._until, self._said, self._unsaid = now + PERIOD, 0, 0
+        if self._said == MOST_COMPLAINTS:
+            self._unsaid += 1
+            return
+        self._said += 1
+        peer: Any = transport.getPeer()
+        self._log.info(
+            "TLS handshake with {host} port {port} failed: {why}",
+            host=getattr(peer, "host", "a client"),
+            port=getattr(peer, "port", "?"),
+            why=why,
+        )
