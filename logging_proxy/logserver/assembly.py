@@ -92,6 +92,12 @@ Event = Started | ResponseStarted | BodyPiece | Informed | TrailersCame | Noted 
 
 NOTHING: tuple[Event, ...] = ()
 
+MOST_LEVELS = 16
+"""Of a note; ours have three.  A checkpoint could not write one of a thousand."""
+
+MOST_LOST = 1 << 62
+"""The most that one record may say is lost: more than this nobody ever had."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -269,7 +275,9 @@ class Assembler:
         return (TrailersCame(exchange, side, section),)
 
     def _note(self, exchange: Exchange, record: Record) -> Sequence[Event]:
-        note = json.loads(record.content)
+        note = json.loads(record.content, parse_constant=_refuse)
+        if not _is_shallow(note, MOST_LEVELS):
+            raise ValueError("a note that is too deep")
         exchange.notes.append(note)
         if isinstance(note, dict) and note.get("capture_lost_bytes"):
             exchange.mark_damaged(f"{note['capture_lost_bytes']} bytes were not recorded")
@@ -293,7 +301,25 @@ class Assembler:
     def _count_lost(self, record: Record) -> None:
         try:
             lost = json.loads(record.content)
-            self.tally.lost_exchanges += int(lost.get("exchanges", 0))
-            self.tally.lost_bytes += int(lost.get("bytes", 0))
-        except (ValueError, TypeError, AttributeError):
+            self.tally.lost_exchanges += _count(lost.get("exchanges", 0))
+            self.tally.lost_bytes += _count(lost.get("bytes", 0))
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             self.tally.malformed_records += 1
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether a JSON value has so many levels at most."""
+    if not isinstance(value, (dict, list)):
+        return True
+    members = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all([_is_shallow(member, levels - 1) for member in members])
+
+
+def _refuse(constant: str) -> None:
+    """Python's JSON has numbers that nobody else's has."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _count(value: Any) -> int:
+    """A number that a record tells, within reason."""
+    return max(0, min(int(value), MOST_LOST))

@@ -7,6 +7,8 @@ A blob is binary in letters: base64 in one line or wrapped, or a `data:` URL.
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from logging_proxy.redaction import redact_text
 
@@ -18,7 +20,7 @@ HEAD_SHARE = 64 << 10
 
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])"
-    r"(?:[A-Za-z0-9+/_-]{160,}={0,2}|(?:[A-Za-z0-9+/]{60,159}\r?\n){3,}[A-Za-z0-9+/]*={0,2})"
+    r"(?:[A-Za-z0-9+/_-]{160,}+={0,2}|(?:[A-Za-z0-9+/]{60,159}+\r?\n){3,}+[A-Za-z0-9+/]*+={0,2})"
 )
 SHORTEST_BLOB = 160
 """Characters in a row that are no spaces: `_BASE64` needs so many, three lines of 60 have more."""
@@ -27,14 +29,38 @@ _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
 BINARY = re.compile("[\x00-\x08\x0e-\x1f]")
 
 
+def ends_of(text: str, limit: int) -> str:
+    """At most about `limit` characters: of a longer text its beginning and its end, as `clean` has it."""
+    if len(text) <= limit:
+        return text
+    head = limit * HEAD_SHARE // TEXT_LIMIT
+    return f"{text[:head]}\n{text[head - limit :]}"
+
+
+def first_and_last(strings: Iterable[str]) -> Iterator[str]:
+    """Of `strings` those of which `clean` keeps something, while no more than that is in memory."""
+    room = HEAD_SHARE
+    last: deque[str] = deque()
+    size = 0
+    for string in strings:
+        if room > 0:
+            room -= len(string) + 1
+            yield string
+            continue
+        last.append(string)
+        size += len(string) + 1
+        while size - len(last[0]) - 1 >= TEXT_LIMIT:
+            size -= len(last.popleft()) + 1
+    yield from last
+
+
 def clean(text: str, plain: bool = False) -> str:
     """
     `text` without blobs, secrets and what cannot be stored, and not too long.
 
     It is known to hold no control characters if it is `plain`: looking for them takes as long as all else.
     """
-    if len(text) > TEXT_LIMIT:
-        text = text[:HEAD_SHARE] + "\n" + text[HEAD_SHARE - TEXT_LIMIT :]
+    text = ends_of(text, TEXT_LIMIT)
     if "data:" in text:
         text = _DATA_URL.sub(" ", text)
     text = redact_text(text)

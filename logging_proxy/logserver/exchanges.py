@@ -215,6 +215,11 @@ class Exchange:
         """Bytes may be missing: whatever END says, this exchange is not complete."""
         self.damage = self.damage or reason
 
+    def reduce(self, reason: str) -> None:
+        """What is told of it cannot be written: only its bytes, times and first lines are left."""
+        self.mark_damaged(reason)
+        self.client, self.informational, self.notes = b"", [], [{"damage": reason}]
+
 
 def verdict(exchange: Exchange) -> tuple[str, str]:
     """The final outcome and error text: one that may have lost bytes is not complete."""

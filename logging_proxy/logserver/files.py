@@ -25,6 +25,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from logging_proxy.directories import make_directory_apart
@@ -33,8 +34,12 @@ from logging_proxy.logserver.system import CREATE, System, usual_system
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-MAX_NAMES = 1000
-"""Exchanges with one millisecond and 8 equal hex digits: one other is a wonder, a thousand is a fault."""
+MAX_NAMES = 32
+"""
+Exchanges with one millisecond and 8 equal hex digits that have names in a row: one other is a wonder.
+
+Beyond it they are somebody's intent, and get names that cannot be told from their ids.
+"""
 
 NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
 """Errors of opening what somebody else put under a name of ours."""
@@ -161,9 +166,7 @@ class LogDirectory:
 
         The same arguments after a crash find the same file.
         """
-        for number in range(1, MAX_NAMES):
-            suffix = "" if number == 1 else f"-{number}"
-            base = f"{stamp}_{id[:8]}{suffix}_{side}"
+        for base in _names(stamp, id, side):
             if base in self._in_use:
                 continue
             claim = self._try(base, id, head)
@@ -371,6 +374,16 @@ class LogDirectory:
         except FileExistsError:
             self._system.unlink(name, dir_fd=self._fd)
             return self._system.open(name, flags, 0o600, dir_fd=self._fd)
+
+
+def _names(stamp: str, id: str, side: str) -> Iterator[str]:
+    """The base names that a half may have, the best first, always in the same order."""
+    for number in range(1, MAX_NAMES):
+        suffix = "" if number == 1 else f"-{number}"
+        yield f"{stamp}_{id[:8]}{suffix}_{side}"
+    for number in range(MAX_NAMES):
+        digest = blake2b(f"{id} {number}".encode("ascii"), digest_size=4).hexdigest()
+        yield f"{stamp}_{digest}_{side}"
 
 
 def _temporary(base: str, id: str) -> str:

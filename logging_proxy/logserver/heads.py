@@ -36,6 +36,9 @@ KNOWN_HEADS = 512
 LONGEST_KNOWN = 4096
 LONGEST_KNOWN_LINE = 256
 
+LONGEST_JOINED = 4096
+"""Characters of a list in several headers; what comes after them begins anew."""
+
 
 class Head(NamedTuple):
     """A start line's three parts and the header lines, in order and as they came."""
@@ -93,7 +96,9 @@ def _tell(fields: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
     telling: dict[str, str] = {}
     framing = ""
     for name, value in fields:
-        telling[name] = f"{telling[name]}, {value}" if name in telling and name in _LISTS else value
+        # Not more and more of it: of thousands of equal names that would take quadratic time.
+        joins = name in _LISTS and name in telling and len(telling[name]) < LONGEST_JOINED
+        telling[name] = f"{telling[name]}, {value}" if joins else value
         framing = _framing(framing, name, value)
     return telling, framing
 

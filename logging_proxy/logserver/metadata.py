@@ -68,7 +68,8 @@ def half_started(exchange: Exchange, side: Side) -> int:
 def _client(text: bytes) -> tuple[str | None, str]:
     """From `address port`: one text, None without an address, and JSON."""
     address, _, digits = text.decode("latin-1").partition(" ")
-    port = int(digits) if digits.isdecimal() else None
+    # Who sends captures may write anything there: a port is a number of five digits at most.
+    port = int(digits) if digits.isdecimal() and len(digits) <= 5 else None
     shown: str | None = address or None
     if address and port is not None:
         shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

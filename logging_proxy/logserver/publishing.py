@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from logging_proxy.logserver import metadata
-from logging_proxy.logserver.exchanges import Side
+from logging_proxy.logserver.exchanges import Exchange, Side
 from logging_proxy.logserver.files import NOT_OURS, PAGE, Found, LogDirectory
 from logging_proxy.logserver.halves import Finished, HalfFile
 from logging_proxy.logserver.metadata import StoredBody
@@ -213,7 +213,7 @@ class Publisher:
         answered = _stored_body(response, self._digest_of(response))
         if request.gone or response.gone:
             exchange.mark_damaged(FILE_GONE)
-        request_text, response_text = metadata.texts(exchange, asked, answered)
+        request_text, response_text = _texts(exchange, asked, answered)
         if not request.stored:
             requests.append((request, request_text.encode("ascii")))
         if not response.stored:
@@ -312,6 +312,15 @@ class Publisher:
         stored = _stored_body(half, self._digest_of(half))
         texts = metadata.texts(half.exchange, stored, stored)
         return texts[0 if half.side is _REQUEST else 1].encode("ascii")
+
+
+def _texts(exchange: Exchange, asked: StoredBody, answered: StoredBody) -> tuple[str, str]:
+    """The metadata; of an exchange that says what no metadata can hold, without that."""
+    try:
+        return metadata.texts(exchange, asked, answered)
+    except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+        exchange.reduce(f"what is told of it cannot be stored ({type(error).__name__})")
+        return metadata.texts(exchange, asked, answered)
 
 
 def _stored_body(half: HalfFile, digest: str) -> StoredBody:

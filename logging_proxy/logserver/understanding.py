@@ -7,7 +7,6 @@ Clients and servers leave out what they like, so nothing is required here.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +19,8 @@ LOOKED_AT = 16
 """The values of a stream that are looked at for the model: it stands in the first ones."""
 
 _SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "litellm_session_id"])
-_SESSION_IN_USER = re.compile(r"user_.*_account_.*_session_([0-9A-Za-z-]+)")
-
+LONGEST_USER = 1024
+"""Characters of a user's id that is looked into for a session."""
 
 _new = tuple.__new__
 """Makes a named tuple without the call of a function in Python."""
@@ -95,10 +94,11 @@ def _keys(fields: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Any]:
 
 def _session_of_user(user: Any) -> Any:
     """The session in Anthropic's `metadata.user_id`: `user_…_account_…_session_<uuid>` or JSON."""
-    if not isinstance(user, str):
+    if not isinstance(user, str) or len(user) > LONGEST_USER:
         return None
-    if match := _SESSION_IN_USER.fullmatch(user):
-        return match[1]
+    if user.startswith("user_"):
+        account, _, session = user.rpartition("_session_")
+        return session if "_account_" in account and _is_session(session) else None
     if not user.startswith("{"):
         return None
     try:
@@ -106,6 +106,10 @@ def _session_of_user(user: Any) -> Any:
     except (ValueError, RecursionError):
         return None
     return value.get("session_id") if isinstance(value, dict) else None
+
+
+def _is_session(text: str) -> bool:
+    return text.isascii() and text.replace("-", "").isalnum()
 
 
 def _name(value: Any) -> str | None:

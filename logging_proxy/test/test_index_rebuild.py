@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -19,10 +20,14 @@ from logging_proxy.logserver.index import (
     IndexTrouble,
     Progress,
     SqliteIndex,
+    Texts,
+    entry_of,
     indexer,
     rebuild,
 )
-from logging_proxy.test.index_stage import IndexTestCase, documents, id_of, stored, write_capture
+from logging_proxy.logserver.index import entries as making
+from logging_proxy.logserver.index.captures import Captures
+from logging_proxy.test.index_stage import IndexTestCase, documents, entry, id_of, stored, write_capture
 from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
 
 BODY = b'{"model": "m", "messages": ["hello"]}'
@@ -84,11 +89,13 @@ class RebuildTests(LogDirTestCase):
         self.assertEqual(self.indexed(), sorted(map(id_of, range(9))))
 
     def test_progress(self) -> None:
-        """Progress rises to the total."""
+        """Progress rises to the total, with a step for each exchange at least."""
         self.patch(rebuilding, "BATCH", 3)
         self.capture(*range(5))
         steps = self.rebuild()
-        self.assertEqual([step.done for step in steps], [3, 6, 9, 10, 10])
+        done = [step.done for step in steps]
+        self.assertEqual((done, done[-1]), (sorted(done), 10))
+        self.assertGreaterEqual(len(set(done)), 5)
         self.assertEqual({step.total for step in steps}, {10})
 
     def test_one_half(self) -> None:
@@ -146,6 +153,25 @@ class RebuildTests(LogDirTestCase):
             self.rebuild()
             self.assertEqual(self.found(self.index, "canary"), [])
             self.assertEqual(self.index.delete([id_of(1)]), 1)
+
+
+class Picky:
+    """An index that does not take the exchanges in `refused`: alone, so many times."""
+
+    def __init__(self, index: SqliteIndex) -> None:
+        self.index = index
+        self.refused: dict[str, int] = {}
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        given = list(entries)
+        for each in given:
+            if self.refused.get(each.row.id, 0):
+                self.refused[each.row.id] -= len(given) == 1
+                raise OverflowError("too large")
+        self.index.add(given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.index, name)
 
 
 class Troubled:
@@ -288,4 +314,185 @@ class IndexerTests(LogDirTestCase):
         running.on_stored(self.stored(1))
         running.stop()
         self.assertEqual(self.indexed(), [id_of(1)])
-        self.assertEqual(len(self.flushLoggedErrors(AttributeError, TypeError)), 1)
+
+    def test_no_text(self) -> None:
+        """An exchange whose text cannot be had, for whatever reason, is indexed without it."""
+        self.index.mark_whole(True)
+        for error in (MemoryError(), RecursionError(), KeyError("x"), OSError(errno.EIO, "I/O error")):
+            number = self.index.counts().exchanges
+            running = self.started()
+            real, faults = making.read_content, iter([error])
+
+            def read(*args: Any, real: Any = real, faults: Any = faults) -> Any:
+                for fault in faults:
+                    raise fault
+                return real(*args)
+
+            self.patch(making, "read_content", read)
+            running.on_stored(self.stored(number))
+            running.on_stored(self.stored(number + 1))
+            running.stop()
+            self.patch(making, "read_content", real)
+            self.assertTrue(self.index.whole)
+            texts = [self.index.texts(id_of(each)) for each in (number, number + 1)]
+            self.assertEqual([bool(each and each.request) for each in texts], [False, True])
+
+    def test_not_storable(self) -> None:
+        """An exchange that the index cannot take is left out, or only its text; it never spoils its batch."""
+        made = Picky(self.index)
+        made.refused = {id_of(1): 2, id_of(2): 1}
+        self.index.mark_whole(True)
+        running = self.started(made)
+        for number in range(4):
+            running.on_stored(self.stored(number))
+        running.stop()
+        self.assertEqual(self.indexed(), sorted(map(id_of, (0, 2, 3))))
+        self.assertEqual(self.index.texts(id_of(2)), Texts())
+        self.assertEqual(running.trouble, "")
+        self.assertTrue(self.index.whole)
+
+    def test_hanging(self) -> None:
+        """An index that hangs holds up the one who stores once, not for every exchange."""
+        self.patch(indexer, "QUEUE", 1)
+        made = Indexer(self.log_dir, self.index)
+        waits: list[float] = []
+
+        def wait(timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            return False
+
+        made._taken.wait = wait  # type: ignore[method-assign]
+        for number in range(5):
+            made.on_stored(stored(number))
+        self.assertEqual((waits, made.waiting, made.is_whole), ([indexer.PUT_SECONDS], 1, False))
+        made._take()
+        for number in range(5, 8):
+            made.on_stored(stored(number))
+        self.assertEqual(len(waits), 2)
+
+    def test_stopped_late(self) -> None:
+        """A stop does not wait for ever: what is not indexed by then is added in the next life."""
+        self.patch(indexer, "STOP_SECONDS", 0.0)
+        running = self.started()
+        for number in range(3):
+            running.on_stored(self.stored(number))
+        running.stop()
+        self.assertFalse(self.index.whole)
+        self.rebuild()
+        self.assertEqual(self.indexed(), sorted(map(id_of, range(3))))
+
+
+class UnreadableTests(LogDirTestCase):
+    """A disk that does not give one file."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(indexer, "RETRY_SECONDS", 0.01)
+        self.bad: tuple[str, ...] = ()
+        real = Captures._read
+
+        def read(captures: Captures, name: str, limit: int) -> bytes | None:
+            if self.bad and id_of(1)[:8] in name and name.endswith(self.bad):
+                raise OSError(errno.EIO, "Input/output error")
+            return real(captures, name, limit)
+
+        self.patch(Captures, "_read", read)
+
+    def test_metadata(self) -> None:
+        """All others are added; it is counted, told of, and added once it can be read."""
+        self.capture(*range(5))
+        self.bad = ("_metadata.json",)
+        last = self.rebuild()[-1]
+        self.assertEqual((last.added, last.unreadable), (4, 2))
+        self.assertIn("Input/output error", last.example)
+        self.bad = ()
+        self.assertEqual(self.rebuild()[-1].added, 1)
+
+    def test_body(self) -> None:
+        """An exchange whose body cannot be read is indexed without its text."""
+        self.capture(*range(5))
+        self.bad = (".bin",)
+        self.assertEqual(self.rebuild()[-1].added, 5)
+        self.assertEqual(len(self.found(self.index, "hello")), 4)
+
+    def test_indexer(self) -> None:
+        """It is told as trouble, but the index is whole without it, and it is not tried again at once."""
+        self.capture(*range(3))
+        self.bad = ("_metadata.json",)
+        running = Indexer(self.log_dir, self.index)
+        running._missed.set()
+        self.assertTrue(running._add_missed())
+        self.assertEqual((running.is_whole, running._is_due()), (True, False))
+        self.assertIn("2 captures cannot be read", running.trouble)
+        running._seconds = lambda: running._unreadable_until
+        self.assertTrue(running._is_due())
+        self.bad = ()
+        self.assertTrue(running._add_missed())
+        self.assertEqual((running.trouble, self.index.counts().exchanges), ("", 3))
+
+    def test_back_off(self) -> None:
+        """What fails is tried again after longer and longer pauses."""
+        running = Indexer(os.path.join(self.log_dir, "missing"), self.index)
+        running._missed.set()
+        pauses: list[float] = []
+
+        def wait(seconds: float | None = None) -> bool:
+            pauses.append(seconds or 0)
+            if len(pauses) == 20:
+                running._stopping.set()
+            return False
+
+        running._stopping.wait = wait  # type: ignore[method-assign]
+        running._catch_up()
+        self.assertEqual(pauses[:3], [0.02, 0.04, 0.08])
+        self.assertEqual(pauses[-1], indexer.LONGEST_RETRY)
+
+
+class SameIdTests(LogDirTestCase):
+    """Whoever sends captures may give them the ids of others."""
+
+    def entries(self) -> list[Entry]:
+        """One exchange, and another that says that it is the same."""
+        return [
+            entry(1, text, request_file=f"{name}_request.bin", response_file=f"{name}_response.bin")
+            for name, text in (("a", "genuine"), ("b", "forged"))
+        ]
+
+    def check(self) -> None:
+        self.assertEqual(self.found(self.index, "genuine"), [id_of(1)])
+        (other,) = self.found(self.index, "forged")
+        self.assertEqual((other[:8], other == id_of(1)), (id_of(1)[:8], False))
+        row = self.index.get(other)
+        self.assertEqual(row and row.request_file, "b_request.bin")
+        self.assertEqual(self.index.counts().exchanges, 2)
+
+    def test_later(self) -> None:
+        """What comes later gets another id, always the same one; the first one stays what it is."""
+        genuine, forged = self.entries()
+        self.index.add([genuine])
+        self.index.add([forged])
+        for again in ([forged], [genuine], [genuine, forged]):
+            self.index.add(again)
+            self.check()
+
+    def test_together(self) -> None:
+        """The same in one batch."""
+        self.index.add([*self.entries(), *self.entries()])
+        self.check()
+
+    def test_halves(self) -> None:
+        """The other half of an exchange is no other exchange."""
+        whole = entry(1, "word", request_file="a_request.bin", response_file="a_response.bin")
+        half = Entry(whole.row._replace(response_file=None), whole.texts)
+        self.index.add([half])
+        self.index.add([whole])
+        self.assertEqual([row.response_file for row in self.index.list(Filters()).rows], ["a_response.bin"])
+
+    def test_half_that_was_missing(self) -> None:
+        """A rebuild that finds one half of an exchange in the index adds the other to it."""
+        self.capture(1)
+        about = documents(1, BODY)
+        self.index.add([entry_of(about[0], None, lambda name, limit: b"")])
+        self.rebuild()
+        (row,) = self.index.list(Filters()).rows
+        self.assertEqual((row.id, bool(row.request_file), bool(row.response_file)), (id_of(1), True, True))

@@ -315,4 +315,4 @@ class ShortcutTests(SynchronousTestCase):
     )
     def test_depth(self, value: object) -> None:
         """Deep values give the strings and paths that others give."""
-        self.assertEqual(list(json_strings.strings(value)), list(json_strings._deep_strings(value)))
+        self.assertEqual(list(json_strings.strings(value)), list(json_strings._deep_strings(value, ())))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from time import thread_time
 from typing import Any
 
 from logging_proxy.logserver.decoding import Limits, decode
@@ -32,7 +33,7 @@ BODY_LIMIT = 16 << 20
 _new = tuple.__new__
 """Makes a named tuple without the call of a function in Python."""
 
-_LIMITS = Limits(output=BODY_LIMIT)
+_LIMITS = Limits(output=BODY_LIMIT, seconds=1.0)
 _NOTHING = Content()
 _NO_HEAD = Head("", "", "", [])
 _LONGEST_URL = 4096
@@ -158,7 +159,7 @@ def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
     """What can be read in a body of which this is the beginning."""
     cut, coding = size > BODY_LIMIT, about.get("content-encoding")
     if coding:
-        decoded = decode(body, coding, _LIMITS)
+        decoded = decode(body, coding, _LIMITS, thread_time)
         body, cut = decoded.data, cut or decoded.truncated
     return read_content(body, about.get("content-type", ""), cut)
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -78,12 +79,42 @@ class Prepared(NamedTuple):
 
 def prepare(entries: Iterable[Entry]) -> list[Prepared]:
     """
-    The entries in the order of their starts, the last of each id.
+    The entries in the order of their starts, the last of each exchange.
 
     That order suits the full text: each step back makes it write out what it has.
     """
-    last = {entry.row.id: entry for entry in entries}
+    last: dict[str, Entry] = {}
+    for entry in entries:
+        before = last.get(entry.row.id)
+        if before is not None and not goes_on(before.row.request_file, before.row.response_file, entry.row):
+            entry = Entry(entry.row._replace(id=id_apart(entry.row)), entry.texts)
+        last[entry.row.id] = entry
     return sorted(map(_prepare, last.values()), key=_order)
+
+
+def goes_on(request_file: str | None, response_file: str | None, row: Row) -> bool:
+    """
+    Whether `row` is the exchange that has these files, told again or with its other half.
+
+    One that has other files only says that it has the same id, as what comes from elsewhere may do.
+    """
+    return request_file in (None, row.request_file) and response_file in (None, row.response_file)
+
+
+def id_apart(row: Row) -> str:
+    """
+    An id for an exchange whose own is another's: made from its files, so always the same.
+
+    It begins as its own does, and so as the names of its files say.
+    """
+    digest = blake2b(f"{row.id}\n{row.request_file}\n{row.response_file}".encode(), digest_size=12)
+    return unpack_id(bytes.fromhex(row.id[:8]) + digest.digest())
+
+
+def apart(prepared: Prepared) -> Prepared:
+    """The same under the id that `id_apart` gives it."""
+    row = prepared.row._replace(id=id_apart(prepared.row))
+    return prepared._replace(id=bytes.fromhex(row.id.replace("-", "")), row=row)
 
 
 def _order(prepared: Prepared) -> tuple[int, bytes]:

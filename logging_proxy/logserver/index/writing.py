@@ -35,9 +35,31 @@ class Writing:
         self._execute_many = connection.executemany
 
     def replace(self, prepared: Sequence[Prepared]) -> None:
-        """What `insert` does, where there may be older entries of the same ids: they are removed."""
-        self.delete([item.id for item in prepared])
-        self.insert(prepared)
+        """
+        What `insert` does, where there may be older entries of the same exchanges: they are removed.
+
+        An exchange that only has the id of another one never takes its place.
+        """
+        taken = self._files_of([item.id for item in prepared])
+        own = {}
+        for item in prepared:
+            files = taken.get(item.id)
+            if files is not None and not records.goes_on(*files, item.row):
+                item = records.apart(item)
+            own[item.id] = item
+        self.delete(list(own))
+        self.insert(list(own.values()))
+
+    def _files_of(self, ids: Sequence[bytes]) -> dict[bytes, tuple[str | None, str | None]]:
+        files = {}
+        for at in range(0, len(ids), _AT_ONCE):
+            some = ids[at : at + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT id, request_file, response_file FROM exchanges WHERE id IN ({marks})"
+            files.update(
+                {bytes(id): (request, response) for id, request, response in self._execute(sql, some)}
+            )
+        return files
 
     def insert(self, prepared: Sequence[Prepared]) -> None:
         """Adds entries that stand in the order of their starts; an IntegrityError if an id is there."""
