@@ -22,7 +22,7 @@ def half_view(document: Document, redactor: Redactor) -> Document:
         if isinstance(view.get(name), str):
             view[name] = redactor.url(view[name])
     if isinstance(view.get("error"), str):
-        view["error"] = redactor.text(view["error"])
+        view["error"] = redactor.url(view["error"])
     if isinstance(view.get("informational"), list):
         view["informational"] = [_informational(each, redactor) for each in view["informational"]]
     return view
