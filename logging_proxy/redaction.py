@@ -149,7 +149,7 @@ def redact_line(line: str) -> str:
     first, blank, rest = line.partition(" ")
     target, space, version = rest.rpartition(" ")
     if not version.startswith("HTTP/"):
-        return redact_url(line) if not is_secret_name(first) else f"{first}{blank}{REDACTED}"
+        return f"{first} {REDACTED}" if rest and is_secret_name(first) else redact_url(line)
     return f"{first}{blank}{redact_url(target)}{space}{version}"
 
 

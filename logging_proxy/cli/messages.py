@@ -81,12 +81,12 @@ def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:
 
 def _redacted_lines(lines: list[str], redactor: Redactor) -> Iterator[str]:
     """The lines of fields; those that hold no secret as they are."""
-    parts = [line.partition(":") for line in lines]
-    fields = [(name, value.strip(" \t")) for name, _, value in parts]
-    for line, (_, colon, _), field, redacted in zip(
-        lines, parts, fields, redactor.headers(fields), strict=True
-    ):
-        yield line if redacted == field else f"{redacted[0]}{colon}{' ' if redacted[1] else ''}{redacted[1]}"
+    fields = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields.append((name, value.strip(" \t")))
+    for line, field, redacted in zip(lines, fields, redactor.headers(fields), strict=True):
+        yield line if redacted == field else ": ".join(part for part in redacted if part)
 
 
 def _utf_8(body: bytes) -> str | None:
