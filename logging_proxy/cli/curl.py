@@ -14,16 +14,19 @@ from urllib.parse import urlsplit
 
 from logging_proxy.cli.messages import Message
 from logging_proxy.cli.secrets import Redactor
-from logging_proxy.redaction import REDACTED, is_secret_header
+from logging_proxy.redaction import REDACTED
 
 LONGEST_ARGUMENT = 100_000
 """Bytes: Linux takes 128 KiB for one argument."""
 
-_LEFT_OUT = frozenset(["host", "content-length", "connection", "x-proxy-path", "expect", "keep-alive"])
+_LEFT_OUT = frozenset(["host", "content-length", "connection", "x-proxy-path", "keep-alive"])
 """curl makes them, or they belong to the connection, or are ours."""
 
 _DEFAULTS = {"user-agent": "User-Agent", "accept": "Accept"}
 """Fields that curl sends unless it is told not to."""
+
+_EXPECTS_FROM = 1024
+"""Bytes of a body for which curl sends `Expect: 100-continue`; since 7.84 only for 1 MiB."""
 
 _SCHEME = re.compile(r"(?i)(bearer|basic|token|digest|apikey)\s+")
 _KEY_HEADERS = frozenset(["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-litellm-api-key"])
@@ -40,6 +43,7 @@ _KEYS = {
 }
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -71,21 +75,40 @@ class _Command:
         self._variables: dict[str, None] = {}
 
     def make(self, url: str, body_file: str) -> Curl:
-        words = [f"curl {self._url(url)}"]
-        method = self._message.head.first
-        has_body = bool(self._message.raw)
-        if method == "HEAD":
-            words.append("--head")
-        elif method != ("POST" if has_body else "GET"):
-            words.append(f"--request {quoted(method)}")
-        words += [f"--header {field}" for field in self._fields(has_body)]
-        if "gzip" in self._message.header("accept-encoding").lower():
+        message = self._message
+        sends_body = bool(message.raw) or self._is_empty_body()
+        words = [f"curl {self._url(url)}", *self._method(sends_body)]
+        if message.head.third == "HTTP/1.0":
+            words.append("--http1.0")
+        words += [f"--header {field}" for field in self._fields(sends_body)]
+        if "gzip" in message.header("accept-encoding").lower():
             words.append("--compressed")
         body = None
-        if has_body:
+        if sends_body:
             argument, body = self._body(body_file)
             words.append(argument)
         return Curl(" \\\n  ".join(words), body, list(self._variables))
+
+    def _is_empty_body(self) -> bool:
+        """Whether the request says that it has a body of no bytes, for which curl needs one, too."""
+        if self._message.raw:
+            return False
+        if "chunked" in self._message.header("transfer-encoding").lower():
+            return True
+        return self._message.head.first != "HEAD" and self._declares_nothing()
+
+    def _declares_nothing(self) -> bool:
+        length = self._message.header("content-length")
+        return length.isdecimal() and not int(length[:20])
+
+    def _method(self, sends_body: bool) -> list[str]:
+        method = self._message.head.first
+        if method == "HEAD" and not sends_body:
+            return ["--head", *(["--header 'Content-Length: 0'"] if self._declares_nothing() else [])]
+        if method == "HEAD":
+            # curl sends no body with --head, and without it waits for the body that the answer announces.
+            return ["--request HEAD --ignore-content-length --header 'Connection: close'"]
+        return [] if method == ("POST" if sends_body else "GET") else [f"--request {quoted(method)}"]
 
     def _url(self, url: str) -> str:
         """Quoted; a secret in its query becomes a variable."""
@@ -97,28 +120,28 @@ class _Command:
             joined.append(quoted("=") + self._reference(self._key) + (quoted(piece) if piece else ""))
         return flags + "".join(joined)
 
-    def _fields(self, has_body: bool) -> Iterator[str]:
-        present = set()
-        for name, value in self._message.head.headers:
-            lower = name.lower()
-            present.add(lower)
-            if lower in _LEFT_OUT:
+    def _fields(self, sends_body: bool) -> Iterator[str]:
+        headers = self._message.head.headers
+        present = {name.lower() for name, _ in headers}
+        for (name, value), (_, shown) in zip(headers, self._redactor.headers(headers), strict=True):
+            # Of what is no name curl may make the name of a file to read.
+            if name.lower() in _LEFT_OUT or not _TOKEN.fullmatch(name):
                 continue
             if not value:
                 yield _quoted_latin(f"{name};")
-            elif is_secret_header(lower) and not self._redactor.reveal:
+            elif shown == REDACTED != value:
                 yield self._secret(name, value)
             else:
-                (shown,) = self._redactor.headers([(name, value)])
-                yield _quoted_latin(": ".join(shown))
+                yield _quoted_latin(f"{name}: {shown}")
         for lower, name in _DEFAULTS.items():
             if lower not in present:
                 yield quoted(f"{name}:")
-        if has_body and "content-type" not in present:
+        if sends_body and "content-type" not in present:
             yield quoted("Content-Type:")
+        if len(self._message.raw) >= _EXPECTS_FROM and "expect" not in present:
+            yield quoted("Expect:")
 
     def _secret(self, name: str, value: str) -> str:
-        self._redactor.count += 1
         scheme = _SCHEME.match(value)
         variable = self._key if name.lower() in _KEY_HEADERS else variable_name(name)
         return _quoted_latin(f"{name}: {scheme[0] if scheme else ''}") + self._reference(variable)

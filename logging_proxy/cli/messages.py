@@ -7,7 +7,7 @@ Nothing here is laid out for anybody; nothing fails, whatever was captured.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from logging_proxy.cli.secrets import Redactor
@@ -72,19 +72,21 @@ def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:
     head, blank, body = content.partition(b"\r\n\r\n")
     message = Message(parse_head(head), body)
     start, *lines = head.decode("latin-1").split("\r\n")
-    target = start.split(" ", 2)
-    target[1:2] = map(redactor.url, target[1:2])
-    redacted = [" ".join(target), *(_redacted_line(line, redactor) for line in lines)]
+    redacted = [redactor.line(start), *_redacted_lines(lines, redactor)]
     text = None if message.codings else _utf_8(body)
     if text is not None:
         body = redactor.body(text, message.content_type).encode("utf-8")
     return "\r\n".join(redacted).encode("latin-1") + blank + body
 
 
-def _redacted_line(line: str, redactor: Redactor) -> str:
-    name, colon, value = line.partition(":")
-    ((_, redacted),) = redactor.headers([(name, value.strip(" \t"))])
-    return line if redacted == value.strip(" \t") else f"{name}{colon} {redacted}"
+def _redacted_lines(lines: list[str], redactor: Redactor) -> Iterator[str]:
+    """The lines of fields; those that hold no secret as they are."""
+    fields = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields.append((name, value.strip(" \t")))
+    for line, field, redacted in zip(lines, fields, redactor.headers(fields), strict=True):
+        yield line if redacted == field else ": ".join(part for part in redacted if part)
 
 
 def _utf_8(body: bytes) -> str | None:

@@ -59,7 +59,7 @@ def _facts(exchange: Exchange, redactor: Redactor) -> Iterator[tuple[str, str]]:
     yield "ended", _ended(row)
     yield "model", _words(row.get("model"))
     yield "session", _words(row.get("session"))
-    yield "error", _words(redactor.text(str(row.get("error") or "")))
+    yield "error", _words(redactor.url(str(row.get("error") or "")))
     for side in SIDES:
         yield side, _half(exchange, side)
 
@@ -107,8 +107,7 @@ def _half(exchange: Exchange, side: Side) -> str:
 def head_lines(message: Message, mark: str, redactor: Redactor, paint: Paint) -> Iterator[str]:
     """The start line and the fields, each behind `mark`."""
     head = message.head
-    second = redactor.url(head.second) if mark == ">" else head.second
-    start = " ".join(part for part in (head.first, second, head.third) if part)
+    start = redactor.line(" ".join(part for part in (head.first, head.second, head.third) if part))
     mark = paint(mark, "dim")
     yield f"{mark} {paint(safe(start), 'bold')}"
     for name, value in redactor.headers(head.headers):

@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 
 from logging_proxy.logserver.heads import Headers
-from logging_proxy.redaction import REDACTED, is_secret_key, redact_headers, redact_text, redact_url
+from logging_proxy.redaction import (
+    REDACTED,
+    is_secret_key,
+    redact_headers,
+    redact_line,
+    redact_text,
+    redact_url,
+)
 
 _MEMBER = re.compile(r'(?s)(\\{0,8}")([^"\\]{1,128})\1(\s*:\s*)\1((?:[^"\\]|\\.)*?)(\1|\\?\Z)')
 """
@@ -34,6 +41,10 @@ class Redactor:
 
     def url(self, url: str) -> str:
         return url if self.reveal else self._counted(url, redact_url(url))
+
+    def line(self, line: str) -> str:
+        """The start line of a head."""
+        return line if self.reveal else self._counted(line, redact_line(line))
 
     def headers(self, headers: Headers) -> Headers:
         fields = [(str(name), str(value)) for name, value in headers]

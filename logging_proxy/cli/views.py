@@ -21,8 +21,11 @@ def half_view(document: Document, redactor: Redactor) -> Document:
     for name in ("source_url", "destination_url"):
         if isinstance(view.get(name), str):
             view[name] = redactor.url(view[name])
+    for name in ("http_version", "reason"):
+        if isinstance(view.get(name), str):
+            view[name] = redactor.line(view[name])
     if isinstance(view.get("error"), str):
-        view["error"] = redactor.text(view["error"])
+        view["error"] = redactor.url(view["error"])
     if isinstance(view.get("informational"), list):
         view["informational"] = [_informational(each, redactor) for each in view["informational"]]
     return view

@@ -19,7 +19,7 @@ from logging_proxy.logserver.heads import known_head
 from logging_proxy.logserver.index import Filters, Row
 from logging_proxy.logserver.index.entries import opening_row
 from logging_proxy.logserver.metrics import MOST_SERIES, OTHER
-from logging_proxy.redaction import redact_text
+from logging_proxy.redaction import redact_url
 
 _RESPONSE = Side.RESPONSE
 
@@ -211,7 +211,7 @@ def _current_row(member: _Member) -> Row:
         )
     if member.ended:
         outcome, error = verdict(exchange)
-        row = row._replace(outcome=outcome, error=redact_text(error) or None)
+        row = row._replace(outcome=outcome, error=redact_url(error) or None)
     return row
 
 

@@ -30,7 +30,7 @@ from logging_proxy.logserver.web.answers import (
 )
 from logging_proxy.logserver.web.attachments import give_file
 from logging_proxy.logserver.web.parameters import read_parameters
-from logging_proxy.redaction import redact_headers, redact_text, redact_url
+from logging_proxy.redaction import redact_headers, redact_line, redact_url
 
 DEFAULT_LIMIT = 50
 
@@ -196,7 +196,10 @@ def redacted(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _redact_informational(heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**head, "headers": redact_headers(head["headers"])} for head in heads]
+    return [
+        {**head, "headers": redact_headers(head["headers"]), "reason": redact_line(head.get("reason") or "")}
+        for head in heads
+    ]
 
 
 _REDACTED: dict[str, Callable[[Any], Any]] = {
@@ -204,6 +207,8 @@ _REDACTED: dict[str, Callable[[Any], Any]] = {
     "trailers": redact_headers,
     "source_url": redact_url,
     "destination_url": redact_url,
-    "error": redact_text,
+    "error": redact_url,
+    "http_version": redact_line,
+    "reason": redact_line,
     "informational": _redact_informational,
 }
