@@ -54,7 +54,7 @@ class Receiver:
     def shortcut(self, *way: object) -> None:
         raise AssertionError("there is no body")
 
-    def upstreamLost(self, reason: Failure) -> None:
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
         self.lost = reason
 
 

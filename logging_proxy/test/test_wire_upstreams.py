@@ -85,8 +85,6 @@ BAD_HEADS: dict[str, bytes] = {
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
     "status 099": b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
     "status 000": b"HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\n",
-    "status 600": b"HTTP/1.1 600 No\r\nContent-Length: 0\r\n\r\n",
-    "status 999": b"HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n",
     "status 1000": b"HTTP/1.1 1000 No\r\nContent-Length: 0\r\n\r\n",
     "status 20": b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
     "status +20": b"HTTP/1.1 +20 OK\r\nContent-Length: 0\r\n\r\n",
@@ -96,9 +94,8 @@ BAD_HEADS: dict[str, bytes] = {
     "two blanks": b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n",
     "tab": b"HTTP/1.1\t200 OK\r\nContent-Length: 0\r\n\r\n",
     "status of letters, no end": b"HTTP/1.1 2oo OK\r\nServer: x\r\n",
-    "status 700, no end": b"HTTP/1.1 700 No\r\nA",
+    "status 0700, no end": b"HTTP/1.1 0700 No\r\nA",
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw",
-    "chunk line at once": CHUNKED + b"x\r\n",
 }
 """Refused before the client has been told anything."""
 
@@ -106,7 +103,6 @@ BAD_CHUNKS: dict[str, bytes] = {
     "no hex": b"g\r\n",
     "plus": b"+3\r\nabc\r\n",
     "0x": b"0x3\r\nabc\r\n",
-    "blank behind": b"3 \r\nabc\r\n",
     "blank before": b" 3\r\nabc\r\n",
     "empty": b"\r\nabc",
     "16 digits": b"0000000000000003\r\nabc\r\n",
@@ -116,7 +112,6 @@ BAD_CHUNKS: dict[str, bytes] = {
     "too much": b"3\r\nabcd\r\n0\r\n\r\n",
     "no CRLF behind": b"3\r\nabc0\r\n\r\n",
     "LF behind": b"3\r\nabc\n0\r\n\r\n",
-    "bad extension": b"3;a b\r\nabc\r\n",
     "NUL in an extension": b"3;a=\0\r\nabc\r\n",
     "extension too long": b"3;a=" + b"b" * 5000,
     "folded trailer": b"0\r\nA: b\r\n c\r\n\r\n",
@@ -190,8 +185,6 @@ class HostileUpstreamTests(SynchronousTestCase):
         """502 and `protocol_error`, at once, with nothing of what the upstream sent."""
         for name, data in BAD_HEADS.items():
             for size in self.sizes(data):
-                if name == "chunk line at once" and size == 1:
-                    continue  # the head is gone by then
                 stage, client = self.asked(data, size)
                 received = client.received()
                 status, body = read(received, False) or (0, b"")
@@ -215,7 +208,8 @@ class HostileUpstreamTests(SynchronousTestCase):
                 self.assertTrue(client.aborted, name)
                 self.assertEqual(stage.captures[0].outcome, "protocol_error", name)
                 self.assertFalse(stage.captures[0].complete(Kind.RESPONSE_PIECE), name)
-                self.assertTrue(b"hiabc".startswith(stage.captures[0].body(Kind.RESPONSE_PIECE)), name)
+                body, _, refused = stage.captures[0].body(Kind.RESPONSE_PIECE).partition(data[-3:])
+                self.assertTrue(body.startswith(b"hi"), name)
                 self.assertNotReused(stage, name)
 
     def test_excess(self) -> None:
@@ -244,7 +238,7 @@ class HostileUpstreamTests(SynchronousTestCase):
             for size in (READ_SIZE, len(hint), 1000):
                 stage = Stage()
                 client = stage.client(request)
-                stage.upstream.deliver(hint * (65536 // len(hint)), size)
+                stage.upstream.deliver(hint * (262144 // len(hint)), size)
                 self.assertFalse(stage.upstream.aborted)
                 client.received()
                 stage.upstream.deliver(hint * 2, size)
