@@ -42,7 +42,7 @@ class ClientGivenUp(Exception):
 
 def shown(line: bytes) -> str:
     """A line that is at fault as one line of printable text, cut, and without secrets."""
-    text = line.rstrip(b"\r\n").decode("latin-1")
+    text = line.removesuffix(b"\r\n").decode("latin-1")
     if text[:1] in (" ", "\t"):
         return f"(a continuation) {REDACTED}"  # of what, perhaps of a credential, is not known here
     secretive = _SECRETIVE.search(text)

@@ -64,7 +64,7 @@ def record_unasked(
     had come a moment later, and no client gets them.
     """
     recorder = surroundings.recorder if route.logging else None
-    line, _, _ = kept.partition(b"\n")
+    line = kept[: kept.find(b"\r\n") + 2] or kept
     error = f"upstream: {len(kept)} bytes nobody asked for: {shown(line)}"
     url = destination_url(route.destination, route.destination.path)
     capture = _announce(surroundings, recorder, id, b"-", b"-", f"UNASKED {url.decode('latin-1')}")

@@ -287,7 +287,19 @@ class Captured:
         return [record.content for record in self.records if record.kind == kind]
 
     def body(self, kind: Kind) -> bytes:
-        return b"".join(self.of(kind))
+        """What passed as pieces of `kind`."""
+        return self._pieces(kind, 0)
+
+    def refused(self, kind: Kind) -> bytes:
+        """What is kept as pieces of `kind` and did not pass."""
+        return self._pieces(kind, Flag.REFUSED)
+
+    def _pieces(self, kind: Kind, flag: int) -> bytes:
+        return b"".join(
+            record.content
+            for record in self.records
+            if record.kind == kind and record.flags & Flag.REFUSED == flag
+        )
 
     def complete(self, kind: Kind) -> bool:
         """Whether a piece of `kind` is marked as the body's last."""

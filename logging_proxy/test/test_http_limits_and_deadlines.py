@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.limits import LINGER, STALL, ServerLimits
 from logging_proxy.test.http_stage import GET, OK, Client, Desk, SlowTransport
 

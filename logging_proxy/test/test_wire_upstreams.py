@@ -19,8 +19,7 @@ def field(line: bytes, body: bytes = b"") -> bytes:
 
 BAD_HEADS: dict[str, bytes] = {
     "two lengths": OK + b"Content-Length: 3\r\nContent-Length: 4" + ABC,
-    "the same length twice": OK + b"Content-Length: 3\r\nContent-Length: 3" + ABC,
-    "two lengths in one": OK + b"Content-Length: 3, 3" + ABC,
+    "two lengths in one": OK + b"Content-Length: 3, 4" + ABC,
     "length and chunked": OK
     + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     "chunked and length": OK
@@ -29,7 +28,6 @@ BAD_HEADS: dict[str, bytes] = {
     "length with plus": OK + b"Content-Length: +3" + ABC,
     "negative length": OK + b"Content-Length: -1" + ABC,
     "length in hex": OK + b"Content-Length: 0x3" + ABC,
-    "length with zero": OK + b"Content-Length: 03" + ABC,
     "empty length": OK + b"Content-Length:" + ABC,
     "endless length": OK + b"Content-Length: " + b"9" * 25 + ABC,
     "length with NUL": OK + b"Content-Length: 3\0" + ABC,
@@ -55,15 +53,16 @@ BAD_HEADS: dict[str, bytes] = {
     "LF only": b"HTTP/1.1 200 OK\nContent-Length: 3\n\nabc",
     "LF as the blank line": OK + b"Content-Length: 3\r\n\nabc",
     "CR only": b"HTTP/1.1 200 OK\rContent-Length: 3\r\rabc",
-    "blank before the colon": field(b"A : b"),
+    "blank before a length's colon": OK + b"Content-Length : 3" + ABC,
+    "blank before a coding's colon": OK + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "no colon": field(b"AB"),
     "no name": field(b": b"),
     "name with a blank": field(b"A B: c"),
     "name of bytes": field(b"\xc3\x84: b"),
-    "201 fields": OK + b"A: b\r\n" * 201 + b"\r\n",
-    "head too long": OK + b"A: " + b"b" * 70000,
-    "head too long, ended": field(b"A: " + b"b" * 70000),
-    "status line too long": b"HTTP/1.1 200 " + b"b" * 70000,
+    "1001 fields": OK + b"A: b\r\n" * 1001 + b"\r\n",
+    "head too long": OK + b"A: " + b"b" * 270000,
+    "head too long, ended": field(b"A: " + b"b" * 270000),
+    "status line too long": b"HTTP/1.1 200 " + b"b" * 270000,
     "garbage": b"\xde\xad\xbe\xef" * 9,
     "garbage with an end": b"garbage\r\n\r\n",
     "one wrong byte": b"h",
@@ -263,7 +262,7 @@ class HostileUpstreamTests(SynchronousTestCase):
         for bad in (
             b"HTTP/1.1 103 A\r\nA: \0\r\n\r\n",
             b"HTTP/1.1 103 A\nA: b\n\n",
-            b"HTTP/1.1 103 A\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            b"HTTP/1.1 103 A\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         ):
             stage, client = self.asked(b"HTTP/1.1 100 Continue\r\n\r\n" + bad + ok(), READ_SIZE)
             self.assertTrue(client.received().startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 502 "))

@@ -161,7 +161,8 @@ def _content(document: Document | None, about: Mapping[str, str], read_body: Rea
 
 def body_size(document: Document) -> int:
     """Bytes of a half's body; what was refused, and so not passed on, stands behind it in the file."""
-    size: int = (document.get("refused") or {}).get("offset", document.get("bytes") or 0)
+    refused = document.get("refused")
+    size: int = refused["offset"] if refused else document.get("bytes") or 0
     return size
 
 
