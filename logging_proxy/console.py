@@ -29,6 +29,10 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+LONGEST_METHOD = 64
+"""Characters of a method that are shown; that of any standard has 17 at most."""
+
+
 @lru_cache(maxsize=1024)
 def shown(url: bytes) -> str:
     """A request's target or URL as a line shows it: no secrets, no controls, not too long."""
@@ -38,7 +42,7 @@ def shown(url: bytes) -> str:
 def exchange_line(time: str, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> str:
     """The line for an exchange, as design.md has it; `id` is the 16 bytes of its UUID."""
     return (
-        f"{time} [{id[:4].hex()}] {method.decode('ascii', 'backslashreplace')} "
+        f"{time} [{id[:4].hex()}] {safe(method.decode('ascii', 'backslashreplace'), LONGEST_METHOD)} "
         f"{shown(target)} -> {shown(where.encode('utf-8', 'surrogateescape'))} "
         f"{'[log]' if recorded else '[no-log]'}"
     )

@@ -81,6 +81,13 @@ class Flag(enum.IntFlag):
     OURS = 2
     """On a RESPONSE_HEAD: the proxy itself answered, no destination did."""
 
+    REFUSED = 4
+    """
+    On a piece, the last of its half: bytes as they came that were not passed on, since they are malformed
+    or not whole.  They stand behind the body in the file; of a request without a head there is nothing else,
+    nor of a response if there is no RESPONSE_HEAD.
+    """
+
 
 OUTCOMES = (
     "complete",

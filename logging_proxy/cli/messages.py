@@ -6,6 +6,7 @@ Nothing here is laid out for anybody; nothing fails, whatever was captured.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -61,6 +62,22 @@ def read_message(pieces: Iterable[bytes]) -> Message:
     content, cut = read_some(pieces, VIEWED)
     head, _, body = content.partition(b"\r\n\r\n")
     return Message(parse_head(head), body, cut)
+
+
+def up_to(offset: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The head in the bytes of a `.bin`, and the body up to `offset`."""
+    start = b""
+    pieces = iter(pieces)
+    for piece in pieces:
+        start += piece
+        if b"\r\n\r\n" in start:
+            break
+    room = start.find(b"\r\n\r\n") + 4 + offset
+    for piece in itertools.chain([start], pieces):
+        if room <= 0:
+            return
+        yield piece[:room]
+        room -= len(piece)
 
 
 def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:

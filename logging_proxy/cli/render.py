@@ -101,6 +101,9 @@ def _half(exchange: Exchange, side: Side) -> str:
         parts.append(str(document["framing"]))
     if len(document.get("pieces") or []) > 1:
         parts.append(f"{len(document['pieces'])} pieces")
+    refused = document.get("refused")
+    if isinstance(refused, dict):
+        parts.append(f"{refused.get('bytes') or 0:,} of them refused")
     return f"{', '.join(parts)}  {safe(str(document['filename']))}"
 
 

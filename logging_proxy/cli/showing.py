@@ -10,7 +10,15 @@ from dataclasses import replace
 from logging_proxy.cli import render, views
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.curl import curl_command
-from logging_proxy.cli.messages import VIEWED, Message, read_body, read_message, read_some, redacted_bytes
+from logging_proxy.cli.messages import (
+    VIEWED,
+    Message,
+    read_body,
+    read_message,
+    read_some,
+    redacted_bytes,
+    up_to,
+)
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Side, Source, Trouble
 from logging_proxy.cli.streams import StreamEvent, arrivals, is_stream, stream_events
@@ -65,17 +73,20 @@ class _Showing:
         for side in SIDES:
             message = self._message(side)
             if message is None:
+                self._tell_refused(side)
                 continue
             self._terminal.lines(["", *render.head_lines(message, _MARKS[side], self._redactor, paint)])
             if message.raw and not self._options.headers:
                 hint = f"logging-proxy show {self._exchange.id[:8]} --body {side}"
                 body = render.body_lines(message, read_body(message), self._redactor, paint)
                 self._terminal.lines(["", *render.shortened(body, hint, paint)])
+            self._tell_refused(side)
 
     def one_body(self, side: Side) -> None:
         message = self._required(side)
         paint = self._terminal.paint
         self._terminal.lines(render.body_lines(message, read_body(message), self._redactor, paint))
+        self._tell_refused(side)
 
     def stream(self) -> None:
         """The events of the response, with their times."""
@@ -149,13 +160,15 @@ class _Showing:
 
     def _bytes(self, side: Side) -> Iterator[bytes]:
         """A half as it is kept, without secrets unless they are revealed."""
-        pieces = self._source.body(self._exchange, side)
+        pieces = self._pieces(side)
         if self._redactor.reveal:
             return pieces
         content, more = read_some(pieces, VIEWED)
         if more:
             raise Trouble(f"the {side} is too long to look for secrets in it: --reveal copies it as it is")
         redacted = redacted_bytes(content, self._redactor)
+        if self._refused(side):
+            self._terminal.note(f"the bytes of the {side} that were refused are left out; --reveal for all")
         if self._redactor.count:
             self._terminal.note(f"{self._redactor.count} secrets are REDACTED; --reveal for the exact bytes")
         return iter([redacted])
@@ -181,6 +194,9 @@ class _Showing:
             raise Trouble("the request is too long for curl's command: use --raw")
         document = self._exchange.request or self._exchange.row
         destination = str(document.get("destination_url") or "")
+        refused = self._refused("request")
+        if refused is not None and not refused["offset"] and not destination:
+            raise Trouble("the request was refused: export --raw --reveal has its bytes")
         url = destination if self._options.direct else str(document.get("source_url") or "")
         if not url:
             raise Trouble("the request had no destination")
@@ -208,8 +224,24 @@ class _Showing:
 
     def _message(self, side: Side) -> Message | None:
         """A half; None when there is none, or nothing in it."""
-        message = read_message(self._source.body(self._exchange, side))
+        message = read_message(self._pieces(side))
         return message if message.head.first or message.raw else None
+
+    def _refused(self, side: Side) -> Document | None:
+        """Where in the body what was not passed on begins, and how much that is."""
+        refused: Document | None = (self._exchange.half(side) or {}).get("refused")
+        return refused
+
+    def _pieces(self, side: Side) -> Iterator[bytes]:
+        """A half as it is kept; what was refused may be a head with secrets, and needs --reveal."""
+        pieces, refused = self._source.body(self._exchange, side), self._refused(side)
+        return pieces if refused is None or self._redactor.reveal else up_to(int(refused["offset"]), pieces)
+
+    def _tell_refused(self, side: Side) -> None:
+        refused = self._refused(side)
+        if refused is not None and not self._redactor.reveal:
+            text = f"[{refused['bytes']:,} bytes of the {side} were refused: --reveal shows them]"
+            self._terminal.lines(["", self._terminal.paint(text, "red")])
 
     def _required(self, side: Side) -> Message:
         message = self._message(side)

@@ -9,6 +9,7 @@ trailer section.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Protocol
 
@@ -23,9 +24,7 @@ LONGEST_TRAILERS = 16384
 
 CHUNKED_END = b"0\r\n\r\n"
 
-
-class BodyFault(ValueError):
-    """The body is not framed as it has to be.  The caller knows whose fault it is."""
+_LONGER = "a chunk longer than its size"
 
 
 class BodyReader(Protocol):
@@ -34,20 +33,29 @@ class BodyReader(Protocol):
 
     `ahead` bytes at least will come that are nothing but payload, if any come.
     `done` is True as soon as the body's end has been read; `trailers` are then
-    the raw trailer lines, empty for most bodies.
+    the raw trailer lines, empty for most bodies.  `fault` says what is wrong with
+    the framing, once something is; the reader must not be fed after that.
     """
 
     done: bool
     trailers: bytes
+    fault: str
 
     @property
     def ahead(self) -> int: ...
+
+    @property
+    def held(self) -> bytes:
+        """What has come and is in no wire bytes, since more of it has to come first."""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         """
         Payload, wire bytes, and the bytes after the body's end.
 
-        Raises `BodyFault`; the reader must not be used after that.
+        With a `fault`, the first two are what is good before it, and the third is everything that
+        came and is in no wire bytes: it begins with the line (or chunk's end) that is at fault, or
+        with the last chunk's line if the fault is in the trailers.  All of it is the same however
+        the body was cut into pieces.
         """
 
     def finish(self) -> bool:
@@ -59,7 +67,9 @@ class NoBody:
 
     done = True
     trailers = b""
+    fault = ""
     ahead = 0
+    held = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         return b"", b"", data
@@ -76,6 +86,8 @@ class LengthReader:
 
     __slots__ = ("ahead", "done")
     trailers = b""
+    fault = ""
+    held = b""
 
     def __init__(self, length: int) -> None:
         self.ahead = length
@@ -102,7 +114,9 @@ class CloseReader:
     __slots__ = ()
     done = False
     trailers = b""
+    fault = ""
     ahead = sys.maxsize
+    held = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
         return data, data, b""
@@ -116,22 +130,38 @@ class ChunkedReader:
     A chunked body (RFC 9112 §7.1).
 
     The wire bytes are the sender's own, chunk boundaries included, less chunk
-    extensions.  A size line, a chunk's closing CRLF and the trailer section
-    are passed on only when they are whole and valid.
+    extensions and blanks.  A size line, a chunk's closing CRLF and the trailer
+    section are passed on only when they are whole and valid.
+
+    A `lenient` reader also takes blanks around a chunk's size, any extension
+    without control characters, and blanks before a trailer field's colon.
     """
 
-    __slots__ = ("_held", "_last", "_left", "_section", "_section_size", "done", "trailers")
+    __slots__ = (
+        "_grammar",
+        "_held",
+        "_last",
+        "_left",
+        "_section",
+        "_section_size",
+        "done",
+        "fault",
+        "trailers",
+    )
     ahead = 0
 
-    def __init__(self) -> None:
+    def __init__(self, lenient: bool = False) -> None:
+        self._grammar = grammar.LENIENT_CHUNKS if lenient else grammar.STRICT_CHUNKS
         self._held = b""
         """The beginning of a line that is not complete yet."""
         self._left = 0
         """Bytes of the current chunk still to come, its CRLF included; 0 before a size line."""
         self._last = False
         self._section: list[bytes] = []
+        """The line of the last chunk as it came, then the trailer lines."""
         self._section_size = 0
         self.done = False
+        self.fault = ""
         self.trailers = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bytes]:
@@ -150,7 +180,7 @@ class ChunkedReader:
             data = self._held + data
             self._held = b""
         wire = [data[:at]]
-        while at < len(data) and not (self.done or self._held):
+        while at < len(data) and not (self.done or self._held or self.fault):
             if self._left > 2:
                 at = self._read_chunk(data, at, payload, wire)
             elif self._left:
@@ -159,27 +189,31 @@ class ChunkedReader:
                 at = self._read_trailer(data, at, wire)
             else:
                 at = self._read_size(data, at, payload, wire)
-        return b"".join(payload), b"".join(wire), data[at:]
+        rest = data[at:]
+        if self.fault:
+            rest = b"".join(self._section) + rest
+        return b"".join(payload), b"".join(wire), rest
 
     def _read_size(self, data: bytes, at: int, payload: list[bytes], wire: list[bytes]) -> int:
         end = _read_whole_chunks(data, at, payload)
         if end > at:
             wire.append(data[at:end])
             return end
-        match = grammar.chunk_line.match(data, at)
+        end = data.find(b"\n", at, at + LONGEST_CHUNK_LINE) + 1
+        if not end:
+            return self._await_line(data, at, LONGEST_CHUNK_LINE, self._grammar.open_size_line, "chunk line")
+        match = self._grammar.size_line.fullmatch(data, at, end)
         if match is None:
-            if not grammar.open_chunk_line.fullmatch(data, at):
-                raise BodyFault("a malformed chunk line")
-            return self._hold(data, at, LONGEST_CHUNK_LINE, "a chunk line too long")
-        if match.end() - at > LONGEST_CHUNK_LINE:
-            raise BodyFault("a chunk line too long")
+            self.fault = "a malformed chunk line"
+            return at
         size = int(match[1], 16)
         if size:
             wire.append(match[1] + b"\r\n")
             self._left = size + 2
         else:
             self._last = True
-        return match.end()
+            self._section.append(data[at:end])
+        return end
 
     def _read_chunk(self, data: bytes, at: int, payload: list[bytes], wire: list[bytes]) -> int:
         piece = data[at : at + self._left - 2]
@@ -191,7 +225,8 @@ class ChunkedReader:
     def _read_chunk_end(self, data: bytes, at: int, wire: list[bytes]) -> int:
         end = data[at : at + 2]
         if not b"\r\n".startswith(end):
-            raise BodyFault("a chunk longer than its size")
+            self.fault = _LONGER
+            return at
         if len(end) == 1:
             self._held = end
         else:
@@ -202,31 +237,36 @@ class ChunkedReader:
     def _read_trailer(self, data: bytes, at: int, wire: list[bytes]) -> int:
         """One line of the trailer section: lines that are complete are not looked at again."""
         room = LONGEST_TRAILERS - self._section_size
-        end = data.find(b"\n", at) + 1
+        end = data.find(b"\n", at, at + room) + 1
         if not end:
-            if not grammar.open_field_line.fullmatch(data, at):
-                raise BodyFault("a malformed trailer field")
-            return self._hold(data, at, room, "a trailer section too long")
+            return self._await_line(data, at, room, self._grammar.open_field_line, "trailer field")
         line = data[at:end]
-        if len(line) > room:
-            raise BodyFault("a trailer section too long")
         if line == b"\r\n":
-            self.trailers = b"".join(self._section)
+            self.trailers = b"".join(self._section[1:])
             self.done = True
             wire.append(b"0\r\n" + self.trailers + line)
-        elif grammar.field_line.fullmatch(line):
+        elif self._grammar.field_line.fullmatch(line):
             self._section.append(line)
             self._section_size += len(line)
         else:
-            raise BodyFault("a malformed trailer field")
+            self.fault = "a malformed trailer field"
+            return at
         return end
 
-    def _hold(self, data: bytes, at: int, longest: int, too_long: str) -> int:
-        """Keep the line that is not complete, as long as it can still become one that is allowed."""
-        if len(data) - at > longest:
-            raise BodyFault(too_long)
-        self._held = data[at:]
-        return len(data)
+    def _await_line(self, data: bytes, at: int, room: int, begun: re.Pattern[bytes], what: str) -> int:
+        """Keep a line that has no end yet, as long as it can still become one that is allowed."""
+        if not begun.fullmatch(data, at, at + room):
+            self.fault = f"a malformed {what}"
+        elif len(data) - at >= room:
+            self.fault = "a trailer section too long" if self._last else f"a {what} too long"
+        else:
+            self._held = data[at:]
+            return len(data)
+        return at
+
+    @property
+    def held(self) -> bytes:
+        return b"".join(self._section) + self._held
 
     def finish(self) -> bool:
         return self.done
@@ -248,6 +288,15 @@ def _read_whole_chunks(data: bytes, at: int, payload: list[bytes]) -> int:
     return at
 
 
+def faulty_line(body: BodyReader, kept: bytes) -> bytes:
+    """The line that `body`'s fault is about; `kept` begins as what `feed` returned last."""
+    if body.fault == _LONGER:
+        return b""  # the line would be payload
+    start = len(body.held)
+    end = kept.find(b"\n", start) + 1
+    return kept[start:end] if end else kept[start:]
+
+
 def chunk(payload: bytes) -> bytes:
     """`payload`, which must not be empty, as one chunk."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
@@ -265,7 +314,7 @@ def response_body(head: ResponseHead, method: bytes) -> BodyReader:
     if method == b"HEAD" or head.status in (204, 304):
         return NO_BODY
     if head.chunked:
-        return ChunkedReader()
+        return ChunkedReader(lenient=True)
     if head.content_length is None:
         return CloseReader()
     return LengthReader(head.content_length) if head.content_length else NO_BODY

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.limits import LINGER, STALL
+from logging_proxy.http.limits import LINGER, LONGEST_LINGER, STALL
 from logging_proxy.http.stalls import Stall
 from logging_proxy.http.wire import (
     Send,
@@ -65,6 +65,7 @@ class Channel(Protocol):
         self._send_failed = False
         """A send has met the loss of the connection, which a read would now take for an end in good order."""
         self._unsent = 0
+        self._linger_until = NEVER
 
     # --- what the transport calls -------------------------------------------
 
@@ -194,21 +195,30 @@ class Channel(Protocol):
             self._close()  # TLS says that it closes, and reads until the client says so too
             return
         self._receive = self._lingering
+        self._linger_until = self.site.now() + LONGEST_LINGER
         self._resume_transport()
         self._watch_queue()
         half_close()
 
     def _lingering(self, data: bytes) -> None:
-        """What still comes while the last answer is on its way."""
+        """What still comes while the last answer is on its way, and after that."""
+        self._linger_on()
+
+    def _linger_on(self) -> None:
+        """As long as more comes the client is not reading yet: closing now could destroy its answer."""
+        if not (self._lost or self.site.closing or self._queue_length()):
+            self.deadline = min(self.site.now() + LINGER, self._linger_until)
 
     def _close(self) -> None:
         """Close when everything queued has been sent."""
         self._receive = self._closing
+        self._linger_until = min(self._linger_until, self.site.now() + LONGEST_LINGER)
         self._watch_queue()
         self.transport.loseConnection()
 
     def _closing(self, data: bytes) -> None:
-        """What still comes on a connection that has been closed."""
+        """What still comes on a connection that has been closed, as it may over TLS."""
+        self._linger_on()
 
     def _watch_queue(self) -> None:
         self._unsent = self._queue_length()

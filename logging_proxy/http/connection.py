@@ -10,6 +10,7 @@ What the connection is doing is which method receives its bytes:
 
     _receive_head ──▶ _awaiting_head      between requests; in the middle of a head
     _receive_body ──▶ _receive_ahead      a request is being answered, its body is coming; is there
+    _receive_refused                      what has come is faulty: the rest of it is gathered, then dropped
     _receive_tunnel                       protocols have been switched: the bytes are somebody else's
     _lingering    ──▶ _closing            the last answer is on its way; nothing is read any more
 
@@ -18,6 +19,7 @@ The last two lines are the channel's, as is all that does not depend on what the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -26,11 +28,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.http.bodies import NO_BODY, BodyFault, BodyReader, LengthReader, request_body
+from logging_proxy.http.bodies import NO_BODY, BodyReader, LengthReader, faulty_line, request_body
 from logging_proxy.http.channel import Channel
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import RequestFault
-from logging_proxy.http.heads import RequestHead, fault_so_far
+from logging_proxy.http.gathering import Gathering
+from logging_proxy.http.heads import RequestHead, is_faulty_so_far, request_fault
 from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
 from logging_proxy.http.wire import looks_closed, read_directly
@@ -60,8 +63,9 @@ class ServerConnection(Channel):
         """A request has come, ever."""
         self._busy = False
         """A request is under way: from its head's end until `finish`."""
-        self._answered = False
-        """An answer has begun while the request's body was still arriving."""
+        self._refused = False
+        """The client has sent what is no request, and is to be sent an answer to that, or a reset."""
+        self._gathering: Gathering | None = None
         self._awaits_continue = False
         """The client may be waiting for a 100 before it sends its body."""
         self._later: IDelayedCall | None = None
@@ -76,6 +80,10 @@ class ServerConnection(Channel):
 
     def _client_ended(self) -> None:
         """It has left, unless the configuration says it may still wait."""
+        if self._gathering is not None:
+            self._gathering.finish()
+        if self._refused and self._busy:
+            return  # what there is to say is said, and then the connection is closed
         was_busy = self._busy
         owed = (was_busy and self._body.done) or self._later is not None
         if owed and not self._limits.half_close_cancels:
@@ -95,6 +103,8 @@ class ServerConnection(Channel):
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
+        if self._gathering is not None:
+            self._gathering.finish()
         responder, self._responder = self._responder, None
         if responder is not None:
             responder.clientLost(reason)
@@ -115,10 +125,10 @@ class ServerConnection(Channel):
             raw = data[start:end]
             try:
                 head = self.site.heads.get(raw) or self.site.heads.parse(raw)
-                self._dispatch(head, data[end:] if end < len(data) else b"")
-            except RequestFault as fault:
-                self.refuse(fault)
+            except RequestFault:
+                self._refuse_head(data[start:])
                 return
+            self._dispatch(head, data[end:] if end < len(data) else b"")
             if self._busy or self._paused or self._receive != self._receive_head:
                 return
             data, self._buffer = self._buffer, b""
@@ -128,9 +138,9 @@ class ServerConnection(Channel):
         if data == b"\r" or data == b"\r\n":
             self._buffer = data  # still nothing of a request: the connection remains idle
             return
-        fault = fault_so_far(data[start:], len(self._buffer), self._limits.head_limit)
-        if fault is not None:
-            self.refuse(fault)
+        begun = data[start:]
+        if len(begun) >= self._limits.head_limit or is_faulty_so_far(begun, len(self._buffer)):
+            self._refuse_head(begun)
             return
         self._buffer = data
         if self._receive != self._awaiting_head:
@@ -155,9 +165,9 @@ class ServerConnection(Channel):
         body = request_body(head)
         payload = wire = b""
         if body is not NO_BODY:
-            payload, wire, data = self._read_body(body, data)
+            payload, wire, data = body.feed(data)
         self._body = body
-        self._buffer = data
+        self._buffer = b"" if body.fault else data
         self._asked = self._busy = True
         self._keep_alive = head.keep_alive
         if body.done:
@@ -165,18 +175,21 @@ class ServerConnection(Channel):
             self.deadline = NEVER
         else:
             self._receive = self._receive_body
-            self._awaits_continue = head.expect_continue and not wire
+            self._awaits_continue = head.expect_continue and not (wire or data)
             self._await_body()
-            self._answered = False
-            self.send = self._send_first
+            if self._awaits_continue:
+                self.send = self._send_first
         self._respond(head, payload, wire)
+        if body.fault and self._receive == self._receive_body:
+            self._refuse_body(data)
 
     def _respond(self, head: RequestHead, payload: bytes, wire: bytes) -> None:
         body = self._body
         try:
             responder = self.site.respond(self, head, payload, wire, body.done, body.trailers)
-        except RequestFault:
-            raise
+        except RequestFault as fault:
+            self.refuse(fault, head.raw)
+            return
         except Exception:
             # It may have begun to answer, so that nothing can be said in good order.
             path, _, _ = head.target.partition(b"?")  # a query may hold secrets
@@ -190,19 +203,9 @@ class ServerConnection(Channel):
         else:
             self._responder = responder
 
-    def _read_body(self, body: BodyReader, data: bytes) -> tuple[bytes, bytes, bytes]:
-        try:
-            return body.feed(data)
-        except BodyFault as fault:
-            raise RequestFault(400, str(fault)) from None
-
     def _receive_body(self, data: bytes) -> None:
         body, responder = self._body, self._responder
-        try:
-            payload, wire, rest = self._read_body(body, data)
-        except RequestFault as fault:
-            self._give_body_up(fault)
-            return
+        payload, wire, rest = body.feed(data)
         self._awaits_continue = False
         if body.done:
             self.deadline = NEVER
@@ -214,6 +217,8 @@ class ServerConnection(Channel):
             self._await_body()
         if responder is not None and (payload or wire or body.done):
             responder.bodyReceived(payload, wire, body.done, body.trailers)
+        if body.fault and self._receive == self._receive_body:
+            self._refuse_body(rest)
 
     def _landing(self) -> memoryview | None:
         """Where to read the next piece of a long body; its last byte comes the ordinary way."""
@@ -230,25 +235,13 @@ class ServerConnection(Channel):
         """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""
         self.deadline = NEVER if self._awaits_continue else self.site.now() + self._limits.body_timeout
 
-    def _give_body_up(self, fault: RequestFault) -> None:
-        """The body is malformed or does not come: say so, unless an answer has begun."""
-        responder, self._responder = self._responder, None
-        if responder is not None:
-            responder.clientLost(Failure(fault))
-        if self._answered:
-            self.abort()
-        else:
-            self.refuse(fault)
-
     def _send_first(self, data: bytes) -> bool:
-        """Stands in for `send` until the answer to a request begins whose body is still arriving."""
-        informational = data.startswith(b"HTTP/1.1 1") and data.find(b"\r\n\r\n") == len(data) - 4
-        if self._awaits_continue and not data.startswith((b"HTTP/1.1 102 ", b"HTTP/1.1 103 ")):
-            self._awaits_continue = False
-            self._await_body()
-        if not informational:
-            self._answered = True
+        """Stands in for `send` while the client awaits a 100 or an answer, and whatever else comes before."""
+        if _tells_to_go_on(data):
             self.send = self._send
+            self._awaits_continue = False
+            if self._receive == self._receive_body and not self._paused:
+                self._await_body()
         return self._send(data)
 
     def _receive_ahead(self, data: bytes) -> None:
@@ -287,6 +280,7 @@ class ServerConnection(Channel):
         """The answer is complete, and has told the client whether the connection stays."""
         self._busy = False
         self._responder = self._tunnel = None
+        self._stop_gathering()
         if self._lost:
             return
         is_last = self._read_ended and not self._buffer
@@ -325,7 +319,7 @@ class ServerConnection(Channel):
         self._receive_head(b"")
 
     def _finish_and_close(self) -> None:
-        if self._read_ended or (self._body.done and not self._buffer):
+        if self._read_ended or (self._body.done and not self._buffer and not self._refused):
             self._close()
         else:
             self._linger()
@@ -340,20 +334,71 @@ class ServerConnection(Channel):
         data, self._buffer = self._buffer, b""
         self._hand_over(tunnel, data)
 
-    def refuse(self, fault: RequestFault) -> None:
-        """Answer `fault` and close."""
+    # --- what is no request -----------------------------------------------------------
+
+    def _gather(self, data: bytes, done: Callable[[bytes], None]) -> None:
+        """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
+        self._buffer = b""
+        self.deadline = NEVER
+        self._receive = self._receive_refused
+        if self._reader is not None:
+            self._reader.passage = None
+        self._gathering = Gathering(self.site.clock, self._limits.head_limit, done)
+        self._gathering.begin(data)
+
+    def _receive_refused(self, data: bytes) -> None:
+        if self._gathering is not None:
+            self._gathering.add(data)
+
+    def _refuse_head(self, data: bytes) -> None:
+        limits = self._limits
+
+        def refuse(kept: bytes) -> None:
+            self.refuse(request_fault(kept, limits.header_fields, limits.head_limit), kept)
+
+        self._gather(data, refuse)
+
+    def _refuse_body(self, data: bytes) -> None:
+        """The body's framing is at fault where `data` begins."""
+        body = self._body
+
+        def refuse(kept: bytes) -> None:
+            self._give_body_up(RequestFault(400, body.fault, faulty_line(body, kept)), kept)
+
+        self._gather(data, refuse)
+
+    def _stop_gathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+
+    def _give_up_reading(self) -> None:
+        self._gathering = None
+        self._refused = True
+        self._keep_alive = False
+        self._buffer = b""
+        self.deadline = NEVER
+        self._receive = self._receive_refused
+
+    def _give_body_up(self, fault: RequestFault, kept: bytes) -> None:
+        """The body is malformed or does not come: who answers the request says so."""
+        self._give_up_reading()
+        responder, self._responder = self._responder, None
+        if responder is not None:
+            responder.requestRefused(fault, kept)
+
+    def refuse(self, fault: RequestFault, kept: bytes) -> None:
+        """Answer `fault` and close; nobody has taken the request on."""
+        self._give_up_reading()
         self._busy = True
         self._responder = None
-        self._body = NO_BODY
-        self.site.refuse(self, fault)
-        self._busy = False
-        if not self._lost:
-            self._linger()
+        self.site.refuse(self, fault, kept)
 
     def abort(self) -> None:
         """Reset the connection: the client must see that the answer is not whole."""
         self._busy = False
         self._responder = self._tunnel = None
+        self._stop_gathering()
         if not self._lost:
             self._lose(connectionDone)
             self._reset()
@@ -363,9 +408,9 @@ class ServerConnection(Channel):
     def timedOut(self) -> None:
         """A head, a body or the next request did not come in time, or closing takes too long."""
         if self._receive == self._awaiting_head:
-            self.refuse(RequestFault(408, "request head not complete in time"))
+            self.refuse(RequestFault(408, "request head not complete in time"), self._buffer)
         elif self._receive == self._receive_body:
-            self._give_body_up(RequestFault(408, "request body idle for too long"))
+            self._give_body_up(RequestFault(408, "request body idle for too long"), self._body.held)
         else:
             super().timedOut()
 
@@ -373,10 +418,19 @@ class ServerConnection(Channel):
         """
         The site is closing: an idle connection ends now, one with a request after the answer.
 
-        Who has not asked for anything yet is about to: it would be the failure of a new client's request.
+        A connection without a request yet probably has one on its way; closing it now would fail that
+        client's first request.
         """
-        if self._receive == self._receive_head and not (self._buffer or looks_closed(self.transport)):
+        begun = self._buffer.lstrip(b"\r\n")  # an empty line is nothing of a request
+        if self._receive == self._receive_head and not (begun or looks_closed(self.transport)):
             if self._asked:
                 self._close()
             else:
                 self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+
+
+def _tells_to_go_on(data: bytes) -> bool:
+    """Whether `data`, heads that are sent before a body has come, is more than 102 and 103."""
+    while data.startswith((b"HTTP/1.1 102 ", b"HTTP/1.1 103 ")):
+        data = data[data.index(b"\r\n\r\n") + 4 :]
+    return bool(data)

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import re
 
-class RequestFault(Exception):
+from logging_proxy.redaction import REDACTED, redact_url
+
+LONGEST_SHOWN = 160
+"""Characters of an offending line that an error text shows."""
+
+_SECRETIVE = re.compile(
+    r"(?i)key|auth|bearer|basic|cookie|credential|passw|pwd|secret|session|signature|token"
+)
+"""Words behind which a secret may stand.  A line that is malformed cannot be judged by its name alone."""
+
+
+class MessageFault(Exception):
+    """A message is not acceptable.  `reason` says why, and the exception's text shows the `line` as well."""
+
+    def __init__(self, reason: str, line: bytes = b"") -> None:
+        super().__init__(f"{reason}: {shown(line)}" if line else reason)
+        self.reason = reason
+        self.line = line
+
+
+class RequestFault(MessageFault):
     """The client sent no acceptable request; it is answered `status` and the connection closed."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, status: int, reason: str, line: bytes = b"") -> None:
+        super().__init__(reason, line)
         self.status = status
-        self.reason = reason
-        self.answer = b""
-        """What to answer, where whoever was told of the fault has recorded it; else that is made up."""
+
+
+class ResponseFault(MessageFault):
+    """The upstream sent what is not an acceptable response; the connection to it is not used again."""
 
 
 class ClientGivenUp(Exception):
     """The client did not go on in time, and its connection is reset; the text says with what."""
 
 
-class ResponseFault(Exception):
-    """The upstream sent what is not an acceptable response; the connection to it is not used again."""
+def shown(line: bytes) -> str:
+    """A line that is at fault as one line of printable text, cut, and without secrets."""
+    text = line.removesuffix(b"\r\n").decode("latin-1")
+    if text[:1] in (" ", "\t"):
+        return f"(a continuation) {REDACTED}"  # of what, perhaps of a credential, is not known here
+    secretive = _SECRETIVE.search(text)
+    if secretive is not None and not _is_request_line(text):
+        colon = text.find(":", secretive.end())
+        text = f"{text[: colon + 1 if colon >= 0 else secretive.end()]} {REDACTED}"
+    text = redact_url(text[: 4 * LONGEST_SHOWN]).encode("unicode_escape").decode("ascii")
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+
+
+def _is_request_line(text: str) -> bool:
+    """Paths such as `/v1/sessions` are shown; the query's secrets are taken out by their names."""
+    return bool(re.match(r"[A-Z]+ (?:/|\*|https?://)", text))

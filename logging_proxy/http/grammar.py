@@ -15,6 +15,7 @@ and begins with what cannot follow it, so that giving back repetitions takes lin
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 FIELD_VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
@@ -30,13 +31,20 @@ request_head = re.compile(
 """A whole request head: method, target, minor version, field lines."""
 
 response_head = re.compile(
-    rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: (" + FIELD_VALUE + rb"))?\r\n(" + FIELD_LINES + rb")\r\n"
+    rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ("
+    + FIELD_VALUE
+    + rb"))?\r\n((?:"
+    + TOKEN
+    + rb"[ \t]*+:"
+    + FIELD_VALUE
+    + rb"\r\n)*)\r\n"
 )
 """
 A whole response head: minor version, status, reason, field lines.
 
-The space before an empty reason may be missing, as many servers send it.
-There is no status from 600 on (RFC 9110 §15).
+The space before an empty reason may be missing, as many servers send it.  A status
+from 600 on is as good as one from 500 on (RFC 9110 §15).  Blanks before a colon are
+the proxy's to remove (RFC 9112 §5.1).
 """
 
 request_line = re.compile(rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/([0-9])\.([0-9])")
@@ -61,18 +69,39 @@ content_length = re.compile(rb"0|[1-9][0-9]{0,17}")
 """No sign, no leading zero (one reader's octal), and no more digits than fit into 63 bits."""
 
 plain_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
-"""The size line of nearly every chunk."""
+"""The size line of nearly every chunk; 15 digits fit into 60 bits."""
 
-chunk_line = re.compile(
-    rb"([0-9A-Fa-f]{1,15})"
-    rb"((?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*)\r\n'
+
+class Chunks(NamedTuple):
+    """The lines of a chunked body, whole and begun; the first group of `size_line` is the size."""
+
+    size_line: re.Pattern[bytes]
+    open_size_line: re.Pattern[bytes]
+    """What a chunk's size line can look like before its end is there."""
+    field_line: re.Pattern[bytes]
+    open_field_line: re.Pattern[bytes]
+    """What a field line, or the blank line after the last, can look like before its end is there."""
+
+
+STRICT_CHUNKS = Chunks(
+    re.compile(
+        rb"([0-9A-Fa-f]{1,15})"
+        rb"(?:;"
+        + TOKEN
+        + rb"(?:=(?:"
+        + TOKEN
+        + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*\r\n'
+    ),
+    re.compile(rb"[0-9A-Fa-f]{1,15}(?:;" + FIELD_VALUE + rb")?\r?"),
+    re.compile(TOKEN + rb":" + FIELD_VALUE + rb"\r\n"),
+    re.compile(rb"(?:" + TOKEN + rb"(?::" + FIELD_VALUE + rb")?)?\r?"),
 )
-"""A chunk's size line: 15 digits fit into 60 bits; extensions well-formed, no blanks (RFC 9112 §7.1.1)."""
+"""For requests: extensions well-formed, no blanks (RFC 9112 §7.1.1)."""
 
-open_chunk_line = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?")
-"""What a chunk's size line can look like before its end is there."""
-
-field_line = re.compile(TOKEN + rb":" + FIELD_VALUE + rb"\r\n")
-
-open_field_line = re.compile(rb"(?:" + TOKEN + rb"(?::" + FIELD_VALUE + rb")?)?\r?")
-"""What a field line, or the blank line after the last, can look like before its end is there."""
+LENIENT_CHUNKS = Chunks(
+    re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;" + FIELD_VALUE + rb")?\r\n"),
+    re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*+(?:;" + FIELD_VALUE + rb")?\r?"),
+    re.compile(TOKEN + rb"[ \t]*+:" + FIELD_VALUE + rb"\r\n"),
+    re.compile(rb"(?:" + TOKEN + rb"[ \t]*+(?::" + FIELD_VALUE + rb")?)?\r?"),
+)
+"""For responses, as Go and curl read them: extensions are not passed on, whatever they say."""

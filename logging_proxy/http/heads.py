@@ -4,10 +4,15 @@ Heads: start line and header fields, parsed once and then only read.
 A head keeps its field lines as they came, so that what is passed on has the
 sender's order, case and blanks.  Everything that is derived from the lines is
 computed when the head is parsed: heads repeat, and are cached by their bytes.
+
+Requests are read strictly.  Responses come from a destination that somebody has
+chosen: what is harmless in them, and what Go and curl take, is taken and put
+right in the lines that go on (`raw` stays as it came).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -50,12 +55,12 @@ class _Head:
     def __init__(self, raw: bytes, minor: int, section: bytes) -> None:
         self.raw = raw
         self.minor = minor
-        self.lines = tuple(section.splitlines(keepends=True))
+        self.lines: tuple[bytes, ...] = tuple(section.splitlines(keepends=True))
         fields = []
         self.ruling: dict[bytes, list[bytes]] = {}
         for line in self.lines:
             name, _, value = line.partition(b":")
-            name = name.lower()
+            name = name.rstrip().lower()
             value = value.strip()  # blanks and CRLF: no other white space has got this far
             fields.append((name, value))
             if name in _RULING:
@@ -146,25 +151,62 @@ def request_line_fault(line: bytes) -> RequestFault | None:
     """What is wrong with `line`, which comes without its CRLF, as the first of an HTTP/1 request."""
     match = grammar.request_line.fullmatch(line)
     if match is None:
-        return RequestFault(400, "malformed request line")
+        return RequestFault(400, "malformed request line", line)
     if match[3] != b"1":
-        return RequestFault(505, "HTTP version not supported")
+        return RequestFault(505, "HTTP version not supported", line)
     return None
 
 
-def fault_so_far(begun: bytes, known: int, limit: int) -> RequestFault | None:
+def is_faulty_so_far(begun: bytes, known: int) -> bool:
     """
-    What is already wrong with a request's head that has begun with `begun`.
+    Whether what has begun with `begun` cannot become a request's head.
 
     The first `known` bytes of it have been looked at before.
     """
-    end = begun.find(b"\n", 0, limit)
-    if len(begun) > limit:
-        return RequestFault(414 if end < 0 else 431, "request head too long")
-    # At once, for the sender of a bare LF would wait for us as we for a CRLF.
+    # A bare LF at once, for its sender waits for an answer as we would wait for a CRLF.
     if not 0x21 <= begun[0] <= 0x7E or grammar.stray_line_end.search(begun, max(0, known - 3)):
-        return RequestFault(400, "malformed request line" if end < 0 else "malformed header field")
-    return request_line_fault(begun[: end - 1]) if end >= max(0, known - 2) else None
+        return True
+    end = begun.find(b"\n")
+    return end >= max(0, known - 2) and request_line_fault(begun[: end - 1]) is not None
+
+
+def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
+    """
+    What is wrong with a request's head that is known to be faulty, or that is too long.
+
+    The first line that is at fault decides, so that it is the same however the bytes came in pieces.
+    """
+    head, complete = _head_of(begun)
+    first, *fields = _LINES.findall(head)
+    if not first.endswith(b"\n"):
+        if len(begun) >= limit:
+            return RequestFault(414, "request head too long")
+        return RequestFault(400, "malformed request line", first)
+    fault = request_line_fault(first[:-2] if first.endswith(b"\r\n") else first)
+    if fault is not None:
+        return fault
+    whole = [line for line in fields if line.endswith(b"\n")]
+    for line in whole[:-1] if complete else whole:
+        if not grammar.STRICT_CHUNKS.field_line.fullmatch(line):
+            return RequestFault(400, "malformed header field", line)
+    if not complete or len(head) > limit:
+        if len(begun) >= limit:
+            return RequestFault(431, "request head too long")
+        return RequestFault(400, "malformed header field", fields[-1] if fields else b"")
+    try:
+        parse_request_head(head, most_fields)
+    except RequestFault as found:
+        return found
+    return RequestFault(400, "malformed request head")
+
+
+_LINES = re.compile(rb"[^\n]*+\n|[^\n]++")
+
+
+def _head_of(begun: bytes) -> tuple[bytes, bool]:
+    """The part of `begun` that is a head, and whether it is all there."""
+    end = begun.find(b"\r\n\r\n") + 4
+    return (begun[:end], True) if end >= 4 else (begun, False)
 
 
 def _check_target(head: RequestHead) -> None:
@@ -241,25 +283,95 @@ def _content_length(lengths: Sequence[bytes]) -> int | None:
 
 def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
     """The head in `raw`, which ends with the blank line.  Raises `ResponseFault`."""
+    head = parse_tunnel_head(raw, most_fields)
+    _put_names_right(head)
+    lengths = head.ruling.get(b"content-length", ())
+    if lengths:
+        head.content_length = _agreed_length(head, lengths)
+    codings = head.ruling.get(b"transfer-encoding", ())
+    if codings:
+        line = _line_of(head, b"transfer-encoding")
+        if lengths:
+            raise ResponseFault("both Content-Length and Transfer-Encoding", line)
+        if len(codings) > 1 or codings[0].lower() != b"chunked" or head.minor == 0:
+            raise ResponseFault("transfer coding not supported", line)
+        head.chunked = True
+    return head
+
+
+def parse_tunnel_head(raw: bytes, most_fields: int) -> ResponseHead:
+    """
+    As `parse_response_head`, but whatever the fields say of a body means nothing.
+
+    So it is for a 2xx answer to CONNECT (RFC 9110 §9.3.6).
+    """
     match = grammar.response_head.fullmatch(raw)
     if match is None:
         raise ResponseFault("malformed response head")
     minor, status, reason, section = match.groups()
     if section.count(b"\n") > most_fields:
         raise ResponseFault(f"more than {most_fields} header fields")
-    head = ResponseHead(raw, int(minor != b"0"), int(status), reason or b"", section)
-    try:
-        head.content_length = _content_length(head.ruling.get(b"content-length", ()))
-    except ValueError as error:
-        raise ResponseFault(str(error)) from None
-    codings = head.ruling.get(b"transfer-encoding", ())
-    if codings:
-        if head.content_length is not None:
-            raise ResponseFault("both Content-Length and Transfer-Encoding")
-        if len(codings) > 1 or codings[0].lower() != b"chunked" or head.minor == 0:
-            raise ResponseFault("transfer coding not supported")
-        head.chunked = True
-    return head
+    return ResponseHead(raw, int(minor != b"0"), int(status), reason or b"", section)
+
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def _put_names_right(head: ResponseHead) -> None:
+    """RFC 9112 §5.1: a proxy removes blanks between a response field's name and its colon."""
+    spaced = [line for line in head.lines if line[: line.index(b":")].endswith((b" ", b"\t"))]
+    for line in spaced:
+        if line[: line.index(b":")].strip().lower() in _FRAMING:  # readers differ on whether it counts
+            raise ResponseFault("a blank before the colon of a framing field", line)
+    if spaced:
+        head.lines = tuple(without_blanks(line) for line in head.lines)
+
+
+def without_blanks(line: bytes) -> bytes:
+    """A field line without blanks before its colon."""
+    name, _, value = line.partition(b":")
+    return name.rstrip(b" \t") + b":" + value
+
+
+def _agreed_length(head: ResponseHead, lengths: Sequence[bytes]) -> int:
+    """
+    The length that all `lengths`, which may be lists, agree on; the head has it once then.
+
+    RFC 9110 §8.6: several equal ones are either refused or replaced by a single one.  Leading zeros are
+    its grammar's, too.
+    """
+    numbers = {
+        number.strip(b" \t").lstrip(b"0") or number.strip(b" \t")[-1:]
+        for value in lengths
+        for number in value.split(b",")
+    }
+    number = numbers.pop()
+    if numbers:
+        raise ResponseFault("Content-Length fields that differ", _line_of(head, b"content-length"))
+    if not grammar.content_length.fullmatch(number):
+        raise ResponseFault("malformed Content-Length field", _line_of(head, b"content-length"))
+    if list(lengths) != [number]:
+        _say_once(head, number)
+    return int(number)
+
+
+def _say_once(head: ResponseHead, length: bytes) -> None:
+    """Replace all Content-Length fields by one, in the place of the first."""
+    lines, fields = [], []
+    said = False
+    for line, (name, value) in zip(head.lines, head.fields, strict=True):
+        if name == b"content-length":
+            if said:
+                continue
+            said, line, value = True, line[: len(name)] + b": " + length + b"\r\n", length
+        lines.append(line)
+        fields.append((name, value))
+    head.lines, head.fields = tuple(lines), tuple(fields)
+
+
+def _line_of(head: ResponseHead, name: bytes) -> bytes:
+    """The last field line called `name`."""
+    return [line for line, (each, _) in zip(head.lines, head.fields, strict=True) if each == name][-1]
 
 
 def check_response_so_far(begun: bytes, known: int) -> None:
@@ -275,6 +387,33 @@ def check_response_so_far(begun: bytes, known: int) -> None:
     end = begun.find(b"\r\n") + 2
     if end >= max(2, known) and not grammar.response_head.fullmatch(begun[:end] + b"\r\n"):
         raise ResponseFault("malformed status line")
+
+
+def response_fault(begun: bytes, most_fields: int, limit: int) -> ResponseFault:
+    """
+    What is wrong with a response's head that is known to be faulty, or that is too long.
+
+    The first line that is at fault decides, so that it is the same however the bytes came in pieces.
+    """
+    head, complete = _head_of(begun)
+    first, *fields = _LINES.findall(head)
+    if not begun.startswith(b"HTTP/1."[: len(begun)]):
+        return ResponseFault("not an HTTP/1.1 response", first)
+    if first.endswith(b"\n") and not grammar.response_head.fullmatch(first + b"\r\n"):
+        return ResponseFault("malformed status line", first)
+    whole = [line for line in fields if line.endswith(b"\n")]
+    for line in whole[:-1] if complete else whole:
+        if not grammar.LENIENT_CHUNKS.field_line.fullmatch(line):
+            return ResponseFault("malformed header field", line)
+    if not complete or len(head) > limit:
+        if len(begun) >= limit:
+            return ResponseFault("response head too long")
+        return ResponseFault("malformed response head", (fields or [first])[-1])
+    try:
+        parse_response_head(head, most_fields)
+    except ResponseFault as found:
+        return found
+    return ResponseFault("malformed response head")
 
 
 # --- the cache --------------------------------------------------------------

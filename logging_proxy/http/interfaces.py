@@ -11,6 +11,7 @@ from zope.interface import Interface
 if TYPE_CHECKING:
     from logging_proxy.http.bodies import LengthReader
     from logging_proxy.http.connection import ServerConnection
+    from logging_proxy.http.faults import RequestFault
     from logging_proxy.http.heads import RequestHead
     from logging_proxy.shortcut._compiled import Passage
 
@@ -43,9 +44,17 @@ class Responder(Protocol):
         Each piece gives `source` time until `patience` seconds from `now`.
         """
 
+    def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
+        """
+        The body is malformed, or does not come: answer that, unless an answer has begun.
+
+        `kept` is what came of it and was not passed on, or the beginning of that.  Nothing more of the
+        request is passed on, and `clientLost` is not called any more.
+        """
+
     def clientLost(self, reason: Failure) -> None:
         """
-        The client is gone, or its body failed (`RequestFault`); the connection must not be used any more.
+        The client is gone; the connection must not be used any more.
 
         Called at most once, and not after `finish` or `abort`.
         """
@@ -82,4 +91,15 @@ class IExchangeResource(Interface):
         `done` is true), so that head and body can be passed on together.  None
         when the answer is complete already.  May raise `RequestFault`, if nothing
         has been sent yet; with any other exception the connection is reset.
+        """
+
+
+class IExchangeRoot(IExchangeResource):
+    """The root of a tree of resources, which answers what is no request as well."""
+
+    def refuse(connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
+        """
+        Answer a request whose head is malformed, too long or late, and `finish`.
+
+        `kept` is what came of it, or the beginning of that.
         """

@@ -1,4 +1,4 @@
-"""What a client may do, and what it is waited for."""
+"""What a client may do, and what it is waited for; what an upstream may send."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ LINGER = 5.0
 Seconds that input is still read and dropped after an answer that closes: closing
 at once would reset the connection and could destroy the answer on its way
 (RFC 9112 §9.6).  nginx has 5 s, Go 0.5 s.
+"""
+
+LONGEST_LINGER = 30.0
+"""
+Seconds that such input is taken in all, for as long as it keeps coming: a client that sends all of a
+large body before it reads anything gets its answer.  nginx's lingering_time is 30 s as well.
 """
 
 STALL = 60.0
@@ -25,6 +31,10 @@ MOST_UNSENT = 262144
 
 UNSENT_LOOK = 0.05
 """Seconds between two looks at whether such a client has gone on reading."""
+
+
+RESPONSE_HEAD_LIMIT, RESPONSE_FIELDS = 262144, 1000
+"""Bytes and fields of a response's head."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,18 +21,20 @@ from twisted.web.server import Site as ResourceSite
 from zope.interface import implementer
 
 from logging_proxy.http import grammar
+from logging_proxy.http.answers import own_answer
 from logging_proxy.http.connection import ServerConnection
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.interfaces import IExchangeResource
+from logging_proxy.http.interfaces import IExchangeRoot
 
 
-@implementer(IExchangeResource)
+@implementer(IExchangeRoot)
 class ResourceRoot:
     """Answers from a tree of standard resources."""
 
     def __init__(self, root: IResource, clock: IReactorTime) -> None:
         self._site = ResourceSite(root, parsePOSTFormSubmission=False, reactor=clock)
+        self._clock = clock
 
     def respond(
         self,
@@ -50,6 +52,15 @@ class ResourceRoot:
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         channel.bodyReceived(payload, wire, done, trailers)
         return channel
+
+    def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
+        answer_fault(connection, fault, self._clock.seconds())
+
+
+def answer_fault(connection: ServerConnection, fault: RequestFault, now: float) -> None:
+    """Say what is wrong with a request, as the end of it."""
+    connection.send(own_answer(fault.status, fault.reason, now))
+    connection.finish(False)
 
 
 class ResourceChannel:
@@ -89,6 +100,11 @@ class ResourceChannel:
 
     def landing(self, most: int) -> memoryview | None:
         return None
+
+    def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
+        """Nothing has been answered, since the request renders when its body is complete."""
+        self.clientLost(Failure(fault))
+        answer_fault(self._connection, fault, self._connection.site.clock.seconds())
 
     def clientLost(self, reason: Failure) -> None:
         producer = self._producer

@@ -11,12 +11,11 @@ from twisted.internet.protocol import ServerFactory
 from twisted.web.resource import IResource
 
 from logging_proxy.http.answers import REASONS as REASONS
-from logging_proxy.http.answers import own_answer
 from logging_proxy.http.connection import ServerConnection as ServerConnection
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import HeadCache, parse_request_head
-from logging_proxy.http.interfaces import IExchangeResource
+from logging_proxy.http.interfaces import IExchangeRoot
 from logging_proxy.http.limits import ServerLimits as ServerLimits
 from logging_proxy.http.resources import ResourceRoot
 
@@ -25,7 +24,7 @@ class Site(ServerFactory):
     """
     Carries a tree of twisted.web resources over HTTP/1.1.
 
-    `root` is any `IResource`; one that provides `IExchangeResource` is given
+    `root` is any `IResource`; one that provides `IExchangeRoot` is given
     requests at the end of their heads, any other the twisted.web way.
     """
 
@@ -51,8 +50,9 @@ class Site(ServerFactory):
     @root.setter
     def root(self, root: IResource) -> None:
         self._root = root
-        exchanges = root if IExchangeResource.providedBy(root) else ResourceRoot(root, self.clock)
+        exchanges = root if IExchangeRoot.providedBy(root) else ResourceRoot(root, self.clock)
         self.respond = exchanges.respond
+        self.refuse = exchanges.refuse
 
     def use(self, root: IResource, limits: ServerLimits) -> None:
         """
@@ -76,10 +76,6 @@ class Site(ServerFactory):
         self.connections.discard(connection)
         self.deadlines.forget(connection)
 
-    def refuse(self, connection: ServerConnection, fault: RequestFault) -> None:
-        """Say what is wrong with a request that no resource has answered; the connection closes after it."""
-        connection.send(fault.answer or own_answer(fault.status, fault.reason, self.clock.seconds()))
-
     # --- clients of a TLS listener that have not shaken hands --------------------------------
 
     @property
@@ -92,7 +88,7 @@ class Site(ServerFactory):
         connection = self.buildProtocol(transport.getPeer())
         transport.protocol = connection
         connection.makeConnection(transport)
-        connection.refuse(RequestFault(400, "this port speaks HTTPS: use https:// in the URL"))
+        connection.refuse(RequestFault(400, "this port speaks HTTPS: use https:// in the URL"), b"")
 
     def close(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""

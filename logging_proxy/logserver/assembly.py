@@ -29,7 +29,7 @@ from logging_proxy.logserver.exchanges import (
 _REQUEST_PIECE, _RESPONSE_PIECE = Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE
 _REQUEST_HEAD, _SESSION = Kind.REQUEST_HEAD, Kind.SESSION
 _REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
-_LAST, _OURS = int(Flag.LAST), int(Flag.OURS)
+_LAST, _OURS, _REFUSED = int(Flag.LAST), int(Flag.OURS), int(Flag.REFUSED)
 
 
 # --- events ------------------------------------------------------------------
@@ -218,12 +218,14 @@ class Assembler:
         return self._piece(exchange, exchange.response, _RESPONSE, record)
 
     def _piece(self, exchange: Exchange, half: Half | None, side: Side, record: Record) -> Sequence[Event]:
-        if half is None:
-            return self._malformed(exchange, "bytes of a response without a head")
         _, flags, _, time, data = record
         time -= exchange.began
         if time < 0:
             time = 0
+        if flags & _REFUSED:
+            return self._refused_piece(exchange, half, side, record, time)
+        if half is None:
+            return self._malformed(exchange, "bytes of a response without a head")
         if flags & _LAST:
             half.completed = time
         if not data:
@@ -231,6 +233,24 @@ class Assembler:
         piece = _new(BodyPiece, (exchange, side, half.size, data, time))
         half.add(len(data), time)
         return (piece,)
+
+    def _refused_piece(
+        self, exchange: Exchange, half: Half | None, side: Side, record: Record, time: int
+    ) -> Sequence[Event]:
+        """
+        What was not passed on stands behind the body.
+
+        Of a response it may be all that there is, and stands behind an empty head.
+        """
+        events: tuple[Event, ...] = NOTHING
+        if half is None:
+            half = exchange.response = Half(b"\r\n\r\n", time, False, None, time)
+            events = (ResponseStarted(exchange),)
+        if half.refused_from is None:
+            half.refused_from = half.size
+        piece = BodyPiece(exchange, side, half.size, record.payload, time)
+        half.add(len(record.payload), time)
+        return (*events, piece)
 
     def _tunnel_client(self, exchange: Exchange, record: Record) -> Sequence[Event]:
         return self._tunnel(exchange, exchange.request, Side.REQUEST, record)

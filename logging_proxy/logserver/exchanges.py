@@ -50,6 +50,7 @@ class Half:
         "omitted",
         "ours",
         "pieces",
+        "refused_from",
         "size",
         "started",
         "trailers",
@@ -68,6 +69,7 @@ class Half:
         omitted: int = 0,
         trailers: bytes = b"",
         tunnel_from: int | None = None,
+        refused_from: int | None = None,
     ) -> None:
         self.head = head
         self.started = started
@@ -79,6 +81,8 @@ class Half:
         self.omitted = omitted
         self.trailers = trailers
         self.tunnel_from = tunnel_from
+        self.refused_from = refused_from
+        """Where what was not passed on begins; up to there it is the body."""
         self.file: Any = None
         """Where the store keeps what it knows of this half."""
 
@@ -92,6 +96,11 @@ class Half:
             self.omitted += 1
         self.size += size
         self.last = time
+
+    @property
+    def body_size(self) -> int:
+        """Bytes that were passed on, or were to be."""
+        return self.size if self.refused_from is None else self.refused_from
 
     def forget_times(self) -> None:
         """It is stored: its times are in the metadata, and those of a long stream are megabytes."""
@@ -277,6 +286,7 @@ def _half_state(half: Half) -> dict[str, Any]:
         "omitted": half.omitted,
         "trailers": half.trailers.decode("latin-1"),
         "tunnel_from": half.tunnel_from,
+        "refused_from": half.refused_from,
     }
 
 

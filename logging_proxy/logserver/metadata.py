@@ -196,6 +196,8 @@ def _body(half: Half | None, stored: StoredBody, notes: str) -> str:
     )
     if half.omitted:
         text += f',"pieces_omitted":{half.omitted}'
+    if half.refused_from is not None:
+        text += f',"refused":{{"offset":{half.refused_from},"bytes":{half.size - half.refused_from}}}'
     if half.tunnel_from is not None:
         text += f',"tunnel_from":{half.tunnel_from}'
     return text

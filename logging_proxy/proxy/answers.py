@@ -60,6 +60,15 @@ def answer(request: RequestHead, may_keep_alive: bool, now: float, reply: Reply)
     """The answer to `request` that says `reply`; `now` in seconds since 1970."""
     # After a malformed request nothing of the connection is trusted.
     keep_alive = may_keep_alive and request.minor == 1 and reply.status != 400
+    return _answer(request.method == b"HEAD", keep_alive, now, reply)
+
+
+def refusal(now: float, reply: Reply) -> Answer:
+    """The answer to what is no request: `reply`, and then the connection closes."""
+    return _answer(False, False, now, reply)
+
+
+def _answer(to_head: bool, keep_alive: bool, now: float, reply: Reply) -> Answer:
     lines = [
         b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
         b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n",
@@ -71,7 +80,7 @@ def answer(request: RequestHead, may_keep_alive: bool, now: float, reply: Reply)
     if not keep_alive:
         lines.append(b"Connection: close\r\n")
     lines.append(b"\r\n")
-    return Answer(b"".join(lines), b"" if request.method == b"HEAD" else reply.text, keep_alive)
+    return Answer(b"".join(lines), b"" if to_head else reply.text, keep_alive)
 
 
 def last_stop(head: RequestHead) -> Reply:

@@ -21,16 +21,17 @@ from zope.interface import implementer
 
 from logging_proxy.http.bodies import (
     NO_BODY,
-    BodyFault,
     BodyReader,
     ChunkedReader,
     CloseReader,
     LengthReader,
+    faulty_line,
     response_body,
 )
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ResponseFault
-from logging_proxy.http.heads import ResponseHead, check_response_so_far
+from logging_proxy.http.gathering import Gathering
+from logging_proxy.http.heads import ResponseHead, check_response_so_far, response_fault
 from logging_proxy.http.interfaces import TunnelEnd
 from logging_proxy.http.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
 from logging_proxy.proxy.connection import CLOSING_TIME, UpstreamConnection
@@ -71,6 +72,10 @@ class ProxyClient(UpstreamConnection):
         self._reusable = True
         self._interim = 0
         """Bytes of the present response's interim heads."""
+        self._gathering: Gathering | None = None
+        """What comes of a response, or after one, that is refused."""
+        self._unasked: Callable[[bytes], None] | None = None
+        """Is told of what comes after the response."""
 
     # --- the connection ----------------------------------------------------------
 
@@ -105,6 +110,8 @@ class ProxyClient(UpstreamConnection):
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             tunnel.connectionLost(reason)
+        if self._gathering is not None:
+            self._gathering.finish()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -112,17 +119,24 @@ class ProxyClient(UpstreamConnection):
         if in_order and self._receive == self._receive_body and self._body.finish():
             receiver.bodyReceived(b"", b"", True, b"")
         else:
-            receiver.upstreamLost(self._close_reason or reason)
+            receiver.upstreamLost(self._close_reason or reason, self._held())
 
     # --- a request -------------------------------------------------------------------
 
-    def begin(self, receiver: ResponseReceiver, method: bytes) -> None:
-        """The next response is for `receiver`; the caller now sends a `method` request."""
+    def begin(
+        self, receiver: ResponseReceiver, method: bytes, unasked: Callable[[bytes], None] | None = None
+    ) -> None:
+        """
+        The next response is for `receiver`; the caller now sends a `method` request.
+
+        `unasked` is called with what comes after the response and before the next request.
+        """
         self.uses += 1
         self.heard = False
         self._interim = 0
         self._receiver = receiver
         self._method = method
+        self._unasked = unasked
         self._receive = self._receive_head
         self._expect(self._pool.limits.head_timeout)
 
@@ -134,6 +148,8 @@ class ProxyClient(UpstreamConnection):
     def release(self) -> None:
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
         self._receiver = None
+        if self._gathering is not None:
+            return  # it ends with the connection
         self._receive = self._receive_unasked
         if self._reusable and self.reuse is not None and not self._lost:
             self._pool.put_back(self, self.reuse)
@@ -214,27 +230,64 @@ class ProxyClient(UpstreamConnection):
     # --- the response ------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        try:
-            self._receive(data)
-        except (ResponseFault, BodyFault) as fault:
-            self._refuse(ResponseFault(str(fault)))
-        except ProxyConnectFailed as failure:
-            self._refuse(failure)
+        self._receive(data)
 
-    def _refuse(self, fault: ResponseFault | ProxyConnectFailed) -> None:
-        receiver, self._receiver = self._receiver, None
-        self._receive = self._receive_unasked
+    def _receive_refused(self, data: bytes) -> None:
+        if self._gathering is not None:
+            self._gathering.add(data)
+
+    def _gather(self, data: bytes, done: Callable[[bytes], None]) -> None:
+        """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
         self._reusable = False
+        self.deadline = NEVER
+        self._receive = self._receive_refused
+        self._pool.forget(self)
+        if self._reader is not None:
+            self._reader.passage = None
+        self._gathering = Gathering(self._pool.clock, self._pool.limits.head_limit, done)
+        self._gathering.begin(data)
+
+    def _refuse_head(self, data: bytes, fault: Exception | None = None) -> None:
+        """The head that `data` begins with is refused, for `fault` or for what is wrong with its lines."""
+        limits = self._pool.limits
+
+        def refuse(kept: bytes) -> None:
+            self._refuse(fault or response_fault(kept, limits.header_fields, limits.head_limit), kept)
+
+        self._gather(data, refuse)
+
+    def _refuse_body(self, data: bytes) -> None:
+        """The body's framing is at fault where `data` begins."""
+        body = self._body
+
+        def refuse(kept: bytes) -> None:
+            self._refuse(ResponseFault(body.fault, faulty_line(body, kept)), kept)
+
+        self._gather(data, refuse)
+
+    def _refuse(self, fault: Exception, kept: bytes) -> None:
+        self._gathering = None
+        receiver, self._receiver = self._receiver, None
+        self._receive = self._drop
         self.abort()
         if receiver is not None:
-            receiver.upstreamLost(Failure(fault))
+            receiver.upstreamLost(Failure(fault), kept)
+
+    def _drop(self, data: bytes) -> None:
+        """What still comes on a connection that is given up."""
 
     def _receive_unasked(self, data: bytes) -> None:
         """Bytes that belong to no request: they must never become the next response (RFC 9112 §9.2)."""
-        if not self._lost and self._reusable:
-            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(data))
-        self._reusable = False
-        self._pool.forget(self)
+        if not self._lost:
+            self._gather(data, self._refuse_unasked)
+
+    def _refuse_unasked(self, kept: bytes) -> None:
+        self._gathering = None
+        self._receive = self._drop
+        unasked, self._unasked = self._unasked, None
+        if unasked is not None and not kept.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
+            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(kept))
+            unasked(kept)
         self.abort()
 
     def _receive_head(self, data: bytes) -> None:
@@ -248,28 +301,47 @@ class ProxyClient(UpstreamConnection):
             if end < 4 or end > self._pool.limits.head_limit:
                 self._await_head(data, known)
                 return
-            raw = data[:end]
-            head = self._pool.heads.get(raw) or self._pool.heads.parse(raw)
-            data = data[end:] if end < len(data) else b""
+            try:
+                head = self._pool.heads.get(data[:end]) or self._pool.heads.parse(data[:end])
+            except ResponseFault:
+                self._refuse_head(data)
+                return
+            except ProxyConnectFailed as failure:
+                self._refuse_head(data, failure)
+                return
+            rest = data[end:] if end < len(data) else b""
             if head.status >= 200:
-                self._final(head, data)
+                self._final(head, rest)
                 return
-            self.heard = True
-            if head.status == 101:
-                if self._receiver is not None:
-                    self._receiver.switchReceived(head, data)
+            try:
+                if not self._goes_on(head, rest):
+                    return
+            except ResponseFault as fault:
+                self._refuse_head(data, fault)
                 return
-            self._informational(head)
-            if self._receiver is None:
-                return
-            known = 0
+            data, known = rest, 0
+
+    def _goes_on(self, head: ResponseHead, rest: bytes) -> bool:
+        """Whether a head comes after this one, which is a 1xx with `rest` behind it."""
+        self.heard = True
+        if head.status == 101:
+            if self._receiver is not None:
+                self._receiver.switchReceived(head, rest)
+            return False
+        self._informational(head)
+        return self._receiver is not None
 
     def _await_head(self, data: bytes, known: int) -> None:
-        if len(data) > self._pool.limits.head_limit:
-            raise ResponseFault("response head too long")
-        check_response_so_far(data, known)
-        self._buffer = data
         self.heard = self.heard or bool(data)
+        if len(data) >= self._pool.limits.head_limit:
+            self._refuse_head(data)
+            return
+        try:
+            check_response_so_far(data, known)
+        except ResponseFault:
+            self._refuse_head(data)
+            return
+        self._buffer = data
 
     def _informational(self, head: ResponseHead) -> None:
         self._interim += len(head.raw)
@@ -298,7 +370,11 @@ class ProxyClient(UpstreamConnection):
         if receiver is not None:
             receiver.headReceived(head, payload, wire, body.done, body.trailers)
         # Not if that was all of the body: the receiver may be the next response's by now.
-        if receiver is not None and receiver is self._receiver and isinstance(body, ChunkedReader):
+        if receiver is None or receiver is not self._receiver:
+            return
+        if body.fault:
+            self._refuse_body(data)
+        elif isinstance(body, ChunkedReader):
             self._shorten(receiver, body)
 
     def _receive_body(self, data: bytes) -> None:
@@ -311,6 +387,8 @@ class ProxyClient(UpstreamConnection):
             self.deadline = self._now() + self._wait
         if receiver is not None and (wire or body.done):
             receiver.bodyReceived(payload, wire, body.done, body.trailers)
+        if body.fault and receiver is self._receiver:
+            self._refuse_body(rest)
 
     def _landing(self) -> memoryview | None:
         """Where to read the next piece of a long body; its last byte comes the ordinary way."""
@@ -337,6 +415,10 @@ class ProxyClient(UpstreamConnection):
         if rest:
             self._receive_unasked(rest)
 
+    def _held(self) -> bytes:
+        """What has come of the response and was not passed on, since more of it had to come first."""
+        return self._body.held if self._receive == self._receive_body else self._buffer
+
     # --- time ---------------------------------------------------------------------------------
 
     def timedOut(self) -> None:
@@ -349,8 +431,9 @@ class ProxyClient(UpstreamConnection):
         elif self._receiver is not None:
             what = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None
+            kept = self._held()
             self.abort()
-            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {what} in time")))
+            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {what} in time")), kept)
         else:
             self._pool.forget(self)
             self.close()

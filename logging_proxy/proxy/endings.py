@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 
-from logging_proxy.capture.records import OUTCOMES, Kind
+from logging_proxy.capture.records import OUTCOMES, Flag, Kind
 
 
 def end_record(outcome: str, error: str = "") -> tuple[int, int, bytes]:
     """The exchange is over, with one of `OUTCOMES`."""
     return (int(Kind.END), 0, bytes([OUTCOMES.index(outcome)]) + error.encode())
+
+
+def refused_record(kind: Kind, kept: bytes) -> tuple[tuple[int, int, bytes], ...]:
+    """What came and was not passed on, as pieces of `kind`; none if that is nothing."""
+    return ((int(kind), int(Flag.REFUSED), kept),) if kept else ()
 
 
 COMPLETE = end_record("complete")

@@ -24,11 +24,12 @@ from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.client import ProxyClient
-from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record
+from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
 from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
+from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.pool import Pool
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
@@ -47,6 +48,9 @@ class Owner(Protocol):
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         """What the client is told."""
+
+    def unasked(self, after: bytes, kept: bytes) -> None:
+        """The upstream has sent `kept` behind the response of exchange `after`, unasked."""
 
     def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
         """The exchange is over, and its capture with it.  May be said more than once."""
@@ -125,27 +129,28 @@ class Exchange:
     def _not_connected(self, reason: Failure) -> None:
         self._connecting = None
         if not self._ended:
-            self._fail(verdict(reason))
+            kept = reason.value.kept if isinstance(reason.value, ProxyConnectFailed) else b""
+            self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
     def _start_on(self, upstream: ProxyClient) -> None:
         self._upstream = upstream
         self.response = ResponseHalf(self, upstream, self.capture)
-        upstream.begin(self.response, self.head.method)
+        upstream.begin(self.response, self.head.method, partial(self._owner.unasked, self.id))
 
     def _send_on(self, upstream: ProxyClient) -> None:
         self._start_on(upstream)
         self.request.sink = upstream
         self.request.pass_on(self._first)
 
-    def upstreamLost(self, reason: Failure) -> None:
-        """The response will not become complete."""
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        """The response will not become complete; `kept` is what came of it and was not passed on."""
         upstream = self._upstream
         if self._ended or upstream is None:
             return
         if self._may_try_again(upstream, reason):
             self._try_again(reason)
         else:
-            self._fail(verdict(reason))
+            self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
     def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
         """
@@ -229,22 +234,15 @@ class Exchange:
             # The response was complete, or cut, but not all of it has been handed over.
             self._owner.exchange_ended(self)
             self._let_go_of_upstream()
-        elif reason.check(RequestFault):
-            assert isinstance(reason.value, RequestFault)
-            self._body_failed(reason.value)
-            self._let_go_of_upstream()
         elif not self._part():
             self.client_left(str(reason.value) if reason.check(ClientGivenUp) else "")
 
-    def _body_failed(self, fault: RequestFault) -> None:
-        """The request's body is malformed or does not come; the connection says so, if it still can."""
+    def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
+        """The request's body is malformed or does not come."""
+        if self._ended:
+            return  # the response is complete, or cut, and only has to be handed over
         wrong = Verdict("protocol_error", fault.status, fault.reason, f"client: {fault}")
-        if self.response is None or not self.response.started:
-            answer = self._owner.answer_failure(self, wrong)
-            fault.answer = answer.head + answer.body
-            if self.capture is not None:
-                self.capture.passed(*answer.records)
-        self._end(wrong.outcome, wrong.error)
+        self._fail(wrong, refused_record(Kind.REQUEST_PIECE, kept))
 
     def client_left(self, error: str) -> None:
         """The client is gone before its response was complete."""
@@ -305,26 +303,26 @@ class Exchange:
             self.response.stop()
         reset_when_received(self.connection)
 
-    def _fail(self, verdict: Verdict) -> None:
-        """The upstream's side is over without a complete response."""
+    def _fail(self, verdict: Verdict, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
+        """There will be no complete response; `refused` is recorded of what was not passed on."""
         response = self.response
         if response is not None and response.started:
-            self._end(verdict.outcome, verdict.error)
+            self._end(verdict.outcome, verdict.error, refused)
             self._let_go_of_request()
             response.cut()
             return
         self._ended = True
         answer = self._owner.answer_failure(self, verdict)
         if self.capture is not None:
-            self.capture.passed(*answer.records, end_record(verdict.outcome, verdict.error))
+            self.capture.passed(*answer.records, *refused, end_record(verdict.outcome, verdict.error))
         self._let_go_of_upstream()
         self._owner.exchange_ended(self, verdict.outcome, verdict.error)
         answer.send(self.connection, self.capture)
 
-    def _end(self, outcome: str, error: str) -> None:
+    def _end(self, outcome: str, error: str, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
         self._ended = True
         if self.capture is not None:
-            self.capture.passed(end_record(outcome, error))
+            self.capture.passed(*refused, end_record(outcome, error))
         self._owner.exchange_ended(self, outcome, error)
 
     def _let_go_of_upstream(self) -> None:

@@ -15,6 +15,7 @@ from logging_proxy.capture.events import Recorder
 from logging_proxy.configuration.options import Configuration, RouteOptions, UpstreamTLS
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import parse_response_head
+from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.headers import ForwardedPolicy
@@ -24,7 +25,8 @@ from logging_proxy.proxy.outbound.forwarding import forwarding_for, parse_forwar
 from logging_proxy.proxy.outbound.ourselves import Ourselves
 from logging_proxy.proxy.outbound.settings import proxy_for
 from logging_proxy.proxy.pool import ClientLimits, Pool
-from logging_proxy.proxy.tree import ConsoleLine, Ids, RouteResource, RouteTree, Surroundings, TroubleLine
+from logging_proxy.proxy.surroundings import ConsoleLine, Surroundings, TroubleLine
+from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
 from logging_proxy.routing.mapping import Destination
 
 PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLimits]
@@ -148,8 +150,8 @@ def client_limits(configuration: Configuration) -> ClientLimits:
         connect_timeout=client.connect_timeout,
         head_timeout=client.head_timeout,
         stream_timeout=client.stream_timeout,
-        head_limit=server.head_limit,
-        header_fields=server.header_fields,
+        head_limit=max(server.head_limit, RESPONSE_HEAD_LIMIT),
+        header_fields=max(server.header_fields, RESPONSE_FIELDS),
         pool_idle_timeout=client.pool_idle_timeout,
         pool_size=client.pool_size,
         pool_max_age=client.pool_max_age,

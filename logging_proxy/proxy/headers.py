@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.http.heads import RequestHead, ResponseHead, without_blanks
 from logging_proxy.proxy.upgrade import UPGRADE, asked_protocols, only
 
 HOP_BY_HOP = frozenset(
@@ -184,7 +184,9 @@ def onward_response(
     lines = [_status_line(head)]
     named = head.connection_options - _NOT_REMOVABLE
     for line, (name, _) in zip(head.lines, head.fields, strict=True):
-        if name in HOP_BY_HOP:
+        if head.status == 426 and name == b"upgrade":
+            lines.append(line)  # RFC 9110 §15.5.22: without it the client cannot know what is required
+        elif name in HOP_BY_HOP:
             if (
                 name in (b"transfer-encoding", b"trailer")
                 and head.chunked
@@ -198,6 +200,8 @@ def onward_response(
             lines.append(line)
     if body_is_close_delimited and client_minor:
         lines.append(b"Transfer-Encoding: chunked\r\n")
+    if head.status == 426 and b"upgrade" in head.ruling:
+        lines.append(_CONNECTION_UPGRADE)
     if not keep_alive:
         lines.append(b"Connection: close\r\n")
     elif not client_minor:
@@ -217,6 +221,9 @@ def onward_informational(head: ResponseHead) -> bytes:
     return _status_line(head) + b"".join(kept) + b"\r\n"
 
 
+_CONNECTION_UPGRADE = b"Connection: Upgrade\r\n"
+
+
 def onward_switch(head: ResponseHead) -> bytes:
     """The head of a 101 that was asked for, for the client, blank line included."""
     named = head.connection_options - _NOT_REMOVABLE - UPGRADE
@@ -226,6 +233,8 @@ def onward_switch(head: ResponseHead) -> bytes:
             lines += only(line, UPGRADE)
         elif name == b"upgrade" or not (name in HOP_BY_HOP or name in named or name == b"content-length"):
             lines.append(line)
+    if b"upgrade" not in head.connection_options:
+        lines.append(_CONNECTION_UPGRADE)
     return b"".join(lines) + b"\r\n"
 
 
@@ -238,7 +247,8 @@ def _status_line(head: ResponseHead) -> bytes:
 def onward_trailers(section: bytes, options: frozenset[bytes]) -> bytes:
     """Of raw trailer lines, those that go on; `options` are the message's connection options."""
     dropped = _NOT_IN_TRAILERS | options
-    return b"".join(line for line in section.splitlines(keepends=True) if _name(line).lower() not in dropped)
+    lines = [without_blanks(line) for line in section.splitlines(keepends=True)]
+    return b"".join(line for line in lines if _name(line).lower() not in dropped)
 
 
 def replace_trailers(wire: bytes, came: bytes, kept: bytes) -> bytes:

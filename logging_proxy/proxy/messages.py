@@ -104,8 +104,8 @@ class ResponseHalf(Half):
             body, _RESPONSE_PIECE, source=source, role="_receiver", receiver=self, now=now, patience=patience
         )
 
-    def upstreamLost(self, reason: Failure) -> None:
-        self._exchange.upstreamLost(reason)
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        self._exchange.upstreamLost(reason, kept)
 
     def sink_stalls(self) -> None:
         self._exchange.connection.stalls()
@@ -171,7 +171,7 @@ class Parting(ResponseHalf):
             self._record((), payload, done, trailers)
             self.finished()
 
-    def upstreamLost(self, reason: Failure) -> None:
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
         self._give_up()
 
     def _give_up(self) -> None:

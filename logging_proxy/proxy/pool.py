@@ -19,19 +19,25 @@ from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import HeadCache, ResponseHead, parse_response_head
+from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.reuse import REST, Reuse
 
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """How long an upstream may take, and how many idle connections are kept; seconds and bytes."""
+    """
+    How long an upstream may take, what its heads may hold, and how many idle connections are kept.
+
+    Seconds and bytes.  Heads of responses may be larger than those of requests: they come from a destination
+    that somebody has chosen, and policies and cookies grow.  Go takes 1 MiB, curl 300 KiB.
+    """
 
     connect_timeout: float = 10.0
     head_timeout: float = 600.0
     stream_timeout: float = 3600.0
-    head_limit: int = 65536
-    header_fields: int = 200
+    head_limit: int = RESPONSE_HEAD_LIMIT
+    header_fields: int = RESPONSE_FIELDS
     pool_idle_timeout: float = 15.0
     pool_size: int = 1024
     pool_max_age: float = 300.0
@@ -83,6 +89,7 @@ class Pool:
         parse_head: Callable[[bytes, int], ResponseHead] = parse_response_head,
     ) -> None:
         self.now: Callable[[], float] = clock.seconds
+        self.clock = clock
         self.limits = limits
         self.heads = HeadCache(parse_head, limits.header_fields)
         self._endpoint = endpoint

@@ -51,5 +51,9 @@ class ResponseReceiver(Protocol):
         Each piece gives `source` time until `patience` seconds from `now`.
         """
 
-    def upstreamLost(self, reason: Failure) -> None:
-        """The connection failed before the response was complete.  The client is of no use any more."""
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        """
+        The connection failed, or the response was refused, before it was complete.
+
+        `kept` is what came and was not passed on.  The client is of no use any more.
+        """

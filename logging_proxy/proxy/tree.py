@@ -8,28 +8,26 @@ the route that takes it.  What no route takes it answers itself.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from logging_proxy.capture.events import Capture, Recorder
-from logging_proxy.capture.records import Flag, Kind, describe, field, identify
+from logging_proxy.capture.records import Flag, Kind, describe, identify
 from logging_proxy.configuration.options import RouteOptions
+from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.interfaces import IExchangeResource
+from logging_proxy.http.interfaces import IExchangeResource, IExchangeRoot
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
 from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
 from logging_proxy.proxy.headers import (
-    ForwardedPolicy,
     asked_host,
     forwards_left,
     loops,
@@ -39,6 +37,8 @@ from logging_proxy.proxy.headers import (
 )
 from logging_proxy.proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.pool import Pool
+from logging_proxy.proxy.refusals import record_unasked, refuse_request
+from logging_proxy.proxy.surroundings import Surroundings, client_address, client_field, local_address
 from logging_proxy.proxy.upgrade import asked_protocols
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
@@ -56,28 +56,6 @@ _WRONG_HOST = (
 
 _NO_TROUBLE = frozenset({"complete", "client_closed"})
 """Outcomes that are nobody's fault: clients leave all the time."""
-
-TroubleLine = Callable[[bytes, str, str], None]
-"""Called with the id, the outcome and the error of an exchange that did not end well."""
-
-ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
-"""Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What the resources of one proxy share."""
-
-    recorder: Recorder | None
-    policy: ForwardedPolicy
-    console: ConsoleLine | None
-    record_unknown: bool
-    not_found: bytes
-    wall_ns: Callable[[], int] = time.time_ns
-    random: Callable[[int], bytes] = os.urandom
-    trouble: TroubleLine | None = None
-    takes_host: Callable[[bytes], bool] = lambda host: True
-    """Whether a request for a host, as the client names it, is answered at all."""
 
 
 class Ids:
@@ -109,29 +87,6 @@ class Plan:
     description: bytes
     """The part of the REQUEST_HEAD record that stays the same."""
     url: bytes
-
-
-def client_field(connection: ServerConnection) -> bytes:
-    """The client's address as records have it: `address port`, once for each connection."""
-    prepared = connection.prepared.get(client_field)
-    if prepared is None:
-        peer = connection.peer
-        text = f"{peer.host} {peer.port}" if isinstance(peer, IPv4Address | IPv6Address) else ""
-        prepared = connection.prepared[client_field] = field(text.encode())
-    return prepared
-
-
-def client_address(connection: ServerConnection) -> bytes:
-    peer = connection.peer
-    return peer.host.encode() if isinstance(peer, IPv4Address | IPv6Address) else b"unknown"
-
-
-def local_address(connection: ServerConnection) -> bytes:
-    """Host and port that the client has connected to, for requests that name none."""
-    host = connection.transport.getHost()
-    if isinstance(host, IPv6Address):
-        return f"[{host.host}]:{host.port}".encode()
-    return f"{host.host}:{host.port}".encode() if isinstance(host, IPv4Address) else b""
 
 
 def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
@@ -303,6 +258,9 @@ class RouteResource(Resource):
         now = self._surroundings.wall_ns() / 1e9
         return answer(exchange.head, exchange.connection.may_keep_alive, now, reply)
 
+    def unasked(self, after: bytes, kept: bytes) -> None:
+        record_unasked(self.options, after, kept, self._ids.next(), self._surroundings)
+
     def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
         self.exchanges.discard(exchange)
         trouble = self._surroundings.trouble
@@ -320,7 +278,14 @@ def record_request(capture: Capture, start: bytes, payload: bytes, done: bool, t
     capture.passed(*records)
 
 
-@implementer(IExchangeResource)
+class Found(NamedTuple):
+    """The route that takes a request, and the target to give it."""
+
+    route: RouteResource
+    target: bytes
+
+
+@implementer(IExchangeRoot)
 class RouteTree(Resource):
     """The root: finds the route of a request, and answers what no route takes."""
 
@@ -349,31 +314,46 @@ class RouteTree(Resource):
         found = head.prepared.get(self)
         if found is None:
             found = head.prepared[self] = self._find(head)
-        route, target = found
-        if route is not None:
+        if isinstance(found, Found):
+            route, target = found
             exchange: Exchange | None = route.respond(connection, head, payload, wire, done, trailers, target)
             return exchange
         surroundings = self._surroundings
         recorder = surroundings.recorder if surroundings.record_unknown else None
         incoming = Incoming(connection, head, payload, done, trailers)
-        answer_ourselves(incoming, self._ids.next(), self._unknown(head), surroundings, recorder)
+        answer_ourselves(incoming, self._ids.next(), found, surroundings, recorder)
         return None
 
-    def _find(self, head: RequestHead) -> tuple[RouteResource | None, bytes]:
-        """The route for a head, with the target to give it; the not-found path may lead to one."""
-        if head.method == b"CONNECT" or head.target == b"*" or not self._takes(head):
-            return None, b""
+    def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
+        refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)
+
+    def _find(self, head: RequestHead) -> Found | Reply:
+        """The route for a head, to which the not-found path may lead; else what to say."""
+        if head.method == b"CONNECT":
+            return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
+        if not self._takes(head):
+            return Reply(421, _WRONG_HOST, "WRONG_HOST")
+        if head.target == b"*":
+            return Reply(200, b"", "SERVER_OPTIONS")
         decision = self._mux.match(head.method, head.target, head.host)
         if isinstance(decision, Serve):
-            return decision.value, head.target
-        if isinstance(decision, Redirect | BadTarget | MethodNotAllowed):
-            return None, b""
+            return Found(decision.value, head.target)
+        if isinstance(decision, Redirect):
+            location = decision.location
+            return Reply(307, b"", f"REDIRECT {location.decode('latin-1')}", ((b"Location", location),))
+        if isinstance(decision, MethodNotAllowed):
+            return Reply(405, b"Method Not Allowed\n", "METHOD_NOT_ALLOWED", ((b"Allow", decision.allow),))
+        if isinstance(decision, BadTarget):
+            return Reply(400, b"malformed request target\n", "BAD_REQUEST")
         not_found = self._not_found_target(head.target)
         if not_found:
             decision = self._mux.match(head.method, not_found, asked_host(head))
             if isinstance(decision, Serve):
-                return decision.value, not_found
-        return None, b""
+                return Found(decision.value, not_found)
+        path, _, _ = not_found.partition(b"?")
+        return Reply(
+            404, b"No route found for " + path + b"\n" if path else b"404 page not found\n", "NOT_FOUND"
+        )
 
     def _takes(self, head: RequestHead) -> bool:
         return self._surroundings.takes_host(asked_host(head))
@@ -387,25 +367,3 @@ class RouteTree(Resource):
             parts = split_target(target)
             target = parts.path + (b"" if parts.query is None else b"?" + parts.query)
         return target if target.startswith(prefix) else prefix.rstrip(b"/") + target
-
-    # --- what no route takes ----------------------------------------------------------------
-
-    def _unknown(self, head: RequestHead) -> Reply:
-        if head.method == b"CONNECT":
-            return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
-        if not self._takes(head):
-            return Reply(421, _WRONG_HOST, "WRONG_HOST")
-        if head.target == b"*":
-            return Reply(200, b"", "SERVER_OPTIONS")
-        decision = self._mux.match(head.method, head.target, head.host)
-        if isinstance(decision, Redirect):
-            location = decision.location
-            return Reply(307, b"", f"REDIRECT {location.decode('latin-1')}", ((b"Location", location),))
-        if isinstance(decision, MethodNotAllowed):
-            return Reply(405, b"Method Not Allowed\n", "METHOD_NOT_ALLOWED", ((b"Allow", decision.allow),))
-        if isinstance(decision, BadTarget):
-            return Reply(400, b"malformed request target\n", "BAD_REQUEST")
-        path, _, _ = self._not_found_target(head.target).partition(b"?")
-        return Reply(
-            404, b"No route found for " + path + b"\n" if path else b"404 page not found\n", "NOT_FOUND"
-        )

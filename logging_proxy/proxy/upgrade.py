@@ -16,16 +16,18 @@ _NOT_CARRIED = frozenset({b"h2c"})
 
 
 def asked_protocols(head: RequestHead) -> frozenset[bytes]:
-    """The protocols, in lower case, that go on in the request's Upgrade field; none with a body."""
-    if not head.upgrade or head.chunked or head.content_length:
-        return frozenset()
-    return _members([head.upgrade]) - _NOT_CARRIED
+    """The protocols, in lower case, that go on in the request's Upgrade field."""
+    return _members([head.upgrade]) - _NOT_CARRIED if head.upgrade else frozenset()
 
 
 def switches_to(head: ResponseHead, asked: frozenset[bytes]) -> bool:
-    """Whether a 101 says properly that it switches, and to nothing but what was asked for."""
+    """
+    Whether a 101 switches to something that was asked for, and to nothing else.
+
+    That its Connection field does not name Upgrade is forgiven: what it means is clear.
+    """
     chosen = _members(head.ruling.get(b"upgrade", ()))
-    return b"upgrade" in head.connection_options and bool(chosen) and chosen <= asked
+    return bool(chosen) and chosen <= asked
 
 
 def only(line: bytes, kept: frozenset[bytes]) -> list[bytes]:

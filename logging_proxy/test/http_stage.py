@@ -12,8 +12,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
+from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.interfaces import IExchangeResource
+from logging_proxy.http.interfaces import IExchangeRoot
+from logging_proxy.http.resources import answer_fault
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
 
 GET = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -33,6 +35,11 @@ class Pending:
         self.done = done
         self.trailers = b""
         self.lost: list[Failure] = []
+        self.refused = 0
+        """The status of the fault that the body had."""
+        self.kept = b""
+        self.begun = False
+        """Whether the test has begun to answer."""
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         assert not self.done, "more of a body that was complete"
@@ -46,21 +53,34 @@ class Pending:
 
     def shortcut(self, *of: object) -> None: ...
 
+    def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
+        self.refused, self.kept = fault.status, kept
+        if self.begun:
+            self.connection.abort()
+        else:
+            answer_fault(self.connection, fault, 0)
+
     def clientLost(self, reason: Failure) -> None:
         self.lost.append(reason)
+
+    def begin(self, data: bytes) -> None:
+        self.begun = True
+        self.connection.send(data)
 
     def answer(self, data: bytes = OK, keep_alive: bool = True) -> None:
         self.connection.send(data)
         self.connection.finish(keep_alive)
 
 
-@implementer(IExchangeResource)
+@implementer(IExchangeRoot)
 class Desk(Resource):
     """Keeps the requests it is given."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pending: list[Pending] = []
+        self.refused: list[bytes] = []
+        """What came of requests that were none."""
 
     def respond(
         self,
@@ -75,6 +95,10 @@ class Desk(Resource):
         pending.trailers = trailers
         self.pending.append(pending)
         return pending
+
+    def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
+        self.refused.append(kept)
+        answer_fault(connection, fault, 0)
 
     def take(self, pending: Pending) -> Pending:
         return pending
@@ -201,8 +225,15 @@ class Client:
         self.connection.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
+        """The client sends `data`, and then nothing for a while, so that what is faulty in it is judged."""
         self.connection.dataReceived(data)
+        self.turn()
+
+    def turn(self) -> None:
         self.clock.advance(0)
+        if self.connection._gathering is not None:
+            self.connection._gathering.finish()
+            self.clock.advance(0)
 
     def send_bytewise(self, data: bytes) -> None:
         for at in range(len(data)):

@@ -28,7 +28,8 @@ from logging_proxy.http.server import ServerConnection, ServerLimits, Site
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.pool import ClientLimits, Pool
-from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree, Surroundings
+from logging_proxy.proxy.surroundings import Surroundings
+from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.routing.patterns import parse
 
@@ -71,11 +72,23 @@ class Wire:
 
     # --- what the test does ---------------------------------------------------
 
-    def deliver(self, data: bytes, size: int = READ_SIZE) -> None:
-        """The peer sends `data`, which is read in pieces of `size`."""
+    def deliver(self, data: bytes, size: int = READ_SIZE, last: bool = True) -> None:
+        """
+        The peer sends `data`, which is read in pieces of `size`.
+
+        If that is `last` for a while, what is faulty in it is judged.
+        """
         for at in range(0, len(data), size):
             self._inbox.append(data[at : at + size])
         self._read()
+        if last:
+            self.settle()
+
+    def settle(self) -> None:
+        """Nothing more comes for a moment: what is faulty in what has come is judged."""
+        gathering = getattr(self.protocol, "_gathering", None)
+        if gathering is not None:
+            gathering.finish()
 
     def fin(self) -> None:
         self._inbox.append(Failure(ConnectionDone()))
@@ -274,7 +287,19 @@ class Captured:
         return [record.content for record in self.records if record.kind == kind]
 
     def body(self, kind: Kind) -> bytes:
-        return b"".join(self.of(kind))
+        """What passed as pieces of `kind`."""
+        return self._pieces(kind, 0)
+
+    def refused(self, kind: Kind) -> bytes:
+        """What is kept as pieces of `kind` and did not pass."""
+        return self._pieces(kind, Flag.REFUSED)
+
+    def _pieces(self, kind: Kind, flag: int) -> bytes:
+        return b"".join(
+            record.content
+            for record in self.records
+            if record.kind == kind and record.flags & Flag.REFUSED == flag
+        )
 
     def complete(self, kind: Kind) -> bool:
         """Whether a piece of `kind` is marked as the body's last."""
@@ -380,6 +405,8 @@ class Stage:
         """Let the reactor turn, or time pass."""
         self.clock.advance(seconds)
         self.clock.advance(0)
+        for wire in (*self.clients, *self.endpoint.wires):
+            wire.settle()
 
     def pass_time(self, seconds: float) -> None:
         """Time passes in steps, as deadlines are looked at."""

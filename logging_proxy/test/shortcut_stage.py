@@ -97,6 +97,9 @@ class Line(tcp.Connection):
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", "192.0.2.7", 50000)
 
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 5601)
+
     def setTcpNoDelay(self, enabled: object) -> None: ...
 
     @property

@@ -13,12 +13,12 @@ from logging_proxy.http.bodies import (
     LONGEST_CHUNK_LINE,
     LONGEST_TRAILERS,
     NO_BODY,
-    BodyFault,
     BodyReader,
     ChunkedReader,
     CloseReader,
     LengthReader,
     chunk,
+    faulty_line,
     request_body,
     response_body,
 )
@@ -103,37 +103,37 @@ class ChunkedTests(SynchronousTestCase):
     @given(_chunks, st.integers(0, 10_000), st.binary(min_size=1, max_size=3), CUTS)
     @settings(max_examples=300, deadline=None)
     def test_spoilt(self, chunks: Chunks, at: int, junk: bytes, cuts: list[int]) -> None:
-        """Whether a body is refused does not depend on the split, and nothing malformed is passed on."""
+        """What is refused, and why, does not depend on the split; nothing malformed is passed on."""
         body = encode(chunks, b"0", b"A: b\r\n")
         at %= len(body)
         body = body[:at] + junk + body[at + len(junk) :]
         whole = self.outcome([body])
         for pieces in (split(body, cuts), [body[n : n + 1] for n in range(len(body))]):
             verdict, wire = self.outcome(pieces)
-            self.assertEqual(verdict, whole[0])
+            self.assertEqual((verdict, wire), whole)
             again = ChunkedReader()
-            read(again, [wire])  # raises if what was passed on is malformed
-            self.assertEqual(again.done, verdict[0] == "done")
+            read(again, [wire])
+            self.assertEqual((again.done, again.fault), (verdict[0] == "done", ""))
 
     def outcome(self, pieces: list[bytes]) -> tuple[tuple[object, ...], bytes]:
         """How the body ended, and what of it was passed on."""
         reader = ChunkedReader()
         payload = wire = b""
         for number, piece in enumerate(pieces):
-            try:
-                more, onward, rest = reader.feed(piece)
-            except BodyFault:
-                return ("fault",), wire
+            more, onward, rest = reader.feed(piece)
             payload += more
             wire += onward
+            rest += b"".join(pieces[number + 1 :])
+            if reader.fault:
+                return ("fault", reader.fault, faulty_line(reader, rest), payload, rest), wire
             if reader.done:
-                return ("done", payload, rest + b"".join(pieces[number + 1 :])), wire
+                return ("done", payload, rest), wire
         return ("waiting", payload), wire
 
     @given(st.sampled_from([b"", b"3\r\nabc\r\n"]), CUTS)
     @settings(max_examples=20, deadline=None)
     def test_malformed(self, before: bytes, cuts: list[int]) -> None:
-        """What is not a chunk raises, whatever the split, and nothing of it is passed on."""
+        """What is not a chunk is at fault, whatever the split, and nothing of it is passed on."""
         for bad in MALFORMED:
             for pieces in (
                 [before + bad],
@@ -141,7 +141,7 @@ class ChunkedTests(SynchronousTestCase):
                 [b"%c" % byte for byte in before + bad],
             ):
                 verdict, wire = self.outcome(pieces)
-                self.assertEqual(verdict, ("fault",), bad)
+                self.assertEqual(verdict[0], "fault", bad)
                 self.assertTrue((before + b"5\r\nhello").startswith(wire), (bad, wire))
 
     def test_overlong_lines(self) -> None:
@@ -171,9 +171,12 @@ class ChunkedTests(SynchronousTestCase):
         ):
             reader = ChunkedReader()
             reader.feed(start)
-            with self.assertRaises(BodyFault):
-                for _ in range(limit):
-                    reader.feed(byte)
+            for _ in range(limit - len(start.split(b"\n")[-1]) - 1):
+                reader.feed(byte)
+            self.assertEqual(reader.fault, "")
+            _, _, rest = reader.feed(byte)
+            self.assertIn("too long", reader.fault)
+            self.assertEqual(len(rest), limit + len(start.partition(b"A")[0]) * (limit == LONGEST_TRAILERS))
 
     def test_linear_time(self) -> None:
         """Many tiny chunks or trailers in tiny pieces cost no more than their number."""
@@ -187,6 +190,59 @@ class ChunkedTests(SynchronousTestCase):
         body = chunk(b"a" * 17) + chunk(b"b") + CHUNKED_END
         self.assertEqual(body[:4], b"11\r\n")
         self.assertEqual(read(ChunkedReader(), [body]), (b"a" * 17 + b"b", body, b""))
+
+
+class RefusedTests(SynchronousTestCase):
+    def test_good_bytes_come_before_the_fault(self) -> None:
+        """What is good is given out, also when the fault came with it, and then everything from there on."""
+        for good, payload, bad, line in (
+            (b"5\r\nhello\r\n", b"hello", b"zz\r\nX\r\n", b"zz\r\n"),
+            (b"5\r\nhello", b"hello", b"!!5\r\n", b""),
+            (b"1\r\na\r\n3\r\nb", b"ab", b"", b""),
+            (b"2\r\nab\r\n", b"ab", b"0;e=1\r\nA: b\r\nC d\r\n\r\n", b"C d\r\n"),
+        ):
+            reader = ChunkedReader()
+            self.assertEqual(reader.feed(good + bad), (payload, good, bad))
+            self.assertEqual((bool(reader.fault), faulty_line(reader, bad)), (bool(bad), line))
+
+    def test_held(self) -> None:
+        """What waits for more of its line, or of the trailers, is told when the body ends there."""
+        for body, held in (
+            (b"5\r\nhello\r\n1", b"1"),
+            (b"5\r\nhello\r", b"\r"),
+            (b"0;e\r\nA: b\r\nC", b"0;e\r\nA: b\r\nC"),
+        ):
+            reader = ChunkedReader()
+            reader.feed(body)
+            self.assertEqual((reader.held, reader.finish()), (held, False))
+
+    def test_lenient(self) -> None:
+        """In responses blanks around a size and any extension are read over, and not passed on."""
+        for line in (b"2  ", b"2\t", b"2 ;a=b", b"2 ; a = b", b"2;", b"02;a=[x]", b'2;a="'):
+            for pieces in (
+                [line + b"\r\nok\r\n0 \r\n\r\n"],
+                [b"%c" % b for b in line + b"\r\nok\r\n0 \r\n\r\n"],
+            ):
+                reader = ChunkedReader(lenient=True)
+                size = line[:2] if line.startswith(b"0") else b"2"
+                self.assertEqual(read(reader, pieces), (b"ok", size + b"\r\nok\r\n0\r\n\r\n", b""))
+                self.assertTrue(reader.done)
+                strict = ChunkedReader()
+                read(strict, pieces[:1])
+                self.assertFalse(strict.done)
+
+    def test_lenient_has_limits(self) -> None:
+        """Nothing is read over that other readers take for something else."""
+        for line in (b" 2\r\n", b"2 2\r\n", b"2;\x00\r\n", b"2\n", b"2;a\n", b"2\r;\r\n", b"0x2\r\n"):
+            reader = ChunkedReader(lenient=True)
+            reader.feed(line + b"ok\r\n")
+            self.assertTrue(reader.fault, line)
+
+    def test_trailers(self) -> None:
+        """A blank before the colon of a response's trailer is kept as it came, for the proxy to remove."""
+        reader = ChunkedReader(lenient=True)
+        reader.feed(b"0\r\nA : b\r\n\r\n")
+        self.assertEqual((reader.done, reader.trailers), (True, b"A : b\r\n"))
 
 
 MALFORMED = (

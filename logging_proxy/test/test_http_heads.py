@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http import grammar
-from logging_proxy.http.bodies import BodyFault, request_body
+from logging_proxy.http.bodies import request_body
 from logging_proxy.http.faults import RequestFault, ResponseFault
 from logging_proxy.http.heads import (
     HeadCache,
     RequestHead,
     ResponseHead,
-    fault_so_far,
+    is_faulty_so_far,
     parse_request_head,
     parse_response_head,
+    parse_tunnel_head,
+    request_fault,
+    response_fault,
 )
 
 
@@ -227,7 +230,9 @@ class RequestHeadTests(SynchronousTestCase):
     def test_no_group_is_possessive(self) -> None:
         """Python up to 3.11.4 matches what it should not with one that is repeated so (gh-106052)."""
         patterns = [each.pattern for each in vars(grammar).values() if isinstance(each, re.Pattern)]
-        self.assertIn(grammar.chunk_line.pattern, patterns)
+        patterns += [
+            each.pattern for chunks in (grammar.STRICT_CHUNKS, grammar.LENIENT_CHUNKS) for each in chunks
+        ]
         for pattern in patterns:
             without_classes = re.sub(rb"\[(?:\\.|[^\]\\])*\]", b"[]", pattern)
             self.assertNotRegex(without_classes, rb"\)[*+?}]\+|\(\?>")
@@ -243,7 +248,7 @@ class PrefixTests(SynchronousTestCase):
         raw = request(b"X: y", first=b"GET http://a/b HTTP/1.1")
         for known in range(len(raw)):
             for now in range(max(known, 1), len(raw)):
-                self.assertIsNone(fault_so_far(raw[:now], known, 1000))
+                self.assertFalse(is_faulty_so_far(raw[:now], known))
 
     def test_first_line_is_refused_when_it_ends(self) -> None:
         """A line that cannot begin a request is not waited for, and a bare LF ends one."""
@@ -256,18 +261,59 @@ class PrefixTests(SynchronousTestCase):
             (b"\nGET", 400),
             (b"PRI * HTTP/2.0\r\n", 505),
         ):
-            fault = fault_so_far(begun, 0, 1000)
-            assert fault is not None, begun
-            self.assertEqual(fault.status, status, begun)
+            self.assertTrue(is_faulty_so_far(begun, 0), begun)
+            self.assertEqual(request_fault(begun, 200, 1000).status, status, begun)
 
     def test_too_long(self) -> None:
-        """Over the limit it is 414 while the line has not ended, and 431 after it."""
+        """At the limit it is 414 while the line has not ended, and 431 after it."""
         line = b"GET / HTTP/1.1\r\n"
-        for begun, status in ((b"GET /" + b"a" * 96, 414), (line + b"A: " + b"a" * 82, 431)):
-            self.assertIsNone(fault_so_far(begun[:100], 0, 100))
-            fault = fault_so_far(begun, 100, 100)
-            assert fault is not None
-            self.assertEqual(fault.status, status)
+        for begun, status in ((b"GET /" + b"a" * 95, 414), (line + b"A: " + b"a" * 81, 431)):
+            self.assertFalse(is_faulty_so_far(begun, 0))
+            self.assertEqual(request_fault(begun, 200, 100).status, status)
+
+
+class OffendingLineTests(SynchronousTestCase):
+    def test_first_one_decides(self) -> None:
+        """The line that is at fault is named, the first if there are more."""
+        start = b"GET / HTTP/1.1\r\n"
+        for raw, status, line in (
+            (b"GET  / HTTP/1.1\r\nX y\r\n\r\n", 400, b"GET  / HTTP/1.1"),
+            (start + b"A: b\r\nX y: z\r\nQ\r\n\r\n", 400, b"X y: z\r\n"),
+            (start + b"A: b\nHost: c\r\n\r\n", 400, b"A: b\n"),
+            (start + b"Host: a\r\nB: c\rd\r\n\r\n", 400, b"B: c\rd\r\n"),
+            (b"GET / HTTP/1.1\nHost: a\n\n", 400, b"GET / HTTP/1.1\n"),
+            (b"GET / HTTP/3.0\r\nX y\r\n", 505, b"GET / HTTP/3.0"),
+            (start + b"Host: a\r\n b\r\n\r\n", 400, b" b\r\n"),
+        ):
+            fault = request_fault(raw, 200, 1000)
+            self.assertEqual((fault.status, fault.line), (status, line))
+        start = b"HTTP/1.1 200 OK\r\n"
+        for raw, line in (
+            (b"SSH-2.0-x\r\n", b"SSH-2.0-x\r\n"),
+            (b"HTTP/1.1 99 x\r\n\r\n", b"HTTP/1.1 99 x\r\n"),
+            (start + b"A : b\r\nX y: z\r\n\r\n", b"X y: z\r\n"),
+            (start + b"A: b\nC: d\n\n", b"A: b\n"),
+            (start + b"Content-Length : 2\r\n\r\n", b"Content-Length : 2\r\n"),
+            (start + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n", b"Content-Length: 3\r\n"),
+            (start + b"Transfer-Encoding: x\r\n\r\n", b"Transfer-Encoding: x\r\n"),
+        ):
+            self.assertEqual(response_fault(raw, 200, 1000).line, line)
+
+    def test_line_in_the_error(self) -> None:
+        """The text shows the line, printable, cut, and without what may be a secret."""
+        for line, text in (
+            (b"X y: z\r\n", "X y: z"),
+            (b"X\x00\x1b[2J\xe9: z\r\n", "X\\x00\\x1b[2J\\xe9: z"),
+            (b"Authorization : Bearer abcdefgh\r\n", "Authorization : REDACTED"),
+            (b"Authorization Bearer abcdefgh\r\n", "Auth REDACTED"),
+            (b"X my-token: abcdefgh\r\n", "X my-token: REDACTED"),
+            (b" abcdefgh\r\n", "(a continuation) REDACTED"),
+            (b"GET /a b?key=abcdefgh HTTP/1.1\r\n", "GET /a b?key=REDACTED"),
+            (b"GET /v1/sessions/ x\r\n", "GET /v1/sessions/ x"),
+            (b"a" * 200, "a" * 160 + "…"),
+        ):
+            self.assertEqual(str(ResponseFault("bad", line)), f"bad: {text}")
+        self.assertEqual(str(ResponseFault("bad")), "bad")
 
 
 class ResponseHeadTests(SynchronousTestCase):
@@ -279,6 +325,7 @@ class ResponseHeadTests(SynchronousTestCase):
             (b"HTTP/1.1 204 ", 1, 204, b""),
             (b"HTTP/1.1 599", 1, 599, b""),
             (b"HTTP/1.1 200 \xe9", 1, 200, b"\xe9"),
+            (b"HTTP/1.1 999 x", 1, 999, b"x"),
         ):
             head = parse_response(first=first)
             self.assertEqual((head.minor, head.status, head.reason), (minor, status, reason))
@@ -296,20 +343,26 @@ class ResponseHeadTests(SynchronousTestCase):
         ):
             with self.assertRaises(ResponseFault):
                 parse_response(first=first)
-        for line in (b"X : a", b"X: a\r\n b", b"X: a\x00", b"X: a\rb", b"X: a\nY: b"):
+        for line in (b"X y: a", b" X: a", b": a", b"X: a\r\n b", b"X: a\x00", b"X: a\rb", b"X: a\nY: b"):
             with self.assertRaises(ResponseFault):
                 parse_response(line)
         with self.assertRaises(ResponseFault):
             parse_response(*[b"A: b"] * 201)
 
     def test_framing(self) -> None:
-        """A response's framing is as strict as a request's."""
+        """Of a response's framing nothing is guessed."""
         self.assertEqual(parse_response(b"Content-Length: 5").content_length, 5)
         self.assertTrue(parse_response(b"Transfer-Encoding: Chunked").chunked)
         for lines in (
             (b"Content-Length: 1", b"Content-Length: 2"),
             (b"Content-Length: x",),
+            (b"Content-Length: 1, 2",),
+            (b"Content-Length: 1,",),
+            (b"Content-Length:",),
+            (b"Content-Length: +1",),
             (b"Content-Length: 1", b"Transfer-Encoding: chunked"),
+            (b"Transfer-Encoding : chunked",),
+            (b"Content-Length\t: 1",),
             (b"Transfer-Encoding: gzip, chunked",),
             (b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
         ):
@@ -317,6 +370,33 @@ class ResponseHeadTests(SynchronousTestCase):
                 parse_response(*lines)
         with self.assertRaises(ResponseFault):
             parse_response(b"Transfer-Encoding: chunked", first=b"HTTP/1.0 200 OK")
+
+    def test_blanks_before_colons(self) -> None:
+        """They are not part of the name, and not in the lines that go on; `raw` has them (RFC 9112 §5.1)."""
+        head = parse_response(b"X : a", b"Y \t:b", b"Z: c")
+        self.assertEqual(head.lines, (b"X: a\r\n", b"Y:b\r\n", b"Z: c\r\n"))
+        self.assertEqual([name for name, _ in head.fields], [b"x", b"y", b"z"])
+        self.assertIn(b"X : a\r\nY \t:b", head.raw)
+
+    def test_equal_lengths(self) -> None:
+        """Lengths that agree are one length, said once (RFC 9110 §8.6)."""
+        for lines in (
+            (b"Content-length: 5", b"A: b", b"Content-Length: 5"),
+            (b"Content-length: 5, 5", b"A: b"),
+            (b"Content-length: 005", b"A: b"),
+            (b"Content-length: 5", b"A: b", b"Content-Length: 5 , 05"),
+        ):
+            head = parse_response(*lines)
+            self.assertEqual(head.content_length, 5)
+            self.assertEqual(head.lines, (b"Content-length: 5\r\n", b"A: b\r\n"))
+            self.assertEqual(head.fields, ((b"content-length", b"5"), (b"a", b"b")))
+        self.assertEqual(parse_response(b"Content-Length: 00").content_length, 0)
+
+    def test_tunnel(self) -> None:
+        """In an answer to CONNECT framing fields mean nothing (RFC 9110 §9.3.6)."""
+        raw = b"HTTP/1.0 200 OK\r\nContent-Length:\r\nTransfer-Encoding: x\r\n\r\n"
+        head = parse_tunnel_head(raw, 200)
+        self.assertEqual((head.status, head.content_length, head.chunked), (200, None, False))
 
 
 class CacheTests(SynchronousTestCase):
@@ -421,7 +501,7 @@ def read_with_ours(raw: bytes) -> Reading | None:
         head = parse(raw[:end])
         body = request_body(head)
         payload, _, _ = body.feed(raw[end:])
-    except (RequestFault, BodyFault):
+    except RequestFault:
         return None
     if not body.done:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.limits import LINGER, STALL, ServerLimits
 from logging_proxy.test.http_stage import GET, OK, Client, Desk, SlowTransport
 
@@ -108,7 +107,7 @@ class BodyTimeTests(SynchronousTestCase):
         self.assertFalse(client.ended)
         client.wait(61)
         self.assertTrue(client.read().startswith(b"HTTP/1.1 408 "))
-        self.assertTrue(desk.pending[0].lost[0].check(RequestFault))
+        self.assertEqual((desk.pending[0].refused, desk.pending[0].lost), (408, []))
 
     def test_idle_while_we_hold_it(self) -> None:
         """The time does not run while it is we who do not read."""
@@ -130,7 +129,7 @@ class BodyTimeTests(SynchronousTestCase):
         desk = Desk()
         client = Client(desk)
         client.send(BODY)
-        desk.pending[0].connection.send(b"HTTP/1.1 200 OK\r\n")
+        desk.pending[0].begin(b"HTTP/1.1 200 OK\r\n")
         client.wait(61)
         self.assertEqual((client.read(), client.aborted), (b"HTTP/1.1 200 OK\r\n", True))
 

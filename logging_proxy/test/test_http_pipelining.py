@@ -76,8 +76,9 @@ class OrderTests(SynchronousTestCase):
         client.send(GET + b"BAD\r\n\r\n")
         self.assertEqual(client.read(), b"")
         desk.pending[0].answer()
-        client.clock.advance(0)
+        client.turn()
         self.assertTrue(client.read().startswith(OK + b"HTTP/1.1 400 "))
+        self.assertEqual(desk.refused, [b"BAD\r\n\r\n"])
 
     def test_answered_between_two_reads(self) -> None:
         """Bytes that arrive before the buffered ones were taken up stay behind them."""

@@ -170,10 +170,8 @@ class FaultTests(SynchronousTestCase):
             client.send_pieces(pieces if head_first else [b"".join(pieces)])
             self.assertTrue(client.read().startswith(b"HTTP/1.1 400 "))
             self.assertTrue(client.half_closed)
-            if head_first:
-                self.assertTrue(desk.pending[0].lost[0].check(RequestFault))
-            else:
-                self.assertEqual(desk.pending, [])
+            (pending,) = desk.pending
+            self.assertEqual((pending.refused, pending.kept, pending.lost), (400, pieces[1], []))
 
     def test_malformed_body_after_informational(self) -> None:
         """A 100 (Continue) is not yet the answer."""
@@ -190,10 +188,10 @@ class FaultTests(SynchronousTestCase):
             desk = Desk()
             client = Client(desk)
             client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
-            desk.pending[0].connection.send(begun)
+            desk.pending[0].begin(begun)
             client.send(b"x\r\n")
             self.assertEqual((client.read(), client.aborted), (begun, True))
-            self.assertEqual(len(desk.pending[0].lost), 1)
+            self.assertEqual((desk.pending[0].refused, desk.pending[0].lost), (400, []))
 
     def test_refused_by_the_resource(self) -> None:
         """A `RequestFault` out of `respond` is answered like one of the engine's own."""

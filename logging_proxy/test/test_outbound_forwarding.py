@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from logging_proxy.http.deadlines import Deadlines
+from logging_proxy.http.gathering import MOMENT
 from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.failures import verdict
 from logging_proxy.proxy.outbound.forwarding import parse_forwarded_head
@@ -54,8 +55,8 @@ class Receiver:
     def shortcut(self, *way: object) -> None:
         raise AssertionError("there is no body")
 
-    def upstreamLost(self, reason: Failure) -> None:
-        self.lost = reason
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        self.lost, self.kept = reason, kept
 
 
 class AnswerTests(SynchronousTestCase):
@@ -70,6 +71,7 @@ class AnswerTests(SynchronousTestCase):
         receiver = Receiver()
         client.begin(receiver, b"GET")
         client.dataReceived(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+        clock.advance(MOMENT)
         self.assertEqual(client.transport.disconnecting or client.transport.disconnected, status == 407)
         return receiver
 
@@ -83,6 +85,7 @@ class AnswerTests(SynchronousTestCase):
         """407 is never passed on: it is the proxy that wants credentials, and of us."""
         receiver = self.answered(407)
         self.assertEqual(receiver.statuses, [])
+        self.assertEqual(receiver.kept, b"HTTP/1.1 407 X\r\nContent-Length: 0\r\n\r\n")
         assert receiver.lost is not None
         given = verdict(receiver.lost)
         self.assertEqual((given.outcome, given.status), ("connect_failed", 502))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.http.limits import RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.outbound.addresses import Credentials
-from logging_proxy.proxy.outbound.connect import HEAD_LIMIT, ConnectHandshake
+from logging_proxy.proxy.outbound.connect import ConnectHandshake
 from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
 from logging_proxy.proxy.outbound.handshakes import Handshake, NoHandshake
 from logging_proxy.proxy.outbound.socks import Socks5Handshake
@@ -115,15 +116,32 @@ class ConnectTests(HandshakeCase):
         for answer in (
             b"HTTP/1.1 2000 OK\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nA\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nA :b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nA b:c\r\n\r\n",
         ):
             self.assertFails(self.plain, answer, "will not do")
+
+    def test_answer_is_kept(self) -> None:
+        """What the proxy has answered goes with the failure, for the capture."""
+        answer = b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"
+        failure = self.assertRaises(ProxyConnectFailed, self.plain().feed, answer)
+        self.assertEqual(failure.kept, answer)
+
+    def test_framing_means_nothing(self) -> None:
+        """A 2xx answer has no body, whatever it says of one (RFC 9110 §9.3.6)."""
+        for fields in (
+            b"Content-Length: 3\r\nContent-Length: 4\r\n",
+            b"Content-Length:\r\n",
+            b"Transfer-Encoding: gzip\r\nContent-Length: 0\r\n",
+        ):
+            handshake = self.plain()
+            handshake.feed(b"HTTP/1.0 200 OK\r\n" + fields + b"\r\ntls")
+            self.assertEqual((handshake.done, handshake.rest), (True, b"tls"))
 
     def test_bounded(self) -> None:
         """A head without end is not collected."""
         handshake = self.plain()
         handshake.start()
-        endless = b"HTTP/1.1 200 OK\r\nA: " + b"b" * HEAD_LIMIT
+        endless = b"HTTP/1.1 200 OK\r\nA: " + b"b" * RESPONSE_HEAD_LIMIT
         self.assertRaises(ProxyConnectFailed, handshake.feed, endless)
         self.assertRaises(ProxyConnectFailed, self.plain().feed, endless + b"\r\n\r\n")
 

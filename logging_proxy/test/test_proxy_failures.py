@@ -103,8 +103,8 @@ class FailureTests(SynchronousTestCase):
             b"HTTP/1.1 200 OK\r\nA: 1\r\n b\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nA: \x00\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * 201 + b"\r\n",
-            b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70000,
+            b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * 1001 + b"\r\n",
+            b"HTTP/1.1 200 OK\r\nA: " + b"x" * 270000,
         ):
             with self.subTest(head[:60]):
                 stage = Stage()

@@ -38,7 +38,9 @@ class InformationalTests(SynchronousTestCase):
         """A 101 that nobody asked for is a fault: 502, and the connection is dropped."""
         stage = Stage()
         client = stage.client(get("/api/x", "Connection: upgrade", "Upgrade: websocket"))
-        stage.upstream.deliver(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nraw")
+        switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\nraw"
+        stage.upstream.deliver(switch)
+        self.assertEqual(stage.capture.refused(Kind.RESPONSE_PIECE), switch)
         self.assertTrue(client.received().startswith(b"HTTP/1.1 502 "))
         self.assertTrue(stage.upstream.aborted)
         self.assertEqual(stage.capture.outcome, "protocol_error")

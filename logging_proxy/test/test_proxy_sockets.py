@@ -28,7 +28,8 @@ from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.pool import Pool
-from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree, Surroundings
+from logging_proxy.proxy.surroundings import Surroundings
+from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
 from logging_proxy.test.proxy_stage import Captured, FakeRing, get, limits, ok, post, route
 
 reactor: Any = _reactor

@@ -97,12 +97,37 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(self.onward(*ASKED[:2], version="1.0"), [])
 
     def test_with_body(self) -> None:
-        """A request with a body goes as an ordinary one."""
-        head = "POST /api/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: a\r\n"
-        for framing in ("Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
-            stage = Stage()
-            stage.client((head + framing).encode())
-            self.assertNotIn(b"pgrade", stage.upstream.received())
+        """A request with a body may ask as well; it is switched when the body is sent (RFC 9110 §7.8)."""
+        head = b"POST /api/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        for framing in (
+            b"Content-Length: 2\r\n\r\n{}",
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        ):
+            for cut in (0, 1, 3):
+                stage = Stage()
+                client = stage.client(head + framing[: len(framing) - cut])
+                client.deliver(framing[len(framing) - cut :])
+                stage.turn()
+                sent = stage.upstream.received()
+                self.assertIn(b"Connection: Upgrade\r\nUpgrade: websocket\r\n", sent)
+                self.assertTrue(sent.endswith(framing))
+                stage.upstream.deliver(SWITCH + b"down")
+                client.deliver(b"up")
+                self.assertEqual((client.received(), stage.upstream.received()), (SWITCH + b"down", b"up"))
+                capture = stage.capture
+                self.assertEqual(capture.body(Kind.REQUEST_PIECE), b"{}")
+                self.assertEqual(
+                    (capture.body(Kind.TUNNEL_CLIENT), capture.body(Kind.TUNNEL_UPSTREAM)), (b"up", b"down")
+                )
+
+    def test_body_not_sent(self) -> None:
+        """A 101 before the body's end is refused, and nothing of the body reaches a tunnel."""
+        stage = Stage()
+        head = "POST /api/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        client = stage.client((head + "Content-Length: 2\r\n\r\n{").encode())
+        stage.upstream.deliver(SWITCH)
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 502 "))
+        self.assertEqual(stage.capture.outcome, "protocol_error")
 
     def test_outbound_proxy(self) -> None:
         """An outbound proxy that takes requests in absolute-form is not asked: 501, and nothing goes out."""
@@ -143,7 +168,11 @@ class AnswerTests(TunnelCase):
         stage = Stage()
         client = stage.client(get("/api/x", *ASKED))
         stage.upstream.deliver(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: b\r\nContent-Length: 2\r\n\r\nno")
-        self.assertEqual(client.received(), b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno")
+        self.assertEqual(
+            client.received(),
+            b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: b\r\nContent-Length: 2\r\n"
+            b"Connection: Upgrade\r\n\r\nno",
+        )
         client.deliver(get())
         stage.turn()
         self.assertEqual(len(stage.endpoint.wires), 1)
@@ -167,10 +196,9 @@ class AnswerTests(TunnelCase):
     def test_faulty(self) -> None:
         """A 101 that nobody asked for, or to something else, is a protocol error: 502."""
         other = SWITCH.replace(b"websocket", b"other")
-        silent = SWITCH.replace(b"Connection: Upgrade\r\n", b"")
         nameless = SWITCH.replace(b"Upgrade: websocket\r\n", b"")
         more = SWITCH.replace(b"websocket", b"websocket, other")
-        cases = [((), SWITCH), *((ASKED, each) for each in (other, silent, nameless, more))]
+        cases = [((), SWITCH), *((ASKED, each) for each in (other, nameless, more))]
         cases.append((("Connection: Upgrade", "Upgrade: h2c"), SWITCH.replace(b"websocket", b"h2c")))
         for fields, answer in cases:
             stage = Stage()
@@ -180,6 +208,15 @@ class AnswerTests(TunnelCase):
             self.assertTrue(stage.upstream.aborted)
             self.assertEqual(stage.capture.outcome, "protocol_error")
             self.assertEqual(stage.problems(), [])
+
+    def test_not_named(self) -> None:
+        """A 101 to what was asked for switches though its Connection does not say so; ours does."""
+        stage = Stage()
+        client = stage.client(get("/api/x", *ASKED))
+        silent = SWITCH.replace(b"Connection: Upgrade\r\n", b"")
+        stage.upstream.deliver(silent + b"hello")
+        self.assertEqual(client.received(), silent[:-2] + b"Connection: Upgrade\r\n\r\nhello")
+        self.assertEqual(stage.capture.of(Kind.RESPONSE_HEAD), [silent])
 
     def test_too_early(self) -> None:
         """A 101 before anything was asked cannot be an answer."""

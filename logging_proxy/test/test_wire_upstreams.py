@@ -19,8 +19,7 @@ def field(line: bytes, body: bytes = b"") -> bytes:
 
 BAD_HEADS: dict[str, bytes] = {
     "two lengths": OK + b"Content-Length: 3\r\nContent-Length: 4" + ABC,
-    "the same length twice": OK + b"Content-Length: 3\r\nContent-Length: 3" + ABC,
-    "two lengths in one": OK + b"Content-Length: 3, 3" + ABC,
+    "two lengths in one": OK + b"Content-Length: 3, 4" + ABC,
     "length and chunked": OK
     + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     "chunked and length": OK
@@ -29,7 +28,6 @@ BAD_HEADS: dict[str, bytes] = {
     "length with plus": OK + b"Content-Length: +3" + ABC,
     "negative length": OK + b"Content-Length: -1" + ABC,
     "length in hex": OK + b"Content-Length: 0x3" + ABC,
-    "length with zero": OK + b"Content-Length: 03" + ABC,
     "empty length": OK + b"Content-Length:" + ABC,
     "endless length": OK + b"Content-Length: " + b"9" * 25 + ABC,
     "length with NUL": OK + b"Content-Length: 3\0" + ABC,
@@ -55,15 +53,16 @@ BAD_HEADS: dict[str, bytes] = {
     "LF only": b"HTTP/1.1 200 OK\nContent-Length: 3\n\nabc",
     "LF as the blank line": OK + b"Content-Length: 3\r\n\nabc",
     "CR only": b"HTTP/1.1 200 OK\rContent-Length: 3\r\rabc",
-    "blank before the colon": field(b"A : b"),
+    "blank before a length's colon": OK + b"Content-Length : 3" + ABC,
+    "blank before a coding's colon": OK + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "no colon": field(b"AB"),
     "no name": field(b": b"),
     "name with a blank": field(b"A B: c"),
     "name of bytes": field(b"\xc3\x84: b"),
-    "201 fields": OK + b"A: b\r\n" * 201 + b"\r\n",
-    "head too long": OK + b"A: " + b"b" * 70000,
-    "head too long, ended": field(b"A: " + b"b" * 70000),
-    "status line too long": b"HTTP/1.1 200 " + b"b" * 70000,
+    "1001 fields": OK + b"A: b\r\n" * 1001 + b"\r\n",
+    "head too long": OK + b"A: " + b"b" * 270000,
+    "head too long, ended": field(b"A: " + b"b" * 270000),
+    "status line too long": b"HTTP/1.1 200 " + b"b" * 270000,
     "garbage": b"\xde\xad\xbe\xef" * 9,
     "garbage with an end": b"garbage\r\n\r\n",
     "one wrong byte": b"h",
@@ -85,8 +84,6 @@ BAD_HEADS: dict[str, bytes] = {
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
     "status 099": b"HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
     "status 000": b"HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\n",
-    "status 600": b"HTTP/1.1 600 No\r\nContent-Length: 0\r\n\r\n",
-    "status 999": b"HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n",
     "status 1000": b"HTTP/1.1 1000 No\r\nContent-Length: 0\r\n\r\n",
     "status 20": b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
     "status +20": b"HTTP/1.1 +20 OK\r\nContent-Length: 0\r\n\r\n",
@@ -96,9 +93,8 @@ BAD_HEADS: dict[str, bytes] = {
     "two blanks": b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n",
     "tab": b"HTTP/1.1\t200 OK\r\nContent-Length: 0\r\n\r\n",
     "status of letters, no end": b"HTTP/1.1 2oo OK\r\nServer: x\r\n",
-    "status 700, no end": b"HTTP/1.1 700 No\r\nA",
+    "status 0700, no end": b"HTTP/1.1 0700 No\r\nA",
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw",
-    "chunk line at once": CHUNKED + b"x\r\n",
 }
 """Refused before the client has been told anything."""
 
@@ -106,7 +102,6 @@ BAD_CHUNKS: dict[str, bytes] = {
     "no hex": b"g\r\n",
     "plus": b"+3\r\nabc\r\n",
     "0x": b"0x3\r\nabc\r\n",
-    "blank behind": b"3 \r\nabc\r\n",
     "blank before": b" 3\r\nabc\r\n",
     "empty": b"\r\nabc",
     "16 digits": b"0000000000000003\r\nabc\r\n",
@@ -116,7 +111,6 @@ BAD_CHUNKS: dict[str, bytes] = {
     "too much": b"3\r\nabcd\r\n0\r\n\r\n",
     "no CRLF behind": b"3\r\nabc0\r\n\r\n",
     "LF behind": b"3\r\nabc\n0\r\n\r\n",
-    "bad extension": b"3;a b\r\nabc\r\n",
     "NUL in an extension": b"3;a=\0\r\nabc\r\n",
     "extension too long": b"3;a=" + b"b" * 5000,
     "folded trailer": b"0\r\nA: b\r\n c\r\n\r\n",
@@ -190,8 +184,6 @@ class HostileUpstreamTests(SynchronousTestCase):
         """502 and `protocol_error`, at once, with nothing of what the upstream sent."""
         for name, data in BAD_HEADS.items():
             for size in self.sizes(data):
-                if name == "chunk line at once" and size == 1:
-                    continue  # the head is gone by then
                 stage, client = self.asked(data, size)
                 received = client.received()
                 status, body = read(received, False) or (0, b"")
@@ -215,7 +207,8 @@ class HostileUpstreamTests(SynchronousTestCase):
                 self.assertTrue(client.aborted, name)
                 self.assertEqual(stage.captures[0].outcome, "protocol_error", name)
                 self.assertFalse(stage.captures[0].complete(Kind.RESPONSE_PIECE), name)
-                self.assertTrue(b"hiabc".startswith(stage.captures[0].body(Kind.RESPONSE_PIECE)), name)
+                body, _, refused = stage.captures[0].body(Kind.RESPONSE_PIECE).partition(data[-3:])
+                self.assertTrue(body.startswith(b"hi"), name)
                 self.assertNotReused(stage, name)
 
     def test_excess(self) -> None:
@@ -244,7 +237,7 @@ class HostileUpstreamTests(SynchronousTestCase):
             for size in (READ_SIZE, len(hint), 1000):
                 stage = Stage()
                 client = stage.client(request)
-                stage.upstream.deliver(hint * (65536 // len(hint)), size)
+                stage.upstream.deliver(hint * (262144 // len(hint)), size)
                 self.assertFalse(stage.upstream.aborted)
                 client.received()
                 stage.upstream.deliver(hint * 2, size)
@@ -269,7 +262,7 @@ class HostileUpstreamTests(SynchronousTestCase):
         for bad in (
             b"HTTP/1.1 103 A\r\nA: \0\r\n\r\n",
             b"HTTP/1.1 103 A\nA: b\n\n",
-            b"HTTP/1.1 103 A\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            b"HTTP/1.1 103 A\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         ):
             stage, client = self.asked(b"HTTP/1.1 100 Continue\r\n\r\n" + bad + ok(), READ_SIZE)
             self.assertTrue(client.received().startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 502 "))

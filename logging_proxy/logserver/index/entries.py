@@ -68,12 +68,16 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     fields = exchange.opening.parsed.telling
     answer = known_head(response.head) if response is not None else _NO_HEAD
     asked, answered = _NOTHING, _NOTHING
-    if request.size and request.tunnel_from is None and (response is None or response.tunnel_from is None):
+    if (
+        request.body_size
+        and request.tunnel_from is None
+        and (response is None or response.tunnel_from is None)
+    ):
         body = stored.request_body or read_body(request_file, BODY_LIMIT)
-        asked = _read(body, fields, request.size)
-    if response is not None and response.size and answer.status != 101:
+        asked = _read(body[: request.body_size], fields, request.body_size)
+    if response is not None and response.body_size and answer.status != 101:
         body = stored.response_body or read_body(response_file, BODY_LIMIT)
-        answered = _read(body, answer.telling, response.size)
+        answered = _read(body[: response.body_size], answer.telling, response.body_size)
     model, session, stream = _understand(fields, asked, answer.telling, answered)
     outcome, error = verdict(exchange)
     opened = exchange.opening.row or _opened(exchange.opening)
@@ -150,9 +154,17 @@ def _understand(
 
 
 def _content(document: Document | None, about: Mapping[str, str], read_body: ReadBody) -> Content:
-    if document is None or not document.get("bytes") or document.get("framing") == "tunnel":
+    if document is None or document.get("framing") == "tunnel":
         return _NOTHING
-    return _read(read_body(document["filename"], BODY_LIMIT), about, document["bytes"])
+    size = body_size(document)
+    return _read(read_body(document["filename"], BODY_LIMIT)[:size], about, size) if size else _NOTHING
+
+
+def body_size(document: Document) -> int:
+    """Bytes of a half's body; what was refused, and so not passed on, stands behind it in the file."""
+    refused = document.get("refused")
+    size: int = refused["offset"] if refused else document.get("bytes") or 0
+    return size
 
 
 def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from logging_proxy.http.faults import ResponseFault
-from logging_proxy.http.heads import parse_response_head
+from logging_proxy.http.heads import parse_tunnel_head
+from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.outbound.addresses import Credentials
 from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
-
-HEAD_LIMIT = 65536
-HEADER_FIELDS = 200
 
 
 class ConnectHandshake:
@@ -33,11 +31,20 @@ class ConnectHandshake:
 
     def feed(self, data: bytes) -> bytes:
         self._buffer += data
+        answered = self._buffer
+        try:
+            self._read_heads()
+        except ProxyConnectFailed as failure:
+            failure.kept = answered[:RESPONSE_HEAD_LIMIT]
+            raise
+        return b""
+
+    def _read_heads(self) -> None:
         while not self.done:
             if not self._buffer.startswith(b"HTTP/1."[: len(self._buffer)]):
                 raise ProxyConnectFailed("the outbound proxy's answer is not HTTP/1.1")
             end = self._buffer.find(b"\r\n\r\n") + 4
-            if (end if end >= 4 else len(self._buffer)) > HEAD_LIMIT:
+            if (end if end >= 4 else len(self._buffer)) > RESPONSE_HEAD_LIMIT:
                 raise ProxyConnectFailed("the outbound proxy's answer is too long")
             if end < 4:
                 break
@@ -46,12 +53,11 @@ class ConnectHandshake:
         if self.done:
             # A 2xx answer has no body whatever its fields say (RFC 9110 §9.3.6).
             self.rest, self._buffer = self._buffer, b""
-        return b""
 
     def _is_final(self, raw: bytes) -> bool:
         """Whether the tunnel stands; an informational answer is passed over."""
         try:
-            status = parse_response_head(raw, HEADER_FIELDS).status
+            status = parse_tunnel_head(raw, RESPONSE_FIELDS).status
         except ResponseFault as fault:
             raise ProxyConnectFailed(f"the outbound proxy's answer will not do: {fault}") from None
         if status in (401, 407):  # tinyproxy has 407 for missing and 401 for wrong ones

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class ProxyConnectFailed(Exception):
-    """The outbound proxy did not connect us to the destination; the text says why."""
+    """
+    The outbound proxy did not connect us to the destination; the text says why.
+
+    `kept` is what it has answered.
+    """
+
+    kept = b""
 
 
 class ProxyAuthenticationFailed(ProxyConnectFailed):

@@ -22,8 +22,9 @@ from zope.interface import implementer
 
 from logging_proxy.configuration import read_configuration
 from logging_proxy.demo.tether import follow_parent
+from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.interfaces import IExchangeResource, Responder
+from logging_proxy.http.interfaces import IExchangeRoot, Responder
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
@@ -45,7 +46,7 @@ class Teller(Protocol):
             self.transport.write(b"HTTP/1.1 200 OK\r\nX-Target: " + target + b"\r\nContent-Length: 0\r\n\r\n")
 
 
-@implementer(IExchangeResource)
+@implementer(IExchangeRoot)
 class Chooser(Resource):
     """Hands each request to the tree that it names."""
 
@@ -66,6 +67,9 @@ class Chooser(Resource):
     ) -> Responder | None:
         (number,) = head.values(b"x-set")
         return self._trees[int(number)].respond(connection, head, payload, wire, done, trailers)
+
+    def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
+        self._trees[0].refuse(connection, fault, kept)
 
 
 def say_nothing(id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:

@@ -1,0 +1,55 @@
+"""
+What comes together with a fault in a message, so that all of it can be recorded.
+
+A message is refused as soon as it is known to be faulty, but how much of it has come by then is a
+matter of how TCP has cut it.  So it is read on for a moment, and then judged by all that has come:
+the same bytes are kept, and the same line is named, whatever the cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+MOMENT = 0.1
+"""Seconds that the rest of a faulty message has to come: the packets of one message are closer together."""
+
+
+class Gathering:
+    """
+    Collects bytes until there are `limit`, a moment has passed, or `finish` is called.
+
+    `done` is then called with at most `limit` bytes, once; in `begin` already if they are all there.
+    """
+
+    def __init__(self, clock: IReactorTime, limit: int, done: Callable[[bytes], None]) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._done: Callable[[bytes], None] | None = done
+        self._data = b""
+        self._timer: IDelayedCall | None = None
+
+    def begin(self, data: bytes) -> None:
+        self._timer = self._clock.callLater(MOMENT, self.finish)
+        self.add(data)
+
+    def add(self, data: bytes) -> None:
+        """More has come; what is over the limit is dropped."""
+        self._data += data[: self._limit - len(self._data)]
+        if len(self._data) >= self._limit:
+            self.finish()
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        done = self._done
+        self.cancel()
+        if done is not None:
+            done(self._data)
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        self._done = None
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None

@@ -1,0 +1,60 @@
+"""What the resources of one proxy share, and what they ask of a client's connection."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from logging_proxy.capture.events import Recorder
+from logging_proxy.capture.records import field
+from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.headers import ForwardedPolicy
+
+TroubleLine = Callable[[bytes, str, str], None]
+"""Called with the id, the outcome and the error of an exchange that did not end well."""
+
+ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
+"""Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What the resources of one proxy share."""
+
+    recorder: Recorder | None
+    policy: ForwardedPolicy
+    console: ConsoleLine | None
+    record_unknown: bool
+    not_found: bytes
+    wall_ns: Callable[[], int] = time.time_ns
+    random: Callable[[int], bytes] = os.urandom
+    trouble: TroubleLine | None = None
+    takes_host: Callable[[bytes], bool] = lambda host: True
+    """Whether a request for a host, as the client names it, is answered at all."""
+
+
+def client_field(connection: ServerConnection) -> bytes:
+    """The client's address as records have it: `address port`, once for each connection."""
+    prepared = connection.prepared.get(client_field)
+    if prepared is None:
+        peer = connection.peer
+        text = f"{peer.host} {peer.port}" if isinstance(peer, IPv4Address | IPv6Address) else ""
+        prepared = connection.prepared[client_field] = field(text.encode())
+    return prepared
+
+
+def client_address(connection: ServerConnection) -> bytes:
+    peer = connection.peer
+    return peer.host.encode() if isinstance(peer, IPv4Address | IPv6Address) else b"unknown"
+
+
+def local_address(connection: ServerConnection) -> bytes:
+    """Host and port that the client has connected to, for requests that name none."""
+    host = connection.transport.getHost()
+    if isinstance(host, IPv6Address):
+        return f"[{host.host}]:{host.port}".encode()
+    return f"{host.host}:{host.port}".encode() if isinstance(host, IPv4Address) else b""
