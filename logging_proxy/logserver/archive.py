@@ -21,11 +21,13 @@ from logging_proxy.logserver.assembly import BodyPiece, Event
 from logging_proxy.logserver.exchanges import Side
 from logging_proxy.logserver.feed import Feed
 from logging_proxy.logserver.halves import Stored
-from logging_proxy.logserver.index import Entry, Index, Indexer, IndexTrouble, SqliteIndex, entry_of
+from logging_proxy.logserver.index import Entry, Index, Indexer, IndexTrouble, SqliteIndex
+from logging_proxy.logserver.index.adding import Adder, EntryMaker
 from logging_proxy.logserver.index.captures import Captures
 from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.logserver.reading import read_metadata
 from logging_proxy.logserver.service import Drainable, Run
+from logging_proxy.logserver.spools import describe_error
 from logging_proxy.logserver.telemetry import Telemetry
 from logging_proxy.logserver.underway import UnderWay
 from logging_proxy.logserver.uploads import Target
@@ -102,7 +104,11 @@ class Observers:
 
 
 class HalfIndexing:
-    """Puts halves that came one by one into the index, each with the other if that is there."""
+    """
+    Puts halves that came one by one into the index, each with the other if that is there.
+
+    What is `published` and not added by the end of this life is added by `settle`.
+    """
 
     def __init__(self, log_dir: str, index: Index | None, observers: Observers) -> None:
         self._log_dir = log_dir
@@ -110,6 +116,7 @@ class HalfIndexing:
         self._observers = observers
         self._lock = threading.Lock()
         self._lately: dict[Target, str] = {}
+        self._waiting: dict[str, dict[str, Any]] = {}
 
     def is_known(self, target: Target) -> bool:
         """Whether a half is stored already, as far as can be known now."""
@@ -117,17 +124,28 @@ class HalfIndexing:
             return True
         return self._file_of(target) is not None
 
+    def published(self, document: dict[str, Any]) -> None:
+        """From the storage thread: a half has its files, and these metadata."""
+        if self._index is not None:
+            self._waiting[document["filename"]] = document
+
+    def settle(self) -> None:
+        """Blocks.  Adds what waits, as what was cut by the stop, or came just before it."""
+        for document in list(self._waiting.values()):
+            self.add(document)
+
     def add(self, document: dict[str, Any]) -> None:
-        """Blocks.  Trouble of the index is told of there, and made good later."""
+        """Blocks.  What cannot be added, for whatever reason, is looked for in the files later."""
         if self._index is None:
             return
         try:
             with self._lock:
                 self._add(self._index, document)
-        except (IndexTrouble, OSError, ValueError, KeyError, TypeError):
-            _log.failure("{id}: not indexed yet", id=document["id"])
+        except Exception as error:
+            _log.error("{id}: not indexed yet: {reason}", id=document["id"], reason=describe_error(error))
             if self._observers.indexer is not None:
                 self._observers.indexer.look_again()
+        self._waiting.pop(document["filename"], None)
 
     def _add(self, index: Index, document: dict[str, Any]) -> None:
         id, side = document["id"], Side(document["stream_type"])
@@ -139,11 +157,11 @@ class HalfIndexing:
         halves = {side: document, other: read_metadata(self._log_dir, name) if name else None}
         captures = Captures(self._log_dir)
         try:
-            entry = entry_of(halves[Side.REQUEST], halves[Side.RESPONSE], captures.body)
+            adder = Adder(index, self._observers.on_indexed)
+            adder.take(EntryMaker(captures).of_documents(halves[Side.REQUEST], halves[Side.RESPONSE]))
+            adder.flush()
         finally:
             captures.close()
-        index.add([entry])
-        self._observers.on_indexed([entry])
 
     def _file_of(self, target: Target) -> str | None:
         try:
@@ -165,13 +183,15 @@ class StoringAndIndexing(Service):
         index: Index | None,
         run: Run,
         begin: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        """`begin` is called when storage has started."""
+        """`begin` is called when storage has started, `settle`, which may block, when it has stopped."""
         self._storage = storage
         self._indexer = indexer
         self._index = index
         self._run = run
         self._begin = begin
+        self._settle = settle
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -186,6 +206,7 @@ class StoringAndIndexing(Service):
 
     async def _stop(self) -> None:
         await self._storage.stopService()
+        await self._run(self._settle)
         if self._indexer is not None:
             await self._run(self._indexer.stop)
         if self._index is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.application.service import Service
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 from logging_proxy.logserver.files import CAPTURE_FILE, LogDirectory
 from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index import Index
-from logging_proxy.logserver.retention import OTHER_BYTES, Keeper, Step
+from logging_proxy.logserver.retention import FILES, OTHER_BYTES, Keeper, Step
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.telemetry import Sizes
 
@@ -28,9 +29,6 @@ Between two such looks at least, which find what others added and removed; what 
 
 Where much comes they cost: 3 µs a file, 11 of each exchange that came since the start.
 """
-
-FILES = 4
-"""Of an exchange: bytes and metadata of two halves."""
 
 PAUSE = 0.02
 """Seconds between two steps of deleting, which are for storing captures."""
@@ -65,6 +63,8 @@ class Housekeeping(Service):
         run_storage: Run,
     ) -> None:
         self.sizes = Sizes()
+        self.is_whole: Callable[[], bool] = lambda: True
+        """Whether the index has all captures: without some of them the wrong ones would be deleted."""
         self._clock = clock
         self._directory = directory
         self._index = index
@@ -94,6 +94,11 @@ class Housekeeping(Service):
             self._go_on()
         return self._done
 
+    @property
+    def trouble(self) -> str:
+        """Why sizes or retention are not as they are to be; empty while they are."""
+        return self._trouble or (self.keeper.trouble if self.keeper is not None else "")
+
     def stored(self, stored: Stored) -> None:
         """An exchange's files are on disk.  For the storage thread."""
         exchange = stored.exchange
@@ -106,13 +111,13 @@ class Housekeeping(Service):
         while not self._stopping:
             try:
                 await self._look()
-                if self.keeper is not None:
+                if self.keeper is not None and self.is_whole():
                     await self._keep(self.keeper)
                 self._trouble = ""
             except Exception as error:
                 # A disk or an index in trouble is no reason to end: tried again, told of once.
                 reason = str(error) or type(error).__name__
-                if reason != self._trouble:
+                if reason != self._trouble and not self._stopping:
                     self._log.warn("housekeeping: {reason}", reason=reason)
                 self._trouble = reason
             if not self._stopping:
@@ -154,6 +159,7 @@ class Housekeeping(Service):
                 await self._delete(keeper, step)
                 await self._sleep(PAUSE)
         finally:
+            await self._run(steps.close)
             deleted = keeper.deleted
             freed = deleted.bytes - size
             gone, bare = deleted.exchanges - exchanges, deleted.bodies - bodies
@@ -169,12 +175,13 @@ class Housekeeping(Service):
                 )
 
     async def _delete(self, keeper: Keeper, step: Step) -> None:
-        def delete_files() -> None:
+        def delete_files() -> Step:
             self._directory.open()
-            keeper.delete_files(step, self._directory)
+            return keeper.delete_files(step, self._directory)
 
-        await self._run_storage(delete_files)
-        await self._run(lambda: keeper.delete_entries(step))
+        if step.rows:
+            done = await self._run_storage(delete_files)
+            await self._run(lambda: keeper.delete_entries(done))
 
     def _sleep(self, seconds: float) -> Deferred[None]:
         self._pause = Deferred()

@@ -4,13 +4,19 @@ What is kept for how long.
 `Keeper` asks the index for what is to go, a page at a time, and deletes files
 first and index entries second: what is broken off in between is still in the
 index, and goes with the next round.
+
+For ages it walks by the starts of exchanges, from a mark in the index that says how far it came
+the last time: nobody looks twice at what is to stay.  What comes late moves the mark back.
+What cannot be deleted is left out, told of, and tried again by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from twisted.logger import Logger
 
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.index import Filters, Index, Row
@@ -20,6 +26,15 @@ STEP = 50
 """Exchanges deleted at a time: four files each, so a few milliseconds of the storage thread."""
 
 PAGE = 500
+
+FILES = 4
+"""Of an exchange: bytes and metadata of two halves."""
+
+FEW_FILES = 256
+"""Files that are not of exchanges in the index, and may be: of what is just being stored."""
+
+MOST_FAILED = 1000
+"""Exchanges that cannot be deleted and are left out; with more it is the disk, and the round ends."""
 
 OTHER_BYTES = 4096
 """What an exchange has besides its bodies, about: heads and metadata."""
@@ -53,6 +68,13 @@ class Step:
     rows: Sequence[Row]
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    what: What
+    row: Row
+    reason: str
+
+
 def went_wrong(row: Row) -> bool:
     """Whether an exchange counts as an error: cut, failed, or answered with 4xx or 5xx."""
     return row.outcome != "complete" or (row.status or 0) >= 400
@@ -63,97 +85,172 @@ class Keeper:
     Keeps the log directory within `limits`.
 
     `plan` reads the index, so it is for a thread of its own; `delete_files` is for the
-    storage thread.
+    storage thread.  `trouble` tells of what cannot be deleted, and is empty without any.
     """
+
+    _log = Logger()
 
     def __init__(self, limits: Limits, index: Index, now: Callable[[], int]) -> None:
         self.deleted = Deleted()
+        self.trouble = ""
         self._limits = limits
         self._index = index
         self._now = now
-        self._bodies_until = 0
-        """Exchanges that started before have no bytes any more, as far as this life knows."""
+        self._failed: dict[str, _Failed] = {}
+        self._reached: dict[str, tuple[int, int]] = {}
+        """How far each walk came in this life, and where its mark was left."""
 
-    def plan(self, sizes: Sizes) -> Iterator[Step]:
-        """What is to go now, oldest first.  Each step is done before the next is asked for."""
+    def plan(self, sizes: Sizes) -> Generator[Step, None, None]:
+        """
+        What is to go now, oldest first.  Each step is done before the next is asked for.
+
+        Some steps are empty: they are there so that the caller may stop.
+        """
+        yield from self._again()
         yield from self._over_age()
         yield from self._over_number()
         yield from self._over_bytes(sizes)
         yield from self._old_bodies()
 
+    def _again(self) -> Iterator[Step]:
+        failed = list(self._failed.values())
+        for what in What:
+            yield from _steps(what, [each.row for each in failed if each.what is what])
+
     def _over_age(self) -> Iterator[Step]:
         normal, errors = self._limits.max_age, self._limits.errors_max_age
-        if errors is None:
-            errors = normal
-        ages = [age for age in (normal, errors) if age is not None]
-        if not ages:
-            return
-        now = self._now()
+        errors = normal if errors is None else errors
+        if normal is not None:
+            yield from self._walk("others", What.ALL, normal, lambda row: not went_wrong(row))
+        if errors is not None:
+            yield from self._walk("errors", What.ALL, errors, went_wrong)
 
-        def is_over(row: Row) -> bool:
-            limit = errors if went_wrong(row) else normal
-            return limit is not None and row.started < now - limit
+    def _old_bodies(self) -> Iterator[Step]:
+        if self._limits.bodies_max_age is not None:
+            yield from self._walk("bodies", What.BYTES, self._limits.bodies_max_age, lambda row: True)
 
-        yield from self._steps(What.ALL, Filters(until=now - min(ages)), is_over)
+    def _walk(self, mark: str, what: What, age: int, chosen: Callable[[Row], bool]) -> Iterator[Step]:
+        """All exchanges that have become so old since the last walk, and those that came late."""
+        until = max(0, self._now() - age)
+        position = self._begin(mark, until)
+        try:
+            cursor: str | None = None
+            filters = Filters(since=position, until=until)
+            while position < until:
+                page = self._index.list(filters, cursor, PAGE, oldest_first=True)
+                rows = [row for row in page.rows if chosen(row) and row.id not in self._failed]
+                yield from _steps(what, rows)
+                cursor = page.next
+                position = page.rows[-1].started if cursor else until
+        finally:
+            self._end(mark, position)
+
+    def _begin(self, mark: str, until: int) -> int:
+        """Where a walk begins: at its mark, or behind what could not be deleted, which is tried by itself."""
+        found = self._index.begin_walk(mark, until)
+        reached, left_at = self._reached.pop(mark, (found, found))
+        return reached if found == left_at else found
+
+    def _end(self, mark: str, position: int) -> None:
+        """In another life the walk begins at the first that could not be deleted."""
+        wanted = min([position, *(failed.row.started for failed in self._failed.values())])
+        if self._index.end_walk(mark, wanted) == wanted:  # else something came late
+            self._reached[mark] = position, wanted
 
     def _over_number(self) -> Iterator[Step]:
         most = self._limits.max_exchanges
-        while most is not None and (over := self._index.counts().exchanges - most) > 0:
-            rows = self._index.list(Filters(), limit=min(over, STEP), oldest_first=True).rows
-            if not rows:
-                return
-            yield Step(What.ALL, rows)
+        if most is not None:
+            yield from self._oldest(lambda: self._index.counts().exchanges - most, lambda row: 1)
 
     def _over_bytes(self, sizes: Sizes) -> Iterator[Step]:
-        most, found = self._limits.max_bytes, sizes.log_dir_bytes
-        if most is None or found is None:
+        most, before = self._limits.max_bytes, self.deleted.bytes
+        if most is None or sizes.log_dir_bytes is None:
             return
-        before = self.deleted.bytes
-        while (over := found - (self.deleted.bytes - before) - most) > 0:
-            rows = self._index.list(Filters(), limit=STEP, oldest_first=True).rows
-            if not rows:
-                return
-            yield Step(What.ALL, _enough(rows, over))
+        found = self._size_of_known(sizes)
+        yield from self._oldest(lambda: found - (self.deleted.bytes - before) - most, _size)
 
-    def _old_bodies(self) -> Iterator[Step]:
-        age = self._limits.bodies_max_age
-        if age is None:
-            return
-        until = self._now() - age
-        filters = Filters(since=self._bodies_until, until=until)
-        yield from self._steps(What.BYTES, filters, lambda row: True)
-        self._bodies_until = until
+    def _size_of_known(self, sizes: Sizes) -> int:
+        """
+        The bytes of the captures that are in the index: only these can be deleted.
 
-    def _steps(self, what: What, filters: Filters, chosen: Callable[[Row], bool]) -> Iterator[Step]:
+        Files that nobody knows would have all others deleted in their place.
+        """
+        found, counts = sizes.log_dir_bytes or 0, self._index.counts()
+        if (sizes.log_dir_files or 0) <= FILES * counts.exchanges + FEW_FILES:
+            return found
+        return min(found, counts.body_bytes + OTHER_BYTES * counts.exchanges)
+
+    def _oldest(self, over: Callable[[], int], weight: Callable[[Row], int]) -> Iterator[Step]:
+        """The oldest exchanges, until nothing is over any more; each is tried once."""
         cursor: str | None = None
-        while True:
-            page = self._index.list(filters, cursor, PAGE, oldest_first=True)
-            rows = [row for row in page.rows if chosen(row)]
-            for at in range(0, len(rows), STEP):
-                yield Step(what, rows[at : at + STEP])
-            cursor = page.next
-            if cursor is None:
-                return
+        while (left := over()) > 0:
+            page = self._index.list(Filters(), cursor, STEP, oldest_first=True)
+            rows = [row for row in page.rows if row.id not in self._failed]
+            chosen = _enough(rows, left, weight)
+            yield Step(What.ALL, chosen)
+            if len(chosen) == len(rows):
+                cursor = page.next
+                if cursor is None:
+                    return
 
     # --- doing it
 
-    def delete_files(self, step: Step, directory: LogDirectory) -> None:
-        """Raises OSError; then the index must keep the exchanges."""
+    def delete_files(self, step: Step, directory: LogDirectory) -> Step:
+        """
+        Deletes the files of a step; what was deleted, whose entries may go.
+
+        Raises OSError when so much cannot be deleted that it is no matter of single files.
+        """
+        done = []
         for row in step.rows:
-            freed = sum(directory.delete(name) for name in _files(row, step.what))
+            try:
+                freed = sum(directory.delete(name) for name in _files(row, step.what))
+            except OSError as error:
+                self._fail(row, step.what, error)
+                continue
+            done.append(row)
+            if self._failed.pop(row.id, None):
+                self._tell()
             self.deleted.bytes += freed
             if step.what is What.BYTES:
                 self.deleted.bodies += freed > 0
+        return Step(step.what, done)
 
     def delete_entries(self, step: Step) -> None:
         if step.what is What.ALL:
             self.deleted.exchanges += self._index.delete(row.id for row in step.rows)
 
+    def _fail(self, row: Row, what: What, error: OSError) -> None:
+        if len(self._failed) >= MOST_FAILED and row.id not in self._failed:
+            raise error
+        self._failed[row.id] = _Failed(what, row, error.strerror or "")
+        self._tell()
 
-def _enough(rows: Sequence[Row], size: int) -> Sequence[Row]:
-    """The first of `rows` that have about `size` bytes, at least one."""
+    def _tell(self) -> None:
+        before, self.trouble = self.trouble, ""
+        for failed in self._failed.values():
+            self.trouble = f"{len(self._failed)} exchanges cannot be deleted: {failed.reason}"
+            if not before:
+                self._log.error(
+                    "retention: {name}: {reason}", name=failed.row.request_file, reason=failed.reason
+                )
+            return
+
+
+def _steps(what: What, rows: Sequence[Row]) -> Iterator[Step]:
+    """At least one, be it empty."""
+    for at in range(0, max(1, len(rows)), STEP):
+        yield Step(what, rows[at : at + STEP])
+
+
+def _size(row: Row) -> int:
+    return row.request_bytes + row.response_bytes + OTHER_BYTES
+
+
+def _enough(rows: Sequence[Row], size: int, weight: Callable[[Row], int]) -> Sequence[Row]:
+    """The first of `rows` that have about this size, at least one if there is any."""
     for count, row in enumerate(rows, 1):
-        size -= row.request_bytes + row.response_bytes + OTHER_BYTES
+        size -= weight(row)
         if size <= 0:
             return rows[:count]
     return rows

@@ -122,7 +122,7 @@ class Builder:
             min(MOST_WAITING, spool_limit // 4),
         )
         self.halves = HalfIndexing(directory.path, self.index, self.observers)
-        self.uploads = UploadStore(directory, self.halves.is_known)
+        self.uploads = UploadStore(directory, self.halves.is_known, self.halves.published)
         self.worker = worker
         self.storage = StorageService(
             reactor, self.spools, self.worker, self.uploads.close, lambda: self.observers.feed.viewers > 0
@@ -130,12 +130,21 @@ class Builder:
         self.remote = RemoteSpools(spool_root)
         keeper = _keeper(options.retention, self.index)
         self.housekeeping = Housekeeping(reactor, directory, self.index, keeper, run, self.worker.run)
+        self.housekeeping.is_whole = self._is_whole
+        self._wants_retention = options.retention is not None
+        if self._wants_retention and keeper is None:
+            self._log.error("nothing is deleted, whatever logging_server.retention says: there is no index")
         self.observers.on_size = self.housekeeping.stored
 
     def build(self, gate: Gate) -> Server:
         hall = Hall(self.observers.feed, self.reactor, self.reactor.callFromThread)
         storing = StoringAndIndexing(
-            self.storage, self.observers.indexer, self.index, self.run, self._recover_uploads
+            self.storage,
+            self.observers.indexer,
+            self.index,
+            self.run,
+            self._recover_uploads,
+            self.halves.settle,
         )
         return Server(storing, self.housekeeping, Viewing(hall), build(self._parts(hall), gate, self.reactor))
 
@@ -160,7 +169,10 @@ class Builder:
 
     def standing(self) -> Standing:
         """How everything stands now."""
-        indexer, keeper = self.observers.indexer, self.housekeeping.keeper
+        indexer, keeper, trouble = self.observers.indexer, self.housekeeping.keeper, self.housekeeping.trouble
+        state = "off" if keeper is None else "on" if self._is_whole() else "waiting"
+        if self._wants_retention and keeper is None:
+            trouble = "it is off, for the index could not be opened"
         progress = indexer.progress if indexer is not None else None
         return Standing(
             self.spools.status,
@@ -172,7 +184,12 @@ class Builder:
             indexer.waiting if indexer is not None else 0,
             indexer.trouble if indexer is not None else "the index could not be opened",
             None if progress is None else (progress.done, progress.total),
+            state,
+            trouble,
         )
+
+    def _is_whole(self) -> bool:
+        return self.observers.indexer is not None and self.observers.indexer.is_whole
 
     def _recover_uploads(self) -> None:
         recovered = self.worker.run(self.uploads.recover)

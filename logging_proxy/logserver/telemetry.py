@@ -62,6 +62,18 @@ class Standing:
     index_trouble: str = ""
     indexing: tuple[int, int] | None = None
     """Of files looked at while missing captures are added: how many, of how many."""
+    retention: str = "off"
+    """`on`, `waiting` for an index that has all captures, or `off`."""
+    retention_trouble: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, the worst first; empty while all is well."""
+        if self.status.trouble:
+            return self.status.trouble
+        if self.index_trouble:
+            return f"index: {self.index_trouble}"
+        return f"retention: {self.retention_trouble}" if self.retention_trouble else ""
 
 
 class Telemetry:
@@ -159,6 +171,11 @@ def _kept(standing: Standing) -> Iterator[str]:
     yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", standing.index_waiting)
     yield from gauge(
         f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(standing.index_trouble))
+    )
+    yield from gauge(
+        f"{P}_retention_trouble",
+        "1 while old captures cannot be deleted.",
+        int(bool(standing.retention_trouble)),
     )
     for name, help, value in (
         ("deleted_exchanges", "Exchanges that retention has deleted.", deleted.exchanges),

@@ -89,6 +89,8 @@ class Message:
     half: Half = field(default_factory=lambda: Half(b""))
     size: int = 0
     whole_head: bool = False
+    beginning: bytearray = field(default_factory=bytearray)
+    """Of the head, until it is whole: it may come in many small pieces."""
     digest: Any = field(default_factory=hashlib.sha256)
 
     def take(self, data: bytes, now: int) -> None:
@@ -97,15 +99,16 @@ class Message:
         self.size += len(data)
         if not self.whole_head:
             # Only what is new, and the three bytes before it, can hold the end.
-            start = max(0, len(half.head) - 3)
-            half.head += data
-            end = half.head.find(b"\r\n\r\n", start)
+            beginning = self.beginning
+            start = max(0, len(beginning) - 3)
+            beginning += data
+            end = beginning.find(b"\r\n\r\n", start)
             if end < 0:
-                if len(half.head) > HEAD_LIMIT:
+                if len(beginning) > HEAD_LIMIT:
                     raise BadMessage("its head has no end")
                 return
-            half.head, data = half.head[: end + 4], half.head[end + 4 :]
-            self.whole_head = True
+            half.head, data = bytes(beginning[: end + 4]), bytes(beginning[end + 4 :])
+            self.whole_head, self.beginning = True, bytearray()
             check_start_line(half.head, self.target.side)
         if data:
             self.digest.update(data)
@@ -124,7 +127,9 @@ class UploadStore:
     """
     Writes messages that are put.  Only for the storage thread.
 
-    `is_known` says whether a half is stored already; what it was put lately is known here.
+    `is_known` says whether a half is stored already; halves that were put in the last minutes, which
+    it may not know yet, are remembered here.  `on_published` gets the metadata of each half that
+    has its files, whatever becomes of its request.
     """
 
     _log = Logger()
@@ -133,12 +138,14 @@ class UploadStore:
         self,
         directory: LogDirectory,
         is_known: Callable[[Target], bool],
+        on_published: Callable[[dict[str, Any]], None] = lambda document: None,
         wall_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._directory = directory
         self._files = UploadFiles(directory)
         self._is_known = is_known
+        self._on_published = on_published
         self._wall_ns = wall_ns
         self._monotonic_ns = monotonic_ns
         self._open: dict[Target, Message] = {}
@@ -171,6 +178,7 @@ class UploadStore:
         if not message.whole_head:
             raise BadMessage("its head has no end")
         document = self._publish(message, *_verdict(message, whole))
+        self._on_published(document)
         self._lately[message.target] = None
         if len(self._lately) > REMEMBERED:
             self._lately.popitem(last=False)

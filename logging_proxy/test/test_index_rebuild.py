@@ -423,7 +423,7 @@ class UnreadableTests(LogDirTestCase):
         running._missed.set()
         self.assertTrue(running._add_missed())
         self.assertEqual((running.is_whole, running._is_due()), (True, False))
-        self.assertIn("2 captures cannot be read", running.trouble)
+        self.assertEqual(running.trouble, "2 files of captures cannot be read")
         running._seconds = lambda: running._unreadable_until
         self.assertTrue(running._is_due())
         self.bad = ()

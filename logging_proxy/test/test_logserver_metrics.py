@@ -124,6 +124,16 @@ class HealthTests(ServerTestCase):
         reply = self.ask("GET", "/health")
         self.assertEqual((reply.status, reply.json()["reason"]), (503, "No space left on device"))
 
+    def test_other_trouble(self) -> None:
+        """While the index or retention is in trouble it is not well; captures are stored: still 200."""
+        for name, where in (("_trouble", self.builder.housekeeping), ("trouble", self.indexer)):
+            setattr(where, name, "disk I/O error")
+            reply = self.ask("GET", "/health")
+            self.assertEqual((reply.status, reply.json()["status"]), (200, "trouble"))
+            self.assertIn("disk I/O error", reply.json()["reason"])
+            setattr(where, name, "")
+        self.assertEqual(self.get("/health")["status"], "ok")
+
     def test_behind(self) -> None:
         """The age of what waits; nothing waits, no age; a clock that is ahead, none either."""
         for since, wanted in ((None, 0), (1_000_000_000, 4), (9_000_000_000, 0)):

@@ -7,15 +7,17 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver import uploads
 from logging_proxy.logserver.exchanges import Side
+from logging_proxy.logserver.index import Filters
 from logging_proxy.logserver.uploads import BadMessage, Message, Target, parse_target
 from logging_proxy.logserver.web import puts
+from logging_proxy.logserver.web.answers import Refused
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -175,6 +177,80 @@ class PutTests(ServerTestCase):
         pipe.send(REQUEST)
         self.builder.uploads.close()
         self.assertEqual(documents(self.log_dir)[ID, "request"]["outcome"], "interrupted")
+
+    def test_indexed_after_a_stop(self) -> None:
+        """What the stop cut, and what came just before it, is in the index when the server has stopped."""
+        pipe = self.connect()
+        pipe.send(self.head(999))
+        pipe.send(REQUEST)
+        uploads = self.builder.uploads
+        message = uploads.begin(Target(self.id_of(1), Side.RESPONSE), b"")
+        uploads.write(message, RESPONSE)
+        uploads.finish(message, whole=True)
+        self.assertEqual(self.get("/api/exchanges")["exchanges"], [])
+        self.builder.observers.indexer = None
+        storing = self.server.storing
+        storing._indexer = storing._index = None
+        self.builder.storage.startService()
+        self.successResultOf(storing._stop())
+        ids = {row.id for row in self.index.list(Filters()).rows}
+        self.assertEqual(ids, {ID, self.id_of(1)})
+
+    def test_fault(self) -> None:
+        """An upload of which bytes are lost by a fault of ours is no upload: 500, and nothing of it stays."""
+        for name in ("write", "begin", "finish"):
+            real = getattr(self.builder.uploads, name)
+
+            def raise_fault(*args: Any, **keywords: Any) -> None:
+                raise RuntimeError("a fault")
+
+            setattr(self.builder.uploads, name, raise_fault)
+            reply = self.put("request", REQUEST)
+            self.assertEqual((reply.status, reply.problem), (500, "internal"), name)
+            setattr(self.builder.uploads, name, real)
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            self.flushLoggedErrors(Refused)
+        self.assertEqual(documents(self.log_dir), {})
+        self.assertEqual(self.put("request", REQUEST).status, 201)
+
+    def test_storage_gone(self) -> None:
+        """The same when the thread for storage does not do what it was asked for."""
+        run, failures = self.builder.worker.run, [RuntimeError("a fault")]
+
+        def flaky(work: Any) -> Deferred[Any]:
+            is_write = "_hand_on" in work.__qualname__ and "abandon" not in work.__code__.co_names
+            return fail(failures.pop()) if is_write and failures else run(work)
+
+        self.builder.worker.run = flaky  # type: ignore[method-assign]
+        self.server = self.builder.build(self.server.site._gate)
+        reply = self.put("request", REQUEST)
+        self.assertEqual((reply.status, reply.problem), (500, "internal"))
+        self.assertEqual(documents(self.log_dir), {})
+        self.flushLoggedErrors(Refused)
+
+    def test_byte_by_byte(self) -> None:
+        """While a write is under way what comes is gathered: a body in single bytes is few writes."""
+        works: list[tuple[Deferred[Any], Any]] = []
+
+        def later(work: Any) -> Deferred[Any]:
+            works.append((Deferred(), work))
+            return works[-1][0]
+
+        self.builder.worker.run = later  # type: ignore[method-assign]
+        self.server = self.builder.build(self.server.site._gate)
+        pipe = self.connect()
+        pipe.send(self.head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
+        for byte in REQUEST:
+            pipe.send(b"1\r\n%c\r\n" % byte)
+        self.assertEqual(len(works), 2)
+        pipe.send(b"0\r\n\r\n")
+        count = 0
+        while works:
+            done, work = works.pop(0)
+            count += 1
+            done.callback(work())
+        self.assertLess(count, 6)
+        self.assertEqual(self.content(documents(self.log_dir)[ID, "request"]), REQUEST)
 
     def test_planted_links(self) -> None:
         """Links planted in the directory are not followed."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from typing import Any
 
+from twisted.internet.defer import execute
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import LoggingServerOptions, RetentionOptions
 from logging_proxy.configuration.document import Scalar
 from logging_proxy.configuration.kinds import AGE, Mistake, Surroundings
 from logging_proxy.configuration.problems import Position
+from logging_proxy.logserver import retention
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.housekeeping import INTERVAL, LOOK_INTERVAL, PAUSE
 from logging_proxy.logserver.retention import STEP, Step
+from logging_proxy.logserver.server import Builder
 from logging_proxy.test.logserver_spools import documents
-from logging_proxy.test.web_stage import ServerTestCase
+from logging_proxy.test.web_stage import AtOnce, ServerTestCase
 
 HOUR = 3600
 
@@ -118,9 +124,9 @@ class AgeTests(RetentionTestCase):
         keeper: Any = self.builder.housekeeping.keeper
         delete = keeper.delete_files
 
-        def count_and_delete(step: Step, directory: LogDirectory) -> None:
+        def count_and_delete(step: Step, directory: LogDirectory) -> Any:
             steps.append(len(step.rows))
-            delete(step, directory)
+            return delete(step, directory)
 
         keeper.delete_files = count_and_delete
         self.keep_house()
@@ -165,6 +171,203 @@ class AgeTests(RetentionTestCase):
                 os.unlink(os.path.join(self.log_dir, name))
         self.keep_house()
         self.check()
+
+
+class OneFileTests(RetentionTestCase):
+    """One file that cannot be deleted, among others."""
+
+    retention = RetentionOptions(max_age=10 * HOUR, max_exchanges=2)
+
+    def refuse(self, id: str) -> Any:
+        """Files of this exchange cannot be deleted; gives back how it was."""
+        directory: Any = self.builder.directory
+        real = directory._system.unlink
+
+        def unlink(name: str, **keywords: Any) -> None:
+            if id[:8] in name:
+                raise PermissionError(errno.EPERM, "Operation not permitted")
+            real(name, **keywords)
+
+        directory._system.unlink = unlink
+        return lambda: setattr(directory._system, "unlink", real)
+
+    def test_age(self) -> None:
+        """The others go all the same; it is told of, and goes when it can."""
+        bad = self.old(1, 21)
+        allow = self.refuse(bad)
+        self.old(2, 20)
+        young = self.old(3, 1)
+        for _ in range(3):
+            self.keep_house()
+            self.check(bad, young)
+        health = self.get("/health")
+        self.assertEqual(health["status"], "trouble")
+        self.assertIn(
+            "1 exchanges cannot be deleted: Operation not permitted", health["retention"]["trouble"]
+        )
+        allow()
+        self.keep_house()
+        self.check(young)
+        self.assertEqual(self.get("/health")["status"], "ok")
+
+    def test_number(self) -> None:
+        """A number of exchanges is kept without it."""
+        bad = self.old(1, 9)
+        self.refuse(bad)
+        ids = [self.old(number, 10 - number) for number in range(2, 7)]
+        self.keep_house()
+        self.check(bad, ids[-1])
+
+    def test_another_life(self) -> None:
+        """It is tried again in the next life."""
+        bad = self.old(1, 20)
+        self.refuse(bad)
+        self.keep_house()
+        self.spools.close()
+        self.index.close()
+        self.build()
+        self.keep_house()
+        self.check()
+
+    def test_disk(self) -> None:
+        """With too many of them it is the disk: the round ends, and the next one goes on."""
+        self.patch(retention, "MOST_FAILED", 2)
+        allow = self.refuse("")
+        ids = [self.old(number, 30 - number) for number in range(1, 6)]
+        self.keep_house()
+        self.assertEqual(self.get("/health")["status"], "trouble")
+        self.check(*ids)
+        allow()
+        self.keep_house()
+        self.check()
+
+
+class WalkTests(RetentionTestCase):
+    """What is to stay is looked at once."""
+
+    retention = RetentionOptions(errors_max_age=10 * HOUR, bodies_max_age=50 * HOUR)
+
+    def looked_at(self) -> int:
+        """How many rows a round reads."""
+        counts: list[int] = []
+        real = self.index.list
+
+        def count(*args: Any, **keywords: Any) -> Any:
+            page = real(*args, **keywords)
+            counts.append(len(page.rows))
+            return page
+
+        index: Any = self.index
+        index.list = count
+        self.keep_house()
+        index.list = real
+        return sum(counts)
+
+    def test_once(self) -> None:
+        """Rows that stay are not read again in each round, nor in the next life."""
+        for number in range(1, 9):
+            self.old(number, 20 + number)
+        self.assertEqual(self.looked_at(), 8)
+        self.assertEqual(self.looked_at(), 0)
+        self.spools.close()
+        self.index.close()
+        self.build()
+        self.assertEqual(self.looked_at(), 0)
+
+    def test_late(self) -> None:
+        """What was indexed after the walk had passed its start goes all the same, errors and bytes alike."""
+        self.old(1, 60)
+        self.keep_house()
+        self.assertEqual(self.files(".bin"), 0)
+        late = self.old(2, 70)
+        self.old(3, 15, status=500)
+        self.keep_house()
+        self.assertEqual({id for id, _ in documents(self.log_dir)}, {self.id_of(1), late})
+        self.assertEqual(self.files(".bin"), 0)
+
+    def test_late_meanwhile(self) -> None:
+        """The same of what is indexed while the walk is under way."""
+        for number in range(1, 4):
+            self.old(number, 60)
+        keeper: Any = self.builder.housekeeping.keeper
+        real = keeper.delete_files
+
+        def delete(step: Step, directory: LogDirectory) -> Any:
+            keeper.delete_files = real
+            self.old(4, 70)
+            return real(step, directory)
+
+        keeper.delete_files = delete
+        self.keep_house()
+        self.assertEqual(self.files(".bin"), 2)
+        self.keep_house()
+        self.assertEqual(self.files(".bin"), 0)
+
+    def test_broken_off(self) -> None:
+        """A round that is broken off goes on where it was."""
+        for number in range(1, 6):
+            self.old(number, 60)
+        keeper: Any = self.builder.housekeeping.keeper
+        steps = keeper.plan(self.builder.housekeeping.sizes)
+        while not next(steps).rows:
+            pass
+        steps.close()
+        self.keep_house()
+        self.assertEqual(self.files(".bin"), 0)
+
+
+class IndexTests(RetentionTestCase):
+    """Without all captures in the index the wrong ones would go."""
+
+    retention = RetentionOptions(max_bytes=10_000, max_age=100 * HOUR)
+
+    def test_not_whole(self) -> None:
+        """While captures are being added nothing is deleted, and health says so."""
+        ids = [self.old(number, 200 - number) for number in range(1, 9)]
+        self.indexer.is_whole = False
+        self.keep_house()
+        self.check(*ids)
+        health = self.get("/health")
+        self.assertEqual((health["status"], health["retention"]["state"]), ("ok", "waiting"))
+        self.indexer.is_whole = True
+        self.keep_house()
+        self.check()
+        self.assertEqual(self.get("/health")["retention"], {"state": "on", "trouble": None})
+
+    def test_unknown_files(self) -> None:
+        """Files that are in no index do not have others deleted in their place."""
+        self.patch(retention, "FEW_FILES", 0)
+        for number in range(10):
+            name = f"2025-09-13_02-11-09.123_0000000{number}_request.bin"
+            with open(os.path.join(self.log_dir, name), "wb") as file:
+                file.write(bytes(100_000))
+        young = self.old(1, 1)
+        self.keep_house()
+        self.assertIsNotNone(self.index.get(young))
+
+
+class WithoutIndexTests(RetentionTestCase):
+    retention = RetentionOptions(max_age=HOUR)
+
+    def test_told(self) -> None:
+        """Without an index nothing can be deleted, and health and the log say so."""
+        self.spools.close()
+        self.index.close()
+        shutil.rmtree(os.path.join(self.log_dir, ".index"))
+        with open(os.path.join(self.log_dir, ".index"), "w"):
+            pass
+        lines: list[str] = []
+        observer = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        builder = Builder(
+            self.clock, self.options, self.builder.directory, self.mktemp(), 1 << 30, execute, AtOnce()
+        )
+        standing = builder.standing()
+        self.assertEqual(standing.retention, "off")
+        self.assertIn("the index could not be opened", standing.retention_trouble)
+        self.assertTrue(standing.trouble)
+        self.assertTrue(any("retention" in line for line in lines))
 
 
 class NumberTests(RetentionTestCase):

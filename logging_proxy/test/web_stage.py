@@ -44,6 +44,7 @@ class IndexAtOnce:
     """What an `Indexer` does, without its threads."""
 
     trouble = ""
+    is_whole = True
     progress = None
     waiting = 0
 

@@ -237,6 +237,7 @@ class Indexer:
         before, self._unreadable = self._unreadable, ""
         if progress.unreadable:
             self._unreadable_until = self._seconds() + UNREADABLE_SECONDS
-            self._unreadable = f"{progress.unreadable} captures cannot be read: {progress.example}"
+            self._unreadable = f"{progress.unreadable} files of captures cannot be read"
             if self._unreadable != before:
-                self._log.error("not indexed: {reason}", reason=self._unreadable)
+                text = "not indexed: {reason}, of which {example} is one"
+                self._log.error(text, reason=self._unreadable, example=progress.example)

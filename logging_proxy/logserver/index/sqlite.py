@@ -106,6 +106,14 @@ class SqliteIndex:
         with self._lock, _troubles():
             self._connection.execute("PRAGMA wal_checkpoint(FULL)")
 
+    def begin_walk(self, mark: str, until: int) -> int:
+        with self._transaction() as writing:
+            return writing.begin_walk(mark, until)
+
+    def end_walk(self, mark: str, position: int) -> int:
+        with self._transaction() as writing:
+            return writing.end_walk(mark, position)
+
     @contextmanager
     def _transaction(self) -> Iterator[Writing]:
         with self._lock, _troubles():

@@ -184,6 +184,16 @@ class Index(Protocol):
     def mark_whole(self, whole: bool) -> None:
         """Durable when it returns."""
 
+    def begin_walk(self, mark: str, until: int) -> int:
+        """
+        Where the mark of a walk stands: exchanges that started before were seen by it; at first 0.
+
+        To add one that started before the mark, or during a walk before `until`, moves the mark back to it.
+        """
+
+    def end_walk(self, mark: str, position: int) -> int:
+        """The walk came to `position`; where its mark stands now."""
+
     def close(self) -> None:
         """Lets go of everything; calls that are under way may fail."""
 

@@ -22,6 +22,9 @@ _TALLY = (
     " ON CONFLICT (name, value) DO UPDATE SET count = count + excluded.count"
 )
 
+_MOVE_MARKS_BACK = "UPDATE facts SET value = ? WHERE name BETWEEN 'walk ' AND 'walk ~' AND value > ?"
+"""What comes late, as from a proxy that was away, is behind the marks of walks."""
+
 Tally = Counter[tuple[str, str]]
 
 _KEY = itemgetter(0)
@@ -73,6 +76,8 @@ class Writing:
         )
         widest = max([key - item.row.started for key, item in keys])
         self._execute("UPDATE facts SET value = max(value, ?) WHERE name = 'widest'", (widest,))
+        oldest = min([item.row.started for item in prepared])
+        self._execute(_MOVE_MARKS_BACK, (oldest, oldest))
         self._count([item.row for item in prepared], 1)
 
     def delete(self, ids: Sequence[bytes]) -> int:
@@ -88,6 +93,19 @@ class Writing:
         self._execute_many("DELETE FROM exchanges WHERE key = ?", keys)
         self._count([row for _, row, _ in found], -1)
         return len(found)
+
+    def begin_walk(self, mark: str, until: int) -> int:
+        self.set_fact(f"walk {mark} late", until)
+        return self._fact(f"walk {mark}")
+
+    def end_walk(self, mark: str, position: int) -> int:
+        position = min(position, self._fact(f"walk {mark} late"))
+        self.set_fact(f"walk {mark}", position)
+        return position
+
+    def _fact(self, name: str) -> int:
+        found = self._execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return 0 if found is None else int(found[0])
 
     def set_fact(self, name: str, value: int) -> None:
         self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))

@@ -14,10 +14,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
 from twisted.web.server import Request
 
 from logging_proxy.logserver.files import UnsafeDirectory
 from logging_proxy.logserver.service import Run
+from logging_proxy.logserver.spools import describe_error
 from logging_proxy.logserver.uploads import (
     MOST_BYTES,
     BadMessage,
@@ -43,6 +45,8 @@ MOST_WAITING = 1 << 20
 """Bytes of a body that wait for the disk; then the client waits."""
 
 Document = dict[str, Any]
+
+_log = Logger()
 
 
 class Upload:
@@ -101,6 +105,10 @@ class Upload:
             self._fail(Refused(Problem.STORAGE_TROUBLE, error.strerror or ""))
         except UnsafeDirectory as error:
             self._fail(Refused(Problem.STORAGE_TROUBLE, str(error)))
+        except Exception:
+            # Whatever it was, bytes may be missing: what is stored would not be what came.
+            _log.failure("an upload cannot be stored")
+            self._fail(Refused(Problem.INTERNAL))
 
     def _fail(self, trouble: Refused) -> None:
         self._trouble = self._trouble or trouble
@@ -108,12 +116,16 @@ class Upload:
         if message is not None:
             try:
                 self._store.drop(message)
-            except OSError:
-                pass
+            except Exception as error:
+                _log.error("an upload cannot be removed: {reason}", reason=describe_error(error))
 
 
 class StreamedBody:
-    """The body of a PUT as twisted.web writes it; passed on to the storage thread piece by piece."""
+    """
+    The body of a PUT as twisted.web writes it; passed on to the storage thread.
+
+    What comes while a write is under way goes there together: a body may come byte by byte.
+    """
 
     def __init__(self, upload: Upload, run: Run, channel: Any, on_cut: Callable[[Document], None]) -> None:
         self._upload = upload
@@ -121,6 +133,8 @@ class StreamedBody:
         self._channel = channel
         self._on_cut = on_cut
         self._size = 0
+        self._gathered = bytearray()
+        self._writing = False
         self._waiting = 0
         self._over = False
         self._pausing = False
@@ -136,7 +150,9 @@ class StreamedBody:
             self._run(lambda: self._upload.abandon(Problem.TOO_LARGE))
             return len(data)
         self._waiting += len(data)
-        self._run(lambda: self._upload.write(data)).addBoth(lambda _: self._written(len(data)))
+        self._gathered += data
+        if not self._writing:
+            self._hand_on()
         if self._waiting > MOST_WAITING:
             self._pause()
         return len(data)
@@ -144,6 +160,8 @@ class StreamedBody:
     def finish(self) -> Deferred[Document]:
         """All has come: the metadata, or `Refused`."""
         self._over = True
+        if self._gathered:
+            self._hand_on()
         return self._run(self._upload.finish)
 
     def tell(self) -> int:
@@ -157,11 +175,24 @@ class StreamedBody:
         """The request is over, or its client has left in the middle."""
         if not self._over:
             self._over = True
+            if self._gathered:
+                self._hand_on()
             cut: Deferred[Document | None] = self._run(self._upload.cut)
             cut.addCallback(lambda document: self._on_cut(document) if document else None)
 
+    def _hand_on(self) -> None:
+        data, self._gathered = bytes(self._gathered), bytearray()
+        self._writing = True
+        writing = self._run(lambda: self._upload.write(data))
+        # An upload keeps its troubles to itself: after what comes out here its bytes are lost.
+        writing.addErrback(lambda failure: self._run(lambda: self._upload.abandon(Problem.INTERNAL)))
+        writing.addBoth(lambda _: self._written(len(data)))
+
     def _written(self, size: int) -> None:
+        self._writing = False
         self._waiting -= size
+        if self._gathered:
+            self._hand_on()
         if self._pausing and self._waiting <= MOST_WAITING // 2:
             self._pausing = False
             self._channel.resumeProducing()

@@ -13,7 +13,7 @@ from logging_proxy.logserver.web.answers import Answer, ProblemResource, give, j
 
 
 class Health(ProblemResource):
-    """200 while captures can be stored, else 503 with the reason."""
+    """200 while captures can be stored, else 503; `reason` says what is wrong, there or elsewhere."""
 
     def __init__(
         self, seconds: Callable[[], float], wall_ns: Callable[[], int], standing: Callable[[], Standing]
@@ -26,7 +26,7 @@ class Health(ProblemResource):
 
     def render_GET(self, request: Request) -> bytes:
         standing = self._standing()
-        trouble = standing.status.trouble
+        trouble = standing.trouble
         value: dict[str, Any] = {
             "status": "trouble" if trouble else "ok",
             "uptime_seconds": round(self._seconds() - self._began, 3),
@@ -35,7 +35,7 @@ class Health(ProblemResource):
         }
         if trouble:
             value["reason"] = trouble
-        return give(request, json_answer(value, 503 if trouble else 200))
+        return give(request, json_answer(value, 503 if standing.status.trouble else 200))
 
 
 def _storage(standing: Standing, wall_ns: int) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def _kept(standing: Standing) -> dict[str, Any]:
             if standing.indexing is None
             else dict(zip(("done", "total"), standing.indexing, strict=True)),
         },
+        "retention": {"state": standing.retention, "trouble": standing.retention_trouble or None},
         "deleted": {"exchanges": deleted.exchanges, "bodies": deleted.bodies, "bytes": deleted.bytes},
     }
 
