@@ -156,9 +156,8 @@ class ProxyClient(UpstreamConnection):
         else:
             self.close()
 
-    def looks_closed(self) -> bool:
-        """Whether the connection is no good any more: a look may find bytes that nobody asked for."""
-        return super().looks_closed() or not self._reusable
+    def _is_idle(self) -> bool:
+        return self._reusable
 
     def forsake(self) -> None:
         """The receiver does not want the response any more, or nobody waits for the connection."""

@@ -61,7 +61,15 @@ class UpstreamConnection(protocol.Protocol):
 
     def looks_closed(self) -> bool:
         """Whether the upstream has closed (or written) while nobody asked it anything."""
-        return self._lost or (self._look() and not outlives_a_read(self.transport, self._look))
+        return self._lost or (self._look() and not self._stays_idle())
+
+    def _stays_idle(self) -> bool:
+        """Whether what has come is TLS's own."""
+        return outlives_a_read(self.transport, self._look) and self._is_idle()
+
+    def _is_idle(self) -> bool:
+        """Whether the connection, which was idle, still is when something has been read.  For subclasses."""
+        return True
 
     def _expect(self, seconds: float) -> None:
         self._wait = seconds

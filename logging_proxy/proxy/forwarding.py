@@ -60,10 +60,13 @@ class Forwarding:
         return self._trees[-1]
 
     def use(self, configuration: Configuration) -> RouteTree:
-        """The tree of `configuration`, which takes the place of the one before."""
-        before = self._pools
-        self._pools = {}
-        tree = self._tree(configuration, before)
+        """The tree of `configuration`, which takes the place of the one before, unless making it raises."""
+        before, self._pools = self._pools, {}
+        try:
+            tree = self._tree(configuration, before)
+        except BaseException:
+            self._pools = before  # the tree of before goes on, and so do its connections
+            raise
         for key, pool in before.items():
             if key not in self._pools:
                 pool.close()

@@ -131,12 +131,11 @@ class Pool:
 
     def put_back(self, client: ProxyClient, reuse: Reuse) -> None:
         """The connection's response is complete; it may be used again as `reuse` says."""
-        until = client.idle_since + min(self.limits.pool_idle_timeout, reuse.keep)
-        kept = len(self._idle) + len(self._resting)
-        if self._closed or kept >= self.limits.pool_size or until <= self.now():
+        if self._closed or len(self._idle) + len(self._resting) >= self.limits.pool_size:
             client.close()
             return
-        client.deadline = until
+        keep = self.limits.pool_idle_timeout
+        client.deadline = client.idle_since + (keep if keep < reuse.keep else reuse.keep)
         if reuse.rest:
             self._resting.append(client)
         else:

@@ -177,7 +177,7 @@ class AnnouncedTimeTests(SynchronousTestCase):
         stage.upstream.deliver(ok(b"ok", "Keep-Alive: timeout=5"))
         stage.clock.advance(4)
         stage.thaw_spool()
-        stage.turn()
+        self.assertIsNone(stage.pool.take())
         self.assertTrue(stage.upstream.closed)
 
 
