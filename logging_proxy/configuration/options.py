@@ -137,7 +137,9 @@ class ServerOptions:
     """The proxy's listener."""
 
     port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 5601
-    host: Annotated[str, Key(HOST, "Host to listen on; `::` is every address, those of IPv4 as well.")] = "localhost"
+    host: Annotated[str, Key(HOST, "Host to listen on; `::` is every address, those of IPv4 as well.")] = (
+        "localhost"
+    )
     allowed_hosts: Annotated[
         tuple[str, ...],
         Key(

@@ -110,6 +110,8 @@ class _Handshake(protocol.Protocol):
     def handshakeCompleted(self) -> None:
         self._end()
         self.transport.wrappedProtocol = self._inner
+        if IHandshakeListener.providedBy(self._inner):
+            self._inner.handshakeCompleted()
 
     def _timed_out(self, seconds: float) -> None:
         self._late = None
