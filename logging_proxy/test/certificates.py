@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 _CA = trustme.CA()
 
@@ -89,7 +90,7 @@ class Issuer:
         common_name: str = "somebody",
         begins: float = -1,
         ends: float = 1,
-        purpose: x509.ObjectIdentifier = x509.ExtendedKeyUsageOID.SERVER_AUTH,
+        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     ) -> Identity:
         """Somebody with these alternative names, or with none; `begins` and `ends` in days from now."""
         key = ec.generate_private_key(ec.SECP256R1())

@@ -14,8 +14,8 @@ from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, Ourselves, 
 
 class OurselvesTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(module, "_is_of_this_machine", lambda address: str(address) in self.machine)
-        self.machine = {"127.0.0.1", "127.0.0.9", "::1", "192.0.2.7", "2001:db8::7"}
+        machine = {"127.0.0.1", "127.0.0.9", "::1", "192.0.2.7", "2001:db8::7"}
+        self.patch(module, "_is_of_this_machine", lambda address: str(address) in machine)
 
     def assertLeads(self, listeners: list[Where], yes: list[Where], no: list[Where]) -> None:
         found = Ourselves()

@@ -265,4 +265,4 @@ class FindAddressesTests(SynchronousTestCase):
             ([], "it has no address"),
         ):
             failure = self.failureResultOf(self.find("h.example", raised), error.DNSLookupError)
-            self.assertIn(f"h.example cannot be looked up: {why}", str(failure.value))
+            self.assertIn(f"h.example: {why}", str(failure.value))

@@ -8,10 +8,11 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogEvent, eventAsText, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
+from zope.interface import implementer
 
 from logging_proxy.configuration import ServerTLS
 from logging_proxy.http.server import ServerLimits, Site
@@ -40,6 +41,18 @@ class Wire(StringTransport):
         self.half_closed = True
 
 
+@implementer(ILogObserver)
+class Lines:
+    """Keeps what we log."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def __call__(self, event: LogEvent) -> None:
+        if str(event.get("log_namespace", "")).startswith("logging_proxy"):
+            self._lines.append(eventAsText(event, includeTimestamp=False, includeSystem=False))
+
+
 class NewcomersCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -48,12 +61,9 @@ class NewcomersCase(SynchronousTestCase):
         self.tls = ListenerTLS(ServerTLS(certificate, key))
         self.listener = self.tls.wrap(self.site, self.site, self.clock)
         self.lines: list[str] = []
-        globalLogPublisher.addObserver(self.hear)
-        self.addCleanup(globalLogPublisher.removeObserver, self.hear)
-
-    def hear(self, event: LogEvent) -> None:
-        if str(event.get("log_namespace", "")).startswith("logging_proxy"):
-            self.lines.append(eventAsText(event, includeTimestamp=False, includeSystem=False))
+        observer = Lines(self.lines)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def arrive(self, data: bytes = b"", port: int = 1234) -> Wire:
         """A client connects and says something."""
@@ -139,7 +149,7 @@ class PlainTests(NewcomersCase):
     def test_reaches_no_resource(self) -> None:
         """Nothing of it is taken for a request."""
         asked: list[object] = []
-        self.site.respond = lambda *request: asked.append(request)  # type: ignore[assignment, func-returns-value]
+        self.site.respond = lambda *request: asked.append(request)
         self.arrive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
         self.assertEqual(asked, [])
 

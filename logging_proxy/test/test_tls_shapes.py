@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -72,7 +73,7 @@ WRONG_FOR_HOST: dict[str, tuple[Identity, str]] = {
     "expired": (ISSUER.issue(names(HOST), begins=-3, ends=-1), "the certificate expired on 20"),
     "not yet valid": (ISSUER.issue(names(HOST), begins=1, ends=2), "the certificate is not valid before 20"),
     "for clients": (
-        ISSUER.issue(names(HOST), purpose=x509.ExtendedKeyUsageOID.CLIENT_AUTH),
+        ISSUER.issue(names(HOST), purpose=ExtendedKeyUsageOID.CLIENT_AUTH),
         "the certificate is for another purpose than a server's",
     ),
     "self-signed": (self_signed(HOST), "the certificate is self-signed"),
