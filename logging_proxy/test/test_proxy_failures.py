@@ -158,13 +158,19 @@ class HandshakeTests(SynchronousTestCase):
         self.assertTrue(stage.upstream.received().startswith(b"GET /x "))
 
     def test_fails(self) -> None:
-        """However a handshake ends, it is tls_failed, and nothing was sent."""
-        for reason in (error.ConnectionDone(), error.ConnectionLost(), SSL.Error([("ssl", "", "bad")])):
+        """However a handshake ends, it is tls_failed, with the reason, and nothing was sent."""
+        for reason, why in (
+            (error.ConnectionDone(), "the connection was closed during the TLS handshake"),
+            (error.ConnectionLost(), "the connection was lost during the TLS handshake"),
+            (SSL.Error([("ssl", "", "bad"), ("", "", "worse")]), "TLS: bad; worse"),
+            (SSL.Error([("ssl", "", "wrong version number")]), "TLS: what listens there does not speak TLS"),
+            (CertificateRefused("the certificate is self-signed"), "the certificate is self-signed"),
+        ):
             stage = Stage(secure=True)
             client = stage.client(get())
             stage.upstream._lose(Failure(reason))
             self.assertTrue(client.received().startswith(b"HTTP/1.1 502 "))
-            self.assertEqual(stage.capture.outcome, "tls_failed")
+            self.assertEqual((stage.capture.outcome, stage.capture.error), ("tls_failed", why))
             self.assertEqual(stage.upstream.received(), b"")
             self.assertEqual(stage.problems(), [])
 
