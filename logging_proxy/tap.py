@@ -109,7 +109,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
         engine = Serving(reactor, configuration, recording, output, server=server)
     else:
         _patiently(lambda: _try(spools, configuration))
-        homes = spools or [None] * workers
+        homes: Sequence[Path | None] = spools or [None] * workers
         engine = Fleet(reactor, configuration, homes, output, _worker_arguments(parent), server)
     former = former_spools(root, port, workers)
     end_sessions(former)

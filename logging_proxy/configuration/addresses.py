@@ -141,6 +141,6 @@ DESTINATION = DestinationKind()
 _PATH = r"[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*"
 DIRECTORY = Matching("a directory (~ is not expanded)", _PATH)
 PATH = Matching("a path (~ is not expanded)", _PATH)
-SERVER_NAME = ServerNameKind("a host name or an IP address", r"[A-Za-z0-9._:-]{1,253}")
+SERVER_NAME = ServerNameKind("a host name or an IP address", r"[A-Za-z0-9._:-]{1,254}")
 NO_PROXY = Matching("domains, addresses and networks, separated by commas", r"[ -~]*")
 NOT_FOUND_PATH = Matching("a path that begins with /, or an empty text", r"(/[!-\"$->@-z|~]*)?")

@@ -137,7 +137,9 @@ class ServerOptions:
     """The proxy's listener."""
 
     port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 5601
-    host: Annotated[str, Key(HOST, "Host to listen on; `::` is every address, those of IPv4 as well.")] = "localhost"
+    host: Annotated[str, Key(HOST, "Host to listen on; `::` is every address, those of IPv4 as well.")] = (
+        "localhost"
+    )
     allowed_hosts: Annotated[
         tuple[str, ...],
         Key(
@@ -167,7 +169,9 @@ class ServerOptions:
     ] = "cancel"
     head_limit: Annotated[int, Key(Size(1 << 10, 1 << 20), "Largest head of a request.")] = 65536
     header_fields: Annotated[int, Key(Integer(1, 10_000), "Most header fields of a request.")] = 200
-    head_timeout: Annotated[float, Key(DURATION, "Seconds until a request's head must be complete.")] = 10
+    head_timeout: Annotated[
+        float, Key(DURATION, "Seconds until a request's head, or a TLS handshake, must be complete.")
+    ] = 10
     body_timeout: Annotated[float, Key(DURATION, "Seconds that a request's body may pause.")] = 60
     keep_alive_timeout: Annotated[
         float, Key(DURATION, "Seconds that a client's connection may be idle between requests.")

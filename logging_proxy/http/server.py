@@ -87,7 +87,7 @@ class Site(ServerFactory):
         """Answer a client that speaks plain HTTP where TLS is spoken; the connection closes after it."""
         connection = self.buildProtocol(transport.getPeer())
         transport.protocol = connection
-        connection.makeConnection(transport)
+        connection.makeConnection(transport)  # type: ignore[no-untyped-call]
         connection.refuse(RequestFault(400, "this port speaks HTTPS: use https:// in the URL"), b"")
 
     def close(self) -> None:

@@ -35,6 +35,7 @@ from logging_proxy.proxy.headers import (
     onward_trailers,
     replace_trailers,
 )
+from logging_proxy.proxy.hosts import WRONG_HOST
 from logging_proxy.proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.pool import Pool
 from logging_proxy.proxy.refusals import record_unasked, refuse_request
@@ -48,11 +49,6 @@ _MOST_PLANS = 64
 """Plans kept with one head: it may be sent by any number of clients, and each may need its own."""
 
 _NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
-
-_WRONG_HOST = (
-    b"requests are taken for this machine's own names only, as nobody else can connect: "
-    b"server.allowed_hosts in the configuration adds the host that this one is for\n"
-)
 
 _NO_TROUBLE = frozenset({"complete", "client_closed"})
 """Outcomes that are nobody's fault: clients leave all the time."""
@@ -332,7 +328,7 @@ class RouteTree(Resource):
         if head.method == b"CONNECT":
             return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
         if not self._takes(head):
-            return Reply(421, _WRONG_HOST, "WRONG_HOST")
+            return Reply(421, WRONG_HOST, "WRONG_HOST")
         if head.target == b"*":
             return Reply(200, b"", "SERVER_OPTIONS")
         decision = self._mux.match(head.method, head.target, head.host)

@@ -15,7 +15,33 @@ ONE_OF = "expected one of server, http_client, logging, logging_server, routes"
 ROUTES = "routes:\n  one:\n    pattern: /one/\n    destination: http://one.example/\n"
 
 # What is written -> the line that is shown, without the file's name.
+LONG = "a" * 64
+
 MISTAKES = {
+    # Names that no resolver takes.
+    "routes:\n  one:\n    pattern: /\n    destination: https://a..example/\n": (
+        "4:5: routes.one.destination: the host has an empty label: "
+        "expected a URL such as http://127.0.0.1:1234/"
+    ),
+    f"routes:\n  one:\n    pattern: /\n    destination: https://{LONG}.example/\n": (
+        "4:5: routes.one.destination: the host has a label of more than 63 characters: "
+        "expected a URL such as http://127.0.0.1:1234/"
+    ),
+    "logging:\n  server_url: http://.example:8080\n": (
+        "2:3: logging.server_url: the host has an empty label: expected a URL such as http://127.0.0.1:1234/"
+    ),
+    "http_client:\n  proxy_url: http://proxy..example\n": (
+        "2:3: http_client.proxy_url: it has a host that has an empty label: expected an http://, https://, "
+        "socks5:// or socks5h:// URL such as http://user:password@proxy.example:3128, {file: path} or "
+        "{env: NAME}"
+    ),
+    ROUTES.replace("http:", "https:") + f"    tls:\n      server_name: {LONG}\n": (
+        "6:7: routes.one.tls.server_name: this name has a label of more than 63 characters: "
+        "expected a host name or an IP address"
+    ),
+    ROUTES.replace("http:", "https:") + "    tls:\n      server_name: a.example:443\n": (
+        "6:7: routes.one.tls.server_name: expected a host name or an IP address, not 'a.example:443'"
+    ),
     # The document.
     "": f"1:1: the file is empty: {ONE_OF}",
     "# nothing\n": f"1:1: the file is empty: {ONE_OF}",
@@ -93,6 +119,22 @@ MISTAKES = {
     "server:\n  host: a b\n": "2:3: server.host: expected a host name or an IP address, not this text",
     "server:\n  host: on\n": (
         "2:3: server.host: expected a host name or an IP address, not on (put it in quotes)"
+    ),
+    "server:\n  allowed_hosts: a.example\n": (
+        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
+        "name is meant, not 'a.example' (put it in brackets)"
+    ),
+    "server:\n  allowed_hosts: [a.example, 'b.example:80']\n": (
+        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
+        "name is meant, not 'b.example:80' (without a port)"
+    ),
+    "server:\n  allowed_hosts: [a.*.example]\n": (
+        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
+        "name is meant, not 'a.*.example'"
+    ),
+    "server:\n  allowed_hosts: [{a: b}]\n": (
+        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
+        "name is meant, not a mapping"
     ),
     "server:\n  not_found: 404/\n": (
         "2:3: server.not_found: expected a path that begins with /, or an empty text, not '404/'"

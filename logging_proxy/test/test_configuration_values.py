@@ -209,6 +209,29 @@ class ValuesTests(SynchronousTestCase):
         ):
             self.assertEqual(read(f"server: {{port: 1, host: {host}}}").server.host, host.strip("'"))
 
+    def test_allowed_hosts(self) -> None:
+        """Names, and with `*.` everything below one."""
+        given = read("server: {allowed_hosts: [A.example, '*.b.example', my_host.]}").server.allowed_hosts
+        self.assertEqual(given, ("A.example", "*.b.example", "my_host."))
+        self.assertEqual(read("server: {allowed_hosts: []}").server.allowed_hosts, ())
+
+    def test_names_of_destinations(self) -> None:
+        """A destination may have any name that resolvers take: underscores, hyphens, a final dot."""
+        for host in (
+            "my_service",
+            "_dmarc.a-.example",
+            "r3---sn-x.example",
+            "xn--ls8h.example",
+            "localhost.",
+            "a" * 63 + ".example",
+            ".".join(["a" * 49] * 5) + ".abc.",
+        ):
+            destination, tls = f"destination: 'https://{host}:1/'", f"tls: {{server_name: {host}}}"
+            (route,) = read(f"routes: {{a: {{pattern: /, {destination}, {tls}}}}}").routes
+            assert route.tls is not None
+            self.assertEqual((route.destination.host, route.tls.server_name), (host, host))
+            self.assertEqual(route.destination.authority, f"{host}:1".encode())
+
     def test_no_not_found(self) -> None:
         """`not_found` may be empty."""
         self.assertEqual(read('server: {not_found: ""}').server.not_found, "")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import error
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.capture.records import OUTCOMES, Kind
 from logging_proxy.proxy.failures import Shutdown, verdict
 from logging_proxy.test.proxy_stage import Captured, Stage, Wire, get, limits, ok, post
+from logging_proxy.tls.verification import CertificateRefused
 
 BODY = b"0123456789"
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
@@ -174,7 +174,7 @@ CONNECTING: dict[str, tuple[BaseException, int]] = {
 
 HANDSHAKES: dict[str, BaseException] = {
     "not trusted": SSL.Error([("SSL routines", "", "certificate verify failed")]),
-    "another's name": VerificationError(errors=[]),
+    "another's name": CertificateRefused("the certificate is self-signed"),
     "closed": error.ConnectionDone(),
     "reset": error.ConnectionLost(),
 }

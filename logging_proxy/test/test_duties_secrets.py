@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from service_identity import VerificationError
-from service_identity.exceptions import DNSMismatch
-from service_identity.hazmat import DNS_ID
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +16,7 @@ from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok, post
 from logging_proxy.test.test_duties_outcomes import BODY, ENDS, connecting, handshake
 from logging_proxy.test.test_proxy_failures import VERDICTS
+from logging_proxy.tls.verification import CertificateRefused
 
 CANARY = "canary-5e3c"
 FIELDS = (
@@ -93,7 +91,7 @@ class SecretsTests(SynchronousTestCase):
     def test_certificates(self) -> None:
         """The names in a certificate, and what TLS says of it."""
         for failure in (
-            VerificationError(errors=[DNSMismatch(mismatched_id=DNS_ID(f"{CANARY}.example"))]),
+            CertificateRefused(f"the certificate is for {CANARY}.example"),
             HandshakeFailed(f"not {CANARY}"),
         ):
             stage = self.stage(secure=True)

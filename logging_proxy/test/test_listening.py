@@ -47,6 +47,33 @@ class BindTests(SynchronousTestCase):
         self.assertEqual(first.getsockname()[1], second.getsockname()[1])
         self.assertNotIn("localhost", asked)
 
+    def test_every_address(self) -> None:
+        """`::`, however it is written, is every address of both families, on the same port."""
+        if not has_ipv6():
+            raise SkipTest("this machine has no ::1")
+        for host in ("::", "0:0:0:0:0:0:0:0"):
+            sockets = self.bind(host)
+            self.assertEqual([each.getsockname()[0] for each in sockets], ["0.0.0.0", "::"])
+            (port,) = {each.getsockname()[1] for each in sockets}
+            for address in ("127.0.0.1", "::1"):
+                with socket.create_connection((address, port), timeout=5):
+                    pass
+        (only,) = self.bind("0.0.0.0")
+        self.assertEqual(only.getsockname()[0], "0.0.0.0")
+
+    def test_every_address_of_ipv4(self) -> None:
+        """... and of IPv4 alone on a machine without IPv6."""
+        real = listening._listen
+
+        def no_ipv6(family: int, address: str, port: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "")
+            return real(family, address, port)
+
+        self.patch(listening, "_listen", no_ipv6)
+        (only,) = self.bind("::")
+        self.assertEqual(only.getsockname()[0], "0.0.0.0")
+
     def test_one_family(self) -> None:
         """On a machine without IPv6 `localhost` is 127.0.0.1 alone."""
         real = listening._listen

@@ -6,7 +6,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -25,6 +25,7 @@ from logging_proxy.proxy.outbound.failures import (
     ProxyTimedOut,
     ProxyUnreachable,
 )
+from logging_proxy.proxy.outbound.resolving import Address
 from logging_proxy.routing.mapping import parse_destination
 
 SECURE, PLAIN = parse_destination("https://a.example/"), parse_destination("http://a.example:81/")
@@ -92,24 +93,11 @@ class ToProxy:
         self._connecting.errback(Failure(error))
 
 
-class Resolver:
-    """Knows some names."""
-
-    def __init__(self, **hosts: list[str]) -> None:
-        self._hosts = hosts
-
-    def resolveHostName(self, receiver: Any, host: str, port: int = 0) -> None:
-        receiver.resolutionBegan(self)
-        for found in self._hosts.get(host.partition(".")[0], []):
-            kind = IPv6Address if ":" in found else IPv4Address
-            receiver.addressResolved(kind("TCP", found, port))
-        receiver.resolutionComplete()
-
-
-class Reactor(Clock):
-    def __init__(self, resolver: Resolver | None = None) -> None:
-        super().__init__()
-        self.nameResolver = resolver
+def find(reactor: object, host: str, port: int) -> Deferred[list[Address]]:
+    """Knows one name."""
+    if host != "a.example":
+        return fail(DNSLookupError(host))
+    return succeed([IPv6Address("TCP", "2001:db8::1", port), IPv4Address("TCP", "192.0.2.7", port)])
 
 
 class EndpointCase(SynchronousTestCase):
@@ -119,9 +107,9 @@ class EndpointCase(SynchronousTestCase):
         destination: Any = SECURE,
         inner: type[Inner] = Inner,
     ) -> None:
-        self.clock = Reactor(Resolver(a=["2001:db8::1", "192.0.2.7"]))
+        self.clock = Clock()
         self.to_proxy = ToProxy()
-        endpoint = ProxyEndpoint(self.clock, parse_proxy_url(url), self.to_proxy, destination, 10)
+        endpoint = ProxyEndpoint(self.clock, parse_proxy_url(url), self.to_proxy, destination, 10, find)
         self.assertNotIn("hunter2", repr(endpoint))
         self.connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(inner))
         self.transport = self.to_proxy.transport
@@ -345,9 +333,3 @@ class SocksTests(EndpointCase):
         """A name without an address is the destination's failure, not the proxy's."""
         self.begin("socks5://proxy", parse_destination("http://b.example/"))
         self.failureResultOf(self.connecting, DNSLookupError)
-
-    def test_long_names(self) -> None:
-        """A name that SOCKS cannot carry is a failure like any other."""
-        self.begin("socks5h://proxy", parse_destination(f"http://{'a' * 256}/"))
-        self.to_proxy.arrive()
-        self.assertFailed(ProxyConnectFailed, "too long for SOCKS")

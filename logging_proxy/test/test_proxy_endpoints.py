@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.proxy.endpoints import ATTEMPT_DELAY, NameEndpoint, endpoint_for
+from logging_proxy.proxy.endpoints import ATTEMPT_DELAY, NOBODY, NameEndpoint, endpoint_for
+from logging_proxy.proxy.outbound.addresses import parse_proxy_url
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, Ourselves
+from logging_proxy.proxy.outbound.resolving import Address, find_addresses
 from logging_proxy.routing.mapping import parse_destination
 
 V6 = IPv6Address("TCP", "::1", 80)
@@ -23,29 +28,29 @@ OTHER = IPv4Address("TCP", "127.0.0.2", 80)
 class Resolver:
     """Finds the addresses it is given, when it is told to."""
 
-    def __init__(self, *addresses: IPv4Address | IPv6Address) -> None:
+    def __init__(self, *addresses: Address) -> None:
         self.addresses = addresses
-        self.receiver: Any = None
+        self.found: Deferred[list[Address]] = Deferred()
 
-    def resolveHostName(self, receiver: Any, name: str, port: int = 0) -> None:
-        self.receiver = receiver
-        receiver.resolutionBegan(None)
+    def find(self, reactor: object, host: str, port: int) -> Deferred[list[Address]]:
+        return self.found
 
     def complete(self) -> None:
-        for address in self.addresses:
-            self.receiver.addressResolved(address)
-        self.receiver.resolutionComplete()
+        if self.addresses:
+            self.found.callback(list(self.addresses))
+        else:
+            self.found.errback(error.DNSLookupError("h.example cannot be looked up: nobody knows it"))
 
 
 class NameEndpointTests(SynchronousTestCase):
-    def connect(self, *addresses: IPv4Address | IPv6Address) -> None:
+    def connect(self, *addresses: Address, ourselves: Ourselves = NOBODY) -> None:
         reactor: Any = MemoryReactorClock()
         self.reactor = reactor
         self.resolver = Resolver(*addresses)
-        self.reactor.nameResolver = self.resolver
         self.protocol = Protocol()
         factory = Factory.forProtocol(lambda: self.protocol)
-        self.connected = NameEndpoint(self.reactor, "localhost", 80, 10.0).connect(factory)
+        endpoint = NameEndpoint(self.reactor, "h.example", 80, 10.0, ourselves, self.resolver.find)
+        self.connected = endpoint.connect(factory)
 
     @property
     def tried(self) -> list[str]:
@@ -135,17 +140,129 @@ class NameEndpointTests(SynchronousTestCase):
         self.assertEqual(self.tried, [])
         self.assertOver()
 
+    def test_ourselves(self) -> None:
+        """What leads to one of our own listeners is not connected to, whatever else the name leads to."""
+        ourselves = Ourselves()
+        ourselves.listen_on([("127.0.0.1", 80)])
+        self.connect(V4, ourselves=ourselves)
+        self.resolver.complete()
+        self.failureResultOf(self.connected, LeadsToOurselves)
+        self.assertEqual(self.tried, [])
+        self.assertOver()
+        self.connect(V6, V4, OTHER, ourselves=ourselves)
+        self.resolver.complete()
+        self.refuse(0)
+        self.refuse(1)
+        self.failureResultOf(self.connected, LeadsToOurselves)
+        self.assertEqual(self.tried, ["::1", "127.0.0.2"])
+        self.connect(V4, OTHER, ourselves=ourselves)
+        self.resolver.complete()
+        self.accept(0)
+        self.assertIs(self.successResultOf(self.connected), self.protocol)
+        self.assertEqual(self.tried, ["127.0.0.2"])
+
 
 class EndpointForTests(SynchronousTestCase):
+    def connected(self, url: str, ourselves: Ourselves = NOBODY, proxy: str | None = None) -> Any:
+        """The reactor, and what became of a connection to `url`."""
+        reactor: Any = MemoryReactorClock()
+        through = parse_proxy_url(proxy) if proxy else None
+        endpoint = endpoint_for(reactor, parse_destination(url), 1.0, None, through, ourselves)
+        return reactor, endpoint.connect(Factory.forProtocol(Protocol))
+
     def test_addresses_are_not_resolved(self) -> None:
         """An address in the configuration needs no resolver."""
-        for url, kind in (
-            ("http://127.0.0.1:1/", TCP4ClientEndpoint),
-            ("http://[::1]:1/", TCP6ClientEndpoint),
-        ):
-            self.assertIsInstance(endpoint_for(MemoryReactorClock(), parse_destination(url), 1.0), kind)
+        for url, host in (("http://127.0.0.1:1/", "127.0.0.1"), ("http://[::1]:1/", "::1")):
+            reactor, _ = self.connected(url)
+            self.assertEqual([attempt[:2] for attempt in reactor.tcpClients], [(host, 1)])
 
     def test_names(self) -> None:
         """A name does."""
         endpoint = endpoint_for(MemoryReactorClock(), parse_destination("http://h.example/"), 1.0)
         self.assertIsInstance(endpoint, NameEndpoint)
+
+    def test_ourselves(self) -> None:
+        """An address that is our own is not connected to, nor is an outbound proxy that is ourselves."""
+        ourselves = Ourselves(server=[("127.0.0.1", 8080)])
+        ourselves.listen_on([("0.0.0.0", 5601)])
+        for url, proxy in (
+            ("http://127.0.0.1:8080/", None),
+            ("http://127.0.0.1:5601/", None),
+            ("https://127.0.0.1:5601/", None),
+            ("https://a.example/", "http://127.0.0.1:5601"),
+            ("http://a.example/", "https://127.0.0.1:8080"),
+        ):
+            reactor, connected = self.connected(url, ourselves, proxy)
+            self.failureResultOf(connected, LeadsToOurselves)
+            self.assertEqual(reactor.tcpClients, [])
+
+
+class Pool:
+    """Works when it is told to."""
+
+    def __init__(self) -> None:
+        self.work: Any = None
+
+    def callInThreadWithCallback(self, done: Any, work: Any, *arguments: Any, **named: Any) -> None:
+        def run() -> None:
+            try:
+                result = work(*arguments, **named)
+            except Exception:
+                done(False, Failure())
+            else:
+                done(True, result)
+
+        self.work = run
+
+
+class FindAddressesTests(SynchronousTestCase):
+    """The system's resolver."""
+
+    def find(self, host: str, answer: Any) -> Any:
+        asked = []
+
+        def getaddrinfo(*arguments: Any, **options: Any) -> Any:
+            asked.append(arguments)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        self.patch(socket, "getaddrinfo", getaddrinfo)
+        pool, reactor = Pool(), Clock()
+        reactor.getThreadPool = lambda: pool  # type: ignore[attr-defined]
+        reactor.callFromThread = lambda call, *arguments: call(*arguments)  # type: ignore[attr-defined]
+        found = find_addresses(reactor, host, 80)
+        self.assertNoResult(found)
+        pool.work()
+        self.assertEqual([arguments[1] for arguments in asked], [80])
+        self.asked = asked[0][0]
+        return found
+
+    def test_found(self) -> None:
+        """The addresses of both families, in the resolver's order; nothing else that it may know."""
+        answer = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 80, 0, 0)),
+            (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", "/tmp/x"),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)),
+        ]
+        self.assertEqual(self.successResultOf(self.find("my_service", answer)), [V6, V4])
+        self.assertEqual(self.asked, "my_service")
+
+    def test_localhost(self) -> None:
+        """`localhost` is this machine with a final dot, too, and so is everything below it."""
+        answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
+        for host in ("localhost.", "LocalHost", "a.localhost", "a.localhost."):
+            self.assertEqual(self.successResultOf(self.find(host, answer)), [V4])
+            self.assertEqual(self.asked, "localhost")
+
+    def test_raises(self) -> None:
+        """Whatever the resolver raises, and also nothing, is a failure of DNS at once."""
+        for raised, why in (
+            (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "Temporary failure"),
+            (UnicodeError("label too long"), "UnicodeError"),
+            (RuntimeError("canary"), "RuntimeError"),
+            (OSError(24, "Too many open files"), "Too many open files"),
+            ([], "it has no address"),
+        ):
+            failure = self.failureResultOf(self.find("h.example", raised), error.DNSLookupError)
+            self.assertIn(f"h.example: {why}", str(failure.value))

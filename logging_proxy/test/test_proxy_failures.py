@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
@@ -11,7 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, Shutdown, UpstreamTimeout, verdict
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, post
+from logging_proxy.tls.verification import CertificateRefused
 
 SECRET = "sk-canary"
 
@@ -25,7 +26,8 @@ VERDICTS = [
     (HandshakeFailed(SECRET), "tls_failed", 502),
     (HandshakeTimeout(SECRET), "tls_failed", 504),
     (SSL.Error([("ssl", "", SECRET)]), "tls_failed", 502),
-    (VerificationError(errors=[]), "tls_failed", 502),
+    (CertificateRefused(SECRET), "tls_failed", 502),
+    (LeadsToOurselves(SECRET), "connect_failed", 508),
     (Shutdown(SECRET), "interrupted", 503),
     (UpstreamTimeout(SECRET), "upstream_timeout", 504),
     (ResponseFault(SECRET), "protocol_error", 502),
@@ -156,13 +158,19 @@ class HandshakeTests(SynchronousTestCase):
         self.assertTrue(stage.upstream.received().startswith(b"GET /x "))
 
     def test_fails(self) -> None:
-        """However a handshake ends, it is tls_failed, and nothing was sent."""
-        for reason in (error.ConnectionDone(), error.ConnectionLost(), SSL.Error([("ssl", "", "bad")])):
+        """However a handshake ends, it is tls_failed, with the reason, and nothing was sent."""
+        for reason, why in (
+            (error.ConnectionDone(), "the connection was closed during the TLS handshake"),
+            (error.ConnectionLost(), "the connection was lost during the TLS handshake"),
+            (SSL.Error([("ssl", "", "bad"), ("", "", "worse")]), "TLS: bad; worse"),
+            (SSL.Error([("ssl", "", "wrong version number")]), "TLS: what listens there does not speak TLS"),
+            (CertificateRefused("the certificate is self-signed"), "the certificate is self-signed"),
+        ):
             stage = Stage(secure=True)
             client = stage.client(get())
             stage.upstream._lose(Failure(reason))
             self.assertTrue(client.received().startswith(b"HTTP/1.1 502 "))
-            self.assertEqual(stage.capture.outcome, "tls_failed")
+            self.assertEqual((stage.capture.outcome, stage.capture.error), ("tls_failed", why))
             self.assertEqual(stage.upstream.received(), b"")
             self.assertEqual(stage.problems(), [])
 

@@ -328,26 +328,28 @@ class SocketTests(TestCase):
         options._context = context
         return options
 
-    async def refused(self, port: int, host: str = "localhost") -> None:
-        self.proxy(f"https://{host}:{port}/")
+    async def refused(self, port: int, error: str) -> None:
+        self.proxy(f"https://localhost:{port}/")
         client = await self.client(get("/api/x", "Authorization: Bearer sk-secret"))
         await client.until(lambda: b"(exchange " in client.data)
         self.assertTrue(client.data.startswith(b"HTTP/1.1 502 "))
         self.assertNotIn(b"certificate", client.data)
         self.assertEqual(self.capture.outcome, "tls_failed")
-        self.assertIn("verif", self.capture.error)
+        self.assertIn(error, self.capture.error)
         await deferLater(reactor, 0.05)
         self.assertEqual([peer.data for peer in self.upstream.peers], [b""] * len(self.upstream.peers))
 
     def test_unknown_authority(self) -> Deferred[None]:
         """A certificate of an unknown authority: 502, the reason in the capture, not a byte sent."""
         ca = self.authority(trusted=False)
-        return Deferred.fromCoroutine(self.refused(self.listen(tls=self.tls(ca, "localhost"))))
+        port = self.listen(tls=self.tls(ca, "localhost"))
+        return Deferred.fromCoroutine(self.refused(port, "an authority that is not trusted"))
 
     def test_wrong_name(self) -> Deferred[None]:
         """The same for another's certificate."""
         ca = self.authority(trusted=True)
-        return Deferred.fromCoroutine(self.refused(self.listen(tls=self.tls(ca, "other.example"))))
+        port = self.listen(tls=self.tls(ca, "other.example"))
+        return Deferred.fromCoroutine(self.refused(port, "is for other.example, not for localhost"))
 
     def test_plain_upstream(self) -> Deferred[None]:
         """A destination that speaks no TLS is tls_failed, and never sees the request."""

@@ -81,6 +81,11 @@ class DestinationTests(SynchronousTestCase):
             "http://h/{x}": "{ may not stand",
             "http://h/?a=\\": "\\ may not stand",
             "http://h%41/": "no host name",
+            "http://./": "empty label",
+            "http://a../": "empty label",
+            "http://.a/": "empty label",
+            f"http://{'a' * 64}/": "a label of more than 63 characters",
+            f"http://{'a.' * 126}ab./": "more than 253 characters",
         }.items():
             error = self.assertRaises(DestinationError, parse_destination, url)
             self.assertIn(reason, str(error), url)

@@ -20,6 +20,7 @@ from logging_proxy.capture.rings import lock_spool, open_ring
 from logging_proxy.child import NICENESS
 from logging_proxy.demo.processes import free_port
 from logging_proxy.output import Output
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, addresses_of
 from logging_proxy.service import ProxyService
 from logging_proxy.serving import Serving
 from logging_proxy.tap import Options, makeService
@@ -130,6 +131,21 @@ class OpenTests(StartCase):
         for call in self.at_exit:
             call()
         self.assertEqual(self.log.read_text(), "last words\n")
+
+
+class OurselvesTests(StartCase):
+    def test_the_logging_server(self) -> None:
+        """Where it listens no request is forwarded to, by one process or by several."""
+        for workers in (1, 2):
+            service = self.make(self.configuration(f"port: 0, workers: {workers}"))
+            engine, child = service._engine, service._child
+            assert child is not None
+            server = addresses_of(child._listeners)
+            if isinstance(engine, Serving):
+                self.assertRaises(LeadsToOurselves, engine._ourselves.check, *server[0])
+            else:
+                assert isinstance(engine, Fleet)
+                self.assertEqual(engine._server, tuple(server))
 
 
 class ChildTests(StartCase):

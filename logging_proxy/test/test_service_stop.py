@@ -19,6 +19,7 @@ from logging_proxy.configuration.options import Configuration, LoggingOptions, S
 from logging_proxy.http.limits import NEWCOMER
 from logging_proxy.listening import bind
 from logging_proxy.output import Output
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, addresses_of
 from logging_proxy.service import CHILD_PATIENCE, ProxyService
 from logging_proxy.serving import FAREWELL, GRACE, Serving
 from logging_proxy.test.capture_stage import FAST, ThreadedClock, records
@@ -324,5 +325,25 @@ class HandOverTests(SynchronousTestCase):
         (adopted,) = reactor.adoptedPorts
         self.assertEqual(adopted[1], socket.AF_INET)
         stopped = service.stopService()
+        reactor.pump([0.02] * 10)
+        self.successResultOf(stopped)
+
+    def test_ourselves(self) -> None:
+        """What the sockets of a listener say is where no request is forwarded to, also when they change."""
+        old, new = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
+        (before,), (after,) = addresses_of(old), addresses_of(new)
+        reactor = Reactor()
+        configuration = Configuration(routes=(route("api", "/api/", "http://127.0.0.1:9/"),))
+        serving = Serving(reactor, configuration, None, Output(Lines()))
+        self.assertFalse(serving._ourselves.loopback)
+        self.successResultOf(Deferred.fromCoroutine(serving.start(old)))
+        self.assertRaises(LeadsToOurselves, serving._ourselves.check, *before)
+        serving._ourselves.check(*after)
+        used = Deferred.fromCoroutine(serving.use(configuration, new))
+        self.successResultOf(used)
+        self.assertRaises(LeadsToOurselves, serving._ourselves.check, *after)
+        serving._ourselves.check(*before)
+        self.assertTrue(serving._ourselves.loopback)
+        stopped = Deferred.fromCoroutine(serving.stop())
         reactor.pump([0.02] * 10)
         self.successResultOf(stopped)

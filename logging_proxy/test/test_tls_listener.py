@@ -7,7 +7,6 @@ from typing import Any
 
 import trustme
 from OpenSSL import SSL
-from twisted.internet.protocol import Factory
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
@@ -15,13 +14,11 @@ from twisted.internet.ssl import (
     optionsForClientTLS,
     trustRootFromCertificates,
 )
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import ServerTLS
 from logging_proxy.test.certificates import AUTHORITY, Identity, identity
-from logging_proxy.test.tls_pair import End, Pair
+from logging_proxy.test.tls_pair import Pair
 from logging_proxy.tls.listener import ListenerTLS
 from logging_proxy.tls.pem import PEMError, PEMFile
 
@@ -86,17 +83,26 @@ class HandshakeTests(ListenerCase):
         self.assertIsNotNone(pair.client.lost.check(SSL.Error))
 
     def test_alpn(self) -> None:
-        """HTTP/1.1 is chosen; a client that offers nothing is served, one that offers others only is not."""
+        """HTTP/1.1 is chosen, else HTTP/1.0; a client that offers nothing is served as well."""
         tls = ListenerTLS(settings(ONE))
         for offered, chosen in (
             ((b"h2", b"http/1.1"), b"http/1.1"),
-            ((b"http/1.1",), b"http/1.1"),
+            ((b"http/1.0", b"http/1.1"), b"http/1.1"),
+            ((b"h2", b"http/1.0"), b"http/1.0"),
             ((), b""),
         ):
             pair = Pair(client("one.example", offered), tls)
             self.assertTrue(pair.client.secure)
             self.assertEqual(pair.connection.get_alpn_proto_negotiated(), chosen)
-        self.assertFalse(Pair(client("one.example", (b"h2",)), tls).client.secure)
+
+    def test_no_protocol_in_common(self) -> None:
+        """A client that offers others only is refused with the alert that says so (RFC 7301 §3.2)."""
+        tls = ListenerTLS(settings(ONE))
+        pair = Pair(client("one.example", (b"h2", b"spdy/3")), tls)
+        self.assertFalse(pair.client.secure or pair.server.secure)
+        assert pair.client.lost is not None
+        self.assertIn("alert no application protocol", str(pair.client.lost.value))
+        self.assertEqual(pair.server_wire[:1] + pair.server_wire[5:], b"\x15\x02\x78")
 
     def test_ciphers(self) -> None:
         """Forward secrecy and authenticated encryption are required."""
@@ -119,17 +125,6 @@ class HandshakeTests(ListenerCase):
             "one.example", trustRoot=trustRootFromCertificates([Certificate.loadPEM(root.cert_pem.bytes())])
         )
         self.assertTrue(Pair(options, ListenerTLS(settings(who))).client.secure)
-
-    def test_plain(self) -> None:
-        """A client that does not speak TLS gets nothing through."""
-        end = End()
-        factory: Any = Factory.forProtocol(lambda: end)
-        protocol: Any = ListenerTLS(settings(ONE)).wrap(factory, Clock()).buildProtocol(None)
-        transport = StringTransport()
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        self.assertTrue(transport.disconnecting)
-        self.assertEqual((end.received, end.secure), (b"", False))
 
 
 class ReloadTests(ListenerCase):

@@ -44,7 +44,14 @@ class FleetCase(SynchronousTestCase):
         self.sink = Sink()
         self.output = Output(self.sink)
         self.spools = [Path("/spool/1"), Path("/spool/1-2")]
-        self.fleet = Fleet(self.reactor, self.configuration(), self.spools, self.output, ["-n", "proxy"])
+        self.fleet = Fleet(
+            self.reactor,
+            self.configuration(),
+            self.spools,
+            self.output,
+            ["-n", "proxy"],
+            [("127.0.0.1", 8080)],
+        )
         self.listeners = bind("127.0.0.1", 0)
         for listener in self.listeners:
             self.addCleanup(listener.close)
@@ -79,7 +86,7 @@ class FleetCase(SynchronousTestCase):
 
 class StartTests(FleetCase):
     def test_begin(self) -> None:
-        """Each worker has its number and its spool, and all have the board."""
+        """Each worker has its number and its spool, and all have the board and know the logging server."""
         self.assertEqual(
             [process.arguments[-3:] for process in self.reactor.processes],
             [["-n", "proxy", "--worker=1"], ["-n", "proxy", "--worker=2"]],
@@ -87,7 +94,10 @@ class StartTests(FleetCase):
         self.assertEqual(self.read(), [["Begin 1"], ["Begin 1"]])
         begun = [end.orders[0][0] for end in self.reactor.ends]
         configuration = self.configuration()
-        self.assertEqual(begun, [Begin(configuration, spool, configuration.logging) for spool in self.spools])
+        server = (("127.0.0.1", 8080),)
+        self.assertEqual(
+            begun, [Begin(configuration, spool, configuration.logging, server) for spool in self.spools]
+        )
 
     def test_all_at_once(self) -> None:
         """None accepts before all are ready; the fleet has started when all accept."""
@@ -187,7 +197,9 @@ class UseTests(FleetCase):
         self.reactor.advance(FIRST_WAIT)
         self.reactor.ends[-1].read()
         begin = self.reactor.ends[-1].orders[0][0]
-        self.assertEqual(begin, Begin(new, self.spools[0], self.configuration().logging))
+        self.assertEqual(
+            begin, Begin(new, self.spools[0], self.configuration().logging, (("127.0.0.1", 8080),))
+        )
 
     def test_before_all_are_ready(self) -> None:
         """A change during the start reaches all, and the new sockets are those that they begin with."""

@@ -17,6 +17,7 @@ from logging_proxy.capture.rings import lock_spool
 from logging_proxy.configuration import Configuration, LoggingOptions, ServerOptions
 from logging_proxy.listening import bind
 from logging_proxy.output import Output
+from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, addresses_of
 from logging_proxy.serving import FAREWELL
 from logging_proxy.test.capture_stage import records
 from logging_proxy.test.proxy_stage import Wire, get, route
@@ -120,6 +121,19 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual((self.reactor.ports, self.board.connections()), ([], {}))
         self.assertEqual(len(self.listen()), 1)
         self.assertEqual(self.board.connections(), {1: 0})
+
+    def test_ourselves(self) -> None:
+        """It forwards nothing to the logging server, nor to the sockets that it accepts on."""
+        order = Begin(self.configuration(), None, self.logging, (("127.0.0.1", 8080),))
+        self.order(order, self.board_fd)
+        self.board_fd = -1
+        serving = self.worker._serving
+        assert serving is not None
+        self.assertRaises(LeadsToOurselves, serving._ourselves.check, "127.0.0.1", 8080)
+        sockets = bind("127.0.0.1", 0)
+        (where,) = addresses_of(sockets)
+        self.order(Listen(), *(each.detach() for each in sockets))
+        self.assertRaises(LeadsToOurselves, serving._ourselves.check, *where)
 
     def test_records_nothing(self) -> None:
         """Without a spool it forwards and does not record."""

@@ -55,6 +55,15 @@ class _Only(Factory):
         return self._end
 
 
+class Reception:
+    """What a listener has for who does not shake hands: ten seconds, and a word in clear."""
+
+    handshake_timeout = 10.0
+
+    def refuse_plain(self, transport: Any) -> None:
+        transport.write(b"in clear")
+
+
 class Pair:
     """
     A client and a server that shake hands.
@@ -74,7 +83,7 @@ class Pair:
         ):
             factory = _Only(end)
             if not is_client and hasattr(creator, "wrap"):
-                wrapped = creator.wrap(factory, self.clock)
+                wrapped = creator.wrap(factory, Reception(), self.clock)
             else:
                 wrapped = TLSMemoryBIOFactory(creator, is_client, factory, self.clock)
             protocol: Any = wrapped.buildProtocol(None)

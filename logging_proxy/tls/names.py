@@ -93,7 +93,7 @@ def listed(names: list[str]) -> str:
 def shown(text: str) -> str:
     """A name out of a certificate: in quotes unless it could be a host's, without controls, not too long."""
     if len(text) > LONGEST_NAME:
-        return f"'{_escaped(text[:LONGEST_NAME])}…'"
+        return f"'{_escaped(text[:LONGEST_NAME])}...'"
     return text if text and _PLAIN.issuperset(text) else f"'{_escaped(text)}'"
 
 

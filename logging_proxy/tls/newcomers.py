@@ -57,9 +57,8 @@ class Newcomers(TLSMemoryBIOFactory):
         self.clock = clock
         self.complaints = Complaints(clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> _NewcomerTransport | None:
-        inner = self.wrappedFactory.buildProtocol(addr)  # type: ignore[arg-type]
-        return None if inner is None else _NewcomerTransport(self, inner)
+    def buildProtocol(self, addr: IAddress | None) -> _NewcomerTransport:
+        return _NewcomerTransport(self, self.wrappedFactory.buildProtocol(addr))
 
 
 class _NewcomerTransport(BufferingTLSTransport):
@@ -69,9 +68,9 @@ class _NewcomerTransport(BufferingTLSTransport):
 
     def __init__(self, factory: Newcomers, inner: Any) -> None:
         self._handshake = _Handshake(inner)
-        super().__init__(factory, self._handshake)  # type: ignore[no-untyped-call]
+        super().__init__(factory, self._handshake)
         self.heard = False
-        self.dataReceived = self._first_bytes
+        self.dataReceived = self._first_bytes  # type: ignore[method-assign]
 
     def _first_bytes(self, data: bytes) -> None:
         self.heard = True
@@ -79,12 +78,12 @@ class _NewcomerTransport(BufferingTLSTransport):
         if data[:1].isalpha():  # a method; a handshake begins with 0x16
             self._go_on_in_clear()
         else:
-            self.dataReceived(data)
+            self.dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _go_on_in_clear(self) -> None:
         below = self.transport
         self._handshake.withdraw()
-        self.factory.unregisterProtocol(self)
+        self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
         self.factory.complaints.say(below, "the client speaks plain HTTP")
         self.factory.reception.refuse_plain(below)
 
@@ -101,7 +100,7 @@ class _Handshake(protocol.Protocol):
         self._why = ""
 
     def makeConnection(self, transport: ITransport) -> None:
-        super().makeConnection(transport)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
         self._inner.makeConnection(transport)
         factory = self.transport.factory
         seconds = factory.reception.handshake_timeout
@@ -110,6 +109,8 @@ class _Handshake(protocol.Protocol):
     def handshakeCompleted(self) -> None:
         self._end()
         self.transport.wrappedProtocol = self._inner
+        if IHandshakeListener.providedBy(self._inner):
+            self._inner.handshakeCompleted()
 
     def _timed_out(self, seconds: float) -> None:
         self._late = None

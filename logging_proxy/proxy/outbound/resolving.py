@@ -50,4 +50,4 @@ def _not_found(failure: Failure, host: str) -> Failure:
     if isinstance(error, CancelledError):
         return failure
     why = error.strerror if isinstance(error, OSError) else None
-    return Failure(DNSLookupError(f"{host} cannot be looked up: {why or type(error).__name__}"))
+    return Failure(DNSLookupError(f"{host}: {why or type(error).__name__}"))

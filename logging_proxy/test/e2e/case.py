@@ -43,7 +43,7 @@ def write_configuration(folder: Path, routes: Mapping[str, Mapping[str, Any]], *
     """A configuration in `folder` with ports of its own; `sections` adds keys to sections."""
     port, logging_port = free_port(), free_port()
     tree: dict[str, dict[str, Any]] = {
-        "server": {"host": "127.0.0.1", "port": port},
+        "server": {"host": "127.0.0.1", "port": port, "allowed_hosts": ["proxy.test"]},
         # A proxy that is killed leaves its ring for the next one: not in memory, where nobody tidies up.
         "logging": {"ring_dir": str(folder)},
         "logging_server": {"host": "127.0.0.1", "port": logging_port, "log_dir": str(folder / "logs")},
