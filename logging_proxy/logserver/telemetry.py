@@ -93,7 +93,7 @@ class Telemetry:
 
     def _end(self, exchange: Exchange) -> None:
         opening = exchange.opening
-        route, method = opening.route_name, opening.parsed.first
+        route, method = opening.route_name, opening.method
         status = known_head(exchange.response.head).status if exchange.response else None
         self._exchanges.add(
             1,
