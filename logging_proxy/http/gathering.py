@@ -13,7 +13,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 MOMENT = 0.2
-"""Seconds without more of a faulty message after which that is all of it: what TCP cuts is closer together."""
+"""Seconds without more of a faulty message after which that is all: what TCP cuts is closer together."""
 
 LONGEST = 1.0
 """Seconds that it may take in all."""
