@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from logging_proxy.cli.sources import Document
+from logging_proxy.logserver.heads import status_class
 from logging_proxy.logserver.index import Filters
 
 WAIT_FOR_INDEX = 2.0
@@ -133,4 +134,4 @@ def is_wanted(row: Document, wanted: Filters) -> bool:
         if value is not None and value != row.get(name):
             return False
     status = row.get("status") or 0
-    return wanted.status is None or wanted.status in (status, status // 100)
+    return wanted.status is None or wanted.status in (status, status_class(status))

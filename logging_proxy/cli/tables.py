@@ -15,6 +15,7 @@ from logging_proxy.cli import units
 from logging_proxy.cli.paint import Paint, cut, width
 from logging_proxy.cli.sources import Document
 from logging_proxy.console import safe
+from logging_proxy.logserver.heads import status_class
 
 CELL = 60
 """Characters of a cell that nothing else bounds."""
@@ -160,7 +161,7 @@ def outcome_words(outcome: Any) -> str:
 def status_style(status: Any) -> str:
     if not isinstance(status, int):
         return "red"
-    return {2: "green", 3: "cyan", 4: "yellow", 5: "red"}.get(status // 100, "")
+    return {2: "green", 3: "cyan", 4: "yellow", 5: "red"}.get(status_class(status), "")
 
 
 def outcome_style(outcome: Any) -> str:

@@ -167,8 +167,20 @@ class ServerOptions:
         HalfClose,
         Key(HALF_CLOSE, "A client that half-closes has left (`cancel`) or still waits (`allow`)."),
     ] = "cancel"
-    head_limit: Annotated[int, Key(Size(1 << 10, 1 << 20), "Largest head of a request.")] = 65536
-    header_fields: Annotated[int, Key(Integer(1, 10_000), "Most header fields of a request.")] = 200
+    head_limit: Annotated[
+        int,
+        Key(
+            Size(1 << 10, 1 << 20),
+            "Largest head of a request; a response's may have 256 KiB, or as much as this.",
+        ),
+    ] = 65536
+    header_fields: Annotated[
+        int,
+        Key(
+            Integer(1, 10_000),
+            "Most header fields of a request; a response may have 1000, or as many as this.",
+        ),
+    ] = 200
     head_timeout: Annotated[
         float, Key(DURATION, "Seconds until a request's head, or a TLS handshake, must be complete.")
     ] = 10

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from logging_proxy.redaction import REDACTED, redact_url
+from logging_proxy.redaction import REDACTED, is_secret_header, redact_url
 
 LONGEST_SHOWN = 160
 """Characters of an offending line that an error text shows."""
 
 _SECRETIVE = re.compile(
-    r"(?i)key|auth|bearer|basic|cookie|credential|passw|pwd|secret|session|signature|token"
+    r"(?i)key|auth|bearer|basic|cookie|credential|passw|pwd|secret|session|signature|token|websocket-protocol"
 )
 """Words behind which a secret may stand.  A line that is malformed cannot be judged by its name alone."""
 
@@ -45,12 +45,21 @@ def shown(line: bytes) -> str:
     text = line.removesuffix(b"\r\n").decode("latin-1")
     if text[:1] in (" ", "\t"):
         return f"(a continuation) {REDACTED}"  # of what, perhaps of a credential, is not known here
-    secretive = _SECRETIVE.search(text)
-    if secretive is not None and not _is_request_line(text):
-        colon = text.find(":", secretive.end())
-        text = f"{text[: colon + 1 if colon >= 0 else secretive.end()]} {REDACTED}"
+    if not _is_request_line(text):
+        text = _without_secrets(text)
     text = redact_url(text[: 4 * LONGEST_SHOWN]).encode("unicode_escape").decode("ascii")
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+
+
+def _without_secrets(text: str) -> str:
+    name, colon, _ = text.partition(":")
+    if colon and any(is_secret_header(word) for word in name.split()):
+        return f"{name}: {REDACTED}"
+    found = _SECRETIVE.search(text)
+    if found is None:
+        return text
+    end = text.find(":", found.end()) + 1 or found.end()
+    return f"{text[:end]} {REDACTED}"
 
 
 def _is_request_line(text: str) -> bool:

@@ -12,13 +12,16 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-MOMENT = 0.1
-"""Seconds that the rest of a faulty message has to come: the packets of one message are closer together."""
+MOMENT = 0.2
+"""Seconds without more of a faulty message after which that is all: what TCP cuts is closer together."""
+
+LONGEST = 1.0
+"""Seconds that it may take in all."""
 
 
 class Gathering:
     """
-    Collects bytes until there are `limit`, a moment has passed, or `finish` is called.
+    Collects bytes until there are `limit`, none come for a moment, or `finish` is called.
 
     `done` is then called with at most `limit` bytes, once; in `begin` already if they are all there.
     """
@@ -28,6 +31,7 @@ class Gathering:
         self._limit = limit
         self._done: Callable[[bytes], None] | None = done
         self._data = b""
+        self._until = clock.seconds() + LONGEST
         self._timer: IDelayedCall | None = None
 
     def begin(self, data: bytes) -> None:
@@ -39,6 +43,8 @@ class Gathering:
         self._data += data[: self._limit - len(self._data)]
         if len(self._data) >= self._limit:
             self.finish()
+        elif self._timer is not None:
+            self._timer.reset(max(0.0, min(MOMENT, self._until - self._clock.seconds())))
 
     def finish(self) -> None:
         """Nothing more will come."""

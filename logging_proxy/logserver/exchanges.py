@@ -16,6 +16,9 @@ from typing import Any
 from logging_proxy.capture.records import RequestHead, decode_request_head
 from logging_proxy.logserver.heads import KNOWN_HEADS, LONGEST_KNOWN, Head, known_head
 
+LONGEST_METHOD = 256
+"""Characters of a method in metadata and index, as of a model; the `.bin` has all of it."""
+
 FEW_TIMES = 64
 """Offsets and times that are not worth to be forgotten."""
 
@@ -120,6 +123,7 @@ class Opening:
         "destination_url",
         "head",
         "json",
+        "method",
         "parsed",
         "pattern",
         "prefix",
@@ -139,6 +143,7 @@ class Opening:
         self.head = head
         self.route_name = route.decode("utf-8", "replace")
         self.parsed: Head = known_head(head)
+        self.method = self.parsed.first[:LONGEST_METHOD]
         self.prefix = b"%bX-Proxy-Path: %b\r\n\r\n" % (head, source_url)
         """What stands in the request's file before the body."""
         self.json = _common_json(self)
@@ -151,7 +156,7 @@ def _common_json(opening: Opening) -> str:
     values = (
         ("route", opening.route_name or None),
         ("pattern", opening.pattern.decode("utf-8", "replace") or None),
-        ("method", opening.parsed.first),
+        ("method", opening.method),
         ("source_url", opening.source_url.decode("latin-1")),
         ("destination_url", opening.destination_url.decode("latin-1") or None),
     )

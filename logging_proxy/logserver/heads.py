@@ -134,6 +134,11 @@ def known_head(raw: bytes) -> Head:
     return head
 
 
+def status_class(status: int) -> int:
+    """2 for 2xx, and so on; a status that no class has is as good as a 5xx (RFC 9110 §15)."""
+    return min(status // 100, 5)
+
+
 # --- framing ----------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from logging_proxy.logserver.assembly import Ended, Event, ResponseStarted
 from logging_proxy.logserver.exchanges import Exchange, Side, verdict
-from logging_proxy.logserver.heads import known_head
+from logging_proxy.logserver.heads import known_head, status_class
 from logging_proxy.logserver.metrics import Counter, Histogram, Labels, gauge, text
 from logging_proxy.logserver.spools import Status
 
@@ -23,7 +23,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
 
 P = "logging_proxy"
 
-_CLASSES = {status: f"{status // 100}xx" for status in range(1, 1000)}
+_CLASSES = {status: f"{status_class(status)}xx" for status in range(1, 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Telemetry:
 
     def _end(self, exchange: Exchange) -> None:
         opening = exchange.opening
-        route, method = opening.route_name, opening.parsed.first
+        route, method = opening.route_name, opening.method
         status = known_head(exchange.response.head).status if exchange.response else None
         self._exchanges.add(
             1,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side, verdict
 from logging_proxy.logserver.halves import Stored
-from logging_proxy.logserver.heads import known_head
+from logging_proxy.logserver.heads import known_head, status_class
 from logging_proxy.logserver.index import Filters, Row
 from logging_proxy.logserver.index.entries import opening_row
 from logging_proxy.logserver.metrics import MOST_SERIES, OTHER
@@ -225,7 +225,7 @@ def _meets(row: Row, filters: Filters) -> bool:
                 (filters.outcome, row.outcome),
             )
         )
-        and (filters.status is None or filters.status in (row.status, (row.status or 0) // 100))
+        and (filters.status is None or filters.status in (row.status, status_class(row.status or 0)))
         and (filters.since is None or row.started >= filters.since)
         and (filters.until is None or row.started < filters.until)
     )

@@ -153,8 +153,8 @@ class ProxyClient(UpstreamConnection):
         self._receive = self._receive_unasked
         if self._reusable and self.reuse is not None and not self._lost:
             self._pool.put_back(self, self.reuse)
-        else:
-            self.close()
+        elif not self._lost:
+            self._gather(b"", self._refuse_unasked)  # a body behind a 204 may only be on its way
 
     def _is_idle(self) -> bool:
         return self._reusable
@@ -283,6 +283,9 @@ class ProxyClient(UpstreamConnection):
     def _refuse_unasked(self, kept: bytes) -> None:
         self._gathering = None
         self._receive = self._drop
+        if not kept:
+            self.close()
+            return
         unasked, self._unasked = self._unasked, None
         if unasked is not None and not kept.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
             self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(kept))

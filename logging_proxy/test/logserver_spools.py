@@ -38,10 +38,14 @@ class Script:
         self.clock += after
         return encode(kind, flags, self.number, self.clock, payload)
 
-    def head(self, fields: bytes = b"Host: 127.0.0.1:1234\r\nX-Case: a\r\nx-case: b\r\n") -> bytes:
-        return encode(Kind.REQUEST_HEAD, 0, self.number, self.clock, self.opening(fields))
+    def head(
+        self,
+        fields: bytes = b"Host: 127.0.0.1:1234\r\nX-Case: a\r\nx-case: b\r\n",
+        head: bytes | None = None,
+    ) -> bytes:
+        return encode(Kind.REQUEST_HEAD, 0, self.number, self.clock, self.opening(fields, head))
 
-    def opening(self, fields: bytes) -> bytes:
+    def opening(self, fields: bytes, head: bytes | None = None) -> bytes:
         return encode_request_head(
             RequestHead(
                 self.id,
@@ -51,7 +55,7 @@ class Script:
                 b"/lmstudio/",
                 b"http://localhost:5601/lmstudio/v1/chat",
                 b"http://127.0.0.1:1234/v1/chat",
-                self.method + b" /v1/chat HTTP/1.1\r\n" + fields,
+                self.method + b" /v1/chat HTTP/1.1\r\n" + fields if head is None else head,
             )
         )
 

@@ -89,6 +89,37 @@ class CommandCase(SynchronousTestCase):
         return err.text
 
 
+class RefusedTests(CommandCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.body, self.head = b'{"answer": "plums"}', b"HTTP/1.1 2 OK\r\nX-Mine: refused-canary\r\n"
+        write(self.log_dir, 4, "application/json", self.body + self.head)
+        (path,) = Path(self.log_dir).glob(f"*_{id_of(4)[:8]}_response_metadata.json")
+        document = json.loads(path.read_text())
+        document["refused"] = {"offset": len(self.body), "bytes": len(self.head)}
+        path.write_text(json.dumps(document))
+
+    def test_left_out(self) -> None:
+        """What was refused may be anything, secrets too: it is counted, and shown when it is asked for."""
+        for arguments in (["show"], ["show", "--json"], ["show", "--stream"], ["show", "--body", "response"]):
+            shown = self.output(arguments[0], id_of(4), *arguments[1:])
+            self.assertIn("plums", shown, arguments)
+            self.assertNotIn("refused-canary", shown, arguments)
+        shown = self.output("show", id_of(4))
+        self.assertIn(f"[{len(self.head)} bytes of the response were refused: --reveal shows them]", shown)
+        self.assertIn(f"{len(self.head)} of them refused", shown)
+        self.assertIn("refused-canary", self.output("show", id_of(4), "--reveal"))
+
+    def test_exported(self) -> None:
+        """An export without it says so; with --reveal the bytes are all there are."""
+        status, out, err = self.run_command("export", id_of(4), "--raw", "--half", "response")
+        self.assertEqual(status, 0)
+        self.assertTrue(out.raw.endswith(b"\r\n\r\n" + self.body))
+        self.assertIn("refused are left out", err.text)
+        _, out, _ = self.run_command("export", id_of(4), "--raw", "--half", "response", "--reveal")
+        self.assertTrue(out.raw.endswith(b"\r\n\r\n" + self.body + self.head))
+
+
 class OutputTests(CommandCase):
     def test_ls(self) -> None:
         """A heading and a line for each exchange, newest first, as many as were asked for."""

@@ -45,6 +45,11 @@ class LineTests(SynchronousTestCase):
         """A method that is no ASCII does not end the line's making."""
         self.assertIn("\\xff", exchange_line(TIME, ID, b"\xff", b"/", "x", True))
 
+    def test_long_method(self) -> None:
+        """A method may be a token of any length; a line shows its beginning."""
+        line = exchange_line(TIME, ID, b"M" * 8000, b"/", "x", True)
+        self.assertIn(f"] {'M' * 64}… / -> x", line)
+
     @given(st.binary(max_size=200), st.text(max_size=200))
     def test_one_line(self, target: bytes, where: str) -> None:
         """Whatever a client sends, the result is one line of characters that a terminal only shows."""

@@ -113,6 +113,35 @@ class AnswerTests(SynchronousTestCase):
         client.send(b"x" * 94 + GET)
         self.assertEqual((client.read(), len(desk.pending), pending.payload), (b"", 1, b"hello"))
 
+    def test_upload_goes_on(self) -> None:
+        """After an early answer a body is taken as long as more of it comes, half a minute at most."""
+        desk = Desk()
+        client = Client(desk)
+        client.send(POST + b"Content-Length: 99999\r\n\r\n")
+        desk.pending[0].answer(keep_alive=False)
+        self.assertTrue(client.half_closed)
+        for _ in range(14):
+            client.wait(2)
+            client.send(b"more")
+            self.assertFalse(client.closed)
+        client.wait(3)
+        self.assertTrue(client.closed)
+
+    def test_upload_stops(self) -> None:
+        """... and ends when nothing has come for a while, or the service stops."""
+        for closing in (False, True):
+            desk = Desk()
+            client = Client(desk)
+            client.send(POST + b"Content-Length: 99999\r\n\r\n")
+            desk.pending[0].answer(keep_alive=False)
+            client.site.closing = closing
+            client.wait(4)
+            client.send(b"more")
+            client.wait(2)
+            self.assertEqual(client.closed, closing)
+            client.wait(4)
+            self.assertTrue(client.closed)
+
     def test_linger_ends(self) -> None:
         """A client that does not close after the last answer is closed five seconds after it was sent."""
         desk = Desk()
@@ -344,6 +373,17 @@ class CloseTests(SynchronousTestCase):
         self.assertFalse(idle.ended)
         idle.site.close()
         self.assertTrue(idle.closed)
+
+    def test_empty_line(self) -> None:
+        """An empty line is nothing of a request: the connection is idle."""
+        for line in (b"\r\n", b"\r"):
+            desk = Desk()
+            client = Client(desk)
+            client.send(GET)
+            desk.pending[0].answer()
+            client.send(line)
+            client.site.close()
+            self.assertTrue(client.closed)
 
     def test_newcomer(self) -> None:
         """Who has connected and not asked yet is answered if it does so soon, and closed if not."""

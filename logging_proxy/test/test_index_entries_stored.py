@@ -69,6 +69,7 @@ def halves(draw: st.DrawFn, start: bytes) -> tuple[Half, bytes]:
     half = Half(start + draw(fields), ours=draw(st.booleans()), size=max(len(body), draw(sizes)))
     half.completed = draw(st.none() | nanoseconds)
     half.tunnel_from = draw(st.sampled_from([None, None, 0]))
+    half.refused_from = draw(st.sampled_from([None, None, 0, half.size // 2]))
     return half, body
 
 
@@ -76,7 +77,13 @@ def halves(draw: st.DrawFn, start: bytes) -> tuple[Half, bytes]:
 def exchanges(draw: st.DrawFn) -> tuple[Exchange, bytes, bytes]:
     """An exchange that has ended, and its bodies."""
     asked, request = draw(
-        halves(draw(st.sampled_from([b"POST / HTTP/1.1\r\n", b"HEAD / HTTP/1.1\r\n", b""])))
+        halves(
+            draw(
+                st.sampled_from(
+                    [b"POST / HTTP/1.1\r\n", b"HEAD / HTTP/1.1\r\n", b"M" * 300 + b" / HTTP/1.1\r\n", b""]
+                )
+            )
+        )
     )
     route, pattern = draw(st.sampled_from([(b"", b""), (b"lmstudio", b"/lmstudio/"), (b"\xff", b"\xfe/")]))
     answer, response = None, b""

@@ -161,6 +161,13 @@ class FilterTests(IndexTestCase):
         self.assertEqual(index.list(Filters(status=405)).rows, [])
         self.assertEqual(index.list(Filters(**{**wanted, "model": "x"})).rows, [])
 
+    def test_odd_status(self) -> None:
+        """A status above 599 is as good as a 5xx (RFC 9110 §15)."""
+        index = self.make()
+        index.add([entry(1, status=999), entry(2, status=499), entry(3, status=503)])
+        found = index.list(Filters(status=5)).rows
+        self.assertEqual([row.id for row in found], [id_of(3), id_of(1)])
+
     def test_times(self) -> None:
         """`since` is in, `until` is out, to the microsecond."""
         index = self.make()

@@ -113,6 +113,58 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(response["pieces"], [[0, 3500], [2, 4500]])
         self.assertEqual(response["bytes"], 5)
 
+    def test_refused(self) -> None:
+        """What was not passed on stands behind the body, and the metadata say from where on and how much."""
+        script = Script()
+        script_records = (
+            script.head(),
+            script.request(b"abc"),
+            script.record(Kind.REQUEST_PIECE, b"zz\r\n", flags=Flag.REFUSED),
+            script.response_head(),
+            script.response(b"xy", last=True),
+            script.record(Kind.RESPONSE_PIECE, b"HTTP/1.1 2 OK\r\n", flags=Flag.REFUSED),
+            script.end("protocol_error", "why"),
+        )
+        events = assemble(*script_records)
+        pieces = [event for event in shape(events) if len(event) == 4]
+        self.assertEqual(pieces[1], (1, "request", 3, b"zz\r\n"))
+        self.assertEqual(pieces[3], (1, "response", 2, b"HTTP/1.1 2 OK\r\n"))
+        request, response = both(ended(events))
+        self.assertEqual((request["bytes"], request["refused"]), (7, {"offset": 3, "bytes": 4}))
+        self.assertEqual((response["bytes"], response["refused"]), (17, {"offset": 2, "bytes": 15}))
+        self.assertNotIn("refused", both(ended(assemble(*Script().simple())))[0])
+        first, second = Assembler(), Assembler()
+        for record in records(*script_records[:-1]):
+            first.handle(record)
+        second.restore(json.loads(json.dumps(first.checkpoint())))
+        (end,) = (event for record in records(script_records[-1]) for event in second.handle(record))
+        self.assertEqual(both(end[0]), (request, response))
+
+    def test_refused_without_a_head(self) -> None:
+        """Of a response that is no response there is what came, behind an empty head; of a request too."""
+        script = Script()
+        events = assemble(
+            script.head(head=b""),
+            script.record(Kind.RESPONSE_PIECE, b"x\r\n\r\ny", flags=Flag.REFUSED),
+            script.end("protocol_error"),
+        )
+        self.assertEqual(shape(events)[1:3], [("ResponseStarted", 1), (1, "response", 0, b"x\r\n\r\ny")])
+        exchange = ended(events)
+        assert exchange.response is not None
+        self.assertEqual((exchange.response.head, exchange.damage), (b"\r\n\r\n", ""))
+        request, response = both(exchange)
+        self.assertEqual((request["method"], request["headers"]), ("", []))
+        self.assertEqual((response["status"], response["headers"], response["framing"]), (None, [], "none"))
+        self.assertEqual(response["refused"], {"offset": 0, "bytes": 6})
+
+    def test_long_method(self) -> None:
+        """A method is a token of any length, of which metadata keep the beginning."""
+        script = Script()
+        head = b"M" * 8000 + b" / HTTP/1.1\r\n"
+        exchange = ended(assemble(script.head(head=head), script.end()))
+        self.assertEqual(both(exchange)[0]["method"], "M" * 256)
+        self.assertTrue(exchange.opening.prefix.startswith(head))
+
     def test_session_interrupts(self) -> None:
         """A proxy's start ends all that its predecessor left open, as interrupted."""
         one, two = Script(1), Script(2, other_id(2))

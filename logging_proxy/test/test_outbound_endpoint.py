@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from logging_proxy.http.gathering import MOMENT
 from logging_proxy.proxy.failures import verdict
 from logging_proxy.proxy.outbound.addresses import parse_proxy_url
 from logging_proxy.proxy.outbound.endpoint import ProxyEndpoint
@@ -114,7 +115,7 @@ class EndpointCase(SynchronousTestCase):
         self.connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(inner))
         self.transport = self.to_proxy.transport
 
-    def assertFailed(self, kind: type[Exception], text: str) -> None:
+    def assertFailed(self, kind: type[Exception], text: str) -> Any:
         """It failed, said so without secrets, and left no timer."""
         failure = self.failureResultOf(self.connecting, kind)
         self.assertIs(failure.type, kind)
@@ -123,6 +124,7 @@ class EndpointCase(SynchronousTestCase):
         for secret in ("alice", "hunter2", "YWxpY2U6aHVudGVyMg"):
             self.assertNotIn(secret, shown)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        return failure.value
 
 
 class TunnelTests(EndpointCase):
@@ -164,18 +166,34 @@ class TunnelTests(EndpointCase):
         self.successResultOf(self.connecting)
 
     def test_refused(self) -> None:
-        """A proxy that refuses is left at once."""
-        self.begin()
-        self.to_proxy.arrive().dataReceived(b"HTTP/1.1 403 Forbidden\r\n\r\n")
-        self.assertTrue(self.transport.aborted)
-        self.assertFailed(
-            ProxyConnectFailed, "http://proxy:3128: the outbound proxy answered CONNECT with 403"
-        )
+        """A proxy that refuses is left; what it has answered, in whatever pieces, is kept for the capture."""
+        answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+        for pieces in ([answer], [answer[:-3], answer[-3:]], [b"%c" % byte for byte in answer]):
+            self.begin()
+            tunnel = self.to_proxy.arrive()
+            for piece in pieces:
+                tunnel.dataReceived(piece)
+            self.clock.advance(MOMENT)
+            self.assertTrue(self.transport.aborted)
+            failure = self.assertFailed(
+                ProxyConnectFailed, "http://proxy:3128: the outbound proxy answered CONNECT with 403"
+            )
+            self.assertEqual(failure.kept, answer)
+
+    def test_lost_in_its_answer(self) -> None:
+        """What came of an answer that is not whole is kept as well."""
+        for answer in (b"HTTP/1.1 4", b"SSH-2.0"):
+            self.begin()
+            tunnel = self.to_proxy.arrive()
+            tunnel.dataReceived(answer)
+            tunnel.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(self.assertFailed(ProxyConnectFailed, "").kept, answer)
 
     def test_authentication(self) -> None:
         """407 has its own kind, and its own text for the client."""
         self.begin()
         self.to_proxy.arrive().dataReceived(b"HTTP/1.1 407 No\r\n\r\n")
+        self.clock.advance(MOMENT)
         self.assertFailed(ProxyAuthenticationFailed, "refused our credentials (407)")
 
     def test_lost(self) -> None:

@@ -120,12 +120,6 @@ class ConnectTests(HandshakeCase):
         ):
             self.assertFails(self.plain, answer, "will not do")
 
-    def test_answer_is_kept(self) -> None:
-        """What the proxy has answered goes with the failure, for the capture."""
-        answer = b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"
-        failure = self.assertRaises(ProxyConnectFailed, self.plain().feed, answer)
-        self.assertEqual(failure.kept, answer)
-
     def test_framing_means_nothing(self) -> None:
         """A 2xx answer has no body, whatever it says of one (RFC 9110 §9.3.6)."""
         for fields in (

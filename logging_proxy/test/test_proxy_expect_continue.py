@@ -75,6 +75,18 @@ class ExpectContinueTests(SynchronousTestCase):
         self.assertTrue(client.received().startswith(b"HTTP/1.1 408 "))
         self.assertEqual(stage.capture.outcome, "protocol_error")
 
+    def test_interim_heads_that_waited_together(self) -> None:
+        """Two that the spool has held up are sent as one, and are no final answer; the second is a 100."""
+        stage = Stage()
+        client = stage.client(HEAD)
+        stage.freeze_spool()
+        stage.upstream.deliver(b"HTTP/1.1 103 Hints\r\n\r\n" + CONTINUE)
+        stage.thaw_spool()
+        self.assertEqual(client.received(), b"HTTP/1.1 103 Hints\r\n\r\n" + CONTINUE)
+        stage.pass_time(BODY_TIMEOUT + 1)
+        self.assertTrue(client.received().startswith(b"HTTP/1.1 408 "))
+        self.assertEqual(stage.problems(), [])
+
     def test_time_while_the_spool_is_full(self) -> None:
         """Nor is it when reading was held up in between."""
         stage = Stage()

@@ -204,7 +204,11 @@ class ResponseTests(SynchronousTestCase):
 class UnaskedTests(SynchronousTestCase):
     def test_same_however_it_is_cut(self) -> None:
         """What comes behind a response has a capture of its own; the response was complete."""
-        answer, more = b"HTTP/1.1 204 No Content\r\n\r\n", b"secret\r\nHTTP/1.1 200 OK\r\n\r\n"
+        more = b"secret\r\nHTTP/1.1 200 OK\r\n\r\n"
+        self.check(b"HTTP/1.1 204 No Content\r\n\r\n", more)
+        self.check(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", more)
+
+    def check(self, answer: bytes, more: bytes) -> None:
         first: list[Any] = []
         for pieces in cuts(answer + more):
             stage = Stage()
@@ -213,7 +217,7 @@ class UnaskedTests(SynchronousTestCase):
                 stage.upstream.deliver(piece, last=False)
             stage.clock.advance(MOMENT)
             stage.turn()
-            self.assertEqual(client.received(), answer)
+            self.assertEqual(client.received(), answer.replace(b"Connection: close\r\n", b""))
             complete, unasked = stage.captures
             self.assertEqual((complete.outcome, unasked.outcome), ("complete", "protocol_error"))
             self.assertEqual(unasked.refused(Kind.RESPONSE_PIECE), more)
@@ -223,6 +227,18 @@ class UnaskedTests(SynchronousTestCase):
             self.assertTrue(stage.upstream.aborted)
             first = first or [told(each.records) for each in stage.captures]
             self.assertEqual([told(each.records) for each in stage.captures], first)
+
+    def test_closed_connection(self) -> None:
+        """A connection that is not to be used again is closed when nothing has come for a moment."""
+        stage = Stage()
+        stage.client(get())
+        stage.upstream.deliver(ok(b"ok", "Connection: close"), last=False)
+        stage.clock.advance(MOMENT * 0.9)
+        self.assertFalse(stage.upstream.disconnecting)
+        stage.clock.advance(MOMENT * 0.1)
+        self.assertEqual((stage.upstream.disconnecting, stage.upstream.aborted), (True, False))
+        stage.turn()
+        self.assertEqual(len(stage.captures), 1)
 
     def test_not_recorded(self) -> None:
         """Of a route that is not recorded there is only the line."""

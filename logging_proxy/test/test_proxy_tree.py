@@ -50,6 +50,15 @@ class UnroutedTests(SynchronousTestCase):
             stage.client(get(target))
             self.assertTrue(stage.upstream.received().startswith(b"GET /lost/nope?q=1 HTTP/1.1\r\n"))
 
+    def test_looked_up_once(self) -> None:
+        """For the same head again nothing is looked up: what nobody takes is asked for again and again."""
+        for target in ("/nope", "/api"):
+            stage = Stage()
+            first = answered(stage, get(target))
+            self.patch(stage.tree, "_mux", None)
+            self.assertEqual(answered(stage, get(target)), first)
+            self.assertEqual(stage.problems(), [])
+
     def test_redirect(self) -> None:
         """The path of a subtree without its slash is redirected, query and all."""
         stage = Stage()

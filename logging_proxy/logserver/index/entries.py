@@ -14,7 +14,7 @@ from time import thread_time
 from typing import Any
 
 from logging_proxy.logserver.decoding import Limits, decode
-from logging_proxy.logserver.exchanges import Exchange, Opening, verdict
+from logging_proxy.logserver.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
 from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.heads import Head, known_head, telling_headers
 from logging_proxy.logserver.index.values import Entry, Row, Texts, is_exchange_id, microseconds
@@ -135,7 +135,7 @@ def _opened(opening: Opening) -> tuple[str | None, str | None, str, str, str | N
     opening.row = row = (
         opening.route_name or None,
         opening.pattern.decode("utf-8", "replace") or None,
-        opening.parsed.first,
+        opening.method,
         redact_url(opening.source_url.decode("latin-1"))[:_LONGEST_URL],
         redact_url(opening.destination_url.decode("latin-1"))[:_LONGEST_URL] or None,
     )
@@ -191,7 +191,7 @@ def _row(request: Document | None, response: Document | None) -> dict[str, Any]:
         "id": any_half["id"],
         "started": started,
         **{name: any_half.get(name) for name in ("route", "pattern")},
-        "method": any_half.get("method") or "",
+        "method": (any_half.get("method") or "")[:LONGEST_METHOD],
         "outcome": last.get("outcome") or "",
         "error": last.get("error") and redact_url(last["error"]),
         "source_url": redact_url(any_half.get("source_url") or "")[:_LONGEST_URL],

@@ -254,4 +254,4 @@ def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> I
         if value is not None:
             yield f"e.{name} = ?", value
     if filters.status is not None:
-        yield ("e.status / 100 = ?" if filters.status < 10 else "e.status = ?"), filters.status
+        yield ("min(e.status / 100, 5) = ?" if filters.status < 10 else "e.status = ?"), filters.status

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
+from logging_proxy.logserver.heads import status_class
 from logging_proxy.logserver.index.values import Filters, Row, Texts
 
 TERMS = 32
@@ -68,7 +69,7 @@ def _marks(
         ("route", route),
         ("method", method),
         ("status", status),
-        ("class", status and status // 100),
+        ("class", status and status_class(status)),
         ("outcome", outcome),
         ("model", model),
         ("session", session),

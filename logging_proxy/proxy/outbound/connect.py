@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logging_proxy.http.faults import ResponseFault
-from logging_proxy.http.heads import parse_tunnel_head
+from logging_proxy.http.heads import parse_tunnel_head, response_fault
 from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.outbound.addresses import Credentials
 from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
@@ -31,15 +31,6 @@ class ConnectHandshake:
 
     def feed(self, data: bytes) -> bytes:
         self._buffer += data
-        answered = self._buffer
-        try:
-            self._read_heads()
-        except ProxyConnectFailed as failure:
-            failure.kept = answered[:RESPONSE_HEAD_LIMIT]
-            raise
-        return b""
-
-    def _read_heads(self) -> None:
         while not self.done:
             if not self._buffer.startswith(b"HTTP/1."[: len(self._buffer)]):
                 raise ProxyConnectFailed("the outbound proxy's answer is not HTTP/1.1")
@@ -53,12 +44,14 @@ class ConnectHandshake:
         if self.done:
             # A 2xx answer has no body whatever its fields say (RFC 9110 §9.3.6).
             self.rest, self._buffer = self._buffer, b""
+        return b""
 
     def _is_final(self, raw: bytes) -> bool:
         """Whether the tunnel stands; an informational answer is passed over."""
         try:
             status = parse_tunnel_head(raw, RESPONSE_FIELDS).status
-        except ResponseFault as fault:
+        except ResponseFault:
+            fault = response_fault(raw, RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT)
             raise ProxyConnectFailed(f"the outbound proxy's answer will not do: {fault}") from None
         if status in (401, 407):  # tinyproxy has 407 for missing and 401 for wrong ones
             what = "refused our credentials" if self._credentials else "wants credentials"

@@ -14,12 +14,15 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
+from logging_proxy.http.gathering import Gathering
+from logging_proxy.http.limits import RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.failures import explain
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.proxy.outbound.connect import ConnectHandshake
@@ -74,10 +77,13 @@ class ProxyEndpoint:
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         try:
             handshake = await self._handshake()
-            tunnel = await self._to_tunnel(_Tunnels(factory, handshake, self._proxy.scheme == "https"))
+            secure = self._proxy.scheme == "https"
+            tunnel = await self._to_tunnel(_Tunnels(factory, handshake, secure, self._reactor))
             return await tunnel.ready
         except ProxyConnectFailed as failure:
-            raise type(failure)(f"{self._proxy}: {failure}") from None
+            named = type(failure)(f"{self._proxy}: {failure}")
+            named.kept = failure.kept
+            raise named from None
 
     async def _to_tunnel(self, tunnels: _Tunnels) -> _Tunnel:
         try:
@@ -106,10 +112,17 @@ class _Tunnels(Factory):
 
     noisy = False
 
-    def __init__(self, inner: IProtocolFactory, handshake: Callable[[], Handshake], secure: bool) -> None:
+    def __init__(
+        self,
+        inner: IProtocolFactory,
+        handshake: Callable[[], Handshake],
+        secure: bool,
+        clock: IReactorTime,
+    ) -> None:
         self._inner = inner
         self._handshake = handshake
         self._secure = secure
+        self._clock = clock
 
     def doStart(self) -> None:
         self._inner.doStart()
@@ -122,7 +135,7 @@ class _Tunnels(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         assert addr is not None
         inner = self._inner.buildProtocol(addr)
-        return None if inner is None else _Tunnel(inner, self._handshake(), self._secure)
+        return None if inner is None else _Tunnel(inner, self._handshake(), self._secure, self._clock)
 
 
 @implementer(IHandshakeListener)
@@ -135,12 +148,16 @@ class _Tunnel(Protocol):
 
     transport: Any
 
-    def __init__(self, inner: IProtocol, handshake: Handshake, secure: bool) -> None:
+    def __init__(self, inner: IProtocol, handshake: Handshake, secure: bool, clock: IReactorTime) -> None:
         self.ready: Deferred[IProtocol] = Deferred(lambda _: self.transport.abortConnection())
         self._inner: Any = inner
         self._handshake = handshake
         self._awaits_tls = secure
         self._handed_over = False
+        self._clock = clock
+        self._heard = b""
+        """What the proxy has said, as much as a response's head may have."""
+        self._gathering: Gathering | None = None
         if IHalfCloseableProtocol.providedBy(inner):
             directlyProvides(self, IHalfCloseableProtocol, IHandshakeListener)
 
@@ -156,13 +173,17 @@ class _Tunnel(Protocol):
         self._say(self._handshake.start)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._gathering is not None:
+            self._gathering.add(data)
+            return
+        self._heard += data[: RESPONSE_HEAD_LIMIT - len(self._heard)]
         self._say(lambda: self._handshake.feed(data))
 
     def _say(self, step: Callable[[], bytes]) -> None:
         try:
             words = step()
         except ProxyConnectFailed as failure:
-            self._fail(Failure(failure))
+            self._refuse(failure)
             return
         if words:
             self.transport.write(words)
@@ -172,15 +193,27 @@ class _Tunnel(Protocol):
     def _hand_over(self) -> None:
         inner, rest = self._inner, self._handshake.rest
         self._handed_over = True
+        self._heard = b""
         self.dataReceived = inner.dataReceived  # type: ignore[method-assign]
         inner.makeConnection(self.transport)
         self.ready.callback(inner)
         if rest:
             inner.dataReceived(rest)
 
-    def _fail(self, reason: Failure) -> None:
+    def _refuse(self, failure: ProxyConnectFailed) -> None:
+        """Fail with what the proxy has answered, which may come in pieces."""
+        if self._heard:
+            self._gathering = Gathering(
+                self._clock, RESPONSE_HEAD_LIMIT, lambda kept: self._fail(failure, kept)
+            )
+            self._gathering.begin(self._heard)
+        else:
+            self._fail(failure, b"")
+
+    def _fail(self, failure: ProxyConnectFailed, kept: bytes) -> None:
         if not self.ready.called:
-            self.ready.errback(reason)
+            failure.kept = kept
+            self.ready.errback(Failure(failure))
             self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
@@ -196,9 +229,11 @@ class _Tunnel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._handed_over:
             self._inner.connectionLost(reason)
-        elif not self.ready.called:
+        elif self._gathering is not None:
+            self._gathering.finish()
+        else:
             kind = ProxyUnreachable if self._awaits_tls else ProxyConnectFailed
-            self.ready.errback(Failure(kind(f"lost before it had connected us: {explain(reason)}")))
+            self._fail(kind(f"lost before it had connected us: {explain(reason)}"), self._heard)
 
 
 async def _resolved(reactor: Any, find: Find, host: str) -> str:
