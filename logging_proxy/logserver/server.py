@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
 from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndIndexing, open_index
 from logging_proxy.logserver.feed import Feed
-from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.housekeeping import Housekeeping
 from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.ingest import RemoteSpools
@@ -26,6 +27,7 @@ from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
 from logging_proxy.logserver.spools import Spools
 from logging_proxy.logserver.telemetry import Deleted, Standing
+from logging_proxy.logserver.token_file import keep_token
 from logging_proxy.logserver.uploads import UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
 from logging_proxy.logserver.web.guard import Gate, local_hosts
@@ -34,6 +36,9 @@ from logging_proxy.logserver.web.puts import Desk
 from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
+from logging_proxy.logserver.web.visitors import Visitors
+
+_log = Logger()
 
 MOST_WAITING = 2 << 30
 """Bytes that the storing of a spool may be put off; a quarter of the spool's limit if that is less."""
@@ -81,14 +86,39 @@ def make_server(
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
+    gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors())
     builder = Builder(reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor))
-    return builder.build(make_gate(options, local, reactor.seconds))
+    return builder.build(gate)
 
 
-def make_gate(options: LoggingServerOptions, local: bool, seconds: Callable[[], float]) -> Gate:
-    """`local` says that only this machine can call."""
+def make_gate(
+    options: LoggingServerOptions,
+    local: bool,
+    seconds: Callable[[], float],
+    keep: Callable[[], str],
+    visitors: Visitors,
+) -> Gate:
+    """
+    `local` says that only this machine can call.
+
+    A token that is configured is asked of everybody.  Without one it is the token that `keep` gives, and
+    on this machine `visitors` knows who does without.
+    """
     hosts = local_hosts(options.host) if local else frozenset[str]()
-    return Gate(hosts, options.token.value if options.token is not None else None, seconds)
+    if options.token is not None:
+        return Gate(hosts, options.token.value, seconds)
+    if local and options.open_to == "machine":
+        return Gate(hosts, None, seconds)
+    return Gate(hosts, keep(), seconds, visitors if local else None)
+
+
+def kept_token(log_dir: str) -> str:
+    """The token of the log directory; where none can be kept, one that nobody knows."""
+    try:
+        return keep_token(log_dir)
+    except (OSError, UnsafeDirectory) as error:
+        _log.error("no token can be kept in {path}: {reason}", path=log_dir, reason=str(error))
+        return secrets.token_urlsafe(32)
 
 
 class Builder:
