@@ -35,7 +35,8 @@ _REQUEST = 1
 
 _EVERY_STATE = 0xFFFFFFFF
 _NO_COOKIE = b"\xff" * 8
-_ESTABLISHED = 1
+_ESTABLISHED, _LISTENING = 1, 10
+"""States of a TCP socket (`net/tcp_states.h`)."""
 
 _HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
@@ -196,6 +197,18 @@ def user_of_peer(ours: socket.socket) -> int | None:
     except (OSError, ValueError, TypeError, IndexError):
         # Closed already, or no TCP socket at all.
         return None
+
+
+def user_of_listener(address: Address, port: int, ask: Ask = ask_kernel) -> int | None:
+    """The user who listens at an address of this machine; None when nobody does, or it cannot be told."""
+    nowhere = End(type(address)(0), 0)
+    try:
+        found = read_answer(ask(question(Connection(End(address, port), nowhere))))
+    except OSError:
+        return None
+    if found is None or found.state != _LISTENING or found.inode == 0 or found.connection.near.port != port:
+        return None
+    return found.user if found.user != _stand_in() else None
 
 
 def kernel_tells() -> bool:

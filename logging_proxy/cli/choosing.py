@@ -17,6 +17,7 @@ from logging_proxy.cli.connection import Server
 from logging_proxy.cli.directory import DirectorySource
 from logging_proxy.cli.sources import NoServer, Source, Trouble
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.logserver.token_file import token_for
 
 URL_VARIABLE = "LOGGING_PROXY_URL"
 TOKEN_VARIABLE = "LOGGING_PROXY_TOKEN"
@@ -42,12 +43,12 @@ def choose(choice: Choice, environ: Mapping[str, str], note: Callable[[str], Non
         return DirectorySource(choice.log_dir)
     url = choice.url or environ.get(URL_VARIABLE)
     if url:
-        return _checked(url, _token_for(choice, environ))
+        return _checked(url, _token_for(choice, environ, url))
     configuration = configured(choice)
     url = url_of(configuration)
     if url is not None:
         try:
-            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration))
+            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration, url))
         except NoServer as error:
             return _instead(configuration, error, note)
     return _instead(configuration, None, note)
@@ -86,16 +87,17 @@ def _checked(url: str, token: str | None) -> ApiSource:
     return source
 
 
-def _token_for(choice: Choice, environ: Mapping[str, str]) -> str | None:
+def _token_for(choice: Choice, environ: Mapping[str, str], url: str) -> str | None:
     """A token for a URL of its own: that of a configuration only goes to where it is said to go."""
     if environ.get(TOKEN_VARIABLE) or choice.config is None:
         return environ.get(TOKEN_VARIABLE)
-    return _token_of(configured(choice))
+    return _token_of(configured(choice), url)
 
 
-def _token_of(configuration: Configuration) -> str | None:
-    token = configuration.logging_server.token
-    return None if token is None else token.value
+def _token_of(configuration: Configuration, url: str) -> str | None:
+    """The one that is configured, or that a server on this machine keeps in its log directory."""
+    server = configuration.logging_server
+    return server.token.value if server.token is not None else token_for(url, server.log_dir)
 
 
 def _instead(configuration: Configuration, error: NoServer | None, note: Callable[[str], None]) -> Source:

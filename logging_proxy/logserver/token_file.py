@@ -11,9 +11,14 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from logging_proxy.configuration.listeners import LOOPBACK, address, is_loopback
 from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.peer_user import ROOT, Address, user_of_listener
 
 NAME = ".token"
 _TEMPORARY = f"{NAME}.tmp"
@@ -26,6 +31,14 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The token of a log directory."""
+
+    token: str = field(repr=False)
+    owner: int
+
+
 def keep_token(log_dir: str) -> str:
     """
     The token of the log directory, made if there is none yet, or none that only we can read.
@@ -36,13 +49,43 @@ def keep_token(log_dir: str) -> str:
         directory.open()
         folder = os.open(directory.path, _DIRECTORY)
         try:
-            return _read(folder, private=True) or _made(folder)
+            kept = _read(folder, private=True)
+            return kept.token if kept is not None else _made(folder)
         finally:
             os.close(folder)
 
 
-def read_token(log_dir: str) -> str | None:
-    """The token of a log directory, for its clients; None when there is none, or none that we can read."""
+def token_for(
+    url: str, log_dir: str, who_listens: Callable[[Address, int], int | None] = user_of_listener
+) -> str | None:
+    """
+    The token of a log directory for the logging server at `url`; None when there is none that we can read.
+
+    It only goes to this machine, and there to the user to whom it belongs, as far as that can be told:
+    somebody else may wait at the port of a server that does not run.
+    """
+    found = _found(log_dir)
+    where = _on_this_machine(url)
+    if found is None or not where:
+        return None
+    trusted = (None, ROOT, found.owner)
+    return found.token if all(who_listens(*each) in trusted for each in where) else None
+
+
+def _on_this_machine(url: str) -> list[tuple[Address, int]]:
+    """The addresses and ports at which who is asked for `url` may listen; none beyond loopback."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return []
+    if not is_loopback(host):
+        return []
+    one = address(host)
+    return [(each, port) for each in (LOOPBACK if one is None else [one])]
+
+
+def _found(log_dir: str) -> Kept | None:
     try:
         folder = os.open(log_dir, _DIRECTORY)
     except OSError:
@@ -53,7 +96,7 @@ def read_token(log_dir: str) -> str | None:
         os.close(folder)
 
 
-def _read(folder: int, private: bool = False) -> str | None:
+def _read(folder: int, private: bool = False) -> Kept | None:
     """With `private` only a token that nobody else can read or have put there."""
     try:
         fd = os.open(NAME, _READ, dir_fd=folder)
@@ -64,7 +107,7 @@ def _read(folder: int, private: bool = False) -> str | None:
         if not stat.S_ISREG(found.st_mode) or (private and not _is_private(found)):
             return None
         match = _FORM.fullmatch(file.read(64) or b"")
-    return match[1].decode("ascii") if match else None
+    return Kept(match[1].decode("ascii"), found.st_uid) if match else None
 
 
 def _is_private(found: os.stat_result) -> bool:

@@ -11,7 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.logserver import server, token_file
 from logging_proxy.logserver.files import UnsafeDirectory
 from logging_proxy.logserver.server import kept_token
-from logging_proxy.logserver.token_file import keep_token, read_token
+from logging_proxy.logserver.token_file import keep_token, token_for
+
+
+def read_token(log_dir: str) -> str | None:
+    """The token of a log directory, for a server of whom nothing can be told."""
+    return token_for("http://localhost:8080", log_dir, lambda address, port: None)
 
 
 class TokenFileTests(SynchronousTestCase):
@@ -63,7 +68,6 @@ class TokenFileTests(SynchronousTestCase):
                 file.write(content)
             os.chmod(self.path, 0o600)
             self.assertIsNone(read_token(self.log_dir))
-            self.assertEqual(read_token(self.log_dir), None)
             token = keep_token(self.log_dir)
             self.assertEqual(read_token(self.log_dir), token)
 
@@ -116,6 +120,56 @@ class TokenFileTests(SynchronousTestCase):
         os.makedirs(self.log_dir)
         self.assertIsNone(read_token(self.log_dir))
         self.assertEqual(os.listdir(self.log_dir), [])
+
+
+class TokenForTests(SynchronousTestCase):
+    """Who is given the token of a log directory."""
+
+    def setUp(self) -> None:
+        self.log_dir = os.path.abspath(self.mktemp())
+        self.token = keep_token(self.log_dir)
+        self.listening: dict[tuple[str, int], int | None] = {}
+
+    def given(self, url: str) -> str | None:
+        return token_for(url, self.log_dir, lambda address, port: self.listening.get((str(address), port)))
+
+    def test_this_machine(self) -> None:
+        """A server on this machine, of whom nothing is told or that nobody runs now."""
+        for url in (
+            "http://localhost:8080",
+            "http://127.0.0.1:8080/",
+            "http://[::1]:8080",
+            "https://localhost/logs",
+        ):
+            self.assertEqual(self.given(url), self.token, url)
+
+    def test_elsewhere(self) -> None:
+        """No other machine, and nothing that is no URL."""
+        for url in ("http://logs.example:8080", "http://10.0.0.1", "https://[2001:db8::1]", "http://a:b", ""):
+            self.assertIsNone(self.given(url), url)
+
+    def test_own_server(self) -> None:
+        """The one that the token's owner runs, or root."""
+        for user in (os.geteuid(), 0):
+            self.listening = {("127.0.0.1", 8080): user, ("::1", 8080): user}
+            self.assertEqual(self.given("http://localhost:8080"), self.token)
+
+    def test_somebody_else(self) -> None:
+        """Nobody else who listens there, on whichever address of `localhost`."""
+        stranger = os.geteuid() + 1
+        for listener in (("127.0.0.1", 8080), ("::1", 8080)):
+            self.listening = {listener: stranger}
+            self.assertIsNone(self.given("http://localhost:8080"))
+            self.assertEqual(self.given("http://localhost:8081"), self.token)
+        self.listening = {("127.0.0.1", 80): stranger}
+        self.assertIsNone(self.given("http://127.0.0.1"))
+        self.listening = {("127.0.0.1", 443): stranger}
+        self.assertIsNone(self.given("https://127.0.0.1"))
+
+    def test_not_shown(self) -> None:
+        """No text that is made of what was found holds it."""
+        found = token_file._found(self.log_dir)
+        self.assertNotIn(self.token, f"{found} {found!r}")
 
 
 class NotKeptTests(SynchronousTestCase):

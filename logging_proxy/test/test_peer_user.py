@@ -22,6 +22,7 @@ from logging_proxy.peer_user import (
     question,
     read_answer,
     user_of,
+    user_of_listener,
     user_of_peer,
 )
 
@@ -189,6 +190,30 @@ class UserTests(SynchronousTestCase):
         self.assertIsNone(user_of(OURS, OUR_INODE, ask))
 
 
+class ListenerTests(SynchronousTestCase):
+    """Who listens at an address of this machine."""
+
+    def setUp(self) -> None:
+        self.patch(peer_user, "_stand_in", lambda: None)
+
+    def user(self, state: int = LISTEN, inode: int = THEIR_INODE, port: int = 8080) -> int | None:
+        near, nowhere = OURS.near, End(ip_address("0.0.0.0"), 0)
+        found = Socket(Connection(End(near.address, port), nowhere), state, MALLORY, inode)
+        told = {question(Connection(near, nowhere)): answer(found)}
+        return user_of_listener(near.address, near.port, told.__getitem__)
+
+    def test_told(self) -> None:
+        """The user of the socket that listens there."""
+        self.assertEqual(self.user(), MALLORY)
+
+    def test_not_told(self) -> None:
+        """Nothing of a socket that does not listen, that nobody has, or at another port."""
+        self.assertIsNone(self.user(state=ESTABLISHED))
+        self.assertIsNone(self.user(inode=0))
+        self.assertIsNone(self.user(port=8081))
+        self.assertIsNone(user_of_listener(OURS.near.address, 8080, Kernel()))
+
+
 class RealTests(SynchronousTestCase):
     """The kernel itself."""
 
@@ -218,6 +243,13 @@ class RealTests(SynchronousTestCase):
             client, server = self.pair(listen, connect)
             for end in (client, server):
                 self.assertEqual(user_of_peer(end), os.geteuid(), (listen, connect))
+
+    def test_listener(self) -> None:
+        """A listener of our own is ours, at every address that it takes."""
+        for host in ("127.0.0.1", "0.0.0.0"):
+            with socket.create_server((host, 0)) as listener:
+                port = listener.getsockname()[1]
+                self.assertEqual(user_of_listener(ip_address("127.0.0.1"), port), os.geteuid())
 
     def test_closed(self) -> None:
         """Nothing is told once either end is closed."""
