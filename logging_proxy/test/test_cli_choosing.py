@@ -33,9 +33,9 @@ class TokenTests(SynchronousTestCase):
         self.kept = keep_token(self.log_dir)
 
     def config(self, more: str = "", logging: str = "{}") -> str:
-        path = os.path.abspath(self.mktemp())
+        path: str = os.path.abspath(self.mktemp())
         with open(path, "w") as file:
-            # Nobody listens at port 1, so that nobody else can be asked for the token.
+            # Nobody listens at port 1: not another user either, who would not be shown the token.
             file.write(f"logging: {logging}\nlogging_server: {{port: 1, log_dir: {self.log_dir}{more}}}\n")
         return path
 

@@ -100,10 +100,10 @@ class TokenFileTests(SynchronousTestCase):
         def fail(fd: int) -> None:
             raise OSError(28, "No space left on device")
 
-        self.patch(token_file.os, "fsync", fail)
+        self.patch(os, "fsync", fail)
         self.assertRaises(OSError, keep_token, self.log_dir)
         self.assertIsNone(read_token(self.log_dir))
-        self.patch(token_file.os, "fsync", real)
+        self.patch(os, "fsync", real)
         self.assertEqual(keep_token(self.log_dir), read_token(self.log_dir))
         self.assertEqual(os.listdir(self.log_dir), [".token"])
 

@@ -51,7 +51,7 @@ class OwnUserTests(ServerTestCase):
 
 
 class OthersTests(ServerTestCase):
-    user = MALLORY
+    user: int | None = MALLORY
 
     def test_refused(self) -> None:
         """Another user, or one of whom it cannot be told, is answered at `/health` only."""
