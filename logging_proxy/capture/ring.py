@@ -39,6 +39,10 @@ _NEXT_MARK, _WAKE_AT = 4, 5
 """For the running process alone; they lie there because the part in C looks there (`storing.c`)."""
 
 
+TROUBLE = slice(256, 512)
+"""The bytes of the first page that say why nothing can be written to the spool; zeros when it can."""
+
+
 class Ring:
     """
     A ring over a memory-mapped file.
@@ -243,6 +247,11 @@ class Ring:
         sums = self._sums
         while sums and sums[0][0] < taken:
             sums.popleft()
+
+    def tell(self, trouble: str) -> None:
+        """Let the logging server know why the spool cannot be written, or with an empty text that it can."""
+        size = TROUBLE.stop - TROUBLE.start
+        self._map[TROUBLE] = trouble.encode("utf-8", "replace")[:size].ljust(size, b"\0")
 
     def close(self) -> None:
         self._header.release()

@@ -42,19 +42,20 @@ class ApiSource:
     def name(self) -> str:
         return self._server.url
 
-    def check(self) -> None:
-        """Raises `NoServer` unless a logging server answers."""
+    def check(self) -> str:
+        """Why the server cannot keep captures now, empty if it can.  Raises `NoServer` unless one answers."""
         try:
             value = self._server.ask("/health")
         except Refusal as error:
             # In trouble it answers 503, and has an API all the same.
             if error.status == 503:
-                return
+                return str(error)
             raise NoServer(f"{self.name}: not a logging server") from None
         except Trouble as error:
             raise NoServer(str(error)) from None
         if not isinstance(value, dict) or "status" not in value:
             raise NoServer(f"{self.name}: not a logging server")
+        return ""
 
     def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
         parameters = {**filters, "limit": FIRST_PAGE}

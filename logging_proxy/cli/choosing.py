@@ -33,22 +33,27 @@ class Choice:
     log_dir: str | None = None
 
 
-def choose(choice: Choice, environ: Mapping[str, str], note: Callable[[str], None]) -> Source:
+def choose(
+    choice: Choice,
+    environ: Mapping[str, str],
+    note: Callable[[str], None],
+    warn: Callable[[str], None] = lambda text: None,
+) -> Source:
     """
     The captures that are meant.  Raises `Trouble` when there are none to be had.
 
-    `note` is told when the files stand in for a server.
+    `note` is told when the files stand in for a server, `warn` when the server cannot keep captures now.
     """
     if choice.log_dir is not None:
         return DirectorySource(choice.log_dir)
     url = choice.url or environ.get(URL_VARIABLE)
     if url:
-        return _checked(url, _token_for(choice, environ, url))
+        return _checked(url, _token_for(choice, environ, url), warn)
     configuration = configured(choice)
     url = url_of(configuration)
     if url is not None:
         try:
-            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration, url))
+            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration, url), warn)
         except NoServer as error:
             return _instead(configuration, error, note)
     return _instead(configuration, None, note)
@@ -81,9 +86,11 @@ def log_dir_of(choice: Choice) -> str:
     return choice.log_dir or configured(choice).logging_server.log_dir
 
 
-def _checked(url: str, token: str | None) -> ApiSource:
+def _checked(url: str, token: str | None, warn: Callable[[str], None]) -> ApiSource:
     source = ApiSource(Server(url, token))
-    source.check()
+    trouble = source.check()
+    if trouble:
+        warn(f"captures are not kept now: {trouble}")
     return source
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from logging_proxy.capture.telling import told_trouble
 from logging_proxy.logserver.assembly import Event
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.courtesy import Courtesy
@@ -34,6 +35,8 @@ class Status:
     """How storage stands.  `trouble` is empty while files can be written."""
 
     trouble: str = ""
+    unwritten: str = ""
+    """Why a proxy on this machine cannot write its spool; empty while all can."""
     stored: int = 0
     open: int = 0
     backlog: int = 0
@@ -172,7 +175,14 @@ class Spools:
             self._log.error("captures cannot be stored: {reason}", reason=trouble)
         self._trouble = trouble
         self._refresh_backlog()
+        self.status = replace(self.status, unwritten=self._unwritten())
         return trouble
+
+    def _unwritten(self) -> str:
+        try:
+            return next(filter(None, map(told_trouble, spool_directories(self._root))), "")
+        except OSError:
+            return ""  # the look around has said so
 
     def _find(self) -> None:
         found = spool_directories(self._root)

@@ -20,8 +20,11 @@ class Source:
     def __init__(self, server: Any) -> None:
         self.server = server
 
-    def check(self) -> None:
-        """It does."""
+    trouble = ""
+
+    def check(self) -> str:
+        """Why it cannot keep captures now."""
+        return self.trouble
 
 
 class TokenTests(SynchronousTestCase):
@@ -69,3 +72,11 @@ class TokenTests(SynchronousTestCase):
         """The kept token is not shown to a logging server on another machine."""
         config = self.config(logging='{server_url: "http://logs.example:8080"}')
         self.assertEqual(self.chosen(config), ("http://logs.example:8080", None))
+
+    def test_trouble(self) -> None:
+        """Trouble of a server that answers is told."""
+        told: list[str] = []
+        for trouble in ("", "http://localhost:1: No space left on device"):
+            self.patch(Source, "trouble", trouble)
+            choose(Choice(self.config()), {}, lambda text: None, told.append)
+        self.assertEqual(told, ["captures are not kept now: http://localhost:1: No space left on device"])
