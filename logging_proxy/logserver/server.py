@@ -116,9 +116,12 @@ def kept_token(log_dir: str) -> str:
     """The token of the log directory; where none can be kept, one that nobody knows."""
     try:
         return keep_token(log_dir)
-    except (OSError, UnsafeDirectory) as error:
-        _log.error("no token can be kept in {path}: {reason}", path=log_dir, reason=str(error))
-        return secrets.token_urlsafe(32)
+    except UnsafeDirectory as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{log_dir}: {error.strerror}"
+    _log.error("no token can be kept for other users: {reason}", reason=reason)
+    return secrets.token_urlsafe(32)
 
 
 class Builder:
