@@ -170,10 +170,10 @@ def user_of(connection: Connection, inode: int, ask: Ask = ask_kernel) -> int | 
     """
     The user who has the far end of `connection`; `inode` is that of the socket at its near end.
 
-    None when that cannot be told: the connection leaves this machine, an end is closed, its
-    user has no number here (a user namespace), or the kernel cannot be asked.
+    None when that cannot be told: the connection leaves this machine, an end is closed, we are in a
+    user namespace, or the kernel cannot be asked.
     """
-    if not connection.loops:
+    if not connection.loops or not _has_every_user():
         return None
     try:
         theirs = read_answer(ask(question(connection.reversed)))
@@ -185,7 +185,7 @@ def user_of(connection: Connection, inode: int, ask: Ask = ask_kernel) -> int | 
         return None
     if ours is None or not ours.is_established(connection) or ours.inode != inode:
         return None
-    return theirs.user if theirs.user != _stand_in() else None
+    return theirs.user
 
 
 def user_of_peer(ours: socket.socket) -> int | None:
@@ -201,6 +201,8 @@ def user_of_peer(ours: socket.socket) -> int | None:
 
 def user_of_listener(address: Address, port: int, ask: Ask = ask_kernel) -> int | None:
     """The user who listens at an address of this machine; None when nobody does, or it cannot be told."""
+    if not _has_every_user():
+        return None
     nowhere = End(type(address)(0), 0)
     try:
         found = read_answer(ask(question(Connection(End(address, port), nowhere))))
@@ -208,7 +210,7 @@ def user_of_listener(address: Address, port: int, ask: Ask = ask_kernel) -> int 
         return None
     if found is None or found.state != _LISTENING or found.inode == 0 or found.connection.near.port != port:
         return None
-    return found.user if found.user != _stand_in() else None
+    return found.user
 
 
 def kernel_tells() -> bool:
@@ -229,13 +231,15 @@ def _bare(host: str) -> str:
 
 
 @cache
-def _stand_in() -> int | None:
-    """The number that stands for every user who has none in our user namespace; None where all have one."""
+def _has_every_user() -> bool:
+    """
+    Whether this process is in the machine's own user namespace, and not in one of a container.
+
+    In another, users outside of it have our numbers or share one; and who forwards a port into it from
+    outside, for anybody there, looks like its root.
+    """
     try:
         with open("/proc/self/uid_map", "rb") as file:
-            if file.read(256).split() == [b"0", b"0", b"4294967295"]:
-                return None
-        with open("/proc/sys/kernel/overflowuid", "rb") as file:
-            return int(file.read(16))
-    except (OSError, ValueError):
-        return 65534
+            return file.read(256).split() == [b"0", b"0", b"4294967295"]
+    except OSError:
+        return False

@@ -124,7 +124,7 @@ class MessageTests(SynchronousTestCase):
 
 class UserTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(peer_user, "_stand_in", lambda: None)
+        self.patch(peer_user, "_has_every_user", lambda: True)
 
     def test_told(self) -> None:
         """The user of the peer's socket is told, with IPv4, IPv6, and IPv4 within IPv6."""
@@ -175,11 +175,13 @@ class UserTests(SynchronousTestCase):
             self.assertIsNone(user_of(OURS, OUR_INODE, Kernel(theirs, ours)))
         self.assertIsNone(user_of(OURS, OUR_INODE, Kernel(theirs)))
 
-    def test_no_number(self) -> None:
-        """In a user namespace the number of those who have none there is nobody's in particular."""
-        self.patch(peer_user, "_stand_in", lambda: 65534)
-        self.assertIsNone(user_of(OURS, OUR_INODE, kernel(65534)))
-        self.assertEqual(user_of(OURS, OUR_INODE, kernel(MALLORY)), MALLORY)
+    def test_user_namespace(self) -> None:
+        """In a user namespace numbers are not what they are outside: nothing is told, nor asked."""
+        self.patch(peer_user, "_has_every_user", lambda: False)
+        asked = kernel(ALICE)
+        self.assertIsNone(user_of(OURS, OUR_INODE, asked))
+        self.assertIsNone(user_of_listener(OURS.near.address, 8080, asked))
+        self.assertEqual(asked.questions, [])
 
     def test_refused(self) -> None:
         """Where the kernel cannot be asked nothing is told."""
@@ -194,7 +196,7 @@ class ListenerTests(SynchronousTestCase):
     """Who listens at an address of this machine."""
 
     def setUp(self) -> None:
-        self.patch(peer_user, "_stand_in", lambda: None)
+        self.patch(peer_user, "_has_every_user", lambda: True)
 
     def user(self, state: int = LISTEN, inode: int = THEIR_INODE, port: int = 8080) -> int | None:
         near, nowhere = OURS.near, End(ip_address("0.0.0.0"), 0)

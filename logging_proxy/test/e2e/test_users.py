@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SkipTest
 
+from logging_proxy.demo.captures import wait_for_captures
 from logging_proxy.demo.processes import Program, module
 from logging_proxy.peer_user import kernel_tells
 from logging_proxy.test.e2e.case import (
@@ -21,6 +24,7 @@ from logging_proxy.test.e2e.case import (
     is_running,
     write_configuration,
 )
+from logging_proxy.test.e2e.client import get
 
 ROOT, ALICE, MALLORY = 0, 54321, 54322
 """The server is Alice's.  Numbers do, nobody needs to have an account."""
@@ -68,20 +72,12 @@ def as_user(user: int, command: list[str]) -> list[str]:
     return [sys.executable, "-c", _BECOME, str(user), *command]
 
 
-class UsersTests(EndToEndCase):
-    def setUp(self) -> None:
-        if not hasattr(os, "geteuid") or os.geteuid() != ROOT:
-            raise SkipTest("only root can be several users")
-        if not kernel_tells():
-            raise SkipTest("the kernel does not tell here")
-        super().setUp()
-        readable = self.run_as(ALICE, [sys.executable, "-c", "import logging_proxy, twisted"])
-        if readable.returncode != 0:
-            raise SkipTest("other users cannot read this checkout")
+class ServerCase(EndToEndCase):
+    """A logging server and who asks it."""
 
     def run_as(self, user: int, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            as_user(user, command),
+            command if user == os.geteuid() else as_user(user, command),
             cwd="/",
             env=environment(),
             capture_output=True,
@@ -89,21 +85,12 @@ class UsersTests(EndToEndCase):
             timeout=START_TIMEOUT,
         )
 
-    def start(self, **options: Any) -> Setup:
-        """A logging server of Alice's."""
-        home = self.folder / "alice"
-        home.mkdir(0o700)
-        setup = write_configuration(home, {}, logging_server={"host": "localhost", **options})
-        self.folder.chmod(0o755)
-        for path in (home, setup.path):
-            os.chown(path, ALICE, ALICE)
-        twistd = ["-n", "--pidfile=", "logging-server", "--config", str(setup.path)]
-        command = as_user(ALICE, module("logging_proxy.demo.tether", *twistd))
-        log = self.folder / "server.log"
-        program = Program("the logging server", command, log, folder=home, environment=environment())
+    def start_server(self, command: list[str], home: Path) -> None:
+        program = Program(
+            "the logging server", command, self.folder / "server.log", folder=home, environment=environment()
+        )
         self.stack.enter_context(program)
         program.wait_until(lambda: is_running(program), START_TIMEOUT)
-        return setup
 
     def statuses(self, user: int, setup: Setup, host: str = "127.0.0.1", token: str = "") -> list[int]:
         """What a user's questions are answered with."""
@@ -116,6 +103,35 @@ class UsersTests(EndToEndCase):
     def command(self, user: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run_as(user, [sys.executable, "-m", "logging_proxy.cli.main", *arguments])
 
+    @property
+    def said(self) -> str:
+        """The server's log."""
+        return (self.folder / "server.log").read_text()
+
+
+class UsersTests(ServerCase):
+    def setUp(self) -> None:
+        if os.geteuid() != ROOT:
+            raise SkipTest("only root can be several users")
+        if not kernel_tells():
+            raise SkipTest("the kernel does not tell here")
+        super().setUp()
+        readable = self.run_as(ALICE, [sys.executable, "-c", "import logging_proxy, twisted"])
+        if readable.returncode != 0:
+            raise SkipTest("other users cannot read this checkout")
+
+    def start(self, **options: Any) -> Setup:
+        """A logging server of Alice's."""
+        home = self.folder / "alice"
+        home.mkdir(0o700)
+        setup = write_configuration(home, {}, logging_server={"host": "localhost", **options})
+        self.folder.chmod(0o755)
+        for path in (home, setup.path):
+            os.chown(path, ALICE, ALICE)
+        twistd = ["-n", "--pidfile=", "logging-server", "--config", str(setup.path)]
+        self.start_server(as_user(ALICE, module("logging_proxy.demo.tether", *twistd)), home)
+        return setup
+
     def test_others(self) -> None:
         """Another user is refused everything but health until the token of the log directory is shown."""
         setup = self.start()
@@ -125,7 +141,7 @@ class UsersTests(EndToEndCase):
         self.assertEqual(kept.stat().st_uid, ALICE)
         token = kept.read_text().strip()
         self.assertEqual(self.statuses(MALLORY, setup, token=token), ANSWERED)
-        self.assertNotIn(token, (self.folder / "server.log").read_text())
+        self.assertNotIn(token, self.said)
 
     def test_own_user_and_root(self) -> None:
         """The server's own user and root need no token, with IPv4 and with IPv6."""
@@ -140,9 +156,7 @@ class UsersTests(EndToEndCase):
         """With `open_to: machine` everybody is answered, and the log warns of it."""
         setup = self.start(open_to="machine")
         self.assertEqual(self.statuses(MALLORY, setup), ANSWERED)
-        self.assertIn(
-            "logging_server.open_to: every user of this machine", (self.folder / "server.log").read_text()
-        )
+        self.assertIn("logging_server.open_to: every user of this machine", self.said)
 
     def test_command(self) -> None:
         """The command works for the own user and for root; another user is told what is missing."""
@@ -155,3 +169,59 @@ class UsersTests(EndToEndCase):
         self.assertEqual((refused.returncode, refused.stdout), (1, ""))
         self.assertIn("a token is required; give it in LOGGING_PROXY_TOKEN", refused.stderr)
         self.assertIn(f"answers only user {ALICE} and root", refused.stderr)
+
+
+class UnknownTests(ServerCase):
+    """In a user namespace, as in some containers, the server cannot tell who calls."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.apart = ["unshare", "--user", "--map-root-user"]
+        if sys.platform != "linux" or shutil.which("unshare") is None:
+            raise SkipTest("there are no user namespaces here")
+        if subprocess.run([*self.apart, "true"], capture_output=True).returncode != 0:
+            raise SkipTest("a user namespace cannot be made here")
+
+    def start(self) -> Setup:
+        setup = write_configuration(self.folder, {}, logging_server={"host": "localhost"})
+        twistd = ["-n", "--pidfile=", "logging-server", "--config", str(setup.path)]
+        self.start_server([*self.apart, *module("logging_proxy.demo.tether", *twistd)], self.folder)
+        return setup
+
+    def test_own_user(self) -> None:
+        """The own user shows the token, too; the log says where it is, and holds it not."""
+        setup, user = self.start(), os.geteuid()
+        self.assertEqual(self.statuses(user, setup), REFUSED)
+        token = (setup.log_dir / ".token").read_text().strip()
+        self.assertEqual(self.statuses(user, setup, token=token), ANSWERED)
+        self.assertIn(f"open http://localhost:{setup.logging_port}/, its parameter `token` as in", self.said)
+        self.assertNotIn(token, self.said)
+
+    def test_command(self) -> None:
+        """The command reads the token from the log directory of its configuration."""
+        setup, user = self.start(), os.geteuid()
+        listed = self.command(user, "ls", "--config", str(setup.path))
+        self.assertEqual((listed.returncode, listed.stderr), (0, "logging-proxy: no exchanges\n"))
+        refused = self.command(user, "ls", "--url", f"http://localhost:{setup.logging_port}")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("and cannot tell who asks", refused.stderr)
+
+    def test_proxy(self) -> None:
+        """So does a proxy whose logging server this is."""
+        server = self.start()
+        home = self.folder / "proxy"
+        home.mkdir()
+        setup = write_configuration(
+            home,
+            {},
+            logging={
+                "server_url": f"http://localhost:{server.logging_port}",
+                "spool_dir": str(home / "spool"),
+                "ring_dir": str(home),
+            },
+            logging_server={"log_dir": str(server.log_dir)},
+        )
+        self.start_proxy(setup)
+        self.assertEqual(get(setup.port, "/nowhere").status, 404)
+        captures = wait_for_captures(server.log_dir, 1)
+        self.assertEqual([urlsplit(capture.source_url).path for capture in captures], ["/nowhere"])
