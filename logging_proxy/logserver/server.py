@@ -14,6 +14,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
@@ -25,7 +26,7 @@ from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
-from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.spools import Spools, describe_error
 from logging_proxy.logserver.telemetry import Deleted, Standing
 from logging_proxy.logserver.token_file import keep_token
 from logging_proxy.logserver.uploads import UploadStore
@@ -42,6 +43,9 @@ _log = Logger()
 
 MOST_WAITING = 2 << 30
 """Bytes that the storing of a spool may be put off; a quarter of the spool's limit if that is less."""
+
+RECOVERY_INTERVAL = 5.0
+"""Seconds until uploads of an earlier life are looked for again in a log directory that is in trouble."""
 
 SECOND = 1_000_000
 """Microseconds."""
@@ -164,6 +168,7 @@ class Builder:
         keeper = _keeper(options.retention, self.index)
         self.housekeeping = Housekeeping(reactor, directory, self.index, keeper, run, self.worker.run)
         self.observers.on_size = self.housekeeping.stored
+        self._recovery_trouble = ""
 
     def build(self, gate: Gate) -> Server:
         hall = Hall(self.observers.feed, self.reactor, self.reactor.callFromThread)
@@ -210,7 +215,17 @@ class Builder:
     def _recover_uploads(self) -> None:
         recovered = self.worker.run(self.uploads.recover)
         recovered.addCallback(lambda documents: self.run(partial(self._add_all, documents)))
-        recovered.addErrback(lambda failure: self._log.failure("uploads of before", failure=failure))
+        recovered.addErrback(self._recover_later)
+
+    def _recover_later(self, failure: Failure) -> None:
+        if failure.check(OSError, UnsafeDirectory) is None:
+            self._log.failure("uploads of an earlier life are left where they are", failure=failure)
+            return
+        trouble = describe_error(failure.value)
+        if trouble != self._recovery_trouble:
+            self._log.error("uploads of an earlier life wait: {reason}", reason=trouble)
+        self._recovery_trouble = trouble
+        self.reactor.callLater(RECOVERY_INTERVAL, self._recover_uploads)
 
     def _add_all(self, documents: list[dict[str, Any]]) -> None:
         for document in documents:

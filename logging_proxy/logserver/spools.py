@@ -12,10 +12,12 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
 
+from logging_proxy.capture.disk import spool_size
 from logging_proxy.capture.telling import told_trouble
 from logging_proxy.logserver.assembly import Event
 from logging_proxy.logserver.consumer import SpoolConsumer
@@ -289,6 +291,14 @@ class Spools:
             lost_bytes=sum(tally.lost_bytes for tally in tallies),
         )
 
+    def _unseen(self) -> int:
+        """Bytes in spools that nobody reads, for nothing can be stored."""
+        try:
+            found = set(spool_directories(self._root)) - set(self._members)
+            return sum(spool_size(Path(path)) for path in found)
+        except OSError:
+            return 0
+
     def _refresh_backlog(self) -> None:
         backlog, since = 0, []
         for member in self._members.values():
@@ -300,6 +310,8 @@ class Spools:
             read_until = member.consumer.read_until
             if waiting and read_until is not None:
                 since.append(read_until)
+        if self._trouble:
+            backlog += self._unseen()
         self.status = replace(self.status, backlog=backlog, behind_since=min(since, default=None))
 
 
