@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 
 from zlib_ng.zlib_ng import crc32
 
@@ -249,9 +250,14 @@ class Ring:
             sums.popleft()
 
     def tell(self, trouble: str) -> None:
-        """Let the logging server know why the spool cannot be written, or with an empty text that it can."""
+        """
+        Let the logging server know why the spool cannot be written, or with an empty text that it can.
+
+        Nothing happens once the ring is closed, as another thread may do meanwhile.
+        """
         size = TROUBLE.stop - TROUBLE.start
-        self._map[TROUBLE] = trouble.encode("utf-8", "replace")[:size].ljust(size, b"\0")
+        with suppress(ValueError):
+            self._map[TROUBLE] = trouble.encode("utf-8", "replace")[:size].ljust(size, b"\0")
 
     def close(self) -> None:
         self._header.release()

@@ -50,6 +50,14 @@ class TellingTests(SynchronousTestCase):
         self.assertTrue(self.told().startswith("x" + "é" * 127))
         self.assertLessEqual(len(self.told()), 129)
 
+    def test_closed(self) -> None:
+        """A ring that is closed is told nothing any more, and keeps what it was told."""
+        ring = self.ring(self.spool / "ring")
+        ring.tell("EIO")
+        ring.close()
+        ring.tell("")
+        self.assertEqual(self.told(), "EIO")
+
     def test_nothing(self) -> None:
         """Nothing is told where there is no spool, no ring, none of ours, or something else of that name."""
         self.assertEqual(self.told(), "")
