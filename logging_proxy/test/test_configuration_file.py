@@ -97,7 +97,7 @@ class FileTests(SynchronousTestCase):
                 "that is captured, keys included"
             ],
         )
-        both = self.write(b"logging_server: {open_to: machine, token: hunter2}")
+        both = self.write(b"logging_server: {open_to: machine, token: correct-horse-battery}")
         (warning,) = load_configuration(both, {}).warnings
         self.assertIn("this has no effect: logging_server.token is asked of everybody", str(warning))
         self.assertEqual(load_configuration(self.write(b"logging_server: {open_to: user}"), {}).warnings, ())
