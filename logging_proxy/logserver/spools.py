@@ -49,6 +49,13 @@ class Status:
     lost_exchanges: int = 0
     lost_bytes: int = 0
 
+    @property
+    def reason(self) -> str:
+        """Why captures are not kept now, by us or already by a proxy; empty while they are."""
+        if self.trouble or not self.unwritten:
+            return self.trouble
+        return f"a proxy cannot write what it records: {self.unwritten}"
+
 
 @dataclass(slots=True)
 class _Member:

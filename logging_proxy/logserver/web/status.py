@@ -8,7 +8,6 @@ from typing import Any
 from twisted.web.server import Request
 
 from logging_proxy.logserver.metrics import CONTENT_TYPE
-from logging_proxy.logserver.spools import Status
 from logging_proxy.logserver.telemetry import Standing, Telemetry, behind
 from logging_proxy.logserver.web.answers import Answer, ProblemResource, give, json_answer
 
@@ -27,7 +26,7 @@ class Health(ProblemResource):
 
     def render_GET(self, request: Request) -> bytes:
         standing = self._standing()
-        trouble = trouble_of(standing.status)
+        trouble = standing.status.reason
         value: dict[str, Any] = {
             "status": "trouble" if trouble else "ok",
             "uptime_seconds": round(self._seconds() - self._began, 3),
@@ -37,13 +36,6 @@ class Health(ProblemResource):
         if trouble:
             value["reason"] = trouble
         return give(request, json_answer(value, 503 if trouble else 200))
-
-
-def trouble_of(status: Status) -> str:
-    """Why captures are not kept now, by us or already by a proxy; empty while they are."""
-    if status.trouble or not status.unwritten:
-        return status.trouble
-    return f"a proxy cannot write what it records: {status.unwritten}"
 
 
 def _storage(standing: Standing, wall_ns: int) -> dict[str, Any]:
