@@ -21,6 +21,7 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
+from logging_proxy.console import safe
 from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.text import text_of
 
@@ -43,7 +44,7 @@ class ApiSource:
         return self._server.url
 
     def check(self) -> str:
-        """Why the server cannot keep captures now, empty if it can.  Raises `NoServer` unless one answers."""
+        """What is wrong with the server, empty if nothing is.  Raises `NoServer` unless one answers."""
         try:
             value = self._server.ask("/health")
         except Refusal as error:
@@ -55,7 +56,8 @@ class ApiSource:
             raise NoServer(str(error)) from None
         if not isinstance(value, dict) or "status" not in value:
             raise NoServer(f"{self.name}: not a logging server")
-        return ""
+        reason = value.get("reason")
+        return f"{self.name}: {safe(str(reason), 300)}" if reason else ""
 
     def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
         parameters = {**filters, "limit": FIRST_PAGE}

@@ -42,7 +42,7 @@ def choose(
     """
     The captures that are meant.  Raises `Trouble` when there are none to be had.
 
-    `note` is told when the files stand in for a server, `warn` when the server cannot keep captures now.
+    `note` is told when the files stand in for a server, `warn` when something is wrong with the server.
     """
     if choice.log_dir is not None:
         return DirectorySource(choice.log_dir)
@@ -90,7 +90,7 @@ def _checked(url: str, token: str | None, warn: Callable[[str], None]) -> ApiSou
     source = ApiSource(Server(url, token))
     trouble = source.check()
     if trouble:
-        warn(f"captures are not kept now: {trouble}")
+        warn(f"the logging server is in trouble: {trouble}")
     return source
 
 

@@ -23,7 +23,7 @@ class Source:
     trouble = ""
 
     def check(self) -> str:
-        """Why it cannot keep captures now."""
+        """What is wrong with it."""
         return self.trouble
 
 
@@ -79,4 +79,6 @@ class TokenTests(SynchronousTestCase):
         for trouble in ("", "http://localhost:1: No space left on device"):
             self.patch(Source, "trouble", trouble)
             choose(Choice(self.config()), {}, lambda text: None, told.append)
-        self.assertEqual(told, ["captures are not kept now: http://localhost:1: No space left on device"])
+        self.assertEqual(
+            told, ["the logging server is in trouble: http://localhost:1: No space left on device"]
+        )
