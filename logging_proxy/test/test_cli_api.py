@@ -184,6 +184,13 @@ class OtherServerTests(SynchronousTestCase):
             with self.assertRaises(NoServer):
                 list(self.source(self.answer(json.dumps(value).encode())).list({}))
 
+    def test_trouble(self) -> None:
+        """What its health says is wrong is told with any status, and made safe."""
+        for status in (200, 503):
+            body = json.dumps({"status": "trouble", "reason": "index: \x1b[2J"}).encode()
+            trouble = self.source(self.answer(body, status)).check()
+            self.assertEqual(trouble, "http://localhost:8080: index: \\x1b[2J")
+
     def test_hostile_words(self) -> None:
         """What a server says of its trouble is made safe."""
         body = json.dumps({"title": "no\x1b[2J", "detail": "x" * 5000}).encode()
