@@ -218,10 +218,11 @@ class Builder:
         recovered.addErrback(self._recover_later)
 
     def _recover_later(self, failure: Failure) -> None:
-        if failure.check(OSError, UnsafeDirectory) is None:
+        error = failure.value
+        if not isinstance(error, OSError | UnsafeDirectory):
             self._log.failure("uploads of an earlier life are left where they are", failure=failure)
             return
-        trouble = describe_error(failure.value)
+        trouble = describe_error(error)
         if trouble != self._recovery_trouble:
             self._log.error("uploads of an earlier life wait: {reason}", reason=trouble)
         self._recovery_trouble = trouble
