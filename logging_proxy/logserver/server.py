@@ -37,7 +37,7 @@ from logging_proxy.logserver.web.puts import Desk
 from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
-from logging_proxy.logserver.web.visitors import Visitors
+from logging_proxy.logserver.web.visitors import Visitors, look
 
 _log = Logger()
 
@@ -90,7 +90,7 @@ def make_server(
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
-    gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors())
+    gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors(look()))
     builder = Builder(reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor))
     return builder.build(gate)
 

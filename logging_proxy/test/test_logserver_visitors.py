@@ -204,4 +204,8 @@ class KernelTests(SynchronousTestCase):
             def getHandle(self) -> Any:
                 return closed
 
-        self.assertIsNone(look(Closed()))
+        self.assertIsNone(look(lambda: True)(Closed()))
+
+    def test_not_asked(self) -> None:
+        """Where the kernel does not tell it is not asked for each connection."""
+        self.assertIsNone(look(lambda: False)(None))

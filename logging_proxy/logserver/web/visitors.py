@@ -17,21 +17,29 @@ from weakref import WeakKeyDictionary
 from twisted.web.server import Request
 
 from logging_proxy.logserver.token_file import NAME
-from logging_proxy.peer_user import ROOT, user_of_peer
+from logging_proxy.peer_user import ROOT, kernel_tells, user_of_peer
 
 Look = Callable[[Any], "int | None"]
 """From a transport to the user at its other end; None when that cannot be told."""
 
 
-def look(transport: Any) -> int | None:
-    """Asks the kernel."""
+def look(tells: Callable[[], bool] = kernel_tells) -> Look:
+    """
+    What asks the kernel, or nobody where that does not tell.
+
+    A kernel that lacks the module for it looks for it on the disk each time.
+    """
+    return ask_kernel if tells() else lambda transport: None
+
+
+def ask_kernel(transport: Any) -> int | None:
     return user_of_peer(transport.getHandle())
 
 
 class Visitors:
     """Knows whose connections come in: each is looked at once, and remembered for as long as it lasts."""
 
-    def __init__(self, look: Look = look, own_user: Callable[[], int] = os.geteuid) -> None:
+    def __init__(self, look: Look, own_user: Callable[[], int] = os.geteuid) -> None:
         self._look = look
         self._own_user = own_user
         self._users: WeakKeyDictionary[Any, int | None] = WeakKeyDictionary()
