@@ -121,6 +121,13 @@ class Output:
         lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
         self.line(f"{self._stamp()} {self._name}" + "\n    ".join(lines))
 
+    def confide(self, secret: str, otherwise: str) -> None:
+        """`secret` as it is, if a person at a terminal reads it, else `otherwise`."""
+        if isinstance(self._sink, Terminal) and self._sink.has_a_person():
+            self.line(f"{self._stamp()} {self._name}{safe(secret)}")
+        else:
+            self.say(otherwise)
+
     def exchange(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
         """An exchange has started."""
         self.line(exchange_line(self._stamp(), id, method, target, where, recorded))
@@ -235,6 +242,10 @@ class Terminal:
 
     def rotate(self) -> None:
         """There is nothing to rotate."""
+
+    def has_a_person(self) -> bool:
+        """Whether it is a terminal; a pipe may lead to a log that others read."""
+        return os.isatty(self._fd)
 
 
 class Syslog:

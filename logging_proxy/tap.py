@@ -23,6 +23,7 @@ from logging_proxy.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
 from logging_proxy.directories import make_directory_apart
 from logging_proxy.listening import CannotListen, bind
+from logging_proxy.logserver.invitation import invite
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.proxy.outbound.ourselves import addresses_of
 from logging_proxy.service import Engine, ProxyService
@@ -115,6 +116,8 @@ def _proxy(reactor: Any, options: Options) -> IService:
     end_sessions(former)
     # What was logged by a start that fails after this is not kept back for ever.
     atexit.register(output.close)
+    if server_listeners:
+        invite(configuration.logging_server, server_listeners[0].getsockname()[1], output)
     spare_the_collector()
     return ProxyService(
         reactor,

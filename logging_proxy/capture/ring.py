@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 
 from zlib_ng.zlib_ng import crc32
 
@@ -37,6 +38,10 @@ NEVER = 1 << 63
 _STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
 _NEXT_MARK, _WAKE_AT = 4, 5
 """For the running process alone; they lie there because the part in C looks there (`storing.c`)."""
+
+
+TROUBLE = slice(256, 512)
+"""The bytes of the first page that say why nothing can be written to the spool; zeros when it can."""
 
 
 class Ring:
@@ -243,6 +248,16 @@ class Ring:
         sums = self._sums
         while sums and sums[0][0] < taken:
             sums.popleft()
+
+    def tell(self, trouble: str) -> None:
+        """
+        Let the logging server know why the spool cannot be written, or with an empty text that it can.
+
+        Nothing happens once the ring is closed, as another thread may do meanwhile.
+        """
+        size = TROUBLE.stop - TROUBLE.start
+        with suppress(ValueError):
+            self._map[TROUBLE] = trouble.encode("utf-8", "replace")[:size].ljust(size, b"\0")
 
     def close(self) -> None:
         self._header.release()

@@ -85,6 +85,7 @@ class CaptureWriter:
         self._pass_on_failure = pass_on_failure
         self._clock = clock
         self._stall: IDelayedCall | None = None
+        ring.tell("")
         self.writing = shortcut.writing(self, ring, stored, _now) if type(ring) is Ring else None
         """What does as `write` and `landing` do, sooner, while all is as usual; perhaps there is none."""
         self._waiting: deque[tuple[int, bytes]] = deque()
@@ -280,6 +281,7 @@ class CaptureWriter:
         return {"exchanges": self.lost.exchanges, "size": self.lost.bytes}
 
     def _say_so(self) -> None:
+        self._ring.tell(self.failure or "")
         if self.failure is not None:
             self._reason = self.failure
             way = "going on without recording" if self._pass_on_failure else "refusing requests"

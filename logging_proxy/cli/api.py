@@ -21,6 +21,7 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
+from logging_proxy.console import safe
 from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.text import text_of
 
@@ -42,19 +43,21 @@ class ApiSource:
     def name(self) -> str:
         return self._server.url
 
-    def check(self) -> None:
-        """Raises `NoServer` unless a logging server answers."""
+    def check(self) -> str:
+        """What is wrong with the server, empty if nothing is.  Raises `NoServer` unless one answers."""
         try:
             value = self._server.ask("/health")
         except Refusal as error:
             # In trouble it answers 503, and has an API all the same.
             if error.status == 503:
-                return
+                return str(error)
             raise NoServer(f"{self.name}: not a logging server") from None
         except Trouble as error:
             raise NoServer(str(error)) from None
         if not isinstance(value, dict) or "status" not in value:
             raise NoServer(f"{self.name}: not a logging server")
+        reason = value.get("reason")
+        return f"{self.name}: {safe(str(reason), 300)}" if reason else ""
 
     def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
         parameters = {**filters, "limit": FIRST_PAGE}

@@ -17,6 +17,7 @@ from logging_proxy.cli.connection import Server
 from logging_proxy.cli.directory import DirectorySource
 from logging_proxy.cli.sources import NoServer, Source, Trouble
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.logserver.token_file import token_for
 
 URL_VARIABLE = "LOGGING_PROXY_URL"
 TOKEN_VARIABLE = "LOGGING_PROXY_TOKEN"
@@ -32,22 +33,27 @@ class Choice:
     log_dir: str | None = None
 
 
-def choose(choice: Choice, environ: Mapping[str, str], note: Callable[[str], None]) -> Source:
+def choose(
+    choice: Choice,
+    environ: Mapping[str, str],
+    note: Callable[[str], None],
+    warn: Callable[[str], None] = lambda text: None,
+) -> Source:
     """
     The captures that are meant.  Raises `Trouble` when there are none to be had.
 
-    `note` is told when the files stand in for a server.
+    `note` is told when the files stand in for a server, `warn` when something is wrong with the server.
     """
     if choice.log_dir is not None:
         return DirectorySource(choice.log_dir)
     url = choice.url or environ.get(URL_VARIABLE)
     if url:
-        return _checked(url, _token_for(choice, environ))
+        return _checked(url, _token_for(choice, environ, url), warn)
     configuration = configured(choice)
     url = url_of(configuration)
     if url is not None:
         try:
-            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration))
+            return _checked(url, environ.get(TOKEN_VARIABLE) or _token_of(configuration, url), warn)
         except NoServer as error:
             return _instead(configuration, error, note)
     return _instead(configuration, None, note)
@@ -80,22 +86,25 @@ def log_dir_of(choice: Choice) -> str:
     return choice.log_dir or configured(choice).logging_server.log_dir
 
 
-def _checked(url: str, token: str | None) -> ApiSource:
+def _checked(url: str, token: str | None, warn: Callable[[str], None]) -> ApiSource:
     source = ApiSource(Server(url, token))
-    source.check()
+    trouble = source.check()
+    if trouble:
+        warn(f"the logging server is in trouble: {trouble}")
     return source
 
 
-def _token_for(choice: Choice, environ: Mapping[str, str]) -> str | None:
+def _token_for(choice: Choice, environ: Mapping[str, str], url: str) -> str | None:
     """A token for a URL of its own: that of a configuration only goes to where it is said to go."""
     if environ.get(TOKEN_VARIABLE) or choice.config is None:
         return environ.get(TOKEN_VARIABLE)
-    return _token_of(configured(choice))
+    return _token_of(configured(choice), url)
 
 
-def _token_of(configuration: Configuration) -> str | None:
-    token = configuration.logging_server.token
-    return None if token is None else token.value
+def _token_of(configuration: Configuration, url: str) -> str | None:
+    """The one that is configured, or that a server on this machine keeps in its log directory."""
+    server = configuration.logging_server
+    return server.token.value if server.token is not None else token_for(url, server.log_dir)
 
 
 def _instead(configuration: Configuration, error: NoServer | None, note: Callable[[str], None]) -> Source:

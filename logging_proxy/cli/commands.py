@@ -53,7 +53,7 @@ class Context:
 
     def source(self) -> Source:
         note = self.terminal.note if self.terminal.is_terminal else _no_note
-        return choose(self.choice, self.environ, note)
+        return choose(self.choice, self.environ, note, self.terminal.note)
 
     def filters(self) -> dict[str, str]:
         """The filters as the API has them.  Raises `BadFilter`."""

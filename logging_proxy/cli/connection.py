@@ -155,13 +155,20 @@ class Server:
         return Trouble(f"{self.url}: {safe(str(getattr(error, 'strerror', None) or error), 200)}")
 
     def _refusal(self, status: int, value: Any) -> Refusal:
-        """What a problem document says (RFC 9457)."""
+        """What a problem document says (RFC 9457), or `/health` of its trouble."""
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
-            return Refusal(f"{self.url}: {hint}; give it in LOGGING_PROXY_TOKEN or with --config", status)
-        words = [value.get(name) for name in ("title", "detail")] if isinstance(value, dict) else []
-        text = " ".join(safe(str(word), 300) for word in words if word)
+            why = _words(value, "detail")
+            where = "give it in LOGGING_PROXY_TOKEN or with --config"
+            return Refusal(f"{self.url}: {hint}; {where}{why and f' ({why})'}", status)
+        text = _words(value, "title", "detail", "reason")
         return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)
+
+
+def _words(value: Any, *names: str) -> str:
+    """What these members of a problem document say."""
+    words = [value.get(name) for name in names] if isinstance(value, dict) else []
+    return " ".join(safe(str(word), 300) for word in words if word)
 
 
 def _json(data: bytes) -> Any:

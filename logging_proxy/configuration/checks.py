@@ -13,7 +13,7 @@ from logging_proxy.configuration.options import (
     LoggingServerOptions,
     ServerOptions,
 )
-from logging_proxy.configuration.problems import Findings, KeyPath, Position, key_name
+from logging_proxy.configuration.problems import Findings, KeyPath, Position, Problem, key_name
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.routing.mapping import Destination, parse_destination
 from logging_proxy.routing.mux import Mux, PatternConflict
@@ -25,6 +25,7 @@ LOG_HOST, LOG_PORT, TOKEN = (
     ("logging_server", "port"),
     ("logging_server", "token"),
 )
+OPEN_TO = ("logging_server", "open_to")
 SERVER_URL = ("logging", "server_url")
 
 
@@ -68,6 +69,17 @@ def _check_token(draft: Draft, findings: Findings) -> None:
     if findings.sound(LOG_HOST, TOKEN) and options.token is None and not is_loopback(options.host):
         message = "others can reach this host: expected logging_server.token to be set, or a loopback host"
         findings.add(findings.position(LOG_HOST), LOG_HOST, message)
+
+
+def warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
+    """A logging server that everybody on the machine can read."""
+    options = draft.logging_server
+    if options.open_to != "machine":
+        return
+    message = "every user of this machine can read all that is captured, keys included"
+    if options.token is not None:
+        message = "this has no effect: logging_server.token is asked of everybody"
+    yield findings.problem(findings.position(OPEN_TO), OPEN_TO, message)
 
 
 def _check_ports(draft: Draft, findings: Findings) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-_LOOPBACK = frozenset({ip_address("127.0.0.1"), ip_address("::1")})
+LOOPBACK = frozenset({ip_address("127.0.0.1"), ip_address("::1")})
+"""What `localhost` is."""
 _EVERY = frozenset({ip_address("0.0.0.0"), ip_address("::")})
 
 Host = IPv4Address | IPv6Address | str
@@ -21,7 +22,7 @@ def reaches(destination: str, listener: str) -> bool:
     targets, bound = _hosts(destination), _hosts(listener)
     if targets & _EVERY:
         # Connecting to 0.0.0.0 or :: connects to this machine.
-        targets = _LOOPBACK
+        targets = LOOPBACK
     if bound & _EVERY:
         return any(_loops(target) for target in targets)
     return bool(targets & bound)
@@ -44,7 +45,7 @@ def address(host: str) -> IPv4Address | IPv6Address | None:
 def _hosts(host: str) -> frozenset[Host]:
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
-        return _LOOPBACK
+        return LOOPBACK
     return frozenset({address(name) or _old_address(name) or name})
 
 

@@ -50,11 +50,13 @@ from logging_proxy.tls.pem import PEMFile
 Forwarded = Literal["keep", "replace", "append"]
 HalfClose = Literal["cancel", "allow"]
 OnCaptureError = Literal["pass", "block"]
+OpenTo = Literal["user", "machine"]
 MinimumVersion = Literal["1.2", "1.3"]
 
 FORWARDED = Choice(*get_args(Forwarded))
 HALF_CLOSE = Choice(*get_args(HalfClose))
 ON_CAPTURE_ERROR = Choice(*get_args(OnCaptureError))
+OPEN_TO = Choice(*get_args(OpenTo))
 
 
 class _Version(Choice):
@@ -300,8 +302,20 @@ class LoggingServerOptions:
     log_dir: Annotated[str, Key(DIRECTORY, "Directory of the captures.")] = "logs"
     token: Annotated[
         Secret | None,
-        Key(SECRET, "Token that callers must present, but for `/health`.", absent="none is asked for"),
+        Key(
+            SECRET,
+            "Token that everybody must present, but for `/health`.",
+            absent="that in `.token` of `log_dir`, for whom `open_to` leaves out",
+        ),
     ] = None
+    open_to: Annotated[
+        OpenTo,
+        Key(
+            OPEN_TO,
+            "Who on this machine needs no token while none is configured: the server's own `user` and root, "
+            "or everybody on the `machine`.",
+        ),
+    ] = "user"
     retention: Annotated[
         RetentionOptions | None,
         Key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -13,19 +14,21 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
 from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndIndexing, open_index
 from logging_proxy.logserver.feed import Feed
-from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.housekeeping import Housekeeping
 from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
-from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.spools import Spools, describe_error
 from logging_proxy.logserver.telemetry import Deleted, Standing
+from logging_proxy.logserver.token_file import keep_token
 from logging_proxy.logserver.uploads import UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
 from logging_proxy.logserver.web.guard import Gate, local_hosts
@@ -34,9 +37,15 @@ from logging_proxy.logserver.web.puts import Desk
 from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
+from logging_proxy.logserver.web.visitors import Visitors, look
+
+_log = Logger()
 
 MOST_WAITING = 2 << 30
 """Bytes that the storing of a spool may be put off; a quarter of the spool's limit if that is less."""
+
+RECOVERY_INTERVAL = 5.0
+"""Seconds until uploads of an earlier life are looked for again in a log directory that is in trouble."""
 
 SECOND = 1_000_000
 """Microseconds."""
@@ -81,14 +90,42 @@ def make_server(
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
+    gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors(look()))
     builder = Builder(reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor))
-    return builder.build(make_gate(options, local, reactor.seconds))
+    return builder.build(gate)
 
 
-def make_gate(options: LoggingServerOptions, local: bool, seconds: Callable[[], float]) -> Gate:
-    """`local` says that only this machine can call."""
+def make_gate(
+    options: LoggingServerOptions,
+    local: bool,
+    seconds: Callable[[], float],
+    keep: Callable[[], str],
+    visitors: Visitors,
+) -> Gate:
+    """
+    `local` says that only this machine can call.
+
+    A token that is configured is asked of everybody.  Without one it is the token that `keep` gives, and
+    on this machine `visitors` knows who does without.
+    """
     hosts = local_hosts(options.host) if local else frozenset[str]()
-    return Gate(hosts, options.token.value if options.token is not None else None, seconds)
+    if options.token is not None:
+        return Gate(hosts, options.token.value, seconds)
+    if local and options.open_to == "machine":
+        return Gate(hosts, None, seconds)
+    return Gate(hosts, keep(), seconds, visitors if local else None)
+
+
+def kept_token(log_dir: str) -> str:
+    """The token of the log directory; where none can be kept, one that nobody knows."""
+    try:
+        return keep_token(log_dir)
+    except UnsafeDirectory as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{log_dir}: {error.strerror}"
+    _log.error("no token can be kept for other users: {reason}", reason=reason)
+    return secrets.token_urlsafe(32)
 
 
 class Builder:
@@ -135,6 +172,7 @@ class Builder:
         if self._wants_retention and keeper is None:
             self._log.error("nothing is deleted, whatever logging_server.retention says: there is no index")
         self.observers.on_size = self.housekeeping.stored
+        self._recovery_trouble = ""
 
     def build(self, gate: Gate) -> Server:
         hall = Hall(self.observers.feed, self.reactor, self.reactor.callFromThread)
@@ -194,7 +232,18 @@ class Builder:
     def _recover_uploads(self) -> None:
         recovered = self.worker.run(self.uploads.recover)
         recovered.addCallback(lambda documents: self.run(partial(self._add_all, documents)))
-        recovered.addErrback(lambda failure: self._log.failure("uploads of before", failure=failure))
+        recovered.addErrback(self._recover_later)
+
+    def _recover_later(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, OSError | UnsafeDirectory):
+            self._log.failure("uploads of an earlier life are left where they are", failure=failure)
+            return
+        trouble = describe_error(error)
+        if trouble != self._recovery_trouble:
+            self._log.error("uploads of an earlier life wait: {reason}", reason=trouble)
+        self._recovery_trouble = trouble
+        self.reactor.callLater(RECOVERY_INTERVAL, self._recover_uploads)
 
     def _add_all(self, documents: list[dict[str, Any]]) -> None:
         for document in documents:

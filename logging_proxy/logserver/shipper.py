@@ -249,7 +249,7 @@ class Shipper(Service):
         if status == 404 and "offset" in value:
             return None
         if status != 200:
-            raise NotTaken(f"it answers {status}")
+            raise _not_taken(status)
         return int(value["offset"])
 
     async def _send(self, name: str, batch: Batch, stored: int | None) -> int:
@@ -260,7 +260,7 @@ class Shipper(Service):
         path = f"/api/spools/{name}/{batch.start}{gap}"
         status, value = await self._ask(b"POST", path, data, headers)
         if status != 200 or int(value["offset"]) < batch.end:
-            raise NotTaken(f"it answers {status}")
+            raise _not_taken(status)
         self._idle = BUSY_INTERVAL
         return int(value["offset"])
 
@@ -335,6 +335,11 @@ class Shippers(MultiService):
     def drain(self) -> Deferred[None]:
         """Fires when each has sent all, or has failed to."""
         return gatherResults([shipper.drain() for shipper in self._shippers]).addCallback(lambda _: None)
+
+
+def _not_taken(status: int) -> NotTaken:
+    what = "asks for a token (logging_server.token)" if status == 401 else f"answers {status}"
+    return NotTaken(f"it {what}")
 
 
 def _describe(error: BaseException) -> str:

@@ -12,10 +12,13 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
 
+from logging_proxy.capture.disk import spool_size
+from logging_proxy.capture.telling import told_trouble
 from logging_proxy.logserver.assembly import Event
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.courtesy import Courtesy
@@ -34,6 +37,8 @@ class Status:
     """How storage stands.  `trouble` is empty while files can be written."""
 
     trouble: str = ""
+    unwritten: str = ""
+    """Why a proxy on this machine cannot write its spool; empty while all can."""
     stored: int = 0
     open: int = 0
     backlog: int = 0
@@ -43,6 +48,13 @@ class Status:
     damages: int = 0
     lost_exchanges: int = 0
     lost_bytes: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Why captures are not kept now, by us or already by a proxy; empty while they are."""
+        if self.trouble or not self.unwritten:
+            return self.trouble
+        return f"a proxy cannot write what it records: {self.unwritten}"
 
 
 @dataclass(slots=True)
@@ -172,7 +184,14 @@ class Spools:
             self._log.error("captures cannot be stored: {reason}", reason=trouble)
         self._trouble = trouble
         self._refresh_backlog()
+        self.status = replace(self.status, unwritten=self._unwritten())
         return trouble
+
+    def _unwritten(self) -> str:
+        try:
+            return next(filter(None, map(told_trouble, spool_directories(self._root))), "")
+        except OSError:
+            return ""  # the look around has said so
 
     def _find(self) -> None:
         found = spool_directories(self._root)
@@ -279,6 +298,14 @@ class Spools:
             lost_bytes=sum(tally.lost_bytes for tally in tallies),
         )
 
+    def _unseen(self) -> int:
+        """Bytes in spools that nobody reads, for nothing can be stored."""
+        try:
+            found = set(spool_directories(self._root)) - set(self._members)
+            return sum(spool_size(Path(path)) for path in found)
+        except OSError:
+            return 0
+
     def _refresh_backlog(self) -> None:
         backlog, since = 0, []
         for member in self._members.values():
@@ -290,6 +317,8 @@ class Spools:
             read_until = member.consumer.read_until
             if waiting and read_until is not None:
                 since.append(read_until)
+        if self._trouble:
+            backlog += self._unseen()
         self.status = replace(self.status, backlog=backlog, behind_since=min(since, default=None))
 
 

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from twisted.application.service import IService
@@ -25,10 +26,13 @@ from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
 from logging_proxy.listening import CannotListen, addresses, bind
+from logging_proxy.logserver.bearer import BearerAgent
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.invitation import invite
 from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper, Shippers
+from logging_proxy.logserver.token_file import token_for
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.outbound.ourselves import Ourselves
@@ -117,18 +121,29 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
     )
     listeners = Listeners(reactor, sockets, server.site)
     parts = [server.storing, server.housekeeping, server.viewing, listeners]
-    return _assemble(reactor, options, parts, listeners, server.storing)
+    port = sockets[0].getsockname()[1]
+    return _assemble(
+        reactor, options, parts, listeners, server.storing, lambda output: _greet(configuration, port, output)
+    )
+
+
+def _greet(configuration: Configuration, port: int, output: Output) -> None:
+    """What a logging server that stands alone has to say; the proxy speaks for its child."""
+    for warning in configuration.warnings:
+        output.say(f"warn: {warning}")
+    invite(configuration.logging_server, port, output)
 
 
 def _shipping(reactor: Any, options: Options, configuration: Configuration) -> IService:
-    token = configuration.logging_server.token
-    agent = Agent.usingEndpointFactory(
-        reactor, ToServer(reactor, options["ship-to"], configuration), HTTPConnectionPool(reactor)
+    token, url = configuration.logging_server.token, options["ship-to"]
+    log_dir = os.path.abspath(configuration.logging_server.log_dir)
+    agent: Any = Agent.usingEndpointFactory(
+        reactor, ToServer(reactor, url, configuration), HTTPConnectionPool(reactor)
     )
+    if token is None:
+        agent = BearerAgent(agent, lambda: token_for(url, log_dir))
     given = token.value if token is not None else None
-    shippers = Shippers(
-        [Shipper(reactor, spool, options["ship-to"], given, agent) for spool in options["spool"]]
-    )
+    shippers = Shippers([Shipper(reactor, spool, url, given, agent) for spool in options["spool"]])
     return _assemble(reactor, options, [shippers], Listeners(reactor, [], None), shippers)
 
 
@@ -151,7 +166,12 @@ class ToServer:
 
 
 def _assemble(
-    reactor: Any, options: Options, parts: list[Any], listeners: Listeners, work: Drainable
+    reactor: Any,
+    options: Options,
+    parts: list[Any],
+    listeners: Listeners,
+    work: Drainable,
+    greet: Callable[[Output], None] = lambda output: None,
 ) -> ServerService:
     embedded = options["parent-pipe"] is not None
     if embedded:
@@ -159,6 +179,7 @@ def _assemble(
     else:
         output = Output(sink_for(options.parent or {"nodaemon": True}))
         atexit.register(output.close)
+        greet(output)
         service = ServerService(reactor, output)
     for part in parts:
         part.setServiceParent(service)

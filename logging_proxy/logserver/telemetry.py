@@ -69,8 +69,8 @@ class Standing:
     @property
     def trouble(self) -> str:
         """What is wrong, the worst first; empty while all is well."""
-        if self.status.trouble:
-            return self.status.trouble
+        if self.status.reason:
+            return self.status.reason
         if self.index_trouble:
             return f"index: {self.index_trouble}"
         return f"retention: {self.retention_trouble}" if self.retention_trouble else ""
@@ -149,6 +149,9 @@ def _storage(status: Status, wall_ns: int) -> Iterator[str]:
     )
     yield from gauge(f"{P}_spools", "Spools that are read.", status.spools)
     yield from gauge(f"{P}_storage_trouble", "1 while captures cannot be stored.", int(bool(status.trouble)))
+    yield from gauge(
+        f"{P}_recording_trouble", "1 while a proxy cannot write its spool.", int(bool(status.unwritten))
+    )
     for name, help, value in (
         ("captures_stored", "Exchanges whose files are on disk.", status.stored),
         ("captures_lost", "Exchanges that proxies could not record in full.", status.lost_exchanges),

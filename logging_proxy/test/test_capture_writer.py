@@ -22,7 +22,7 @@ from logging_proxy.capture import ring as ring_module
 from logging_proxy.capture import writer as writer_module
 from logging_proxy.capture.events import CaptureObserver, Recorder
 from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
-from logging_proxy.capture.ring import Ring
+from logging_proxy.capture.ring import TROUBLE, Ring
 from logging_proxy.capture.writer import STALL, CaptureWriter
 from logging_proxy.test.shortcut_stage import InPython, require_compiled
 
@@ -70,6 +70,12 @@ class Stage:
 
     def of(self, exchange: int) -> list[tuple[int, bytes]]:
         return [(record.kind, record.content) for record in self.found if record.exchange == exchange]
+
+    @property
+    def told(self) -> bytes:
+        """What the ring's file says of trouble."""
+        self.file.seek(0)
+        return self.file.read(4096)[TROUBLE].rstrip(b"\0")
 
     def reports(self) -> list[dict[str, Any]]:
         return [json.loads(record.content) for record in self.found if record.kind is Kind.LOST]
@@ -231,6 +237,29 @@ class RoomTests(WriterCase):
             stage.drain()
             self.assertEqual([kind for kind, _ in stage.of(1)], [HEAD, Kind.NOTE, END])
             self.assertEqual(stage.writer.lost.bytes, 2 * ROOM)
+
+
+class TellingTests(WriterCase):
+    """The logging server reads in the ring's file why nothing can be written."""
+
+    def test_told(self) -> None:
+        """The reason is there from when the spool fails until it works again, with both ways to go on."""
+        for passes in (True, False):
+            stage = self.stage(passes)
+            self.assertEqual(stage.told, b"")
+            stage.fail("No space left on device")
+            self.assertEqual(stage.told, b"No space left on device")
+            stage.fail("Input/output error")
+            self.assertEqual(stage.told, b"Input/output error")
+            stage.writer.spool_moved(None)
+            self.assertEqual(stage.told, b"")
+
+    def test_taken_up(self) -> None:
+        """Who takes up a ring does not say what its predecessor said."""
+        stage = self.stage()
+        stage.fail()
+        CaptureWriter(stage.ring, stage.count, True, stage.clock)
+        self.assertEqual(stage.told, b"")
 
 
 class BlockTests(WriterCase):

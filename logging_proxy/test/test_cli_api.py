@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.cli.api import ApiSource
 from logging_proxy.cli.connection import Server
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
+from logging_proxy.logserver.spools import Status
 from logging_proxy.test.cli_stage import connector, until_none
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -102,8 +103,10 @@ class ApiTests(ApiCase):
         self.assertEqual([event["sequence"] for event in events][0], seen[-1] + 1)
 
     def test_check(self) -> None:
-        """A logging server is known by its health."""
-        self.source().check()
+        """A logging server is known by its health, in trouble as well: then it says why."""
+        self.assertEqual(self.source().check(), "")
+        self.spools.status = Status(trouble="No space left on device")
+        self.assertEqual(self.source().check(), "http://localhost:8080: No space left on device")
 
     def test_bad_filter(self) -> None:
         """What the server refuses is said in its words."""
@@ -180,6 +183,13 @@ class OtherServerTests(SynchronousTestCase):
         for value in values:
             with self.assertRaises(NoServer):
                 list(self.source(self.answer(json.dumps(value).encode())).list({}))
+
+    def test_trouble(self) -> None:
+        """What its health says is wrong is told with any status, and made safe."""
+        for status in (200, 503):
+            body = json.dumps({"status": "trouble", "reason": "index: \x1b[2J"}).encode()
+            trouble = self.source(self.answer(body, status)).check()
+            self.assertEqual(trouble, "http://localhost:8080: index: \\x1b[2J")
 
     def test_hostile_words(self) -> None:
         """What a server says of its trouble is made safe."""

@@ -84,3 +84,20 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(load_configuration(self.write(b"{}", 0o644), {}).warnings, ())
         by_name = self.write(b"logging_server: {token: {env: T}}", 0o644)
         self.assertEqual(load_configuration(by_name, {"T": "hunter2"}).warnings, ())
+
+    def test_open_to_the_machine(self) -> None:
+        """Captures that every user can read earn a warning, and so does what has no effect."""
+        path = self.write(b"logging_server:\n  open_to: machine\n", 0o644)
+        configuration = load_configuration(path, {})
+        self.assertEqual(configuration.logging_server.open_to, "machine")
+        self.assertEqual(
+            [str(warning) for warning in configuration.warnings],
+            [
+                f"{path}:2:3: logging_server.open_to: every user of this machine can read all "
+                "that is captured, keys included"
+            ],
+        )
+        both = self.write(b"logging_server: {open_to: machine, token: correct-horse-battery}")
+        (warning,) = load_configuration(both, {}).warnings
+        self.assertIn("this has no effect: logging_server.token is asked of everybody", str(warning))
+        self.assertEqual(load_configuration(self.write(b"logging_server: {open_to: user}"), {}).warnings, ())

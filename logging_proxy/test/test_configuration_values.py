@@ -91,7 +91,7 @@ class DefaultsTests(SynchronousTestCase):
                     fsync_interval=0.5,
                     ring_dir="/dev/shm",
                 ),
-                LoggingServerOptions(host="localhost", port=8080, log_dir="logs", token=None),
+                LoggingServerOptions(host="localhost", port=8080, log_dir="logs", token=None, open_to="user"),
                 (),
             ),
         )

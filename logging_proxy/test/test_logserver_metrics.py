@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.capture.ring import Ring
 from logging_proxy.logserver.metrics import MOST_SERIES, Counter, Histogram, gauge, text
 from logging_proxy.logserver.spools import Status
 from logging_proxy.logserver.telemetry import behind
@@ -133,6 +135,23 @@ class HealthTests(ServerTestCase):
             self.assertIn("disk I/O error", reply.json()["reason"])
             setattr(where, name, "")
         self.assertEqual(self.get("/health")["status"], "ok")
+
+    def test_a_proxy_in_trouble(self) -> None:
+        """503 and the reason while a proxy cannot write what it records; 200 again when it can."""
+        with open(os.path.join(self.log_dir, ".spool", "5601", "ring"), "w+b") as file:
+            ring = Ring.create(file.fileno(), 1 << 16, 0)
+        self.addCleanup(ring.close)
+        for told, status in (("", 200), ("No space left on device", 503), ("", 200)):
+            ring.tell(told)
+            self.clock.advance(2)
+            self.spools.turn()
+            reply = self.ask("GET", "/health")
+            self.assertEqual(reply.status, status)
+            reason = told and f"a proxy cannot write what it records: {told}"
+            self.assertEqual(reply.json().get("reason", ""), reason)
+            metrics = parsed(self.ask("GET", "/metrics").body)
+            self.assertEqual(metrics["logging_proxy_recording_trouble", frozenset()], bool(told))
+            self.assertEqual(metrics["logging_proxy_storage_trouble", frozenset()], 0)
 
     def test_behind(self) -> None:
         """The age of what waits; nothing waits, no age; a clock that is ahead, none either."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.logserver import uploads
 from logging_proxy.logserver.exchanges import Side
 from logging_proxy.logserver.index import Filters
+from logging_proxy.logserver.server import RECOVERY_INTERVAL
 from logging_proxy.logserver.uploads import BadMessage, Message, Target, parse_target
 from logging_proxy.logserver.web import puts
 from logging_proxy.logserver.web.answers import Refused
@@ -169,6 +170,22 @@ class PutTests(ServerTestCase):
         document = documents(self.log_dir)[ID, "request"]
         self.assertEqual((document["outcome"], self.content(document)), ("interrupted", REQUEST))
         self.assertEqual(self.get("/api/exchanges")["exchanges"][0]["id"], ID)
+
+    def test_server_begins_in_trouble(self) -> None:
+        """What an earlier life left is published once the log directory can be used, without a traceback."""
+        self.builder.directory.close()
+        folder = os.path.join(self.log_dir, ".uploads")
+        os.mkdir(folder, 0o700)
+        with open(os.path.join(folder, f"{ID}_request.tmp"), "wb") as file:
+            file.write(REQUEST)
+        os.chmod(self.log_dir, 0o775)
+        self.builder._recover_uploads()
+        self.clock.advance(RECOVERY_INTERVAL)
+        self.assertEqual(documents(self.log_dir), {})
+        os.chmod(self.log_dir, 0o700)
+        self.clock.advance(RECOVERY_INTERVAL)
+        self.assertEqual(self.content(documents(self.log_dir)[ID, "request"]), REQUEST)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_server_stops(self) -> None:
         """What has come when the server stops is published."""

@@ -9,11 +9,13 @@ from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from logging_proxy.logserver.bearer import BearerAgent
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.shipper import BATCH, LONGEST_WAIT, Shipper, Shippers, spool_name
 from logging_proxy.logserver.tail import SpoolTail
@@ -220,6 +222,28 @@ class ShipperTests(SynchronousTestCase):
         self.start()
         self.run_for(1)
         self.assertEqual(self.arrived(), b"one two")
+
+    def test_token_is_asked_for(self) -> None:
+        """Without the token that the server asks for captures wait, and the log says what is missing."""
+        SpoolWriter(self.spool).block(b"one")
+        self.agent = self.server(local_hosts("localhost"), "right")
+        self.line = Line(self.agent)
+        with capturedLogs() as said:
+            self.start()
+            self.run_for(1)
+        reasons = [event["reason"] for event in said if "reason" in event]
+        self.assertEqual(reasons, ["it asks for a token (logging_server.token)"])
+
+    def test_token_of_the_log_directory(self) -> None:
+        """The token that a server on this machine keeps is sent as soon as there is one."""
+        tokens: list[str | None] = [None, None, "right"]
+        SpoolWriter(self.spool).block(b"one")
+        self.agent = self.server(local_hosts("localhost"), "right")
+        line: Any = BearerAgent(Line(self.agent), lambda: tokens.pop(0))
+        self.line = line
+        self.start()
+        self.run_for(3)
+        self.assertEqual(self.arrived(), b"one")
 
     def test_token_and_compression(self) -> None:
         """Beyond loopback the body is compressed; a token is sent as a bearer token."""

@@ -181,6 +181,18 @@ class TroubleTests(SpoolsTestCase):
         self.assertEqual(self.spools.status.trouble, "")
         self.assertEqual(self.spools.status.stored, 1)
 
+    def test_waits_meanwhile(self) -> None:
+        """What waits is counted from the start, though its spool was never opened."""
+        os.chmod(self.log_dir, 0o775)
+        writer = self.writer()
+        writer.blocks(Script().simple())
+        size = os.path.getsize(writer.path)
+        self.turns(1)
+        self.assertEqual(self.spools.status.backlog, size)
+        os.chmod(self.log_dir, 0o700)
+        self.turns(2.5)
+        self.assertEqual((self.spools.status.backlog, self.spools.status.stored), (0, 1))
+
     def test_fault_of_ours(self) -> None:
         """Even a bug does not end the process: it is logged with its traceback, told, and tried again."""
         self.writer().blocks(Script().simple())

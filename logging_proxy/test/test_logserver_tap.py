@@ -110,6 +110,17 @@ class MistakeTests(TapTestCase):
         self.assertEqual(os.umask(0o022), 0o077)
 
 
+class AloneTests(TapTestCase):
+    def test_warnings(self) -> None:
+        """A server that stands alone tells what its configuration deserves a warning for."""
+        self.configure(0, ", open_to: machine")
+        process = self.start()
+        assert process.stdout is not None
+        said = process.stdout.readline().decode()
+        self.assertIn("warn: ", said)
+        self.assertIn("logging_server.open_to: every user of this machine can read all that is", said)
+
+
 class ProcessTests(TapTestCase):
     def get(self, port: int, path: str) -> tuple[int, Any]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:

@@ -126,6 +126,39 @@ class LineTests(OutputCase):
         (line,) = self.said("to {url}", url="https://u:CANARY@host/?api_key=CANARY")
         self.assertNotIn("CANARY", line)
 
+    def test_confided(self) -> None:
+        """A secret is told to a person at a terminal; elsewhere, pipes included, another text is."""
+
+        class Screen(Terminal):
+            def __init__(self, person: bool) -> None:
+                super().__init__(-1)
+                self.person = person
+                self.data = b""
+
+            def write(self, data: bytes) -> None:
+                self.data += data
+
+            def has_a_person(self) -> bool:
+                return self.person
+
+        sinks = (Screen(True), Screen(False), Pipe())
+        for sink in sinks:
+            said = Output(sink, lambda: 0.0)
+            said.confide("open http://a/?token=canary", "open http://a/")
+            said.close()
+        self.assertIn(b" open http://a/?token=canary\n", sinks[0].data)
+        for sink in sinks[1:]:
+            self.assertTrue(sink.data.endswith(b" open http://a/\n"))
+
+    def test_person(self) -> None:
+        """Whoever has a terminal is a person, and a pipe is none."""
+        screen, end = os.openpty()
+        reading, writing = os.pipe()
+        for fd in (screen, end, reading, writing):
+            self.addCleanup(os.close, fd)
+        self.assertTrue(Terminal(end).has_a_person())
+        self.assertFalse(Terminal(writing).has_a_person())
+
     def test_traceback(self) -> None:
         """A failure comes with its traceback, indented."""
         try:

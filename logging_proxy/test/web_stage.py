@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -19,7 +19,14 @@ from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.index.captures import Captures
 from logging_proxy.logserver.index.entries import entry_of_stored
 from logging_proxy.logserver.server import Builder, make_gate
+from logging_proxy.logserver.web.visitors import Visitors
 from logging_proxy.test.logserver_spools import Script, SpoolWriter
+
+OWN_USER = 1000
+"""The user that the server runs as."""
+
+KEPT_TOKEN = "kept-in-the-log-directory-000000000000000000"
+"""What the server asks others for, where no token is configured."""
 
 
 class ClockReactor(Clock):
@@ -120,6 +127,8 @@ class ServerTestCase(SynchronousTestCase):
     options = LoggingServerOptions()
     token: str | None = None
     local = True
+    user: int | None = OWN_USER
+    """Whose every connection is; None when that cannot be told."""
 
     def setUp(self) -> None:
         self.log_dir = os.path.abspath(self.mktemp())
@@ -136,8 +145,9 @@ class ServerTestCase(SynchronousTestCase):
         self.indexer = IndexAtOnce(self.builder)
         indexer: Any = self.indexer
         self.builder.observers.indexer = indexer
-        options = LoggingServerOptions(token=Secret(self.token) if self.token is not None else None)
-        gate = make_gate(options, self.local, self.clock.seconds)
+        options = replace(self.options, token=Secret(self.token) if self.token is not None else None)
+        visitors = Visitors(lambda transport: self.user, lambda: OWN_USER)
+        gate = make_gate(options, self.local, self.clock.seconds, lambda: KEPT_TOKEN, visitors)
         self.server = self.builder.build(gate)
         self.spools = self.builder.spools
         assert self.builder.index is not None

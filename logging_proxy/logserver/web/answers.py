@@ -206,9 +206,10 @@ class Refusal(ProblemResource):
 
     isLeaf = True
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, detail: str = "") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._problem = problem
+        self._detail = detail
 
     def render(self, request: Request) -> bytes:
-        return refuse(request, self._problem)
+        return refuse(request, self._problem, self._detail)

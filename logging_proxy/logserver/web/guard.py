@@ -2,7 +2,7 @@
 Who may call: Host, origin, token.
 
 Host and origin keep pages of other origins out, whatever name they give this
-server (DNS rebinding); the token keeps other users out.
+server (DNS rebinding); the token keeps other users out.  `visitors` knows who needs none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from logging_proxy.logserver.web.answers import Problem, Refusal
+from logging_proxy.logserver.web.visitors import Visitors
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -77,11 +78,19 @@ class Gate:
     Says whether a request may pass.
 
     `hosts` is empty where any Host is right, beyond loopback; there the
-    configuration insists on a token.
+    configuration insists on a token.  Who is welcome to `visitors` need not show the token: only
+    for where Hosts are checked, else a page of any origin would come in with its browser's user.
     """
 
-    def __init__(self, hosts: frozenset[str], token: str | None, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        hosts: frozenset[str],
+        token: str | None,
+        seconds: Callable[[], float],
+        visitors: Visitors | None = None,
+    ) -> None:
         self._hosts = hosts
+        self._visitors = visitors
         self._token = token.encode("ascii") if token is not None else None
         self._failures = Failures(seconds)
 
@@ -92,9 +101,18 @@ class Gate:
         strict = method not in (b"GET", b"HEAD") or path.startswith(b"/api/")
         if _foreign_origin(request) or (strict and _from_another_page(request)):
             return Problem.WRONG_ORIGIN
-        if self._token is None or path == b"/health":
+        if self._token is None or path == b"/health" or self._is_welcome(request):
             return None
         return self._token_problem(request)
+
+    def advice(self, request: Request, problem: Problem) -> str:
+        """What to do about a problem, where the reason is who asks."""
+        if problem is not Problem.NO_TOKEN or self._visitors is None:
+            return ""
+        return self._visitors.advice(request)
+
+    def _is_welcome(self, request: Request) -> bool:
+        return self._visitors is not None and self._visitors.is_welcome(request)
 
     def _token_problem(self, request: Request) -> Problem | None:
         where: Any = request.getClientAddress()
@@ -155,7 +173,9 @@ class Guard(Resource):
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         problem = self._gate.problem(request, request.method, request.path)
-        return self._inner.getChildWithDefault(path, request) if problem is None else Refusal(problem)
+        if problem is not None:
+            return Refusal(problem, self._gate.advice(request, problem))
+        return self._inner.getChildWithDefault(path, request)
 
     def render(self, request: Request) -> bytes:
         """Only for a target that is no path, as `*`."""

@@ -35,7 +35,7 @@ class Health(ProblemResource):
         }
         if trouble:
             value["reason"] = trouble
-        return give(request, json_answer(value, 503 if standing.status.trouble else 200))
+        return give(request, json_answer(value, 503 if standing.status.reason else 200))
 
 
 def _storage(standing: Standing, wall_ns: int) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""
+Who needs no token: on loopback the server's own user and root, as far as the kernel tells.
+
+Both could read the files of the captures anyway.  Everybody else shows the token, and so does
+whoever it cannot be told of.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.web.server import Request
+
+from logging_proxy.logserver.token_file import NAME
+from logging_proxy.peer_user import ROOT, kernel_tells, user_of_peer
+
+Look = Callable[[Any], "int | None"]
+"""From a transport to the user at its other end; None when that cannot be told."""
+
+
+def look(tells: Callable[[], bool] = kernel_tells) -> Look:
+    """
+    What asks the kernel, or nobody where that does not tell.
+
+    A kernel that lacks the module for it looks for it on the disk each time.
+    """
+    return ask_kernel if tells() else lambda transport: None
+
+
+def ask_kernel(transport: Any) -> int | None:
+    return user_of_peer(transport.getHandle())
+
+
+class Visitors:
+    """Knows whose connections come in: each is looked at once, and remembered for as long as it lasts."""
+
+    def __init__(self, look: Look, own_user: Callable[[], int] = os.geteuid) -> None:
+        self._look = look
+        self._own_user = own_user
+        self._users: WeakKeyDictionary[Any, int | None] = WeakKeyDictionary()
+
+    def is_welcome(self, request: Request) -> bool:
+        """Whether the request comes from the server's own user, or from root."""
+        return self._user(request) in (self._own_user(), ROOT)
+
+    def advice(self, request: Request) -> str:
+        """What somebody who is not welcome can do."""
+        own = self._own_user()
+        who = "root" if own == ROOT else f"{_name(own)} and root"
+        unknown = ", and cannot tell who asks" if self._user(request) is None else ""
+        return (
+            f"This logging server answers only {who}{unknown}. Send the token, which is in the file {NAME} "
+            "of its log directory, as `Authorization: Bearer ...`."
+        )
+
+    def _user(self, request: Request) -> int | None:
+        channel: Any = request.channel
+        transport = channel.transport
+        if transport not in self._users:
+            self._users[transport] = self._look(transport)
+        return self._users[transport]
+
+
+@cache
+def _name(user: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(user).pw_name}"
+    except KeyError:
+        return f"user {user}"
