@@ -113,7 +113,12 @@ class Upload:
 
 
 class StreamedBody:
-    """The body of a PUT as twisted.web writes it; passed on to the storage thread piece by piece."""
+    """
+    The body of a PUT as twisted.web writes it, passed on to the storage thread.
+
+    One write is under way there; what comes meanwhile is gathered, so that memory is used by bytes and
+    not by pieces, which may be of one byte each.
+    """
 
     def __init__(self, upload: Upload, run: Run, channel: Any, on_cut: Callable[[Document], None]) -> None:
         self._upload = upload
@@ -121,7 +126,8 @@ class StreamedBody:
         self._channel = channel
         self._on_cut = on_cut
         self._size = 0
-        self._waiting = 0
+        self._gathered = bytearray()
+        self._writing = False
         self._over = False
         self._pausing = False
         self._timeout: Any = None
@@ -135,15 +141,16 @@ class StreamedBody:
             self._over = True
             self._run(lambda: self._upload.abandon(Problem.TOO_LARGE))
             return len(data)
-        self._waiting += len(data)
-        self._run(lambda: self._upload.write(data)).addBoth(lambda _: self._written(len(data)))
-        if self._waiting > MOST_WAITING:
+        self._gathered += data
+        self._write()
+        if len(self._gathered) > MOST_WAITING:
             self._pause()
         return len(data)
 
     def finish(self) -> Deferred[Document]:
         """All has come: the metadata, or `Refused`."""
         self._over = True
+        self._finish_writing()
         return self._run(self._upload.finish)
 
     def tell(self) -> int:
@@ -157,12 +164,28 @@ class StreamedBody:
         """The request is over, or its client has left in the middle."""
         if not self._over:
             self._over = True
+            self._finish_writing()
             cut: Deferred[Document | None] = self._run(self._upload.cut)
             cut.addCallback(lambda document: self._on_cut(document) if document else None)
 
-    def _written(self, size: int) -> None:
-        self._waiting -= size
-        if self._pausing and self._waiting <= MOST_WAITING // 2:
+    def _write(self) -> None:
+        if self._gathered and not self._writing:
+            self._writing = True
+            self._write_rest().addBoth(self._written)
+
+    def _finish_writing(self) -> None:
+        if self._gathered:
+            self._write_rest()
+
+    def _write_rest(self) -> Deferred[None]:
+        """Writes what is gathered, behind what is being written: the thread keeps the order."""
+        data, self._gathered = bytes(self._gathered), bytearray()
+        return self._run(lambda: self._upload.write(data))
+
+    def _written(self, _: object) -> None:
+        self._writing = False
+        self._write()
+        if self._pausing and len(self._gathered) <= MOST_WAITING // 2:
             self._pausing = False
             self._channel.resumeProducing()
             self._channel.setTimeout(self._timeout)
