@@ -16,6 +16,8 @@ from logging_proxy.redaction import redact_url
 LONGEST = 2048
 """Characters of a text that are shown."""
 
+LONGEST_METHOD = 64
+
 
 def safe(text: str, longest: int = LONGEST) -> str:
     """`text` without what a terminal would act upon, and not longer than `longest`."""
@@ -38,7 +40,7 @@ def shown(url: bytes) -> str:
 def exchange_line(time: str, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> str:
     """The line for an exchange, as design.md has it; `id` is the 16 bytes of its UUID."""
     return (
-        f"{time} [{id[:4].hex()}] {method.decode('ascii', 'backslashreplace')} "
+        f"{time} [{id[:4].hex()}] {safe(method.decode('ascii', 'backslashreplace'), LONGEST_METHOD)} "
         f"{shown(target)} -> {shown(where.encode('utf-8', 'surrogateescape'))} "
         f"{'[log]' if recorded else '[no-log]'}"
     )

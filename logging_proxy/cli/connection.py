@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
 from logging_proxy.console import safe
+from logging_proxy.redaction import redact_url
 
 TIMEOUT = 30.0
 CONNECT_TIMEOUT = 5.0
@@ -40,14 +41,15 @@ class Server:
     """The logging server at a URL; `token` is presented with every request."""
 
     def __init__(self, url: str, token: str | None = None, connect: Connect | None = None) -> None:
+        shown = safe(redact_url(url))
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise Trouble(f"{url}: not a URL") from None
+            raise Trouble(f"{shown}: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Trouble(f"{url}: not an http:// or https:// URL")
-        self.url = url.rstrip("/")
+            raise Trouble(f"{shown}: not an http:// or https:// URL")
+        self.url = shown.rstrip("/")
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
         self._port = port or (443 if self._secure else 80)

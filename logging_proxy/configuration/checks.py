@@ -13,7 +13,7 @@ from logging_proxy.configuration.options import (
     LoggingServerOptions,
     ServerOptions,
 )
-from logging_proxy.configuration.problems import Findings, KeyPath, Position, key_name
+from logging_proxy.configuration.problems import Findings, KeyPath, Position, Problem, key_name
 from logging_proxy.proxy.outbound.addresses import ProxyAddress
 from logging_proxy.routing.mapping import Destination, parse_destination
 from logging_proxy.routing.mux import Mux, PatternConflict
@@ -26,6 +26,8 @@ LOG_HOST, LOG_PORT, TOKEN = (
     ("logging_server", "token"),
 )
 SERVER_URL = ("logging", "server_url")
+
+SHORTEST_TOKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,14 @@ def _check_token(draft: Draft, findings: Findings) -> None:
     if findings.sound(LOG_HOST, TOKEN) and options.token is None and not is_loopback(options.host):
         message = "others can reach this host: expected logging_server.token to be set, or a loopback host"
         findings.add(findings.position(LOG_HOST), LOG_HOST, message)
+
+
+def weak_token(draft: Draft, findings: Findings) -> Iterator[Problem]:
+    """A token that somebody could find by trying: right ones pass whatever wrong ones have come before."""
+    token = draft.logging_server.token
+    if token is not None and len(token.value) < SHORTEST_TOKEN:
+        message = f"shorter than {SHORTEST_TOKEN} characters: whoever can connect may find it by trying"
+        yield findings.problem(findings.position(TOKEN), TOKEN, message)
 
 
 def _check_ports(draft: Draft, findings: Findings) -> None:

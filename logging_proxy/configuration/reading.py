@@ -55,7 +55,7 @@ def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool
     """
     Read the file at `path`; raise `ConfigurationError` with all of its mistakes.
 
-    `Configuration.warnings` tells of secrets in a file that everybody can read, and
+    `Configuration.warnings` tells of secrets in a file that everybody can read, of a short token, and
     of destinations that are not verified.  Without `tls_files` certificates and keys
     are neither read nor checked: the logging server does without them.
     """
@@ -145,6 +145,7 @@ def _warnings(draft: Draft, exposed: bool, findings: Findings) -> Iterator[Probl
                 "every local user can read it: make the file private, or use {file: path} or {env: NAME}"
             )
             yield findings.problem(findings.position(path), path, message)
+    yield from checks.weak_token(draft, findings)
     yield from transport.warnings(draft, findings)
 
 

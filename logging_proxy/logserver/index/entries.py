@@ -36,6 +36,9 @@ _LIMITS = Limits(output=BODY_LIMIT)
 _NOTHING = Content()
 _NO_HEAD = Head("", "", "", [])
 _LONGEST_URL = 4096
+_LONGEST_METHOD = 64
+"""The longest one that is registered has 17 characters; one of 8 kB would be in every row of the index."""
+
 _INTEGERS = frozenset(
     ["started", "status", "stream", "duration", "head_after", "request_bytes", "response_bytes"]
 )
@@ -130,7 +133,7 @@ def _opened(opening: Opening) -> tuple[str | None, str | None, str, str, str | N
     opening.row = row = (
         opening.route_name or None,
         opening.pattern.decode("utf-8", "replace") or None,
-        opening.parsed.first,
+        opening.parsed.first[:_LONGEST_METHOD],
         redact_url(opening.source_url.decode("latin-1"))[:_LONGEST_URL],
         redact_url(opening.destination_url.decode("latin-1"))[:_LONGEST_URL] or None,
     )
@@ -178,7 +181,7 @@ def _row(request: Document | None, response: Document | None) -> dict[str, Any]:
         "id": any_half["id"],
         "started": started,
         **{name: any_half.get(name) for name in ("route", "pattern")},
-        "method": any_half.get("method") or "",
+        "method": (any_half.get("method") or "")[:_LONGEST_METHOD],
         "outcome": last.get("outcome") or "",
         "error": last.get("error") and redact_url(last["error"]),
         "source_url": redact_url(any_half.get("source_url") or "")[:_LONGEST_URL],
