@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ TICK = 0.5
 CHUNK = 256 << 10
 ANSWER_LIMIT = 256 << 20
 MESSAGE_LIMIT = 16 << 20
+
+_VISIBLE = re.compile(r"[!-~]+")
 
 
 Connect = Callable[[str, int, bool], socket.socket]
@@ -49,6 +52,10 @@ class Server:
             raise Trouble(f"{shown}: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Trouble(f"{shown}: not an http:// or https:// URL")
+        if not _is_host(parts.hostname) or not url.isprintable() or " " in url:
+            raise Trouble(f"{shown}: not a URL")
+        if token and not _VISIBLE.fullmatch(token):
+            raise Trouble("the token will not do: expected visible ASCII characters, without spaces")
         self.url = shown.rstrip("/")
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
@@ -162,6 +169,14 @@ class Server:
         words = [value.get(name) for name in ("title", "detail")] if isinstance(value, dict) else []
         text = " ".join(safe(str(word), 300) for word in words if word)
         return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be looked up."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _json(data: bytes) -> Any:
