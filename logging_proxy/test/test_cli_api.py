@@ -189,7 +189,8 @@ class OtherServerTests(SynchronousTestCase):
 
     def test_one_of_something(self) -> None:
         """Nor is anything else taken for an exchange."""
-        for value in ([], {}, 7, None, "id"):
+        values: tuple[Any, ...] = ([], {}, 7, None, "id")
+        for value in values:
             with self.assertRaises(NoServer):
                 self.source(self.answer(json.dumps(value).encode())).get(ServerTestCase().id_of(1))
 

@@ -55,12 +55,13 @@ class GuardTests(ServerTestCase):
                 reply = self.ask(method, path, b"x" if method in ("POST", "PUT") else b"", **headers)
                 self.assertEqual((reply.status, reply.problem), (403, "wrong-origin"), (path, headers))
         self.assertEqual(os.listdir(os.path.join(self.log_dir, ".spool")), ["5601"])
-        for headers in (
+        own: list[dict[str, Any]] = [
             {"Origin": "http://localhost:8080"},
             {"Origin": "HTTP://LOCALHOST:8080"},
             {"Sec_Fetch_Site": "same-origin"},
             {"Sec_Fetch_Site": "None"},
-        ):
+        ]
+        for headers in own:
             self.assertEqual(self.ask("GET", "/api/exchanges", **headers).status, 200, headers)
 
     def test_two_fields(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from weakref import WeakKeyDictionary
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -85,9 +86,19 @@ class Gate:
         self._hosts = hosts
         self._token = token.encode("ascii") if token is not None else None
         self._failures = Failures(seconds)
+        self._answers: WeakKeyDictionary[Request, Problem | None] = WeakKeyDictionary()
 
     def problem(self, request: Request, method: bytes, path: bytes) -> Problem | None:
-        """Why a request for the raw `path` may not pass; None when it may."""
+        """
+        Why a request for the raw `path` may not pass; None when it may.
+
+        Who asks again of the same request gets the same answer, so that a wrong token counts once.
+        """
+        if request not in self._answers:
+            self._answers[request] = self._judge(request, method, path)
+        return self._answers[request]
+
+    def _judge(self, request: Request, method: bytes, path: bytes) -> Problem | None:
         if len(request.requestHeaders.getRawHeaders("Host") or ()) > 1:
             return Problem.BAD_HOST
         if self._hosts and _host_name(request.getHeader("Host")) not in self._hosts:
@@ -147,16 +158,16 @@ class Gate:
 
 
 class Guard(Resource):
-    """Stands before all resources: security headers, and what the gate said."""
+    """Stands before all resources: security headers, and the gate."""
 
-    def __init__(self, inner: Resource) -> None:
+    def __init__(self, inner: Resource, gate: Gate) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._inner = inner
+        self._gate = gate
 
     def getChildWithDefault(self, path: bytes, request: Request) -> Any:
         set_headers(request)
-        known: Any = request
-        problem: Problem | None = known.problem
+        problem = self._gate.problem(request, request.method, request.path)
         return self._inner.getChildWithDefault(path, request) if problem is None else Refusal(problem)
 
     def render(self, request: Request) -> bytes:

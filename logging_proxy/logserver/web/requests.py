@@ -28,9 +28,6 @@ A connection that is closed while bytes come is reset, and its client may lose t
 class ServerRequest(Request):
     """A request of a `ServerSite`."""
 
-    problem: Problem | None = None
-    """Why it may not pass, as the gate said when the head was there."""
-
     _lingering: IDelayedCall | None = None
 
     def __repr__(self) -> str:
@@ -44,20 +41,20 @@ class ServerRequest(Request):
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         self.path, _, query = self.uri.partition(b"?")
         self.args = parse_qs(query, True)
-        self.problem = channel.site.problem(self)
+        problem = channel.site.problem(self)
         self.content = DroppedBody()
-        if self.problem is None:
+        if problem is None:
             self.content = channel.site.body_for(self, length)
         elif length != 0:
-            self._refuse(self.problem)
+            self._refuse(problem)
 
     def _refuse(self, problem: Problem) -> None:
         channel: Any = self.channel
         # Nobody is asked to go on with the body.
         self.requestHeaders.removeHeader("Expect")
-        self.setHeader("Date", datetimeToString())
-        self.setHeader("Connection", "close")
-        self.write(channel.site.refusal(self, problem))
+        self.responseHeaders.setRawHeaders("Date", [datetimeToString()])
+        self.responseHeaders.setRawHeaders("Connection", [b"close"])
+        self._write(channel.site.refusal(self, problem))
         channel.transport.loseWriteConnection()
         self._lingering = channel.callLater(LINGER, channel.transport.abortConnection)
 
@@ -73,8 +70,11 @@ class ServerRequest(Request):
         """Answers.  Twisted's own says more, with the query: in its log, and on pages for what is amiss."""
         body = resource.render(self)
         if body is not NOT_DONE_YET:
-            self.write(body)
+            self._write(body)
             self.finish()  # type: ignore[no-untyped-call]
+
+    def _write(self, data: bytes) -> None:
+        self.write(data)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
         lingering, self._lingering = self._lingering, None

@@ -136,4 +136,4 @@ def build(parts: Parts, gate: Gate, reactor: Any) -> ServerSite:
         (b"spools", parts.ingest),
     ):
         api.putChild(name, resource)
-    return ServerSite(Guard(root), gate, parts.desk, reactor)
+    return ServerSite(Guard(root, gate), gate, parts.desk, reactor)
