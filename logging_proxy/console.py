@@ -16,6 +16,9 @@ from logging_proxy.redaction import redact_url
 LONGEST = 2048
 """Characters of a text that are shown."""
 
+LONGEST_METHOD = 64
+"""Characters of a method that are shown; that of any standard has 17 at most."""
+
 
 def safe(text: str, longest: int = LONGEST) -> str:
     """`text` without what a terminal would act upon, and not longer than `longest`."""
@@ -27,10 +30,6 @@ def safe(text: str, longest: int = LONGEST) -> str:
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-LONGEST_METHOD = 64
-"""Characters of a method that are shown; that of any standard has 17 at most."""
 
 
 @lru_cache(maxsize=1024)

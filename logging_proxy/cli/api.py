@@ -64,9 +64,9 @@ class ApiSource:
         while True:
             value = self._server.ask("/api/exchanges", parameters)
             try:
-                rows, cursor = [dict(row) for row in value["exchanges"]], value["next"]
+                rows, cursor = [dict(row, id=str(row["id"])) for row in value["exchanges"]], value["next"]
             except (KeyError, TypeError, ValueError):
-                raise NoServer(f"{self.name}: not a logging server") from None
+                raise self._no_server() from None
             yield from rows
             if not cursor:
                 return
@@ -75,6 +75,8 @@ class ApiSource:
     def get(self, id: str) -> Exchange:
         whole = self._whole_id(checked_prefix(id))
         value = self._server.ask(f"/api/exchanges/{whole}", {"reveal": "true"})
+        if not isinstance(value, dict) or "id" not in value:
+            raise self._no_server()
         return Exchange(value, _half(value, "request"), _half(value, "response"))
 
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
@@ -105,6 +107,9 @@ class ApiSource:
                     raise
             self._sleep(RECONNECT)
             yield None
+
+    def _no_server(self) -> NoServer:
+        return NoServer(f"{self.name}: not a logging server")
 
     def _whole_id(self, prefix: str) -> str:
         """The only id that begins with `prefix`: the API knows whole ones."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 from logging_proxy._version import __version__
+from logging_proxy.console import safe
 
 _DESCRIPTION = """\
 Look at what logging proxies captured: list, show, search, follow, export.
@@ -32,10 +34,17 @@ exit status: 0; 1 if there is no such exchange, or something failed; 2 for a wro
 _TIMES = "ISO 8601, today, yesterday, or how long ago: 30min, 2h, 7d"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without what a terminal would act upon."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {safe(message)}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     common = _common()
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="logging-proxy",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -49,13 +58,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _given(text: str) -> str:
+    """An empty text is a variable of the shell that is not set: nobody means the default by it."""
+    if not text:
+        raise argparse.ArgumentTypeError("nothing is given")
+    return text
+
+
 def _common() -> argparse.ArgumentParser:
     """Options that may stand before the command or after it."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("which captures, and how to write")
-    group.add_argument("-c", "--config", metavar="FILE", help="the configuration (default: config.yaml)")
-    group.add_argument("--url", metavar="URL", help="a logging server, such as http://localhost:8080")
-    group.add_argument("--log-dir", metavar="DIR", help="a directory of captures, without a server")
+    group.add_argument(
+        "-c", "--config", metavar="FILE", type=_given, help="the configuration (default: config.yaml)"
+    )
+    group.add_argument(
+        "--url", metavar="URL", type=_given, help="a logging server, such as http://localhost:8080"
+    )
+    group.add_argument(
+        "--log-dir", metavar="DIR", type=_given, help="a directory of captures, without a server"
+    )
     group.add_argument("--json", action="store_true", help="JSON lines")
     group.add_argument("--color", metavar="WHEN", choices=("auto", "always", "never"), help=_COLOUR)
     return common
@@ -200,7 +222,7 @@ def _add_limit(command: argparse.ArgumentParser, default: int, what: str = "rows
         number = int(text)
         if number < least:
             raise ValueError
-        return number
+        return min(number, sys.maxsize)
 
     count.__name__ = "count"
     command.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
 from logging_proxy.console import safe
+from logging_proxy.redaction import redact_url
 
 TIMEOUT = 30.0
 CONNECT_TIMEOUT = 5.0
@@ -21,6 +23,8 @@ TICK = 0.5
 CHUNK = 256 << 10
 ANSWER_LIMIT = 256 << 20
 MESSAGE_LIMIT = 16 << 20
+
+_VISIBLE = re.compile(r"[!-~]+")
 
 
 Connect = Callable[[str, int, bool], socket.socket]
@@ -42,14 +46,19 @@ class Server:
     """The logging server at a URL; `token` is presented with every request."""
 
     def __init__(self, url: str, token: str | None = None, connect: Connect | None = None) -> None:
+        shown = safe(redact_url(url))
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise Trouble(f"{url}: not a URL") from None
+            raise Trouble(f"{shown}: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Trouble(f"{url}: not an http:// or https:// URL")
-        self.url = url.rstrip("/")
+            raise Trouble(f"{shown}: not an http:// or https:// URL")
+        if not _is_host(parts.hostname) or not url.isprintable() or " " in url:
+            raise Trouble(f"{shown}: not a URL")
+        if token and not _VISIBLE.fullmatch(token):
+            raise Trouble("the token will not do: expected visible ASCII characters, without spaces")
+        self.url = shown.rstrip("/")
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
         self._port = port or (443 if self._secure else 80)
@@ -169,6 +178,14 @@ def _words(value: Any, *names: str) -> str:
     """What these members of a problem document say."""
     words = [value.get(name) for name in names] if isinstance(value, dict) else []
     return " ".join(safe(str(word), 300) for word in words if word)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be looked up."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _json(data: bytes) -> Any:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from logging_proxy.cli import commands, showing
 from logging_proxy.cli.arguments import parser
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.paint import Paint, wants_colour
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.cli.terminal import Terminal, columns_of, discard_output, tolerate_any_text
+from logging_proxy.cli.terminal import (
+    Terminal,
+    columns_of,
+    discard_output,
+    open_standard_streams,
+    tolerate_any_text,
+)
 from logging_proxy.console import safe
 from logging_proxy.logserver.index import BadFilter, IndexTrouble, TooSlow
 
@@ -31,19 +39,36 @@ ERROR, USAGE, INTERRUPTED = 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` are; the exit status."""
+    open_standard_streams()
     tolerate_any_text(sys.stdout, sys.stderr)
-    options = parser().parse_args(arguments)
+    status = 0
+    try:
+        status = _run_arguments(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        # What is in buffers cannot be written; of the same error one line is enough.
+        discard_output()
+        if status == 0:
+            with suppress(OSError):
+                sys.stderr.write(f"logging-proxy: {error.strerror}\n")
+        return status or ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _run_arguments(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
     size = columns_of(sys.stdout)
     colour = wants_colour(getattr(options, "color", "auto"), size is not None, os.environ)
     columns, rows = size or (None, 0)
-    terminal = Terminal(sys.stdout, sys.stderr, Paint(colour), columns, rows)
-    try:
-        status = run(Context(terminal, os.environ, options))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_output()
-        return 0
-    return status
+    return run(Context(Terminal(sys.stdout, sys.stderr, Paint(colour), columns, rows), os.environ, options))
 
 
 def run(context: Context) -> int:
@@ -63,7 +88,17 @@ def run(context: Context) -> int:
         return _end(context, f"the index: {error}", ERROR)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except AssertionError:
+        raise
+    except Exception as error:
+        return _end(context, f"a fault of this program: {type(error).__name__} in {_place_of(error)}", ERROR)
     return 0
+
+
+def _place_of(error: Exception) -> str:
+    """Where an exception was raised; its text may hold anything."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}, line {frame.lineno}"
 
 
 def _end(context: Context, text: str, status: int) -> int:

@@ -111,8 +111,22 @@ def tolerate_any_text(*streams: TextIO) -> None:
             reconfigure(errors="backslashreplace")
 
 
+def open_standard_streams() -> None:
+    """Whatever of them was closed leads to nowhere, so that no file of ours takes its place."""
+    null = os.open(os.devnull, os.O_RDWR)
+    while null <= 2:
+        null = os.dup(null)
+    os.close(null)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
 def discard_output() -> None:
-    """The reader has left: what is still in buffers goes nowhere, so that the end is quiet."""
+    """Nobody takes the output: what is still in buffers goes nowhere, so that the end is quiet."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(null, stream.fileno())
     os.close(null)

@@ -28,6 +28,8 @@ LOG_HOST, LOG_PORT, TOKEN = (
 OPEN_TO = ("logging_server", "open_to")
 SERVER_URL = ("logging", "server_url")
 
+SHORTEST_TOKEN = 16
+
 
 @dataclass(frozen=True, slots=True)
 class RouteDraft:
@@ -80,6 +82,14 @@ def warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
     if options.token is not None:
         message = "this has no effect: logging_server.token is asked of everybody"
     yield findings.problem(findings.position(OPEN_TO), OPEN_TO, message)
+
+
+def weak_token(draft: Draft, findings: Findings) -> Iterator[Problem]:
+    """A token that somebody could find by trying: right ones pass whatever wrong ones have come before."""
+    token = draft.logging_server.token
+    if token is not None and len(token.value) < SHORTEST_TOKEN:
+        message = f"shorter than {SHORTEST_TOKEN} characters: whoever can connect may find it by trying"
+        yield findings.problem(findings.position(TOKEN), TOKEN, message)
 
 
 def _check_ports(draft: Draft, findings: Findings) -> None:

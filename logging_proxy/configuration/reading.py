@@ -55,7 +55,7 @@ def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool
     """
     Read the file at `path`; raise `ConfigurationError` with all of its mistakes.
 
-    `Configuration.warnings` tells of secrets in a file that everybody can read, of captures that every
+    `Configuration.warnings` tells of secrets in a file that everybody can read, of a short token, of captures that every
     user of the machine can read, and of destinations that are not verified.  Without `tls_files`
     certificates and keys are neither read nor checked: the logging server does without them.
     """
@@ -146,6 +146,7 @@ def _warnings(draft: Draft, exposed: bool, findings: Findings) -> Iterator[Probl
             )
             yield findings.problem(findings.position(path), path, message)
     yield from checks.warnings(draft, findings)
+    yield from checks.weak_token(draft, findings)
     yield from transport.warnings(draft, findings)
 
 

@@ -179,7 +179,13 @@ class OtherServerTests(SynchronousTestCase):
 
     def test_list_of_something(self) -> None:
         """An answer of another form is refused."""
-        values: tuple[Any, ...] = ([], {}, {"exchanges": 7, "next": None}, {"exchanges": [7], "next": None})
+        values: tuple[Any, ...] = (
+            [],
+            {},
+            {"exchanges": 7, "next": None},
+            {"exchanges": [7], "next": None},
+            {"exchanges": [{}], "next": None},
+        )
         for value in values:
             with self.assertRaises(NoServer):
                 list(self.source(self.answer(json.dumps(value).encode())).list({}))
@@ -190,6 +196,44 @@ class OtherServerTests(SynchronousTestCase):
             body = json.dumps({"status": "trouble", "reason": "index: \x1b[2J"}).encode()
             trouble = self.source(self.answer(body, status)).check()
             self.assertEqual(trouble, "http://localhost:8080: index: \\x1b[2J")
+
+    def test_one_of_something(self) -> None:
+        """Nor is anything else taken for an exchange."""
+        values: tuple[Any, ...] = ([], {}, 7, None, "id")
+        for value in values:
+            with self.assertRaises(NoServer):
+                self.source(self.answer(json.dumps(value).encode())).get(ServerTestCase().id_of(1))
+
+    def test_addresses(self) -> None:
+        """What is no address, or no token that can be sent, is said before anything is sent."""
+        for url in (
+            "http://a..b/",
+            f"http://{'a' * 64}/",
+            "http://a b/",
+            "http://a\nb/",
+            "http://[::1",
+            "x://h",
+        ):
+            with self.assertRaises(Trouble):
+                Server(url)
+        for token in ("a\nb", "a b", "\u20ac"):
+            with self.assertRaises(Trouble) as caught:
+                Server("http://localhost", token)
+            self.assertNotIn(token, str(caught.exception))
+
+    def test_secrets_in_addresses(self) -> None:
+        """A password in a URL is never said again."""
+        for url in (
+            "http://u:canary@h/",
+            "x://u:canary@h/",
+            "http://u:canary@h:x/",
+            "http://h/?token=canary",
+        ):
+            try:
+                shown = Server(url).url
+            except Trouble as error:
+                shown = str(error)
+            self.assertNotIn("canary", shown)
 
     def test_hostile_words(self) -> None:
         """What a server says of its trouble is made safe."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import logging_proxy
+from logging_proxy.cli import main
 from logging_proxy.cli.arguments import parser
 from logging_proxy.test.cli_stage import Output, command
 from logging_proxy.test.index_stage import documents, id_of
@@ -294,6 +295,33 @@ class MistakeTests(CommandCase):
                 parser().parse_args(arguments)
             self.assertEqual(caught.exception.code, 2, arguments)
 
+    def test_one_line(self) -> None:
+        """A wrong command line is one line, in which a terminal sees nothing but text."""
+        for arguments in (["ls", "--limit", "0"], ["\x1b[2J"], ["ls", "\x1b[2J"], ["ls", "--url", ""], []):
+            err = io.StringIO()
+            with self.assertRaises(SystemExit), redirect_stderr(err):
+                parser().parse_args(arguments)
+            self.assertEqual(err.getvalue().count("\n"), 1)
+            self.assertTrue(err.getvalue().removesuffix("\n").isprintable())
+
+    def test_large_numbers(self) -> None:
+        """More than there can be is all that there is."""
+        for command_name in ("ls", "search"):
+            words = ["apples"] if command_name == "search" else []
+            status, _, err = self.run_command(command_name, *words, "-n", "9" * 30)
+            self.assertEqual(status, 0, err.text)
+
+    def test_faults(self) -> None:
+        """A fault of ours is one line that says where, without what an exception may quote, and status 1."""
+
+        def fail(context: object) -> None:
+            raise KeyError("canary")
+
+        self.patch(main, "_COMMANDS", {"ls": fail})
+        err = self.error("ls")
+        self.assertIn("KeyError in test_cli_commands.py", err)
+        self.assertNotIn("canary", err)
+
     def test_sources(self) -> None:
         """Where there are no captures, it is said what was looked for."""
         folder = self.mktemp()
@@ -346,13 +374,33 @@ class ReadmeTests(SynchronousTestCase):
 
 
 class ProcessTests(CommandCase):
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "logging_proxy.cli.main", *arguments, "--log-dir", self.log_dir],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LC_ALL": "C"},
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
         )
+
+    def test_full_disk(self) -> None:
+        """Output that cannot be written is one line and status 1, even when all of it waited for the end."""
+        if not os.path.exists("/dev/full"):
+            raise SkipTest("there is no /dev/full")
+        for arguments in (["stats"], ["show", id_of(1)], ["--help"]):
+            with open("/dev/full", "wb") as full:
+                process = self.start(*arguments, stdout=full.fileno())
+                _, err = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 1)
+            self.assertEqual(err, b"logging-proxy: No space left on device\n")
+
+    def test_help_that_nobody_reads(self) -> None:
+        """Help into a pipe whose reader has left is quiet, too."""
+        process = self.start("--help")
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        self.assertEqual(process.stderr.read(), b"")
+        process.stderr.close()
+        self.assertEqual(process.wait(60), 0)
 
     def test_broken_pipe(self) -> None:
         """A reader that leaves early is no error, and nothing is said."""

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
 from logging_proxy.configuration.reading import MAX_BYTES
 
-TOKEN = "logging_server:\n  token: hunter2\n"
+TOKEN = "logging_server:\n  token: correct-horse-battery\n"
 
 
 class FileTests(SynchronousTestCase):
@@ -59,17 +59,25 @@ class FileTests(SynchronousTestCase):
 
     def test_secret_file(self) -> None:
         """A token's file is read; one without a token, or none at all, is a mistake that does not name it."""
-        secret = self.write(b"hunter2\n")
+        secret = self.write(b"correct-horse-battery\n")
         configuration = load_configuration(
             self.write(f"logging_server: {{token: {{file: {secret}}}}}".encode()), {}
         )
         token = configuration.logging_server.token
         assert token is not None
-        self.assertEqual(token.value, "hunter2")
+        self.assertEqual(token.value, "correct-horse-battery")
         for other in (self.write(b"\n"), self.write(b"hunter 2"), self.write(b"\xff"), self.mktemp()):
             line = self.line(self.write(f"logging_server: {{token: {{file: {other}}}}}".encode()))
             self.assertIn(": logging_server.token: the file", line)
             self.assertNotIn(other, line)
+
+    def test_short_token(self) -> None:
+        """A token that can be found by trying is warned of, without being named."""
+        for token, warnings in (("fifteen-letters", 1), ("sixteen-letters!", 0)):
+            path = self.write(f"logging_server: {{token: '{token}'}}".encode(), 0o600)
+            found = load_configuration(path, {}).warnings
+            self.assertEqual(len(found), warnings)
+            self.assertNotIn(token, "".join(map(str, found)))
 
     def test_exposed_token(self) -> None:
         """A token in a file that every user can read earns a warning, and nothing else does."""
@@ -83,7 +91,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(load_configuration(self.write(TOKEN.encode(), 0o640), {}).warnings, ())
         self.assertEqual(load_configuration(self.write(b"{}", 0o644), {}).warnings, ())
         by_name = self.write(b"logging_server: {token: {env: T}}", 0o644)
-        self.assertEqual(load_configuration(by_name, {"T": "hunter2"}).warnings, ())
+        self.assertEqual(load_configuration(by_name, {"T": "correct-horse-battery"}).warnings, ())
 
     def test_open_to_the_machine(self) -> None:
         """Captures that every user can read earn a warning, and so does what has no effect."""

@@ -35,6 +35,9 @@ class GuardTests(ServerTestCase):
             {"Origin": "https://localhost:8080"},
             {"Sec_Fetch_Site": "cross-site"},
             {"Sec_Fetch_Site": "same-site"},
+            {"Sec_Fetch_Site": "Cross-Site"},
+            {"Sec_Fetch_Site": "whatever comes next"},
+            {"Sec_Fetch_Site": ""},
         ]
         for headers in cases:
             for method, path in (
@@ -42,11 +45,38 @@ class GuardTests(ServerTestCase):
                 ("PUT", UPLOAD),
                 ("GET", "/api/exchanges"),
                 ("GET", "/api/live"),
+                ("GET", "/%61pi/exchanges"),
+                ("GET", "/%61%70%69/live"),
+                ("OPTIONS", "/ap%69/exchanges"),
+                ("GET", "/API/exchanges"),
+                ("GET", "/health"),
+                ("GET", "/nothing"),
             ):
-                reply = self.ask(method, path, b"x" if method != "GET" else b"", **headers)
+                reply = self.ask(method, path, b"x" if method in ("POST", "PUT") else b"", **headers)
                 self.assertEqual((reply.status, reply.problem), (403, "wrong-origin"), (path, headers))
         self.assertEqual(os.listdir(os.path.join(self.log_dir, ".spool")), ["5601"])
-        self.assertEqual(self.ask("GET", "/api/exchanges", Origin="http://localhost:8080").status, 200)
+        own: list[dict[str, Any]] = [
+            {"Origin": "http://localhost:8080"},
+            {"Origin": "HTTP://LOCALHOST:8080"},
+            {"Sec_Fetch_Site": "same-origin"},
+            {"Sec_Fetch_Site": "None"},
+        ]
+        for headers in own:
+            self.assertEqual(self.ask("GET", "/api/exchanges", **headers).status, 200, headers)
+
+    def test_two_fields(self) -> None:
+        """Two Host fields are refused, equal ones too; of two that name an origin each must be right."""
+        for fields, wanted in (
+            ("Host: localhost\r\nHost: evil.example", "bad-host"),
+            ("Host: localhost\r\nhost: localhost", "bad-host"),
+            ("Host: localhost\r\nOrigin: http://evil.example\r\nOrigin: http://localhost", "wrong-origin"),
+            ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Site: none", "wrong-origin"),
+        ):
+            pipe = self.connect()
+            pipe.send(f"GET /api/exchanges HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+            reply = pipe.reply()
+            self.assertEqual(reply.problem, wanted, fields)
+        self.assertEqual(reply.status, 403)
 
     def test_links_lead_in(self) -> None:
         """Following a link from elsewhere to the page is no attack."""
@@ -123,16 +153,35 @@ class TokenTests(ServerTestCase):
         self.assertEqual(self.ask("GET", "/api/exchanges?token=s3cret-token").status, 401)
 
     def test_slow_down(self) -> None:
-        """After many wrong tokens an address has to wait, right or wrong; others do not."""
+        """After many wrong tokens an address has to wait with more of them; others do not."""
         for _ in range(FAILURES):
             self.assertEqual(self.ask("GET", "/", Authorization="Bearer wrong").status, 401)
-        reply = self.ask("GET", "/", Authorization=f"Bearer {self.token}")
+        reply = self.ask("GET", "/", Authorization="Bearer wrong")
         self.assertEqual((reply.status, reply.problem), (429, "too-many-failures"))
         self.assertIn("retry-after", reply.headers)
-        elsewhere = self.ask("GET", "/", address="192.0.2.7", Authorization=f"Bearer {self.token}")
-        self.assertEqual(elsewhere.status, 200)
+        elsewhere = self.ask("GET", "/", address="192.0.2.7", Authorization="Bearer wrong")
+        self.assertEqual(elsewhere.status, 401)
         self.clock.advance(FORGIVEN_AFTER)
-        self.assertEqual(self.ask("GET", "/", Authorization=f"Bearer {self.token}").status, 200)
+        self.assertEqual(self.ask("GET", "/", Authorization="Bearer wrong").status, 401)
+
+    def test_right_tokens_pass(self) -> None:
+        """Whatever else comes from an address, a right token is never refused: many may share the address."""
+        reply = self.ask("GET", "/", Authorization=f"Bearer {self.token}")
+        cookie = self.ask("GET", f"/?token={self.token}").headers["set-cookie"].partition(";")[0]
+        for _ in range(3 * FAILURES):
+            self.ask("GET", "/", Authorization="Bearer wrong")
+            reply = self.ask("GET", "/", Authorization=f"Bearer {self.token}")
+            self.assertEqual(reply.status, 200)
+        self.assertEqual(self.ask("GET", "/", Cookie=cookie).status, 200)
+        self.assertEqual(self.ask("GET", "/").status, 401)
+
+    def test_counted_once(self) -> None:
+        """A wrong token counts once, with a body or without."""
+        for _ in range(FAILURES):
+            reply = self.ask("PUT", UPLOAD, b"GET / HTTP/1.1\r\n\r\n", Authorization="Bearer wrong")
+            self.assertEqual(reply.status, 401)
+        reply = self.ask("PUT", UPLOAD, b"x", Authorization="Bearer wrong")
+        self.assertEqual(reply.status, 429)
 
     def test_nothing_shown_is_no_failure(self) -> None:
         """Calls without any token, as of a page that polls, do not lock an address out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
+from types import SimpleNamespace
 from typing import Any
 
 from logging_proxy.logserver.tail import SpoolTail
@@ -126,8 +127,8 @@ class IngestTests(ServerTestCase):
             raise AssertionError("a temporary file")
 
         self.patch(tempfile, "TemporaryFile", refuse)
-        request: Any = None
-        content = self.server.site.body_for(request, b"POST", b"/", 10_000_000)
+        request: Any = SimpleNamespace(method=b"POST", path=f"/api/spools/{'0' * 32}/0".encode())
+        content = self.server.site.body_for(request, 10_000_000)
         self.assertIsInstance(content, Body)
         self.assertEqual(content.write(bytes(BODY_LIMIT)), BODY_LIMIT)
         self.assertFalse(content.overflow)

@@ -99,13 +99,16 @@ class Pipe(StringTransport):
 
     def __init__(self, site: Any, address: str = "127.0.0.1") -> None:
         super().__init__(IPv4Address("TCP", "127.0.0.1", 8080), IPv4Address("TCP", address, 50001))
-        self.aborted = False
+        self.aborted = self.half_closed = False
         self.protocol = site.buildProtocol(self.getPeer())
         self.protocol.makeConnection(self)
 
     def abortConnection(self) -> None:
         self.aborted = True
         self.disconnecting = True
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
 
     def send(self, data: bytes) -> None:
         self.protocol.dataReceived(data)

@@ -31,6 +31,7 @@ class Problem(Enum):
     """Every error: the name in its `type`, status and title."""
 
     BAD_BODY = "bad-body", 400, "The body cannot be used."
+    BAD_HOST = "bad-host", 400, "A request has one Host."
     BAD_ID = "bad-id", 400, "This is not the id of an exchange."
     BAD_NAME = "bad-name", 400, "This is not the name of a spool."
     BAD_OFFSET = "bad-offset", 400, "This is not an offset."

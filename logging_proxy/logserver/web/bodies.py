@@ -29,6 +29,23 @@ class Body(BytesIO):
         return super().write(data)
 
 
+class DroppedBody:
+    """The body of a request that has no use for one: nothing of it is kept."""
+
+    overflow = True
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
 def read_body(request: Request) -> bytes:
     """All of the body.  Raises `Refused` when it is too large."""
     content: Any = request.content

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
+from urllib.parse import unquote_to_bytes
+from weakref import WeakKeyDictionary
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -93,13 +95,25 @@ class Gate:
         self._visitors = visitors
         self._token = token.encode("ascii") if token is not None else None
         self._failures = Failures(seconds)
+        self._answers: WeakKeyDictionary[Request, Problem | None] = WeakKeyDictionary()
 
     def problem(self, request: Request, method: bytes, path: bytes) -> Problem | None:
-        """Why a request for the raw `path` may not pass; None when it may."""
+        """
+        Why a request for the raw `path` may not pass; None when it may.
+
+        Who asks again of the same request gets the same answer, so that a wrong token counts once.
+        """
+        if request not in self._answers:
+            self._answers[request] = self._judge(request, method, path)
+        return self._answers[request]
+
+    def _judge(self, request: Request, method: bytes, path: bytes) -> Problem | None:
+        if len(request.requestHeaders.getRawHeaders("Host") or ()) > 1:
+            return Problem.BAD_HOST
         if self._hosts and _host_name(request.getHeader("Host")) not in self._hosts:
             return Problem.WRONG_HOST
-        strict = method not in (b"GET", b"HEAD") or path.startswith(b"/api/")
-        if _foreign_origin(request) or (strict and _from_another_page(request)):
+        follows_link = method in (b"GET", b"HEAD") and segments(path) == [b""]
+        if _foreign_origin(request) or (not follows_link and _from_another_page(request)):
             return Problem.WRONG_ORIGIN
         if self._token is None or path == b"/health" or self._is_welcome(request):
             return None
@@ -115,14 +129,15 @@ class Gate:
         return self._visitors is not None and self._visitors.is_welcome(request)
 
     def _token_problem(self, request: Request) -> Problem | None:
+        right = self._is_shown(request)
+        if right is not False:
+            return None if right else Problem.NO_TOKEN
         where: Any = request.getClientAddress()
         address = str(getattr(where, "host", ""))
         if self._failures.too_many(address):
             return Problem.TOO_MANY_FAILURES
-        right = self._is_shown(request)
-        if right is False:
-            self._failures.count(address)
-        return None if right else Problem.NO_TOKEN
+        self._failures.count(address)
+        return Problem.NO_TOKEN
 
     def _is_shown(self, request: Request) -> bool | None:
         """Whether the request shows the token, or what stands for it; None when it shows nothing."""
@@ -169,9 +184,7 @@ class Guard(Resource):
         self._gate = gate
 
     def getChildWithDefault(self, path: bytes, request: Request) -> Any:
-        request.responseHeaders.removeHeader("Server")
-        for name, value in HEADERS.items():
-            request.setHeader(name, value)
+        set_headers(request)
         problem = self._gate.problem(request, request.method, request.path)
         if problem is not None:
             return Refusal(problem, self._gate.advice(request, problem))
@@ -182,6 +195,18 @@ class Guard(Resource):
         return Refusal(Problem.NO_ADDRESS).render(request)
 
 
+def set_headers(request: Request) -> None:
+    """What every answer carries."""
+    request.responseHeaders.removeHeader("Server")
+    for name, value in HEADERS.items():
+        request.setHeader(name, value)
+
+
+def segments(path: bytes) -> list[bytes]:
+    """The names of the resources that lead to a raw path, as Twisted decodes them."""
+    return [unquote_to_bytes(name) for name in path[1:].split(b"/")]
+
+
 def _host_name(host: str | None) -> str:
     match = _HOST.fullmatch((host or "").lower())
     return match[1] if match else ""
@@ -189,12 +214,17 @@ def _host_name(host: str | None) -> str:
 
 def _foreign_origin(request: Request) -> bool:
     """Whether a page of another origin calls: browsers say so for scripts and WebSockets, programs do not."""
-    origin = request.getHeader("Origin")
-    return origin is not None and origin.lower() != f"http://{(request.getHeader('Host') or '').lower()}"
+    own = f"http://{(request.getHeader('Host') or '').lower()}"
+    return any(origin.lower() != own for origin in _values(request, "Origin"))
 
 
 def _from_another_page(request: Request) -> bool:
-    return request.getHeader("Sec-Fetch-Site") in ("cross-site", "same-site")
+    """Also for words that no browser says yet."""
+    return any(site.lower() not in ("same-origin", "none") for site in _values(request, "Sec-Fetch-Site"))
+
+
+def _values(request: Request, name: str) -> list[str]:
+    return [str(value) for value in request.requestHeaders.getRawHeaders(name) or ()]
 
 
 def local_hosts(configured: str) -> frozenset[str]:

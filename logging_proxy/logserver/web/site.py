@@ -11,27 +11,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from logging_proxy.logserver.uploads import is_upload_path
-from logging_proxy.logserver.web.answers import Answer, Nowhere, ProblemResource, give
-from logging_proxy.logserver.web.bodies import Body
+from logging_proxy.logserver.web.answers import Answer, Nowhere, Problem, ProblemResource, give, refuse
+from logging_proxy.logserver.web.bodies import Body, DroppedBody
 from logging_proxy.logserver.web.exchanges import Exchanges
-from logging_proxy.logserver.web.guard import Gate, Guard
+from logging_proxy.logserver.web.guard import Gate, Guard, segments, set_headers
 from logging_proxy.logserver.web.live import Live
 from logging_proxy.logserver.web.puts import Desk, Put
+from logging_proxy.logserver.web.requests import ServerRequest
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
 
 IDLE_TIMEOUT = 60
-
-
-class ServerRequest(Request):
-    """A request whose body goes where the site says, once its head is known."""
-
-    def gotLength(self, length: int | None) -> None:
-        """Called by the channel before the body."""
-        channel: Any = self.channel
-        # `method` and `path` are set only when the body has come.
-        path = channel._path.partition(b"?")[0]
-        self.content = channel.site.body_for(self, channel._command, path, length)
 
 
 class ServerSite(Site):
@@ -54,13 +44,21 @@ class ServerSite(Site):
     def log(self, request: Any) -> None:
         """Twisted's access log has whole paths; what matters is logged where it happens."""
 
-    def body_for(self, request: Request, method: bytes, path: bytes, length: int | None) -> Any:
-        """What takes the body of a request: a file, or memory up to a limit."""
-        if method == b"PUT" and self._gate.problem(request, method, path) is None:
-            body = self._desk.receive(request, path, length)
-            if body is not None:
-                return body
-        return Body()
+    def problem(self, request: Request) -> Problem | None:
+        """Why a request may not pass, by its head."""
+        return self._gate.problem(request, request.method, request.path)
+
+    def refusal(self, request: Request, problem: Problem) -> bytes:
+        """The answer to a request that may not pass: sets its head; the body."""
+        set_headers(request)
+        return refuse(request, problem)
+
+    def body_for(self, request: Request, length: int | None) -> Any:
+        """What takes the body of a request that may pass: a file, memory up to a limit, or nothing."""
+        if request.method == b"PUT":
+            return self._desk.receive(request, request.path, length) or DroppedBody()
+        takes_body = request.method == b"POST" and segments(request.path)[:2] == [b"api", b"spools"]
+        return Body() if takes_body else DroppedBody()
 
 
 class Root(ProblemResource):
