@@ -26,6 +26,8 @@ from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
 from logging_proxy.logserver.spools import Spools
 from logging_proxy.logserver.telemetry import Deleted, Standing
+from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
+from logging_proxy.logserver.threads import SEARCHES, Threads
 from logging_proxy.logserver.uploads import UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
 from logging_proxy.logserver.web.guard import Gate, local_hosts
@@ -81,7 +83,10 @@ def make_server(
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
-    builder = Builder(reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor))
+    searches = Threads(reactor, "search", SEARCHES, MOST_WAITING_SEARCHES)
+    builder = Builder(
+        reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor), searches.run
+    )
     return builder.build(make_gate(options, local, reactor.seconds))
 
 
@@ -92,7 +97,7 @@ def make_gate(options: LoggingServerOptions, local: bool, seconds: Callable[[], 
 
 
 class Builder:
-    """Makes the parts and joins them; `run` and `worker` do the work that may block."""
+    """Makes the parts and joins them; `run`, `worker` and `run_search` do the work that may block."""
 
     _log = Logger()
 
@@ -105,10 +110,12 @@ class Builder:
         spool_limit: int,
         run: Run,
         worker: Worker,
+        run_search: Run | None = None,
     ) -> None:
         self.reactor = reactor
         self.directory = directory
         self.run = run
+        self.run_search = run_search or run
         self.index = open_index(directory.path)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
@@ -157,6 +164,7 @@ class Builder:
             self.spools,
             self.run,
             self.worker.run,
+            self.run_search,
         )
         return Parts(
             Health(seconds, time.time_ns, self.standing),

@@ -18,6 +18,7 @@ from logging_proxy.logserver.listing import list_exchanges
 from logging_proxy.logserver.reading import OpenFile, open_capture, read_metadata
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.threads import TooBusy
 from logging_proxy.logserver.underway import UnderWay
 from logging_proxy.logserver.web.answers import (
     Answer,
@@ -27,6 +28,7 @@ from logging_proxy.logserver.web.answers import (
     give_later,
     json_answer,
     refuse,
+    watch_for_leaving,
 )
 from logging_proxy.logserver.web.attachments import give_file
 from logging_proxy.logserver.web.parameters import read_parameters
@@ -41,7 +43,12 @@ Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Where exchanges are found.  `run` is for blocking work, `run_storage` for what storage alone may do."""
+    """
+    Where exchanges are found.
+
+    `run` is for blocking work, `run_storage` for what storage alone may do, `run_search` for what may take
+    seconds: it may raise `TooBusy`.
+    """
 
     log_dir: str
     index: Index | None
@@ -49,6 +56,7 @@ class Archive:
     spools: Spools
     run: Run
     run_storage: Run
+    run_search: Run
 
     def require_index(self) -> Index:
         if self.index is None:
@@ -92,7 +100,16 @@ class Exchanges(ProblemResource):
             limit = _limit(given.get("limit", ""))
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
-        return give_later(request, self._archive.run(lambda: self._list(given, limit)))
+        gone = watch_for_leaving(request)
+
+        def search() -> Answer | None:
+            """Nobody asks any more when the client left while it waited for its turn."""
+            return None if gone() else self._list(given, limit)
+
+        try:
+            return give_later(request, self._archive.run_search(search))
+        except TooBusy:
+            return refuse(request, Problem.BUSY)
 
     def _list(self, given: dict[str, str], limit: int) -> Answer:
         archive = self._archive
