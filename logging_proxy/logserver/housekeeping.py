@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -65,6 +66,7 @@ class Housekeeping(Service):
         self.sizes = Sizes()
         self.is_whole: Callable[[], bool] = lambda: True
         """Whether the index has all captures: without some of them the wrong ones would be deleted."""
+        self._now: Callable[[], int] = lambda: time.time_ns() // 1000
         self._clock = clock
         self._directory = directory
         self._index = index
@@ -150,7 +152,7 @@ class Housekeeping(Service):
 
     async def _keep(self, keeper: Keeper) -> None:
         exchanges, bodies, size = keeper.deleted.exchanges, keeper.deleted.bodies, keeper.deleted.bytes
-        steps = keeper.plan(self.sizes)
+        steps = keeper.plan(self.sizes, self._now())
         try:
             while not self._stopping:
                 step = await self._run(lambda: next(steps, None))

@@ -85,7 +85,14 @@ def make_server(
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
     searches = Threads(reactor, "search", SEARCHES, MOST_WAITING_SEARCHES)
     builder = Builder(
-        reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor), searches.run
+        reactor,
+        options,
+        directory,
+        spool_root,
+        spool_limit,
+        run,
+        StorageThread(reactor),
+        run_search=searches.run,
     )
     return builder.build(make_gate(options, local, reactor.seconds))
 
@@ -223,4 +230,4 @@ def _keeper(options: RetentionOptions | None, index: Any) -> Keeper | None:
         age(options.errors_max_age),
         age(options.bodies_max_age),
     )
-    return Keeper(limits, index, lambda: time.time_ns() // 1000)
+    return Keeper(limits, index)
