@@ -208,7 +208,7 @@ class SpoolConsumer:
         self._tell(self._store.commit())
 
     def _tell(self, committed: list[Stored]) -> None:
-        self.stored += len(committed)
+        self.stored += sum([not stored.again for stored in committed])
         for stored in committed:
             self._on_stored(stored)
         self._committed_at, self._gathered = self._seconds(), 0

@@ -103,6 +103,8 @@ class Housekeeping(Service):
 
     def stored(self, stored: Stored) -> None:
         """An exchange's files are on disk.  For the storage thread."""
+        if stored.again:
+            return
         exchange = stored.exchange
         self._new_files += FILES
         self._grown += exchange.request.size + OTHER_BYTES

@@ -13,6 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
@@ -24,7 +25,7 @@ from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
-from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.spools import Spools, describe_error
 from logging_proxy.logserver.telemetry import Deleted, Standing
 from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
 from logging_proxy.logserver.threads import SEARCHES, Threads
@@ -36,6 +37,9 @@ from logging_proxy.logserver.web.puts import Desk
 from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
+
+RECOVER_INTERVAL = 60.0
+"""Seconds until what earlier lives left of uploads is looked for once more, if that failed."""
 
 MOST_WAITING = 2 << 30
 """Bytes that the storing of a spool may be put off; a quarter of the spool's limit if that is less."""
@@ -123,7 +127,8 @@ class Builder:
         self.directory = directory
         self.run = run
         self.run_search = run_search or run
-        self.index = open_index(directory.path)
+        self._index_trouble = ""
+        self.index = open_index(directory.path, self._tell_index_trouble)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
             self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
@@ -187,7 +192,7 @@ class Builder:
         indexer, keeper, trouble = self.observers.indexer, self.housekeeping.keeper, self.housekeeping.trouble
         state = "off" if keeper is None else "on" if self._is_whole() else "waiting"
         if self._wants_retention and keeper is None:
-            trouble = "it is off, for the index could not be opened"
+            trouble = "it is off, for there is no index"
         progress = indexer.progress if indexer is not None else None
         return Standing(
             self.spools.status,
@@ -197,11 +202,15 @@ class Builder:
             self.observers.under_way.body_bytes(),
             self.observers.feed.viewers,
             indexer.waiting if indexer is not None else 0,
-            indexer.trouble if indexer is not None else "the index could not be opened",
+            indexer.trouble if indexer is not None else self._index_trouble,
             None if progress is None else (progress.done, progress.total),
             state,
             trouble,
         )
+
+    def _tell_index_trouble(self, reason: str) -> None:
+        self._index_trouble = f"it could not be opened: {reason}"
+        self._log.error("captures are stored but not indexed: {reason}", reason=reason)
 
     def _is_whole(self) -> bool:
         return self.observers.indexer is not None and self.observers.indexer.is_whole
@@ -209,7 +218,13 @@ class Builder:
     def _recover_uploads(self) -> None:
         recovered = self.worker.run(self.uploads.recover)
         recovered.addCallback(lambda documents: self.run(partial(self._add_all, documents)))
-        recovered.addErrback(lambda failure: self._log.failure("uploads of before", failure=failure))
+        recovered.addErrback(self._recover_later)
+
+    def _recover_later(self, failure: Failure) -> None:
+        """As when the log directory cannot be used, which is told of where captures are stored."""
+        reason = describe_error(failure.value)
+        self._log.warn("uploads of before cannot be looked for yet: {reason}", reason=reason)
+        self.reactor.callLater(RECOVER_INTERVAL, self._recover_uploads)
 
     def _add_all(self, documents: list[dict[str, Any]]) -> None:
         for document in documents:

@@ -192,4 +192,5 @@ def _prefix(exchange: Exchange, side: Side) -> bytes:
 
 def _stored(exchange: Exchange, request: HalfFile, response: HalfFile) -> Stored:
     files = f"{request.base}.bin", f"{response.base}.bin"
-    return _new(Stored, (exchange, *files, request.body, response.body))
+    again = request.stored and response.stored
+    return _new(Stored, (exchange, *files, request.body, response.body, again))

@@ -24,6 +24,9 @@ from zope.interface import implementer
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.index import IndexTrouble
+from logging_proxy.logserver.index.questions import check_version
+from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper, Shippers
@@ -88,7 +91,7 @@ def makeService(options: Options) -> IService:
         if options["ship-to"] is not None:
             return _shipping(reactor, options, configuration)
         return _serving(reactor, options, configuration)
-    except (ConfigurationError, CannotListen, UnsafeDirectory, CannotLog) as error:
+    except (ConfigurationError, CannotListen, UnsafeDirectory, CannotLog, IndexTrouble) as error:
         give_up(str(error))
     except OSError as error:
         give_up(f"{error.filename}: {error.strerror}")
@@ -99,6 +102,7 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
     directory = LogDirectory(configuration.logging_server.log_dir)
     if options["parent-pipe"] is None:
         directory.open()
+        check_version(os.path.join(directory.path, FILE))
     server = make_server(
         reactor,
         configuration.logging_server,

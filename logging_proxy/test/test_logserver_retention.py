@@ -364,8 +364,8 @@ class WithoutIndexTests(RetentionTestCase):
         )
         standing = builder.standing()
         self.assertEqual(standing.retention, "off")
-        self.assertIn("the index could not be opened", standing.retention_trouble)
-        self.assertTrue(standing.trouble)
+        self.assertIn("there is no index", standing.retention_trouble)
+        self.assertIn("index: it could not be opened: ", standing.trouble)
         self.assertTrue(any("retention" in line for line in lines))
 
 

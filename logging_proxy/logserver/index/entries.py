@@ -63,7 +63,7 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
 
 def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     """The entry of an exchange that was just stored; the same that `entry_of` makes of its documents."""
-    exchange, request_file, response_file, _, _ = stored
+    exchange, request_file, response_file = stored[:3]
     request, response = exchange.request, exchange.response
     fields = exchange.opening.parsed.telling
     answer = known_head(response.head) if response is not None else _NO_HEAD

@@ -119,6 +119,17 @@ def uri_of(path: str, mode: str) -> str:
     return f"file:{quoted}?{mode}"
 
 
+def check_version(path: str) -> None:
+    """Raises `IndexTrouble` when the database at `path`, if there is one, was made by a newer version."""
+    try:
+        with closing(sqlite3.connect(uri_of(path, "mode=ro"), uri=True)) as connection:
+            version = version_of(connection)
+    except sqlite3.Error:
+        return
+    if version > len(MIGRATIONS):
+        raise IndexTrouble(f"{path}: {NEWER.format(version, len(MIGRATIONS))}")
+
+
 def open_whole(path: str) -> IndexQuestions | None:
     """
     The index in a database that nobody writes, if it has all that the files have, and needs no upgrade.
