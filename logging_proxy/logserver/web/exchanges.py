@@ -18,6 +18,7 @@ from logging_proxy.logserver.listing import list_exchanges
 from logging_proxy.logserver.reading import OpenFile, open_capture, read_metadata
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.store import Preview
 from logging_proxy.logserver.threads import TooBusy
 from logging_proxy.logserver.underway import UnderWay
 from logging_proxy.logserver.web.answers import (
@@ -74,8 +75,9 @@ class Archive:
         row = self.under_way.row(id)
         if row is not None and row.request_file is None:
             raw = bytes.fromhex(id.replace("-", ""))
-            documents: Documents | None = await self.run_storage(lambda: self.spools.preview(raw))
-            if documents is not None:
+            preview: Preview | None = await self.run_storage(lambda: self.spools.preview(raw))
+            if preview is not None:
+                documents: Documents = await self.run(preview)
                 return row, documents
             row = self.under_way.row(id)
         row = row or await self.run(lambda: self.require_index().get(id))
