@@ -35,7 +35,11 @@ from logging_proxy.logserver.uploads import Target
 _log = Logger()
 
 
-def open_index(log_dir: str, tell: Callable[[str], None]) -> SqliteIndex | None:
+def _tell(reason: str) -> None:
+    _log.error("captures are stored but not indexed: {reason}", reason=reason)
+
+
+def open_index(log_dir: str, tell: Callable[[str], None] = _tell) -> SqliteIndex | None:
     """
     The index of a log directory; None when it cannot be used, for captures are stored without one.
 

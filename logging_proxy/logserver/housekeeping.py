@@ -36,14 +36,14 @@ PAUSE = 0.02
 
 
 def measure(log_dir: str) -> tuple[int, int]:
-    """Bytes and number of the captures' files."""
+    """Bytes and number of the captures' files, as far as they can be looked at."""
     size = count = 0
     with os.scandir(log_dir) as entries:
         for entry in entries:
             if CAPTURE_FILE.fullmatch(entry.name):
                 try:
                     size += entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:
+                except OSError:  # it is gone, or the disk does not give it
                     continue
                 count += 1
     return size, count

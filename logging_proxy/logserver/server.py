@@ -222,7 +222,8 @@ class Builder:
 
     def _recover_later(self, failure: Failure) -> None:
         """As when the log directory cannot be used, which is told of where captures are stored."""
-        reason = describe_error(failure.value)
+        error = failure.value
+        reason = describe_error(error) if isinstance(error, Exception) else str(error)
         self._log.warn("uploads of before cannot be looked for yet: {reason}", reason=reason)
         self.reactor.callLater(RECOVER_INTERVAL, self._recover_uploads)
 

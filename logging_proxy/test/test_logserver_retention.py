@@ -356,7 +356,7 @@ class WithoutIndexTests(RetentionTestCase):
         with open(os.path.join(self.log_dir, ".index"), "w"):
             pass
         lines: list[str] = []
-        observer = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         builder = Builder(
