@@ -199,13 +199,18 @@ def reindex(context: Context) -> None:
     began = time.monotonic()
     bar = Progress(context.terminal.err, "indexing")
     added = total = 0
+    unreadable = ""
     try:
         for step in rebuilding.add_missing(log_dir) if missing else rebuilding.make_anew(log_dir):
             added, total = step.added, step.total
+            if step.unreadable:
+                unreadable = f"{step.unreadable} files could not be read: {step.example}"
             bar.show(step.done, step.total, f"{step.added:,} exchanges")
     finally:
         bar.clear()
     seconds = time.monotonic() - began
+    if unreadable:
+        context.terminal.note(safe(unreadable))
     if context.json:
         value = {"log_dir": log_dir, "files": total, "added": added, "seconds": round(seconds, 3)}
         context.terminal.lines([render.json_line(value)])

@@ -2,16 +2,14 @@
 Captures straight from a log directory, when no logging server answers.
 
 The files are the truth; the index is asked only where it is known to have all of
-them.  Nothing is written.
+them.  Nothing is written, not even beside the index.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.sources import (
@@ -26,9 +24,9 @@ from logging_proxy.cli.sources import (
 )
 from logging_proxy.cli.stored import Halves, StoredExchanges
 from logging_proxy.logserver.decoding import decode
-from logging_proxy.logserver.index import Filters, IndexTrouble, Row, SqliteIndex, TooSlow, parse_filters
+from logging_proxy.logserver.index import Filters, IndexTrouble, Row, TooSlow, parse_filters
 from logging_proxy.logserver.index.entries import BODY_LIMIT
-from logging_proxy.logserver.index.schema import MIGRATIONS, version_of
+from logging_proxy.logserver.index.questions import IndexQuestions, open_whole
 from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.logserver.reading import open_capture
 from logging_proxy.logserver.text import text_of
@@ -107,10 +105,17 @@ class DirectorySource:
             now = self._stored.ended()
             for name in sorted(now - seen):
                 id = self._stored.id_of(name)
-                if id is not None:
-                    yield {"type": "indexed", "id": id, "exchange": self.get(id).row}
+                row = None if id is None else self._row(id)
+                if row is not None:
+                    yield {"type": "indexed", "id": id, "exchange": row}
             seen = now
             yield None
+
+    def _row(self, id: str) -> Document | None:
+        try:
+            return self.get(id).row
+        except Trouble:
+            return None
 
     def _texts(self, halves: Halves) -> tuple[str, str]:
         request, response = (
@@ -144,28 +149,15 @@ def found_in(search: Search, row: Row, request: str = "", response: str = "") ->
 # --- the index ---------------------------------------------------------------------
 
 
-def open_whole_index(log_dir: str) -> SqliteIndex | None:
-    """
-    The index, if it has all that the files have, and needs no upgrade.
-
-    It has not while a logging server runs, nor after one that was killed.
-    """
-    path = os.path.join(log_dir, FILE)
+def open_whole_index(log_dir: str) -> IndexQuestions | None:
+    """The index, if it has all that the files have.  Raises `Trouble` when it is of a newer version."""
     try:
-        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as connection:
-            whole = version_of(connection) == len(MIGRATIONS) and bool(
-                connection.execute("SELECT value FROM facts WHERE name = 'whole'").fetchone()[0]
-            )
-        return SqliteIndex(path) if whole else None
-    except (sqlite3.Error, IndexTrouble):
-        return None
+        return open_whole(os.path.join(log_dir, FILE))
+    except IndexTrouble as error:
+        raise Trouble(f"the index of {log_dir}: {error}") from None
 
 
-def _quoted(path: str) -> str:
-    return os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _rows(index: SqliteIndex, wanted: Filters) -> Iterator[Row]:
+def _rows(index: IndexQuestions, wanted: Filters) -> Iterator[Row]:
     cursor: str | None = None
     try:
         while True:

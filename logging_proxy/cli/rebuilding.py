@@ -48,10 +48,14 @@ def add_missing(log_dir: str) -> Iterator[Progress]:
 
 
 def _fill(log_dir: str, path: str) -> Iterator[Progress]:
-    """Adds everything, after which the index is known to be whole."""
+    """Adds everything, after which the index is known to be whole; not if files could not be read."""
     with closing(_open(path)) as index:
-        yield from rebuild(log_dir, index)
-        index.mark_whole(True)
+        unreadable = 0
+        for progress in rebuild(log_dir, index):
+            unreadable = progress.unreadable
+            yield progress
+        if not unreadable:
+            index.mark_whole(True)
 
 
 def _add(log_dir: str, path: str) -> Iterator[Progress]:

@@ -72,8 +72,8 @@ class StoredExchanges:
         return self._captures.body(name, limit)
 
     def ended(self) -> set[str]:
-        """The names of the metadata that are written last: with one of them an exchange is there."""
-        return {name for name in self._captures.metadata_names() if name.endswith(_RESPONSE)}
+        """The names of the metadata that are written last, the requests': with them an exchange is there."""
+        return {name for name in self._captures.metadata_names() if name.endswith(_REQUEST)}
 
     def id_of(self, name: str) -> str | None:
         """The id in a metadata file."""

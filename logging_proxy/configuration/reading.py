@@ -55,9 +55,9 @@ def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool
     """
     Read the file at `path`; raise `ConfigurationError` with all of its mistakes.
 
-    `Configuration.warnings` tells of secrets in a file that everybody can read, of a short token, of captures that every
-    user of the machine can read, and of destinations that are not verified.  Without `tls_files`
-    certificates and keys are neither read nor checked: the logging server does without them.
+    `Configuration.warnings` tells of secrets in a file that everybody can read, of a short token, of
+    captures that every user of the machine can read, and of destinations that are not verified.  Without
+    `tls_files` certificates and keys are neither read nor checked: the logging server does without them.
     """
     findings = Findings(path)
     try:

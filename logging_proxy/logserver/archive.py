@@ -35,11 +35,15 @@ from logging_proxy.logserver.uploads import Target
 _log = Logger()
 
 
-def open_index(log_dir: str) -> SqliteIndex | None:
+def _tell(reason: str) -> None:
+    _log.error("captures are stored but not indexed: {reason}", reason=reason)
+
+
+def open_index(log_dir: str, tell: Callable[[str], None] = _tell) -> SqliteIndex | None:
     """
     The index of a log directory; None when it cannot be used, for captures are stored without one.
 
-    A file that is damaged is put aside, and the index built anew.
+    A file that is damaged is put aside, and the index built anew.  `tell` hears why there is none.
     """
     path = os.path.join(log_dir, FILE)
     try:
@@ -52,7 +56,7 @@ def open_index(log_dir: str) -> SqliteIndex | None:
             _put_aside(path)
             return SqliteIndex(path)
     except (IndexTrouble, OSError) as error:
-        _log.error("captures are stored but not indexed: {reason}", reason=str(error))
+        tell(str(error))
         return None
 
 

@@ -95,6 +95,9 @@ NOTHING: tuple[Event, ...] = ()
 MOST_LEVELS = 16
 """Of a note; ours have three.  A checkpoint could not write one of a thousand."""
 
+MOST_TRAILERS = 1 << 20
+"""Bytes of them: they may come in pieces, each of which makes all of them be copied."""
+
 MOST_LOST = 1 << 62
 """The most that one record may say is lost: more than this nobody ever had."""
 
@@ -289,6 +292,8 @@ class Assembler:
         if half is None:
             return self._malformed(exchange, "trailers of a response without a head")
         section = record.content
+        if len(half.trailers) + len(section) > MOST_TRAILERS:
+            return self._malformed(exchange, "trailers without an end")
         half.trailers += section
         if record.flags & _LAST:
             half.completed = max(0, record.time - exchange.began)

@@ -18,7 +18,7 @@ from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, 
 from logging_proxy.logserver.exchanges import Exchange
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.halves import Stored
-from logging_proxy.logserver.store import Store
+from logging_proxy.logserver.store import Preview, Store
 from logging_proxy.logserver.stream import Damage, RecordStream
 from logging_proxy.logserver.tail import Piece, SpoolTail, load_json, save_durably
 
@@ -181,8 +181,8 @@ class SpoolConsumer:
         unpublished = [*self.assembler.open.values(), *self._store.finished_exchanges()]
         return next((exchange for exchange in unpublished if exchange.uuid == id), None)
 
-    def preview(self, exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """What its metadata will be, as far as it has come."""
+    def preview(self, exchange: Exchange) -> Preview:
+        """What its metadata will be, as far as it has come; to be made in another thread."""
         return self._store.preview(exchange)
 
     def checkpoint(self) -> None:
@@ -208,7 +208,7 @@ class SpoolConsumer:
         self._tell(self._store.commit())
 
     def _tell(self, committed: list[Stored]) -> None:
-        self.stored += len(committed)
+        self.stored += sum([not stored.again for stored in committed])
         for stored in committed:
             self._on_stored(stored)
         self._committed_at, self._gathered = self._seconds(), 0

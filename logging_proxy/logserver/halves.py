@@ -86,3 +86,5 @@ class Stored(NamedTuple):
     request_body: bytes | None = None
     response_body: bytes | None = None
     """The bytes of small bodies, so that nobody need read them again."""
+    again: bool = False
+    """Whether its files were there already: it was read from the spool once more."""

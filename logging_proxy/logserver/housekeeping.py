@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -35,14 +36,14 @@ PAUSE = 0.02
 
 
 def measure(log_dir: str) -> tuple[int, int]:
-    """Bytes and number of the captures' files."""
+    """Bytes and number of the captures' files, as far as they can be looked at."""
     size = count = 0
     with os.scandir(log_dir) as entries:
         for entry in entries:
             if CAPTURE_FILE.fullmatch(entry.name):
                 try:
                     size += entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:
+                except OSError:  # it is gone, or the disk does not give it
                     continue
                 count += 1
     return size, count
@@ -65,6 +66,7 @@ class Housekeeping(Service):
         self.sizes = Sizes()
         self.is_whole: Callable[[], bool] = lambda: True
         """Whether the index has all captures: without some of them the wrong ones would be deleted."""
+        self._now: Callable[[], int] = lambda: time.time_ns() // 1000
         self._clock = clock
         self._directory = directory
         self._index = index
@@ -101,6 +103,8 @@ class Housekeeping(Service):
 
     def stored(self, stored: Stored) -> None:
         """An exchange's files are on disk.  For the storage thread."""
+        if stored.again:
+            return
         exchange = stored.exchange
         self._new_files += FILES
         self._grown += exchange.request.size + OTHER_BYTES
@@ -150,7 +154,7 @@ class Housekeeping(Service):
 
     async def _keep(self, keeper: Keeper) -> None:
         exchanges, bodies, size = keeper.deleted.exchanges, keeper.deleted.bodies, keeper.deleted.bytes
-        steps = keeper.plan(self.sizes)
+        steps = keeper.plan(self.sizes, self._now())
         try:
             while not self._stopping:
                 step = await self._run(lambda: next(steps, None))

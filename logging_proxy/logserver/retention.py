@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
@@ -75,6 +76,28 @@ class _Failed:
     reason: str
 
 
+class _Walk(NamedTuple):
+    """Exchanges of some kind that go at an age."""
+
+    mark: str
+    """Its name in the index."""
+    what: What
+    age: int
+    chosen: Callable[[Row], bool]
+
+
+def _walks(limits: Limits) -> list[_Walk]:
+    errors = limits.max_age if limits.errors_max_age is None else limits.errors_max_age
+    walks = []
+    if limits.max_age is not None:
+        walks.append(_Walk("others", What.ALL, limits.max_age, lambda row: not went_wrong(row)))
+    if errors is not None:
+        walks.append(_Walk("errors", What.ALL, errors, went_wrong))
+    if limits.bodies_max_age is not None:
+        walks.append(_Walk("bodies", What.BYTES, limits.bodies_max_age, lambda row: True))
+    return walks
+
+
 def went_wrong(row: Row) -> bool:
     """Whether an exchange counts as an error: cut, failed, or answered with 4xx or 5xx."""
     return row.outcome != "complete" or (row.status or 0) >= 400
@@ -90,72 +113,89 @@ class Keeper:
 
     _log = Logger()
 
-    def __init__(self, limits: Limits, index: Index, now: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, index: Index) -> None:
         self.deleted = Deleted()
         self.trouble = ""
         self._limits = limits
+        self._walks = _walks(limits)
         self._index = index
-        self._now = now
         self._failed: dict[str, _Failed] = {}
         self._reached: dict[str, tuple[int, int]] = {}
         """How far each walk came in this life, and where its mark was left."""
 
-    def plan(self, sizes: Sizes) -> Generator[Step, None, None]:
+    def plan(self, sizes: Sizes, now: int | None) -> Generator[Step, None, None]:
         """
-        What is to go now, oldest first.  Each step is done before the next is asked for.
+        What is to go, oldest first.  Each step is done before the next is asked for.
 
+        `now` is microseconds since 1970.  With None the clock is not trusted: nothing goes for its age.
         Some steps are empty: they are there so that the caller may stop.
         """
         yield from self._again()
-        yield from self._over_age()
+        for walk in self._walks:
+            if now is not None and walk.what is What.ALL:
+                yield from self._go(walk, now)
         yield from self._over_number()
         yield from self._over_bytes(sizes)
-        yield from self._old_bodies()
+        for walk in self._walks:
+            if now is not None and walk.what is What.BYTES:
+                yield from self._go(walk, now)
 
     def _again(self) -> Iterator[Step]:
         failed = list(self._failed.values())
         for what in What:
             yield from _steps(what, [each.row for each in failed if each.what is what])
 
-    def _over_age(self) -> Iterator[Step]:
-        normal, errors = self._limits.max_age, self._limits.errors_max_age
-        errors = normal if errors is None else errors
-        if normal is not None:
-            yield from self._walk("others", What.ALL, normal, lambda row: not went_wrong(row))
-        if errors is not None:
-            yield from self._walk("errors", What.ALL, errors, went_wrong)
+    def over_age(self, now: int, has: Callable[[str], bool]) -> tuple[int, int]:
+        """
+        How many exchanges are over an age, and of how many: of all, or of those with bytes if that is more.
 
-    def _old_bodies(self) -> Iterator[Step]:
-        if self._limits.bodies_max_age is not None:
-            yield from self._walk("bodies", What.BYTES, self._limits.bodies_max_age, lambda row: True)
+        `has` tells whether there is a file of that name.
+        """
+        total = self._index.counts().exchanges
+        over = whole = bare = 0
+        for walk in self._walks:
+            for rows, _ in self._pages(walk, 0, now - walk.age):
+                if walk.what is What.ALL:
+                    over += len(rows)
+                    continue
+                found = sum(any(map(has, _files(row, What.BYTES))) for row in rows)
+                whole, bare = whole + found, bare + len(rows) - found
+        return max((over, total), (whole, total - bare), key=lambda each: each[0] / max(1, each[1]))
 
-    def _walk(self, mark: str, what: What, age: int, chosen: Callable[[Row], bool]) -> Iterator[Step]:
+    def _go(self, walk: _Walk, now: int) -> Iterator[Step]:
         """All exchanges that have become so old since the last walk, and those that came late."""
-        until = max(0, self._now() - age)
-        position = self._begin(mark, until)
+        until = max(0, now - walk.age)
+        position = self._begin(walk.mark, until)
         try:
-            cursor: str | None = None
-            filters = Filters(since=position, until=until)
-            while position < until:
-                page = self._index.list(filters, cursor, PAGE, oldest_first=True)
-                rows = [row for row in page.rows if chosen(row) and row.id not in self._failed]
-                yield from _steps(what, rows)
-                cursor = page.next
-                position = page.rows[-1].started if cursor else until
+            for rows, behind in self._pages(walk, position, until):
+                yield from _steps(walk.what, rows)
+                position = behind
         finally:
-            self._end(mark, position)
+            self._end(walk.mark, position)
+
+    def _pages(self, walk: _Walk, since: int, until: int) -> Iterator[tuple[Sequence[Row], int]]:
+        """What is to go of each page, and up to which start all is known behind it."""
+        cursor: str | None = None
+        while since < until:
+            page = self._index.list(Filters(since=since, until=until), cursor, PAGE, oldest_first=True)
+            rows = [row for row in page.rows if walk.chosen(row) and row.id not in self._failed]
+            cursor = page.next
+            yield rows, page.rows[-1].started if cursor else until
+            if cursor is None:
+                return
 
     def _begin(self, mark: str, until: int) -> int:
         """Where a walk begins: at its mark, or behind what could not be deleted, which is tried by itself."""
         found = self._index.begin_walk(mark, until)
-        reached, left_at = self._reached.pop(mark, (found, found))
+        reached, left_at = self._reached.get(mark, (found, found))
         return reached if found == left_at else found
 
     def _end(self, mark: str, position: int) -> None:
         """In another life the walk begins at the first that could not be deleted."""
         wanted = min([position, *(failed.row.started for failed in self._failed.values())])
-        if self._index.end_walk(mark, wanted) == wanted:  # else something came late
-            self._reached[mark] = position, wanted
+        left_at = self._index.end_walk(mark, wanted)
+        # Else something came late, and the walk goes back to it.
+        self._reached[mark] = (position if left_at == wanted else left_at), left_at
 
     def _over_number(self) -> Iterator[Step]:
         most = self._limits.max_exchanges

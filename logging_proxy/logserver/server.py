@@ -28,6 +28,8 @@ from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
 from logging_proxy.logserver.spools import Spools, describe_error
 from logging_proxy.logserver.telemetry import Deleted, Standing
+from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
+from logging_proxy.logserver.threads import SEARCHES, Threads
 from logging_proxy.logserver.token_file import keep_token
 from logging_proxy.logserver.uploads import UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
@@ -91,7 +93,17 @@ def make_server(
 
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
     gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors(look()))
-    builder = Builder(reactor, options, directory, spool_root, spool_limit, run, StorageThread(reactor))
+    searches = Threads(reactor, "search", SEARCHES, MOST_WAITING_SEARCHES)
+    builder = Builder(
+        reactor,
+        options,
+        directory,
+        spool_root,
+        spool_limit,
+        run,
+        StorageThread(reactor),
+        run_search=searches.run,
+    )
     return builder.build(gate)
 
 
@@ -129,7 +141,7 @@ def kept_token(log_dir: str) -> str:
 
 
 class Builder:
-    """Makes the parts and joins them; `run` and `worker` do the work that may block."""
+    """Makes the parts and joins them; `run`, `worker` and `run_search` do the work that may block."""
 
     _log = Logger()
 
@@ -142,11 +154,14 @@ class Builder:
         spool_limit: int,
         run: Run,
         worker: Worker,
+        run_search: Run | None = None,
     ) -> None:
         self.reactor = reactor
         self.directory = directory
         self.run = run
-        self.index = open_index(directory.path)
+        self.run_search = run_search or run
+        self._index_trouble = ""
+        self.index = open_index(directory.path, self._tell_index_trouble)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
             self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
@@ -195,6 +210,7 @@ class Builder:
             self.spools,
             self.run,
             self.worker.run,
+            self.run_search,
         )
         return Parts(
             Health(seconds, time.time_ns, self.standing),
@@ -210,7 +226,7 @@ class Builder:
         indexer, keeper, trouble = self.observers.indexer, self.housekeeping.keeper, self.housekeeping.trouble
         state = "off" if keeper is None else "on" if self._is_whole() else "waiting"
         if self._wants_retention and keeper is None:
-            trouble = "it is off, for the index could not be opened"
+            trouble = "it is off, for there is no index"
         progress = indexer.progress if indexer is not None else None
         return Standing(
             self.spools.status,
@@ -220,11 +236,15 @@ class Builder:
             self.observers.under_way.body_bytes(),
             self.observers.feed.viewers,
             indexer.waiting if indexer is not None else 0,
-            indexer.trouble if indexer is not None else "the index could not be opened",
+            indexer.trouble if indexer is not None else self._index_trouble,
             None if progress is None else (progress.done, progress.total),
             state,
             trouble,
         )
+
+    def _tell_index_trouble(self, reason: str) -> None:
+        self._index_trouble = f"it could not be opened: {reason}"
+        self._log.error("captures are stored but not indexed: {reason}", reason=reason)
 
     def _is_whole(self) -> bool:
         return self.observers.indexer is not None and self.observers.indexer.is_whole
@@ -264,4 +284,4 @@ def _keeper(options: RetentionOptions | None, index: Any) -> Keeper | None:
         age(options.errors_max_age),
         age(options.bodies_max_age),
     )
-    return Keeper(limits, index, lambda: time.time_ns() // 1000)
+    return Keeper(limits, index)

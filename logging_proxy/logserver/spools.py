@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -24,6 +23,7 @@ from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.courtesy import Courtesy
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.halves import Stored
+from logging_proxy.logserver.store import Preview
 from logging_proxy.logserver.tail import SpoolLock
 
 LOOK_AROUND_INTERVAL = 1.0
@@ -139,8 +139,8 @@ class Spools:
         self._update_status()
         return taken
 
-    def preview(self, id: bytes) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
-        """The metadata, so far, of an exchange that is not published; of no exchange, None."""
+    def preview(self, id: bytes) -> Preview | None:
+        """Makes the metadata, so far, of an exchange that is not published; of no exchange, None."""
         for member in self._members.values():
             exchange = member.consumer.find(id)
             if exchange is not None:

@@ -28,6 +28,9 @@ from logging_proxy.configuration import Configuration, ConfigurationError, load_
 from logging_proxy.listening import CannotListen, addresses, bind
 from logging_proxy.logserver.bearer import BearerAgent
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.index import IndexTrouble
+from logging_proxy.logserver.index.questions import check_version
+from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.logserver.invitation import invite
 from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
@@ -100,7 +103,7 @@ def makeService(options: Options) -> IService:
         if options["ship-to"] is not None:
             return _shipping(reactor, options, configuration)
         return _serving(reactor, options, configuration)
-    except (ConfigurationError, CannotListen, UnsafeDirectory, CannotLog) as error:
+    except (ConfigurationError, CannotListen, UnsafeDirectory, CannotLog, IndexTrouble) as error:
         give_up(str(error))
     except OSError as error:
         give_up(f"{error.filename}: {error.strerror}")
@@ -111,6 +114,7 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
     directory = LogDirectory(configuration.logging_server.log_dir)
     if options["parent-pipe"] is None:
         directory.open()
+        check_version(os.path.join(directory.path, FILE))
     server = make_server(
         reactor,
         configuration.logging_server,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -90,6 +92,35 @@ class ListTests(DirectoryCase):
         with open(path, "wb") as file:
             file.write(b"not a database" * 1000)
         self.check()
+
+    def test_newer_index(self) -> None:
+        """An index of a newer version is an error that says so."""
+        list(make_anew(self.log_dir))
+        with closing(sqlite3.connect(os.path.join(self.log_dir, FILE))) as connection:
+            connection.execute("UPDATE schema SET version = 1000")
+            connection.commit()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for ask in (lambda: self.ids(), lambda: list(self.source().search("apples", {}))):
+            error = self.assertRaises(Trouble, ask)
+            self.assertIn("made by a newer version (schema 1000", str(error))
+
+    def test_nothing_is_written(self) -> None:
+        """To look at a directory changes nothing in it, nor beside the index, with an index and without."""
+        for prepare in (lambda: None, lambda: list(make_anew(self.log_dir))):
+            prepare()
+            before = self.state()
+            self.check()
+            list(self.source().get(id_of(3)).row)
+            self.assertEqual(self.state(), before)
+
+    def state(self) -> dict[str, tuple[int, int]]:
+        """When each file and directory was changed, and its size."""
+        found = {}
+        for folder, _, names in os.walk(self.log_dir):
+            for name in (".", *names):
+                status = os.stat(os.path.join(folder, name))
+                found[os.path.join(folder, name)] = (status.st_mtime_ns, status.st_size)
+        return found
 
     def test_one_half(self) -> None:
         """An exchange of which one half is gone is listed once, at its place."""
@@ -179,6 +210,39 @@ class LiveTests(DirectoryCase):
         first = events[0]
         assert first is not None
         self.assertEqual((first["type"], first["exchange"]["model"]), ("indexed", "new"))
+
+    def test_half_published(self) -> None:
+        """An exchange is shown once, when the metadata that are written last are there, with all of it."""
+
+        def parts() -> Iterator[None]:
+            write_capture(self.log_dir, 6, b'{"model":"new"}')
+            (request,) = (
+                name for name in os.listdir(self.log_dir) if name.endswith("request_metadata.json")
+                and id_of(6)[:8] in name
+            )  # fmt: skip
+            path = os.path.join(self.log_dir, request)
+            os.rename(path, f"{path}.later")
+            yield
+            os.rename(f"{path}.later", path)
+            yield
+
+        steps = parts()
+        live = self.source(lambda seconds: next(steps)).live()
+        self.assertIsNone(next(live))
+        event = next(live)
+        assert event is not None
+        self.assertEqual((event["id"], event["exchange"]["model"]), (id_of(6), "new"))
+        self.assertIsNone(next(live))
+
+    def test_not_understood(self) -> None:
+        """An exchange that makes no sense does not end the feed."""
+
+        def sleep(seconds: float) -> None:
+            write_capture(self.log_dir, 6, error=5)
+            write_capture(self.log_dir, 7)
+
+        events = [event for event, _ in zip(self.source(sleep).live(), range(2), strict=False)]
+        self.assertEqual([event and event["id"] for event in events], [id_of(7), None])
 
 
 class RebuildTests(DirectoryCase):

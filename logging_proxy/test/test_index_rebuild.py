@@ -25,7 +25,6 @@ from logging_proxy.logserver.index import (
     indexer,
     rebuild,
 )
-from logging_proxy.logserver.index import entries as making
 from logging_proxy.logserver.index.captures import Captures
 from logging_proxy.test.index_stage import IndexTestCase, documents, entry, id_of, stored, write_capture
 from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
@@ -321,18 +320,18 @@ class IndexerTests(LogDirTestCase):
         for error in (MemoryError(), RecursionError(), KeyError("x"), OSError(errno.EIO, "I/O error")):
             number = self.index.counts().exchanges
             running = self.started()
-            real, faults = making.read_content, iter([error])
+            real, faults = Captures.body, iter([error])
 
             def read(*args: Any, real: Any = real, faults: Any = faults) -> Any:
                 for fault in faults:
                     raise fault
                 return real(*args)
 
-            self.patch(making, "read_content", read)
+            self.patch(Captures, "body", read)
             running.on_stored(self.stored(number))
             running.on_stored(self.stored(number + 1))
             running.stop()
-            self.patch(making, "read_content", real)
+            self.patch(Captures, "body", real)
             self.assertTrue(self.index.whole)
             texts = [self.index.texts(id_of(each)) for each in (number, number + 1)]
             self.assertEqual([bool(each and each.request) for each in texts], [False, True])
@@ -442,7 +441,7 @@ class UnreadableTests(LogDirTestCase):
                 running._stopping.set()
             return False
 
-        running._stopping.wait = wait  # type: ignore[method-assign]
+        self.patch(running._stopping, "wait", wait)
         running._catch_up()
         self.assertEqual(pauses[:3], [0.02, 0.04, 0.08])
         self.assertEqual(pauses[-1], indexer.LONGEST_RETRY)

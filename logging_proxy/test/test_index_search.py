@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logging_proxy.logserver.index import Filters, SqliteIndex
-from logging_proxy.logserver.index.words import TERMS, Term, match_expression, parse_search
+from logging_proxy.logserver.index.words import MOST_PREFIXES, TERMS, Term, match_expression, parse_search
 from logging_proxy.test.index_stage import IndexTestCase, entry, id_of
 
 hostile = st.one_of(
@@ -50,6 +50,8 @@ class ParsingTests(IndexTestCase):
         """What has neither letter nor digit is no term, and a search is bounded."""
         self.assertEqual(parse_search('!!! - "" * -"."'), [])
         self.assertEqual(len(parse_search("a " * 1000)), TERMS)
+        terms = parse_search("".join(f"be{number}* " for number in range(10)) + "word")
+        self.assertEqual([term.prefix for term in terms], [True] * MOST_PREFIXES + [False])
 
     def test_unstorable_characters(self) -> None:
         """NUL separates words as a blank does; half a surrogate pair is a sign like others."""

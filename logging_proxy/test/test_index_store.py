@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 import zlib
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 from hypothesis import given, settings
@@ -26,6 +26,7 @@ from logging_proxy.logserver.index import (
     pool,
     schema,
 )
+from logging_proxy.logserver.index.questions import SEARCHES, uri_of
 from logging_proxy.test.index_stage import START, IndexTestCase, entry, everything, id_of
 
 FULL = Row(
@@ -281,11 +282,44 @@ class FileTests(IndexTestCase):
         """A question over its time is broken off with `TooSlow`, and the next one is answered."""
         index = self.make()
         index.add(entry(number, "word") for number in range(3000))
-        self.patch(pool, "QUERY_SECONDS", -1.0)
-        self.patch(pool, "_OPERATIONS", 10)
-        self.assertRaises(TooSlow, index.list, Filters(), None, 1000)
-        self.patch(pool, "QUERY_SECONDS", 5.0)
-        self.assertEqual(len(index.list(Filters(), None, 1000).rows), 1000)
+        now = [0.0]
+        readers = pool.ReaderPool(uri_of(index.path, "mode=rw"), 1, lambda: now[0])
+        self.addCleanup(readers.close)
+
+        def wait(seconds: float) -> int:
+            """In the middle of a question."""
+            now[0] += seconds
+            readers.interrupt_late()
+            return 0
+
+        def ask(seconds: float) -> int:
+            with readers.reader() as reader:
+                reader.create_function("wait", 1, wait)
+                return len(reader.execute(f"SELECT e.id, wait({seconds}) FROM exchanges e").fetchall())
+
+        self.assertEqual(ask(pool.QUERY_SECONDS / 3001), 3000)
+        self.assertRaises(TooSlow, ask, pool.QUERY_SECONDS / 2999)
+        self.assertEqual(ask(0), 3000)
+
+    def test_lookups(self) -> None:
+        """One exchange is looked up though all connections for searches are busy, and for ever."""
+        index = self.make()
+        index.add([entry(1, "word")])
+        with ExitStack() as busy:
+            for _ in range(SEARCHES):
+                busy.enter_context(index._searches.reader())
+            row = index.get(id_of(1))
+            self.assertEqual(row and row.id, id_of(1))
+            self.assertEqual(index.counts().exchanges, 1)
+            self.assertEqual(index.known(["x"]), set())
+
+    def test_closed_meanwhile(self) -> None:
+        """A question that is being asked does not hold up the end."""
+        index = self.make()
+        with index._searches.reader() as reader:
+            index.close()
+            self.assertEqual(reader.execute("SELECT 1").fetchone(), (1,))
+        self.assertRaises(IndexTrouble, index.list, Filters())
 
 
 class VersionTests(IndexTestCase):

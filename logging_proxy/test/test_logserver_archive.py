@@ -10,8 +10,9 @@ from typing import Any
 from twisted.internet.defer import execute
 
 from logging_proxy.logserver.archive import StoringAndIndexing, open_index
-from logging_proxy.logserver.index import Filters, Indexer
+from logging_proxy.logserver.index import Filters, Indexer, IndexTrouble
 from logging_proxy.logserver.index import indexer as indexer_module
+from logging_proxy.logserver.index.questions import check_version
 from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
@@ -20,6 +21,7 @@ from logging_proxy.test.web_stage import ServerTestCase
 class OpenTests(ServerTestCase):
     def setUp(self) -> None:
         super().setUp()
+        self.told: list[str] = []
         self.index.close()
         self.path = os.path.join(self.log_dir, FILE)
 
@@ -27,7 +29,7 @@ class OpenTests(ServerTestCase):
         """A damaged index is put aside and made anew."""
         with open(self.path, "wb") as file:
             file.write(b"this is no database" * 1000)
-        index = open_index(self.log_dir)
+        index = open_index(self.log_dir, self.told.append)
         assert index is not None
         self.addCleanup(index.close)
         self.assertEqual(index.list(Filters()).rows, [])
@@ -40,8 +42,13 @@ class OpenTests(ServerTestCase):
         connection.execute("UPDATE schema SET version = 1000")
         connection.commit()
         connection.close()
-        self.assertIsNone(open_index(self.log_dir))
+        self.assertIsNone(open_index(self.log_dir, self.told.append))
         self.assertFalse(os.path.exists(f"{self.path}.damaged"))
+        (reason,) = self.told
+        self.assertIn("made by a newer version", reason)
+        self.assertIn(
+            "made by a newer version", str(self.assertRaises(IndexTrouble, check_version, self.path))
+        )
 
     def test_without(self) -> None:
         """Where no index can be made there is none, and no error: storing comes first."""
@@ -50,7 +57,8 @@ class OpenTests(ServerTestCase):
         with open(os.path.dirname(self.path), "w"):
             pass
         self.spools.close()
-        self.assertIsNone(open_index(self.log_dir))
+        check_version(self.path)
+        self.assertIsNone(open_index(self.log_dir, self.told.append))
 
 
 class ServiceTests(ServerTestCase):
@@ -58,6 +66,7 @@ class ServiceTests(ServerTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.told: list[str] = []
         self.patch(indexer_module, "RETRY_SECONDS", 0.01)
 
     def serve(self) -> StoringAndIndexing:
@@ -70,7 +79,7 @@ class ServiceTests(ServerTestCase):
 
     def found(self) -> list[str]:
         """What a fresh look at the index finds."""
-        index = open_index(self.log_dir)
+        index = open_index(self.log_dir, self.told.append)
         assert index is not None
         rows = index.list(Filters()).rows
         index.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Flag, Kind, Record, RecordReader, encode
-from logging_proxy.logserver import exchanges, heads, metadata
+from logging_proxy.logserver import assembly, exchanges, heads, metadata
 from logging_proxy.logserver.assembly import (
     Assembler,
     BodyPiece,
@@ -430,6 +430,38 @@ class NameTests(SynchronousTestCase):
             2 * MS,
         )
         self.assertEqual(hashlib.sha256(b"").hexdigest()[:4], "e3b0")
+
+
+class SnapshotTests(SynchronousTestCase):
+    def test_as_it_was(self) -> None:
+        """What is told of an exchange under way is that of one moment, whatever comes meanwhile."""
+        script = Script()
+        assembler = Assembler()
+        parts = [
+            script.head(),
+            script.request(b"ask", last=True),
+            script.response_head(),
+            script.response(b"a"),
+        ]
+        for record in records(*parts, script.note({"x": 1})):
+            assembler.handle(record)
+        (exchange,) = assembler.open.values()
+        now = exchange.snapshot()
+        before = metadata.preview(exchange, "q.bin", "r.bin")
+        self.assertEqual(metadata.preview(now, "q.bin", "r.bin"), before)
+        for record in records(script.response(b"more"), script.note({"y": 1}), script.end()):
+            assembler.handle(record)
+        self.assertEqual(metadata.preview(now, "q.bin", "r.bin"), before)
+        self.assertNotEqual(metadata.preview(exchange, "q.bin", "r.bin"), before)
+
+    def test_many_trailers(self) -> None:
+        """Trailers without an end are damage: each piece of them has all be copied."""
+        self.patch(assembly, "MOST_TRAILERS", 100)
+        script = Script()
+        lines = [script.record(Kind.REQUEST_TRAILERS, b"A: b\r\n") for _ in range(100)]
+        exchange = ended(assemble(script.head(), *lines, script.response_head(), script.end()))
+        self.assertLessEqual(len(exchange.request.trailers), 100)
+        self.assertEqual(exchanges.verdict(exchange)[0], "interrupted")
 
 
 class LongStreamTests(SynchronousTestCase):

@@ -364,3 +364,12 @@ class TokenTests(LiveTestCase):
         head = ["GET /api/live HTTP/1.1", "Host: localhost", "Authorization: Bearer t0ken", *lines, "", ""]
         pipe.send("\r\n".join(head).encode())
         self.assertTrue(pipe.value().startswith(b"HTTP/1.1 101 "))
+
+
+class EventTests(SynchronousTestCase):
+    def test_text(self) -> None:
+        """However many viewers there are, the text of an event is made once."""
+        event = LiveEvent(1, "piece", "x", side=Side.REQUEST, size=3, data=b"abc")
+        made = event.text()
+        self.assertEqual(json.loads(made)["data"], "YWJj")
+        self.assertIs(event.text(), made)

@@ -140,9 +140,8 @@ class AgeTests(RetentionTestCase):
         housekeeping.startService()
         self.addCleanup(housekeeping.stopService)
         self.check(self.id_of(1))
-        keeper: Any = housekeeping.keeper
-        now = keeper._now
-        keeper._now = lambda: now() + HOUR * 1_000_000
+        now = housekeeping._now
+        housekeeping._now = lambda: now() + HOUR * 1_000_000
         for _ in range(3):
             self.clock.advance(INTERVAL)
         self.check()
@@ -308,7 +307,7 @@ class WalkTests(RetentionTestCase):
         for number in range(1, 6):
             self.old(number, 60)
         keeper: Any = self.builder.housekeeping.keeper
-        steps = keeper.plan(self.builder.housekeeping.sizes)
+        steps = keeper.plan(self.builder.housekeeping.sizes, self.builder.housekeeping._now())
         while not next(steps).rows:
             pass
         steps.close()
@@ -357,7 +356,7 @@ class WithoutIndexTests(RetentionTestCase):
         with open(os.path.join(self.log_dir, ".index"), "w"):
             pass
         lines: list[str] = []
-        observer = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         builder = Builder(
@@ -365,8 +364,8 @@ class WithoutIndexTests(RetentionTestCase):
         )
         standing = builder.standing()
         self.assertEqual(standing.retention, "off")
-        self.assertIn("the index could not be opened", standing.retention_trouble)
-        self.assertTrue(standing.trouble)
+        self.assertIn("there is no index", standing.retention_trouble)
+        self.assertIn("index: it could not be opened: ", standing.trouble)
         self.assertTrue(any("retention" in line for line in lines))
 
 

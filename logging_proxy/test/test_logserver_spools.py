@@ -145,6 +145,7 @@ class TroubleTests(SpoolsTestCase):
         writer.blocks(Script(1, other_id(1)).simple()[3:])
         self.turns(1)
         self.assertEqual(len(documents(self.log_dir)), 8)
+        self.assertEqual(self.spools.status.stored, 4)
         self.assertEqual({d["outcome"] for d in documents(self.log_dir).values()}, {"complete"})
 
     def test_recovers_soon(self) -> None:
@@ -176,6 +177,7 @@ class TroubleTests(SpoolsTestCase):
         self.writer().blocks(Script().simple())
         self.turns(1)
         self.assertIn("others may write", self.spools.status.trouble)
+        self.assertGreater(self.spools.status.backlog, 100)
         os.chmod(self.log_dir, 0o700)
         self.turns(1.5)
         self.assertEqual(self.spools.status.trouble, "")
@@ -192,6 +194,24 @@ class TroubleTests(SpoolsTestCase):
         os.chmod(self.log_dir, 0o700)
         self.turns(2.5)
         self.assertEqual((self.spools.status.backlog, self.spools.status.stored), (0, 1))
+
+    def test_counted_once(self) -> None:
+        """What was stored before is not counted when it is read again, after trouble or in another life."""
+        writer = self.writer()
+        writer.blocks([session(), *Script(1, other_id(1)).simple()])
+        self.turns(1)
+        self.system.error = errno.EIO
+        writer.blocks(Script(2, other_id(2)).simple())
+        self.turns(1)
+        self.system.error = 0
+        self.turns(1)
+        self.assertEqual(self.spools.status.stored, 2)
+        writer.blocks(Script(3, other_id(3)).simple())
+        self.spools.turn()
+        self.spools = self.make()
+        self.turns(1)
+        self.assertLessEqual(self.spools.status.stored, 1)
+        self.assertEqual(len(documents(self.log_dir)), 6)
 
     def test_fault_of_ours(self) -> None:
         """Even a bug does not end the process: it is logged with its traceback, told, and tried again."""

@@ -6,17 +6,21 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from typing import Any
 
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.listening import bind
+from logging_proxy.logserver.index import SqliteIndex
+from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.logserver.tap import Options, makeService
 from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id
 
@@ -94,6 +98,16 @@ class MistakeTests(TapTestCase):
         os.makedirs(self.log_dir)
         os.chmod(self.log_dir, 0o777)
         self.assertIn("others may write to it", self.refused())
+
+    def test_newer_index(self) -> None:
+        """An index of a newer version ends the start with one line, and is left alone."""
+        path = os.path.join(self.log_dir, FILE)
+        os.makedirs(os.path.dirname(path), mode=0o700)
+        SqliteIndex(path).close()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE schema SET version = 1000")
+            connection.commit()
+        self.assertRegex(self.refused(), r"\A[^\n]*made by a newer version \(schema 1000[^\n]*\n\Z")
 
     def test_options(self) -> None:
         """Descriptors must be open, and what is sent must be named."""

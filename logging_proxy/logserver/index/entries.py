@@ -37,6 +37,9 @@ _LIMITS = Limits(output=BODY_LIMIT, seconds=1.0)
 _NOTHING = Content()
 _NO_HEAD = Head("", "", "", [])
 _LONGEST_URL = 4096
+_LOOKED_AT = 4 * _LONGEST_URL
+"""Of a longer URL: taking escapes apart costs 200 bytes for each, and what is taken out shortens it."""
+
 _INTEGERS = frozenset(
     ["started", "status", "stream", "duration", "head_after", "request_bytes", "response_bytes"]
 )
@@ -63,7 +66,7 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
 
 def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     """The entry of an exchange that was just stored; the same that `entry_of` makes of its documents."""
-    exchange, request_file, response_file, _, _ = stored
+    exchange, request_file, response_file = stored[:3]
     request, response = exchange.request, exchange.response
     fields = exchange.opening.parsed.telling
     answer = known_head(response.head) if response is not None else _NO_HEAD
@@ -136,10 +139,14 @@ def _opened(opening: Opening) -> tuple[str | None, str | None, str, str, str | N
         opening.route_name or None,
         opening.pattern.decode("utf-8", "replace") or None,
         opening.method,
-        redact_url(opening.source_url.decode("latin-1"))[:_LONGEST_URL],
-        redact_url(opening.destination_url.decode("latin-1"))[:_LONGEST_URL] or None,
+        _url(opening.source_url.decode("latin-1")),
+        _url(opening.destination_url.decode("latin-1")) or None,
     )
     return row
+
+
+def _url(url: str) -> str:
+    return redact_url(url[:_LOOKED_AT])[:_LONGEST_URL]
 
 
 def _understand(
@@ -194,8 +201,8 @@ def _row(request: Document | None, response: Document | None) -> dict[str, Any]:
         "method": (any_half.get("method") or "")[:LONGEST_METHOD],
         "outcome": last.get("outcome") or "",
         "error": last.get("error") and redact_url(last["error"]),
-        "source_url": redact_url(any_half.get("source_url") or "")[:_LONGEST_URL],
-        "destination_url": redact_url(any_half.get("destination_url") or "")[:_LONGEST_URL] or None,
+        "source_url": _url(any_half.get("source_url") or ""),
+        "destination_url": _url(any_half.get("destination_url") or "") or None,
         "client": _client(client.get("address"), client.get("port")),
         "duration": _time(last["completed_at"]) - started,
         **_half("request", request),

@@ -58,6 +58,9 @@ MIGRATIONS: tuple[Migration, ...] = (_FIRST, _PLAIN_TEXTS)
 """The first statement of the first one makes the table that holds the version."""
 
 
+NEWER = "made by a newer version (schema {}, this one knows {})"
+
+
 def upgrade(
     connection: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS
 ) -> None:
@@ -69,7 +72,7 @@ def upgrade(
     """
     found = version_of(connection)
     if found > len(migrations):
-        raise IndexTrouble(f"made by a newer version (schema {found}, this one knows {len(migrations)})")
+        raise IndexTrouble(NEWER.format(found, len(migrations)))
     if 0 < found < len(migrations):
         _back_up(connection, f"{path}.v{found}.bak")
     for version in range(found, len(migrations)):

@@ -188,7 +188,7 @@ class Index(Protocol):
         """
         Where the mark of a walk stands: exchanges that started before were seen by it; at first 0.
 
-        To add one that started before the mark, or during a walk before `until`, moves the mark back to it.
+        Adding one that started before the mark, or during a walk before `until`, moves it back to there.
         """
 
     def end_walk(self, mark: str, position: int) -> int:

@@ -21,6 +21,9 @@ from logging_proxy.logserver.index.values import Filters, Row, Texts
 TERMS = 32
 """Terms of a search; more are ignored."""
 
+MOST_PREFIXES = 4
+"""Of them such as `begin*`, each of which may stand for a large part of all words; more are ignored."""
+
 SHORTEST_PREFIX = 2
 """Letters before `*`: one letter begins a tenth of all words, and takes a second with a million rows."""
 
@@ -132,7 +135,8 @@ def parse_search(q: str) -> list[Term]:
 
     Never fails.  What has neither letter nor digit is left out.
     """
-    terms = []
+    terms: list[Term] = []
+    prefixes = 0
     q = q.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")
     for match in _TERM.finditer(q):
         phrase, word = match[2], match[3]
@@ -140,7 +144,10 @@ def parse_search(q: str) -> list[Term]:
         words = spread(phrase if word is None else word)
         last = _last_word(words)
         if last:
-            terms.append(Term(words, bool(match[1]), star and len(last) >= SHORTEST_PREFIX))
+            is_prefix = star and len(last) >= SHORTEST_PREFIX
+            prefixes += is_prefix
+            if not is_prefix or prefixes <= MOST_PREFIXES:
+                terms.append(Term(words, bool(match[1]), is_prefix))
     return terms[:TERMS]
 
 

@@ -18,6 +18,8 @@ from logging_proxy.logserver.listing import list_exchanges
 from logging_proxy.logserver.reading import OpenFile, open_capture, read_metadata
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.store import Preview
+from logging_proxy.logserver.threads import TooBusy
 from logging_proxy.logserver.underway import UnderWay
 from logging_proxy.logserver.web.answers import (
     Answer,
@@ -27,6 +29,7 @@ from logging_proxy.logserver.web.answers import (
     give_later,
     json_answer,
     refuse,
+    watch_for_leaving,
 )
 from logging_proxy.logserver.web.attachments import give_file
 from logging_proxy.logserver.web.parameters import read_parameters
@@ -41,7 +44,12 @@ Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Where exchanges are found.  `run` is for blocking work, `run_storage` for what storage alone may do."""
+    """
+    Where exchanges are found.
+
+    `run` is for blocking work, `run_storage` for what storage alone may do, `run_search` for what may take
+    seconds: it may raise `TooBusy`.
+    """
 
     log_dir: str
     index: Index | None
@@ -49,6 +57,7 @@ class Archive:
     spools: Spools
     run: Run
     run_storage: Run
+    run_search: Run
 
     def require_index(self) -> Index:
         if self.index is None:
@@ -66,8 +75,9 @@ class Archive:
         row = self.under_way.row(id)
         if row is not None and row.request_file is None:
             raw = bytes.fromhex(id.replace("-", ""))
-            documents: Documents | None = await self.run_storage(lambda: self.spools.preview(raw))
-            if documents is not None:
+            preview: Preview | None = await self.run_storage(lambda: self.spools.preview(raw))
+            if preview is not None:
+                documents: Documents = await self.run(preview)
                 return row, documents
             row = self.under_way.row(id)
         row = row or await self.run(lambda: self.require_index().get(id))
@@ -92,7 +102,16 @@ class Exchanges(ProblemResource):
             limit = _limit(given.get("limit", ""))
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
-        return give_later(request, self._archive.run(lambda: self._list(given, limit)))
+        gone = watch_for_leaving(request)
+
+        def search() -> Answer | None:
+            """Nobody asks any more when the client left while it waited for its turn."""
+            return None if gone() else self._list(given, limit)
+
+        try:
+            return give_later(request, self._archive.run_search(search))
+        except TooBusy:
+            return refuse(request, Problem.BUSY)
 
     def _list(self, given: dict[str, str], limit: int) -> Answer:
         archive = self._archive
