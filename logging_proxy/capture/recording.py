@@ -45,8 +45,9 @@ class Recording:
         disk: Disk | None = None,
         pace: Pace | None = None,
         ring_size: int = RING_SIZE,
+        workers: int = 1,
     ) -> None:
-        """Raises `SpoolBusy` and OSError."""
+        """`workers` is how many proxies share the room for rings.  Raises `SpoolBusy` and OSError."""
         self.directory = directory
         self._reactor = reactor
         ring_directory = Path(options.ring_dir)
@@ -58,6 +59,7 @@ class Recording:
             self._moved,
             disk,
             pace or Pace(sync=options.fsync_interval),
+            workers,
         )
         passes = options.on_capture_error == "pass"
         self.writer = CaptureWriter(self._spool.ring, self._spool.stored, passes, reactor)

@@ -103,6 +103,30 @@ class Tally:
     lost_exchanges: int = 0
     lost_bytes: int = 0
 
+    def add(self, other: Tally) -> None:
+        """Count what `other` has counted as well."""
+        self.unknown_records += other.unknown_records
+        self.malformed_records += other.malformed_records
+        self.damages += other.damages
+        self.lost_exchanges += other.lost_exchanges
+        self.lost_bytes += other.lost_bytes
+
+    def state(self) -> list[int]:
+        """As a JSON-able value, for `restore_tally`."""
+        return [
+            self.unknown_records,
+            self.malformed_records,
+            self.damages,
+            self.lost_exchanges,
+            self.lost_bytes,
+        ]
+
+
+def restore_tally(state: Sequence[int]) -> Tally:
+    """The inverse of `Tally.state`.  Raises TypeError or ValueError else."""
+    unknown, malformed, damages, lost_exchanges, lost_bytes = map(int, state)
+    return Tally(unknown, malformed, damages, lost_exchanges, lost_bytes)
+
 
 class Assembler:
     """Joins the records of one spool to exchanges."""
@@ -151,9 +175,11 @@ class Assembler:
         except (ValueError, RecursionError) as error:
             return self._malformed(exchange, str(error))
 
-    def mark_damaged(self, reason: str) -> None:
-        """Bytes of the spool are missing here: every open exchange may have lost some."""
+    def mark_damaged(self, reason: str, missing: bool = True) -> None:
+        """The spool is damaged here: if bytes are missing, every open exchange may have lost some."""
         self.tally.damages += 1
+        if not missing:
+            return
         for exchange in self.open.values():
             exchange.mark_damaged(reason)
             exchange.notes.append({"damage": reason})

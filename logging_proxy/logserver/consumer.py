@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started
+from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started, restore_tally
 from logging_proxy.logserver.exchanges import Exchange
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.halves import Stored
@@ -83,9 +83,7 @@ class SpoolConsumer:
         self._reset(None)
 
     def _reset(self, offset: int | None) -> None:
-        tally = self.assembler.tally
         self.assembler = Assembler()
-        self.assembler.tally = tally
         self._store = Store(self._directory)
         self._tail = SpoolTail(self.path, offset)
         self._stream = RecordStream(offset)
@@ -121,6 +119,7 @@ class SpoolConsumer:
         if state["version"] != VERSION:
             raise ValueError("another version")
         self._reset(int(state["offset"]))
+        self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
         self.assembler.restore(state["exchanges"])
         self._store.restore(self.assembler.open, state["files"])
         for exchange in self.assembler.open.values():
@@ -194,6 +193,7 @@ class SpoolConsumer:
         state = {
             "version": VERSION,
             "offset": offset,
+            "tally": self.assembler.tally.state(),
             "exchanges": self.assembler.checkpoint(),
             "files": self._store.checkpoint(),
         }
@@ -233,7 +233,7 @@ class SpoolConsumer:
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
                 self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
-                self.assembler.mark_damaged(item.reason)
+                self.assembler.mark_damaged(item.reason, item.missing)
                 continue
             for event in assemble(item):
                 store(event)

@@ -73,7 +73,7 @@ class IngestTests(ServerTestCase):
         self.builder.remote.get(NAME).close()
         (segment,) = (n for n in os.listdir(self.path) if n.endswith(".seg"))
         with open(os.path.join(self.path, segment), "ab") as file:
-            file.write(b"LPB1 torn")
+            file.write(b"LPB2 torn")
         self.build()
         self.assertEqual(self.post(3, b"def"), (200, {"offset": 6}))
         self.assertEqual(self.stored(), b"abcdef")

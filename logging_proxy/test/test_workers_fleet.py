@@ -87,7 +87,9 @@ class StartTests(FleetCase):
         self.assertEqual(self.read(), [["Begin 1"], ["Begin 1"]])
         begun = [end.orders[0][0] for end in self.reactor.ends]
         configuration = self.configuration()
-        self.assertEqual(begun, [Begin(configuration, spool, configuration.logging) for spool in self.spools])
+        self.assertEqual(
+            begun, [Begin(configuration, spool, configuration.logging, 2) for spool in self.spools]
+        )
 
     def test_all_at_once(self) -> None:
         """None accepts before all are ready; the fleet has started when all accept."""
@@ -187,7 +189,7 @@ class UseTests(FleetCase):
         self.reactor.advance(FIRST_WAIT)
         self.reactor.ends[-1].read()
         begin = self.reactor.ends[-1].orders[0][0]
-        self.assertEqual(begin, Begin(new, self.spools[0], self.configuration().logging))
+        self.assertEqual(begin, Begin(new, self.spools[0], self.configuration().logging, 2))
 
     def test_before_all_are_ready(self) -> None:
         """A change during the start reaches all, and the new sockets are those that they begin with."""

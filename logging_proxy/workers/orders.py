@@ -39,6 +39,8 @@ class Begin:
     """Where to record, if anything is."""
     logging: LoggingOptions
     """How: as all workers do since the proxy's start."""
+    workers: int = 1
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True)
