@@ -183,14 +183,17 @@ class Place(NamedTuple):
     at: int
 
 
-def whole_blocks(data: bytes, first: int, below: int, salt: int | None = None) -> list[tuple[Place, Block]]:
+def whole_blocks(
+    data: bytes, first: int, below: int, salt: int | None = None, ended: bool = False
+) -> list[tuple[Place, Block]]:
     """
     The undamaged blocks in `data`, a segment's content or the end of it, whatever lies between them.
 
     Those that start from `first` on and before `below` in the stream, and have a payload.
     `salt` is that of the blocks before them.  Without one, `data` begins with the header of the
     block that starts at `first`, which has it.  If that is damaged, too, it is that of the last
-    block found; but not of one inside the first, as far as is known where that ends.
+    block found; but unless the segment has `ended`, not of one inside the first as long as its
+    header says that it is, for it may be being written.
     """
     if salt is not None:
         return list(_whole_blocks(data, _salted(salt), first, below))
@@ -199,7 +202,7 @@ def whole_blocks(data: bytes, first: int, below: int, salt: int | None = None) -
         found = list(_whole_blocks(data, _salted(expected.salt), first, below))
         if found:
             return found
-        behind = expected.end
+        behind = 0 if ended else expected.end
     last = deque(_whole_blocks(data, _ANY_HEADER, first, below, behind), 1)
     return list(_whole_blocks(data, _salted(last[0][1].salt), first, below, behind)) if last else []
 

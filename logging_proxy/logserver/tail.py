@@ -74,8 +74,8 @@ class SpoolTail:
         """That of the segment's blocks, as far as is known."""
         self._whole: list[Place] = []
         """The segment's blocks behind damage, as far as has been searched."""
-        self._searched_to = 0
-        """The size of the segment at the last search."""
+        self._searched = (0, False)
+        """The size of the segment at the last search, and whether it had ended."""
         self._damaged = False
         self._reader = DirectReader(DIRECT_CHUNK)
         self._direct_fills = 0
@@ -182,8 +182,8 @@ class SpoolTail:
         fd = os.open(os.path.join(self._directory, segment_name(start)), _READ)
         self.close()
         self._fd, self._segment, self._block_start = fd, start, start
-        self._data_at = self._at = self._searchable = self._searched_to = 0
-        self._salt, self._whole = None, []
+        self._data_at = self._at = self._searchable = 0
+        self._salt, self._whole, self._searched = None, [], (0, False)
 
     def _later(self) -> int | None:
         """
@@ -245,12 +245,12 @@ class SpoolTail:
         Not again while nothing more is written.
         """
         size = os.fstat(self._fd).st_size
-        if size <= self._searched_to or self._segment is None:
+        if (size, later is not None) <= self._searched or self._segment is None:
             return
-        self._searched_to = size
+        self._searched = (size, later is not None)
         data = os.pread(self._fd, size - self._searchable, self._searchable)
         below = self._segment + LONGEST_SEGMENT if later is None else later
-        found = whole_blocks(data, self._block_start, below, self._salt)
+        found = whole_blocks(data, self._block_start, below, self._salt, later is not None)
         self._whole = sorted(Place(start, self._searchable + at) for (start, at), _ in found)
 
     def _fill(self, size: int) -> None:

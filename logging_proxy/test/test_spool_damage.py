@@ -82,6 +82,10 @@ class Spool:
         with open(self.path, "ab") as file:
             file.write(data)
 
+    def end(self) -> None:
+        """Another segment begins."""
+        (Path(self.directory) / segment_name(len(STREAM) + len(LATER))).write_bytes(b"")
+
     def read(self) -> None:
         """Take in what there is."""
         while (piece := self.tail.read()) is not None:
@@ -172,13 +176,26 @@ class AnyDamageTests(DamageCase):
         self.check(content, lambda begin, end: any(begin <= n < end for n in changed))
 
     @settings(deadline=None, max_examples=150)
-    @given(st.integers(0, len(CONTENT)), st.integers(1, 600))
+    @given(st.integers(BLOCK.size, len(CONTENT)), st.integers(1, 600))
     def test_cut_out(self, at: int, size: int) -> None:
         """Bytes that are gone, so that all behind them have moved."""
-        self.check(CONTENT[:at] + CONTENT[at + size :], lambda begin, end: begin < at + size and at < end)
+        content = CONTENT[:at] + CONTENT[at + size :]
+        self.check(content, lambda begin, end: begin < at + size and at < end)
+
+    def test_cut_out_of_the_first_header(self) -> None:
+        """Those in front of a segment's first payload: what is whole comes when the next segment begins."""
+        for at in range(BLOCK.size):
+            for size in (1, 3, 4, 12, 20):
+                spool = Spool(CONTENT[:at] + CONTENT[at + size :])
+                spool.read()
+                spool.add(later_block())
+                spool.end()
+                spool.read()
+                self.assertEqual(spool.pieces[-len(PAYLOADS) + 2 :], [*PAYLOADS[3:], LATER])
+                spool.close()
 
     @settings(deadline=None, max_examples=150)
-    @given(st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)), st.integers(1, 600))
+    @given(st.integers(BLOCK.size, len(CONTENT)), st.integers(0, len(CONTENT)), st.integers(1, 600))
     def test_doubled(self, at: int, of: int, size: int) -> None:
         """Bytes that are there twice, in another place."""
         content = CONTENT[:at] + CONTENT[of : of + size] + CONTENT[at:]
