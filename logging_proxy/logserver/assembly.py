@@ -184,6 +184,14 @@ class Assembler:
             exchange.mark_damaged(reason)
             exchange.notes.append({"damage": reason})
 
+    def mark_malformed(self, number: int, reason: str) -> None:
+        """A record of this exchange made no sense."""
+        exchange = self.open.get(number)
+        if exchange is None:
+            self.tally.malformed_records += 1
+        else:
+            self._malformed(exchange, reason)
+
     def interrupt(self, error: str) -> Sequence[Event]:
         """Ends everything that is open as `interrupted`."""
         ended = list(self.open.values())

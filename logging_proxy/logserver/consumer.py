@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from logging_proxy.capture.records import Record
 from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started, restore_tally
 from logging_proxy.logserver.exchanges import Exchange
 from logging_proxy.logserver.files import LogDirectory
@@ -235,16 +236,30 @@ class SpoolConsumer:
                 self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
                 self.assembler.mark_damaged(item.reason, item.missing)
                 continue
-            for event in assemble(item):
+            try:
+                events = assemble(item)
+            except Exception as error:  # whatever a sender has made up: what follows is stored all the same
+                self._skip(item, error)
+                continue
+            for event in events:
                 store(event)
                 tell(event)
+
+    def _skip(self, record: Record, error: Exception) -> None:
+        """A record that nobody understands is damage of its spool, and of its exchange."""
+        self._log.failure("{path}: a record that cannot be understood", path=self.path)
+        self.assembler.mark_malformed(record.exchange, f"a record made no sense ({type(error).__name__})")
+
+    def interrupt(self, error: str) -> None:
+        """What is under way will not go on."""
+        for event in self.assembler.interrupt(error):
+            self._store.handle(event)
+            self._on_event(event)
 
     def _start_over(self) -> None:
         """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""
         self._log.error("{path}: the spool ends before what was read of it; reading it anew", path=self.path)
-        for event in self.assembler.interrupt("the spool was replaced"):
-            self._store.handle(event)
-            self._on_event(event)
+        self.interrupt("the spool was replaced")
         self._tail.close()
         self._tail = SpoolTail(self.path)
         self._stream = RecordStream()
