@@ -162,7 +162,9 @@ class QuietTests(SpoolsTestCase):
         parts = [Script(1, other_id(number + 1)).simple() for number in range(len(writers))]
         for writer, part in zip(writers, parts, strict=True):
             writer.blocks(part[:3])
-        self.turns(closed.IDLE_UNDER_WAY + 2)
+        self.turns(2)
+        self.clock.advance(closed.IDLE_UNDER_WAY)
+        self.turns(2)
         self.assertLess(len(self.spools._members), len(writers))
         self.assertEqual(self.spools.status.open, len(writers))
         for writer, part in zip(writers, parts, strict=True):
@@ -184,7 +186,6 @@ class QuietTests(SpoolsTestCase):
         self.remote(0).blocks([session(), *Script(1, other_id(1)).simple()[:3]])
         for number in range(1, closed.FEW + 3):
             self.remote(number).blocks([session(), *Script(1, other_id(number + 1)).simple()])
-        self.turns(closed.IDLE_UNDER_WAY)
         self.gone(closed.GONE - 100)
         self.assertEqual(len(self.names()), closed.FEW + 4)
         self.gone(200)
@@ -195,11 +196,14 @@ class QuietTests(SpoolsTestCase):
 
     def test_many(self) -> None:
         """While there are nearly as many as there may be, those that are quiet are removed after a minute."""
-        for number in range(closed.MOST_REMOTE - closed.FEW):
+        self.patch(closed, "MOST_REMOTE", 2 * closed.FEW + 4)
+        for number in range(closed.FEW + 3):
             self.remote(number).blocks([session()[:9]])
-        self.turns(10)
         self.gone(closed.GONE_IF_MANY)
-        self.assertLess(len(self.names()), closed.MOST_REMOTE - closed.FEW)
+        self.assertEqual(len(self.names()), closed.FEW + 3)
+        self.remote(1000).blocks([session()[:9]])
+        self.gone(closed.GONE_IF_MANY)
+        self.assertLess(len(self.names()), closed.FEW + 3)
 
     def test_something_came(self) -> None:
         """One into which something comes in that moment stays."""
