@@ -29,6 +29,9 @@ from logging_proxy.logserver.tail import SpoolTail, load_json, sync_directory
 SEGMENT_SIZE, LEAST_SEGMENTS = 16 << 20, 8
 """Bytes of a segment at most, and how many a spool's limit holds at least: the newest is never deleted."""
 
+LEAST_LIMIT = 16 << 20
+"""Bytes that a spool may have, whatever the limit: a batch must find room in it."""
+
 SPOOL_NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -174,7 +177,7 @@ class RemoteSpools:
     def __init__(self, root: str, limit: int = 1 << 62) -> None:
         """Each may have `limit` bytes."""
         self._root = root
-        self._limit = limit
+        self._limit = max(limit, LEAST_LIMIT)
         self._spools: dict[str, RemoteSpool] = {}
         self._lock = threading.Lock()
 

@@ -32,6 +32,7 @@ FAULTS = {
     "unreachable": 10,
     "server-down": 11,
     "process-limits": 12,
+    "damaged-segment": 13,
 }
 """The modules of this package that are fault tests, by name, and their numbers."""
 
