@@ -292,6 +292,43 @@ def spool_size(directory: Path) -> int:
     return total
 
 
+def read_what_can_be_read(fd: int, size: int, at: int) -> bytes:
+    """
+    Up to `size` bytes of a file from `at` on, with zeros for pages that the disk cannot read any more.
+
+    A sector that is lost is damage as any other: it must not keep all that is behind it from being read.
+    """
+    try:
+        return _pread(fd, size, at)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    end = min(at + size, os.fstat(fd).st_size)
+    return b"".join(_page(fd, start, max(at, start), end) for start in range(at - at % PAGE, end, PAGE))
+
+
+def _page(fd: int, start: int, at: int, end: int) -> bytes:
+    """What a page that begins at `start` has from `at` on."""
+    size = min(start + PAGE, end) - at
+    try:
+        return _pread(fd, size, at).ljust(size, b"\0")
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return bytes(size)
+
+
+def _pread(fd: int, size: int, at: int) -> bytes:
+    """In one go, or in several where the system reads no more at once."""
+    data = os.pread(fd, size, at)
+    while 0 < len(data) < size and (more := os.pread(fd, size - len(data), at + len(data))):
+        data += more
+    return data
+
+
 def _read_private_file(path: Path) -> bytes:
-    with open(os.open(path, os.O_RDONLY | PRIVATE), "rb") as file:
-        return file.read()
+    fd = os.open(path, os.O_RDONLY | PRIVATE)
+    try:
+        return read_what_can_be_read(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)

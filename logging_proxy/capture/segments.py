@@ -167,10 +167,10 @@ def read_header(data: bytes | memoryview, at: int) -> Header | None:
 def _read_earlier_header(data: bytes | memoryview, at: int) -> Header | None:
     if len(data) - at < _EARLIER.size:
         return None
-    magic, *fields = _EARLIER.unpack_from(data, at)
-    return (
-        Header(_EARLIER.size, *fields, None) if magic == _EARLIER_MAGIC and fields[0] <= MAX_BLOCK else None
-    )
+    magic, length, crc, before, after, start = _EARLIER.unpack_from(data, at)
+    if magic != _EARLIER_MAGIC or length > MAX_BLOCK:
+        return None
+    return Header(_EARLIER.size, length, crc, before, after, start, None)
 
 
 # --- across damage ------------------------------------------------------------------

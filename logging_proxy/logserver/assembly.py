@@ -200,6 +200,18 @@ class Assembler:
             exchange.outcome, exchange.error = "interrupted", error
         return [Ended(exchange) for exchange in ended]
 
+    def end_doubtful(self, quiet: int) -> Sequence[Event]:
+        """Ends what damage has met and nothing has come of for so many nanoseconds of the proxy's clock."""
+        doubtful = [
+            exchange
+            for exchange in self.open.values()
+            if exchange.damage and self.last_time - exchange.began - exchange.elapsed > quiet
+        ]
+        for exchange in doubtful:
+            del self.open[exchange.number]
+            exchange.outcome, exchange.error = "interrupted", f"its end is missing: {exchange.damage}"
+        return [Ended(exchange) for exchange in doubtful]
+
     def checkpoint(self) -> list[dict[str, Any]]:
         """The open exchanges as JSON-able values, for `restore`."""
         return [exchange_state(exchange) for exchange in self.open.values()]

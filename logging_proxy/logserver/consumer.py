@@ -9,10 +9,12 @@ done twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.logger import Logger
+from zlib_ng.zlib_ng import crc32
 
 from logging_proxy.capture.records import Record
 from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started, restore_tally
@@ -24,7 +26,8 @@ from logging_proxy.logserver.stream import Damage, RecordStream
 from logging_proxy.logserver.tail import Piece, SpoolTail, load_json, save_durably
 
 CHECKPOINT = "consumer.json"
-VERSION = 1
+VERSION, EARLIER = 2, 1
+"""Of the checkpoint; the earlier one has no check."""
 
 TURN_BYTES = 1 << 20
 """Read per turn: some 500 small exchanges, a few milliseconds of a large body."""
@@ -52,8 +55,16 @@ CHECKPOINT_BYTES = 32 << 20
 """So much is read at most until a checkpoint lets segments go, however slow the disk: spools have a limit."""
 
 
+DOUBTFUL = 24 * 3600 * 10**9
+"""Nanoseconds without a record after which an exchange that damage has met counts as ended."""
+
+
 def _nothing(_: Any) -> None:
     pass
+
+
+def _encode(state: dict[str, Any]) -> bytes:
+    return json.dumps(state, separators=(",", ":")).encode("ascii")
 
 
 class SpoolConsumer:
@@ -105,20 +116,22 @@ class SpoolConsumer:
 
     def open(self) -> None:
         """Takes up from the checkpoint, or from the oldest segment when there is none."""
-        state = load_json(self.path, CHECKPOINT)
-        if state is None:
+        if not os.path.exists(os.path.join(self.path, CHECKPOINT)):
             self._reset(None)
             return
         try:
-            self._restore(state)
-        except (KeyError, TypeError, ValueError, AssertionError):
+            self._restore(load_json(self.path, CHECKPOINT))
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
             self._log.error("{path}: checkpoint unreadable; reading the spool from its start", path=self.path)
             self._store.close()
             self._reset(None)
+            self.assembler.tally.damages += 1
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["version"] != VERSION:
+        if state["version"] not in (VERSION, EARLIER):
             raise ValueError("another version")
+        if state["version"] == VERSION and state.pop("check") != crc32(_encode(state)):
+            raise ValueError("damaged")
         self._reset(int(state["offset"]))
         self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
         self.assembler.restore(state["exchanges"])
@@ -188,6 +201,7 @@ class SpoolConsumer:
     def checkpoint(self) -> None:
         """Makes all that was taken in durable, then lets go of the segments behind it."""
         began = self._seconds()
+        self._end_doubtful()
         self._tell(self._store.settle())
         self._tail.sync()
         offset = self.offset
@@ -199,7 +213,8 @@ class SpoolConsumer:
             "files": self._store.checkpoint(),
         }
         if offset is not None:
-            save_durably(self.path, CHECKPOINT, json.dumps(state, separators=(",", ":")).encode("ascii"))
+            data = _encode(state)  # once: with many long streams open it is megabytes
+            save_durably(self.path, CHECKPOINT, b'%b,"check":%d}' % (data[:-1], crc32(data)))
             self._tail.delete_before(offset)
         self._durable = offset
         ended = self._seconds()
@@ -252,7 +267,14 @@ class SpoolConsumer:
 
     def interrupt(self, error: str) -> None:
         """What is under way will not go on."""
-        for event in self.assembler.interrupt(error):
+        self._pass_on(self.assembler.interrupt(error))
+
+    def _end_doubtful(self) -> None:
+        """Damage may have met the ends of exchanges: those of which nothing comes any more."""
+        self._pass_on(self.assembler.end_doubtful(DOUBTFUL))
+
+    def _pass_on(self, events: Iterable[Event]) -> None:
+        for event in events:
             self._store.handle(event)
             self._on_event(event)
 

@@ -16,6 +16,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
+from logging_proxy.capture.disk import read_what_can_be_read
 from logging_proxy.capture.segments import (
     LARGEST_WRITE,
     LONGEST_SEGMENT,
@@ -248,7 +249,7 @@ class SpoolTail:
         if (size, later is not None) <= self._searched or self._segment is None:
             return
         self._searched = (size, later is not None)
-        data = os.pread(self._fd, size - self._searchable, self._searchable)
+        data = read_what_can_be_read(self._fd, size - self._searchable, self._searchable)
         below = self._segment + LONGEST_SEGMENT if later is None else later
         found = whole_blocks(data, self._block_start, below, self._salt, later is not None)
         self._whole = sorted(Place(start, self._searchable + at) for (start, at), _ in found)
@@ -260,7 +261,7 @@ class SpoolTail:
         if self._direct_fills:
             self._direct_fills -= 1
             data = self._reader.read(self._fd, max(size, DIRECT_CHUNK), self._data_at)
-        self._data = os.pread(self._fd, size, self._data_at) if data is None else data
+        self._data = read_what_can_be_read(self._fd, size, self._data_at) if data is None else data
 
 
 def _from(block: Block, offset: int | None, damaged: bool) -> Piece:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,16 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+from zlib_ng.zlib_ng import crc32
 
 from logging_proxy.capture.disk import SegmentFiles, last_offset, next_offset
+from logging_proxy.capture.records import RecordReader
 from logging_proxy.capture.rings import open_ring
 from logging_proxy.capture.segments import BLOCK, block_header, segment_name
 from logging_proxy.logserver.assembly import Assembler, BodyPiece, Ended, Started
+from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.exchanges import Side, verdict
+from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.ingest import RemoteSpool, stored_end
 from logging_proxy.logserver.shipper import SpoolReader
 from logging_proxy.logserver.stream import Damage, RecordStream
@@ -326,10 +332,6 @@ class MadeUpTests(SynchronousTestCase):
 class EarlierVersionTests(DamageCase):
     def test_read(self) -> None:
         """Segments of earlier versions, whose blocks have no salt, are read across damage as well."""
-        import struct
-
-        from zlib_ng.zlib_ng import crc32
-
         content, start = b"", 0
         for payload in PAYLOADS:
             crc = crc32(payload, crc32(start.to_bytes(8, "little")))
@@ -428,12 +430,59 @@ class RemoteTests(SynchronousTestCase):
         self.assertEqual(sent, STREAM.replace(PAYLOADS[5], b"", 1))
 
 
+class UnreadableTests(SynchronousTestCase):
+    def test_sector(self) -> None:
+        """A sector that the disk cannot read any more costs the blocks that it is in."""
+        payloads = [b"".join(Script(n, other_id(n)).simple(b"q" * 3000)) for n in range(1, 9)]
+        content, places, start = b"", [], 0
+        for payload in payloads:
+            block = block_header(start, payload, salt=SALT) + payload
+            places.append((len(content), len(content) + len(block)))
+            content, start = content + block, start + len(payload)
+        spool = Spool(content)
+        self.addCleanup(spool.close)
+        real, bad = os.pread, range(8192, 12288)
+
+        def pread(fd: int, size: int, at: int) -> bytes:
+            if at < bad.stop and at + size > bad.start:
+                raise OSError(errno.EIO, "Input/output error")
+            return real(fd, size, at)
+
+        self.patch(os, "pread", pread)
+        spool.read()
+        whole = [
+            payload
+            for payload, (begin, end) in zip(payloads, places, strict=True)
+            if begin >= bad.stop or end <= bad.start
+        ]
+        self.assertEqual(spool.pieces, whole)
+        self.assertEqual(len(spool.damages), 1)
+        self.assertEqual(last_offset(Path(spool.directory)), start)
+
+
+class EndTests(SynchronousTestCase):
+    def test_end_is_missing(self) -> None:
+        """An exchange whose end damage has met ends when nothing has come of it for long; others go on."""
+        hurt, quiet, later = Script(1, other_id(1)), Script(2, other_id(2)), Script(3, other_id(3))
+        assembler = Assembler()
+        for record in RecordReader().feed(b"".join(hurt.simple()[:4])):
+            assembler.handle(record)
+        assembler.mark_damaged("a block")
+        for record in RecordReader().feed(b"".join(quiet.simple()[:4])):
+            assembler.handle(record)
+        self.assertEqual(assembler.end_doubtful(10**12), [])
+        later.clock += 2 * 10**12
+        for record in RecordReader().feed(b"".join(later.simple()[:1])):
+            assembler.handle(record)
+        (ended,) = assembler.end_doubtful(10**12)
+        assert isinstance(ended, Ended)
+        self.assertEqual((ended.exchange.number, ended.exchange.outcome), (1, "interrupted"))
+        self.assertEqual(sorted(assembler.open), [2, 3])
+
+
 class CountTests(SynchronousTestCase):
     def test_checkpoint(self) -> None:
         """What was counted is in the checkpoint, so that it outlives the process."""
-        from logging_proxy.logserver.consumer import SpoolConsumer
-        from logging_proxy.logserver.files import LogDirectory
-
         spool = Spool(flipped(CONTENT, 8 * (PLACES[3][0] + 60)))
         self.addCleanup(spool.close)
         directory = LogDirectory(self.mktemp())
@@ -447,5 +496,20 @@ class CountTests(SynchronousTestCase):
             consumer.close()
             self.assertEqual(consumer.assembler.tally.damages, 1)
         self.flushLoggedErrors()
-        state = json.loads((Path(spool.directory) / "consumer.json").read_bytes())
-        self.assertEqual(state["tally"][2], 1)
+        path = Path(spool.directory) / "consumer.json"
+        self.assertEqual(json.loads(path.read_bytes())["tally"][2], 1)
+        self.check_damaged_checkpoints(path, SpoolConsumer(spool.directory, directory, lambda: 0.0))
+
+    def check_damaged_checkpoints(self, path: Path, consumer: SpoolConsumer) -> None:
+        """Any bit of it that is another is seen, and counted; the spool is read anew then."""
+        content = path.read_bytes()
+        for at in range(0, len(content), 3):
+            path.write_bytes(flipped(content, 8 * at + at % 8))
+            consumer.open()
+            self.assertEqual((consumer.offset, consumer.assembler.tally.damages), (None, 1), at)
+            consumer.close()
+        path.write_bytes(content)
+        consumer.open()
+        self.assertEqual(consumer.offset, len(STREAM))
+        consumer.close()
+        self.flushLoggedErrors()
