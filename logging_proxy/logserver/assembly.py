@@ -134,6 +134,8 @@ class Assembler:
     def __init__(self) -> None:
         self.open: dict[int, Exchange] = {}
         self.tally = Tally()
+        self._ids: set[bytes] = set()
+        """Of exchanges that are open, or have ended and may not be stored yet."""
         self.last_time = 0
         """The proxy's clock at the last record."""
         self.wall_offset: int | None = None
@@ -181,8 +183,7 @@ class Assembler:
         if not missing:
             return
         for exchange in self.open.values():
-            exchange.mark_damaged(reason)
-            exchange.notes.append({"damage": reason})
+            self._mark(exchange, reason)
 
     def mark_malformed(self, number: int, reason: str) -> None:
         """A record of this exchange made no sense."""
@@ -212,6 +213,10 @@ class Assembler:
             exchange.outcome, exchange.error = "interrupted", f"its end is missing: {exchange.damage}"
         return [Ended(exchange) for exchange in doubtful]
 
+    def stored(self) -> None:
+        """Whatever has ended is stored: another of the same id would be found to be there already."""
+        self._ids = {exchange.uuid for exchange in self.open.values()}
+
     def checkpoint(self) -> list[dict[str, Any]]:
         """The open exchanges as JSON-able values, for `restore`."""
         return [exchange_state(exchange) for exchange in self.open.values()]
@@ -220,6 +225,7 @@ class Assembler:
         """Takes up where `checkpoint` was made.  Raises KeyError, TypeError or ValueError else."""
         for exchange in map(restore_exchange, states):
             self.open[exchange.number] = exchange
+        self.stored()
 
     # --- one method per kind of record
 
@@ -240,6 +246,10 @@ class Assembler:
         except SpoolDamage:
             self.tally.malformed_records += 1
             return events
+        if exchange.uuid in self._ids:
+            self.tally.malformed_records += 1
+            return events
+        self._ids.add(exchange.uuid)
         self.wall_offset = exchange.wall_ns - time
         if flags & _LAST:
             exchange.request.completed = 0
@@ -332,9 +342,15 @@ class Assembler:
 
     def _malformed(self, exchange: Exchange, reason: str) -> Sequence[Event]:
         self.tally.malformed_records += 1
-        exchange.mark_damaged(reason)
-        exchange.notes.append({"damage": reason})
+        self._mark(exchange, reason)
         return NOTHING
+
+    @staticmethod
+    def _mark(exchange: Exchange, reason: str) -> None:
+        """The first damage is noted; there may be any number."""
+        if not exchange.damage:
+            exchange.notes.append({"damage": reason})
+        exchange.mark_damaged(reason)
 
     def _count_lost(self, record: Record) -> None:
         try:

@@ -55,6 +55,9 @@ CHECKPOINT_BYTES = 32 << 20
 """So much is read at most until a checkpoint lets segments go, however slow the disk: spools have a limit."""
 
 
+SAY_INTERVAL = 1.0
+"""Seconds between two lines about damage; all of it is counted."""
+
 DOUBTFUL = 24 * 3600 * 10**9
 """Nanoseconds without a record after which an exchange that damage has met counts as ended."""
 
@@ -92,6 +95,8 @@ class SpoolConsumer:
         self._seconds = seconds
         self._on_event = on_event
         self._on_stored = on_stored
+        self._said_at, self._unsaid = float("-inf"), 0
+        """When damage was told in the log, and how much has not been since."""
         self._reset(None)
 
     def _reset(self, offset: int | None) -> None:
@@ -224,6 +229,7 @@ class SpoolConsumer:
         self._tell(self._store.commit())
 
     def _tell(self, committed: list[Stored]) -> None:
+        self.assembler.stored()
         self.stored += len(committed)
         for stored in committed:
             self._on_stored(stored)
@@ -248,7 +254,7 @@ class SpoolConsumer:
         assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
-                self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
+                self._say(item.reason)
                 self.assembler.mark_damaged(item.reason, item.missing)
                 continue
             try:
@@ -262,8 +268,18 @@ class SpoolConsumer:
 
     def _skip(self, record: Record, error: Exception) -> None:
         """A record that nobody understands is damage of its spool, and of its exchange."""
-        self._log.failure("{path}: a record that cannot be understood", path=self.path)
+        self._say(f"a record cannot be understood ({type(error).__name__})")
         self.assembler.mark_malformed(record.exchange, f"a record made no sense ({type(error).__name__})")
+
+    def _say(self, damage: str) -> None:
+        """In the log, where a spool full of damage is not to fill the disk."""
+        now = self._seconds()
+        if now < self._said_at + SAY_INTERVAL:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more before)" if self._unsaid else ""
+        self._log.error("{path}: damage: {reason}{more}", path=self.path, reason=damage, more=more)
+        self._said_at, self._unsaid = now, 0
 
     def interrupt(self, error: str) -> None:
         """What is under way will not go on."""

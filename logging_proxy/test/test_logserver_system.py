@@ -95,7 +95,7 @@ class Chosen(SynchronousTestCase):
     def test_takes_nothing(self) -> None:
         """A file system that writes nothing and says nothing is an error, not asked for ever."""
         system = System()
-        system.pwrite = lambda fd, data, at: 0  # type: ignore[assignment, misc]
+        system.pwrite = lambda fd, data, at: 0
         directory = LogDirectory(self.mktemp(), system)
         directory.open()
         self.addCleanup(directory.close)

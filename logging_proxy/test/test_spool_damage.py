@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zlib_ng.zlib_ng import crc32
 
@@ -499,6 +500,23 @@ class CountTests(SynchronousTestCase):
         path = Path(spool.directory) / "consumer.json"
         self.assertEqual(json.loads(path.read_bytes())["tally"][2], 1)
         self.check_damaged_checkpoints(path, SpoolConsumer(spool.directory, directory, lambda: 0.0))
+
+    def test_much(self) -> None:
+        """A spool full of damage is a line or two in the log, and all of it is counted."""
+        spool = Spool(b"")
+        self.addCleanup(spool.close)
+        data = (5 * Script(1, other_id(1)).head() + b"\xff" * 30) * 200
+        spool.write(block_header(0, data, salt=SALT) + data)
+        directory = LogDirectory(self.mktemp())
+        directory.open()
+        self.addCleanup(directory.close)
+        consumer = SpoolConsumer(spool.directory, directory, lambda: 0.0)
+        consumer.open()
+        with capturedLogs() as logged:
+            consumer.turn()
+        consumer.close()
+        self.assertGreater(consumer.assembler.tally.damages, 190)
+        self.assertEqual(len(logged), 1)
 
     def check_damaged_checkpoints(self, path: Path, consumer: SpoolConsumer) -> None:
         """Any bit of it that is another is seen, and counted; the spool is read anew then."""
