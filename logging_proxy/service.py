@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
-from logging_proxy import __version__, changes
+from logging_proxy import __version__, changes, shortcut
 from logging_proxy.child import ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError
 from logging_proxy.listening import CannotListen, bind
@@ -123,6 +123,8 @@ class ProxyService(MultiService):
             port=port,
             workers=f", {self._workers} workers" if self._workers > 1 else "",
         )
+        if shortcut.trouble is not None:
+            self._log.warn("streams cost a fifth more: no part in C: {why}", why=shortcut.trouble)
         self._say_routes()
 
     def _say_routes(self) -> None:

@@ -17,7 +17,7 @@ from twisted.python import usage
 
 from logging_proxy.capture.disk import make_private_directory
 from logging_proxy.capture.recording import RING_SIZE, Recording
-from logging_proxy.capture.rings import salvage_all
+from logging_proxy.capture.rings import remove_unused, salvage_all
 from logging_proxy.capture.spool import Spool, SpoolBusy, describe
 from logging_proxy.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
@@ -137,6 +137,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
 def _spools(configuration: Configuration, root: Path, port: int, workers: int) -> list[Path]:
     """The spools of this proxy, below those of its logging server; none if nothing is recorded."""
     salvage_all(root)
+    remove_unused(Path(configuration.logging.ring_dir))
     if not configuration.logging.default and not any(route.logging for route in configuration.routes):
         return []
     if configuration.embedded:
@@ -157,7 +158,14 @@ def _try(spools: Sequence[Path], configuration: Configuration) -> None:
     logging = configuration.logging
     with ExitStack() as stack:
         for spool in spools:
-            opened = Spool(spool, Path(logging.ring_dir), RING_SIZE, logging.spool_limit, lambda: None)
+            opened = Spool(
+                spool,
+                Path(logging.ring_dir),
+                RING_SIZE,
+                logging.spool_limit,
+                lambda: None,
+                workers=len(spools),
+            )
             stack.enter_context(closing(opened))
 
 

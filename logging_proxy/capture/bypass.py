@@ -80,9 +80,12 @@ class Bypass:
         self,
         open: Callable[[Path, int, int], int],
         write: Callable[[int, list[bytes | memoryview], int], int],
+        salt: int = 0,
     ) -> None:
+        """`salt` is that of the segments' other blocks."""
         self._open = open
         self._write = write
+        self._salt = salt
         self._path: Path | None = None
         self._fd = -1
         self._trial = Trial()
@@ -126,7 +129,7 @@ class Bypass:
         began = monotonic()
         offset = _offset_in_page(payload)
         before, after = PAGE - BLOCK.size + offset, -(offset + len(payload)) % PAGE
-        header = block_header(start, payload, before, after, sums)
+        header = block_header(start, payload, before, after, sums, self._salt)
         size = len(header) + before + len(payload) + after
         try:
             self._open_segment()

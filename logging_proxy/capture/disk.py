@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import stat
 import threading
 from collections import deque
@@ -20,11 +21,12 @@ from logging_proxy.capture.bypass import Bypass
 from logging_proxy.capture.ring import PAGE
 from logging_proxy.capture.segments import (
     BLOCK,
+    LONGEST_SEGMENT,
     Sum,
     block_header,
-    read_block,
     segment_name,
     segment_start,
+    whole_blocks,
 )
 
 SEGMENT_SIZE = 32 << 20
@@ -78,7 +80,8 @@ class SegmentFiles:
         self._ended: deque[int] = deque()
         self._new_name = False
         self._syncing = threading.Lock()
-        self._bypass = Bypass(self._disk.open, self._disk.write)
+        self._salt = secrets.randbits(32)
+        self._bypass = Bypass(self._disk.open, self._disk.write, self._salt)
 
     def append(self, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> None:
         """
@@ -118,7 +121,7 @@ class SegmentFiles:
         """Write the block, or say why not, with the segment as it was."""
         if self._bypass.takes(payload) and self._bypassed(payload, sums):
             return None
-        header = block_header(self.end, payload, sums=sums)
+        header = block_header(self.end, payload, sums=sums, salt=self._salt)
         size = len(header) + len(payload)
         try:
             self._write(header, payload, size)
@@ -146,7 +149,7 @@ class SegmentFiles:
         """An empty block up to the next page, if this one has begun."""
         if self._size % PAGE:
             after = -(self._size + BLOCK.size) % PAGE
-            header = block_header(self.end, b"", 0, after)
+            header = block_header(self.end, b"", 0, after, salt=self._salt)
             self._write(header, b"", len(header))
             self._size += len(header) + after
 
@@ -176,7 +179,11 @@ class SegmentFiles:
             raise OSError(errno.EDQUOT, "the spool's limit is reached")
         path = self.directory / segment_name(self.end)
         fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
-        os.ftruncate(fd, 0)
+        try:
+            os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
         self._end_segment()
         self._fd, self._size, self._new_name = fd, 0, True
         self._bypass.begin(path)
@@ -194,19 +201,25 @@ class SegmentFiles:
             fd = self._ended.popleft()
             self._attempt(self._disk.sync, fd, errors)
             os.close(fd)
-        if self._fd >= 0:
-            self._attempt(self._disk.sync, self._fd, errors)
+        # Read once: the thread that appends may end the segment meanwhile.  Only this one closes it.
+        if (fd := self._fd) >= 0:
+            self._attempt(self._disk.sync, fd, errors)
         if self._new_name:
+            # Cleared first, for the other thread may begin another segment meanwhile; owed still if it fails.
             self._new_name = False
-            self._attempt(sync_directory, self.directory, errors)
+            if not self._attempt(sync_directory, self.directory, errors):
+                self._new_name = True
         return errors
 
     @staticmethod
-    def _attempt(call: Callable[[T], None], of: T, errors: list[OSError]) -> None:
+    def _attempt(call: Callable[[T], None], of: T, errors: list[OSError]) -> bool:
+        """Whether it worked."""
         try:
             call(of)
         except OSError as error:
             errors.append(error)
+            return False
+        return True
 
 
 # --- directories ------------------------------------------------------------------
@@ -234,13 +247,30 @@ def last_offset(directory: Path) -> int:
 
     The second is larger when segments were lost that the consumer had already seen to.
     """
-    starts = sorted(start for name in os.listdir(directory) if (start := segment_start(name)) is not None)
-    end = starts[-1] if starts else 0
-    if starts:
-        data, at = memoryview(_read_private_file(directory / segment_name(end))), 0
-        while (block := read_block(data, at, end)) is not None:
-            end, at = block.start + len(block.payload), block.end_in_file
-    return max(end, _consumed(directory))
+    return max(_newest_segment(directory)[0], _consumed(directory))
+
+
+def next_offset(directory: Path) -> int:
+    """
+    The same, but behind what is not whole at the end: where a stream goes on that has no ring any more.
+
+    Those bytes are nowhere else, so they are lost, and a reader of the stream finds a gap there.
+    """
+    return max(sum(_newest_segment(directory)), _consumed(directory))
+
+
+def _newest_segment(directory: Path) -> tuple[int, int]:
+    """The stream offset behind the last whole block in the newest segment, and the bytes that follow it."""
+    starts = [start for name in os.listdir(directory) if (start := segment_start(name)) is not None]
+    if not starts:
+        return 0, 0
+    newest = max(starts)
+    data = _read_private_file(directory / segment_name(newest))
+    end, end_in_file = newest, 0
+    for _, block in whole_blocks(data, newest, newest + LONGEST_SEGMENT):
+        if block.start >= end:
+            end, end_in_file = block.start + len(block.payload), block.end_in_file
+    return end, max(0, len(data) - end_in_file)
 
 
 def _consumed(directory: Path) -> int:
@@ -262,6 +292,43 @@ def spool_size(directory: Path) -> int:
     return total
 
 
+def read_what_can_be_read(fd: int, size: int, at: int) -> bytes:
+    """
+    Up to `size` bytes of a file from `at` on, with zeros for pages that the disk cannot read any more.
+
+    A sector that is lost is damage as any other: it must not keep all that is behind it from being read.
+    """
+    try:
+        return _pread(fd, size, at)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    end = min(at + size, os.fstat(fd).st_size)
+    return b"".join(_page(fd, start, max(at, start), end) for start in range(at - at % PAGE, end, PAGE))
+
+
+def _page(fd: int, start: int, at: int, end: int) -> bytes:
+    """What a page that begins at `start` has from `at` on."""
+    size = min(start + PAGE, end) - at
+    try:
+        return _pread(fd, size, at).ljust(size, b"\0")
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return bytes(size)
+
+
+def _pread(fd: int, size: int, at: int) -> bytes:
+    """In one go, or in several where the system reads no more at once."""
+    data = os.pread(fd, size, at)
+    while 0 < len(data) < size and (more := os.pread(fd, size - len(data), at + len(data))):
+        data += more
+    return data
+
+
 def _read_private_file(path: Path) -> bytes:
-    with open(os.open(path, os.O_RDONLY | PRIVATE), "rb") as file:
-        return file.read()
+    fd = os.open(path, os.O_RDONLY | PRIVATE)
+    try:
+        return read_what_can_be_read(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)

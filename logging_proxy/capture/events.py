@@ -61,9 +61,15 @@ class Capture:
 class Recorder:
     """Makes the captures of one proxy; numbers are unique within the session."""
 
-    def __init__(self, observer: CaptureObserver) -> None:
+    def __init__(self, observer: CaptureObserver, first: int = 1) -> None:
+        """
+        The first capture has the number `first`.
+
+        Where each session begins with another, what a reader has of an exchange whose end is lost, with the
+        beginning of the next session, does not go on with an exchange of that one.
+        """
         self._observer = observer
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first)
 
     @property
     def refuses(self) -> bool:

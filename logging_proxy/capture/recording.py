@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ class Recording:
         disk: Disk | None = None,
         pace: Pace | None = None,
         ring_size: int = RING_SIZE,
+        workers: int = 1,
     ) -> None:
-        """Raises `SpoolBusy` and OSError."""
+        """`workers` is how many proxies share the room for rings.  Raises `SpoolBusy` and OSError."""
         self.directory = directory
         self._reactor = reactor
         ring_directory = Path(options.ring_dir)
@@ -58,10 +60,11 @@ class Recording:
             self._moved,
             disk,
             pace or Pace(sync=options.fsync_interval),
+            workers,
         )
         passes = options.on_capture_error == "pass"
         self.writer = CaptureWriter(self._spool.ring, self._spool.stored, passes, reactor)
-        self.recorder = Recorder(CaptureObserver(self.writer))
+        self.recorder = Recorder(CaptureObserver(self.writer), 1 + secrets.randbits(39))
 
     def start(self) -> None:
         session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}

@@ -108,7 +108,7 @@ class SpoolDamage(ValueError):
 
 
 _KINDS = tuple(Kind)
-_LAST_KIND = int(Kind.LOST)
+_LAST_KIND = int(max(Kind))
 _PIECES = {Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE, Kind.TUNNEL_CLIENT, Kind.TUNNEL_UPSTREAM}
 
 LEAST_VIEW = 512 << 10

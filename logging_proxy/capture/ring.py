@@ -8,13 +8,15 @@ write to a file costs from 1 µs up to however long a disk stalls.
 
 One thread stores (the reactor's), one takes out (the spool's).  The file's
 first page holds a magic number and the stream offsets up to which bytes were
-stored and taken; byte `offset % capacity` of the rest is where a stream offset
-lives.
+stored and taken, and the path of the spool that the ring belongs to; byte
+`offset % capacity` of the rest is where a stream offset lives.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 from collections import deque
 from contextlib import suppress
 
@@ -36,6 +38,10 @@ NEVER = 1 << 63
 """A stream offset that nothing reaches."""
 
 _STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
+_NUMBERS = struct.Struct("=4Q")
+_SPOOL_AT, _LENGTH = 512, struct.Struct("=H")
+"""Where the spool's path lies in the first page, behind its length."""
+
 _NEXT_MARK, _WAKE_AT = 4, 5
 """For the running process alone; they lie there because the part in C looks there (`storing.c`)."""
 
@@ -71,9 +77,11 @@ class Ring:
         """The offset at which the last landing was given."""
 
     @classmethod
-    def create(cls, fd: int, capacity: int, start: int, piece: int = PIECE) -> Ring:
+    def create(cls, fd: int, capacity: int, start: int, piece: int = PIECE, spool: bytes = b"") -> Ring:
         """
         A new ring in the empty file `fd`, whose first byte will have stream offset `start`.
+
+        `spool` is the path of the spool that it belongs to.
 
         The descriptor can be closed afterwards; a lock taken on it lasts until `close`.
         Raises OSError when the file system has no room: all of it is reserved
@@ -83,6 +91,9 @@ class Ring:
         ring = cls(map_file(fd, PAGE + capacity), capacity, start, start, piece)
         for page in range(0, capacity, PAGE):
             ring._bytes[page] = 0  # every page is faulted in now, none later on the data path
+        if len(spool) <= PAGE - _SPOOL_AT - _LENGTH.size:
+            place = ring._map[_SPOOL_AT : _SPOOL_AT + _LENGTH.size + len(spool)]
+            place[:] = _LENGTH.pack(len(spool)) + spool
         header = ring._header
         header[_STORED] = header[_TAKEN] = start
         header[_CAPACITY] = capacity
@@ -96,21 +107,14 @@ class Ring:
 
         None if the file holds no ring, or one that ends before `kept`: it is another stream's.
         """
-        size = os.fstat(fd).st_size
-        if size <= PAGE:
+        numbers = _numbers(fd)
+        if numbers is None:
             return None
-        mapped = map_file(fd, size)
-        with mapped[:PAGE].cast("Q") as header:
-            stored, capacity, taken, magic = (
-                header[_STORED],
-                header[_CAPACITY],
-                header[_TAKEN],
-                header[_MAGIC],
-            )
+        stored, capacity, taken, _ = numbers
         taken = max(taken, kept)
-        if magic != MAGIC or capacity != size - PAGE or not taken <= stored <= taken + capacity:
-            mapped.release()
+        if not taken <= stored <= taken + capacity:
             return None
+        mapped = map_file(fd, PAGE + capacity)
         return cls(mapped, capacity, taken, stored, piece)
 
     @property
@@ -265,8 +269,38 @@ class Ring:
         self._map.release()
 
 
+def what_is_left(fd: int) -> tuple[int, bytes] | None:
+    """
+    Bytes of the ring in the file `fd` that are kept nowhere else yet, and the path of its spool.
+
+    That path is empty where it is not known.  None if there is no ring.
+    """
+    numbers = _numbers(fd)
+    if numbers is None:
+        return None
+    stored, _, taken, _ = numbers
+    page = os.pread(fd, PAGE, 0)
+    (length,) = _LENGTH.unpack_from(page, _SPOOL_AT)
+    at = _SPOOL_AT + _LENGTH.size
+    return max(0, stored - taken), page[at : at + length]
+
+
+def _numbers(fd: int) -> tuple[int, ...] | None:
+    """Those of the ring in a file, in the order of its header; None if it holds none."""
+    size = os.fstat(fd).st_size
+    if size <= PAGE:
+        return None
+    numbers = _NUMBERS.unpack(os.pread(fd, _NUMBERS.size, 0))
+    return numbers if numbers[_MAGIC] == MAGIC and numbers[_CAPACITY] == size - PAGE else None
+
+
 def _reserve(fd: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(fd, 0, size)
-    else:  # macOS
-        os.pwrite(fd, bytes(size), 0)
+        return
+    nothing, at = bytes(1 << 20), 0  # macOS
+    while at < size:
+        written = os.pwrite(fd, nothing[: size - at], at)
+        if written <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        at += written

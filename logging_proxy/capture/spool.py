@@ -16,7 +16,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset, make_private_directory
+from logging_proxy.capture.disk import Disk, SegmentFiles, make_private_directory
 from logging_proxy.capture.ring import NEVER
 from logging_proxy.capture.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
 from logging_proxy.capture.segments import LARGEST_WRITE
@@ -69,9 +69,10 @@ class Spool:
         moved: Callable[[], None],
         disk: Disk | None = None,
         pace: Pace | None = None,
+        workers: int = 1,
     ) -> None:
         """
-        Opens the spool; nothing is written before `start`.
+        Opens the spool, one of so many that `workers` fill; nothing is written before `start`.
 
         Raises `SpoolBusy`, and OSError when the directories cannot be used.
         """
@@ -82,9 +83,7 @@ class Spool:
         self._pace = pace or Pace()
         self._lock = lock_spool(directory)
         try:
-            self.ring, self._ring_path = open_ring(
-                directory, ring_directory, ring_size, last_offset(directory)
-            )
+            self.ring, self._ring_path = open_ring(directory, ring_directory, ring_size, workers)
         except BaseException:
             os.close(self._lock)
             raise
@@ -239,4 +238,4 @@ def describe(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-__all__ = ["Disk", "Pace", "Spool", "SpoolBusy", "describe", "last_offset"]
+__all__ = ["Disk", "Pace", "Spool", "SpoolBusy", "describe"]

@@ -112,6 +112,30 @@ class Tally:
     lost_exchanges: int = 0
     lost_bytes: int = 0
 
+    def add(self, other: Tally) -> None:
+        """Count what `other` has counted as well."""
+        self.unknown_records += other.unknown_records
+        self.malformed_records += other.malformed_records
+        self.damages += other.damages
+        self.lost_exchanges += other.lost_exchanges
+        self.lost_bytes += other.lost_bytes
+
+    def state(self) -> list[int]:
+        """As a JSON-able value, for `restore_tally`."""
+        return [
+            self.unknown_records,
+            self.malformed_records,
+            self.damages,
+            self.lost_exchanges,
+            self.lost_bytes,
+        ]
+
+
+def restore_tally(state: Sequence[int]) -> Tally:
+    """The inverse of `Tally.state`.  Raises TypeError or ValueError else."""
+    unknown, malformed, damages, lost_exchanges, lost_bytes = map(int, state)
+    return Tally(unknown, malformed, damages, lost_exchanges, lost_bytes)
+
 
 class Assembler:
     """Joins the records of one spool to exchanges."""
@@ -119,6 +143,8 @@ class Assembler:
     def __init__(self) -> None:
         self.open: dict[int, Exchange] = {}
         self.tally = Tally()
+        self._ids: set[bytes] = set()
+        """Of exchanges that are open, or have ended and may not be stored yet."""
         self.last_time = 0
         """The proxy's clock at the last record."""
         self.wall_offset: int | None = None
@@ -160,12 +186,21 @@ class Assembler:
         except (ValueError, RecursionError) as error:
             return self._malformed(exchange, str(error))
 
-    def mark_damaged(self, reason: str) -> None:
-        """Bytes of the spool are missing here: every open exchange may have lost some."""
+    def mark_damaged(self, reason: str, missing: bool = True) -> None:
+        """The spool is damaged here: if bytes are missing, every open exchange may have lost some."""
         self.tally.damages += 1
+        if not missing:
+            return
         for exchange in self.open.values():
-            exchange.mark_damaged(reason)
-            exchange.notes.append({"damage": reason})
+            self._mark(exchange, reason)
+
+    def mark_malformed(self, number: int, reason: str) -> None:
+        """A record of this exchange made no sense."""
+        exchange = self.open.get(number)
+        if exchange is None:
+            self.tally.malformed_records += 1
+        else:
+            self._malformed(exchange, reason)
 
     def interrupt(self, error: str) -> Sequence[Event]:
         """Ends everything that is open as `interrupted`."""
@@ -175,6 +210,22 @@ class Assembler:
             exchange.outcome, exchange.error = "interrupted", error
         return [Ended(exchange) for exchange in ended]
 
+    def end_doubtful(self, quiet: int) -> Sequence[Event]:
+        """Ends what damage has met and nothing has come of for so many nanoseconds of the proxy's clock."""
+        doubtful = [
+            exchange
+            for exchange in self.open.values()
+            if exchange.damage and self.last_time - exchange.began - exchange.elapsed > quiet
+        ]
+        for exchange in doubtful:
+            del self.open[exchange.number]
+            exchange.outcome, exchange.error = "interrupted", f"its end is missing: {exchange.damage}"
+        return [Ended(exchange) for exchange in doubtful]
+
+    def stored(self) -> None:
+        """Whatever has ended is stored: another of the same id would be found to be there already."""
+        self._ids = {exchange.uuid for exchange in self.open.values()}
+
     def checkpoint(self) -> list[dict[str, Any]]:
         """The open exchanges as JSON-able values, for `restore`."""
         return [exchange_state(exchange) for exchange in self.open.values()]
@@ -183,6 +234,7 @@ class Assembler:
         """Takes up where `checkpoint` was made.  Raises KeyError, TypeError or ValueError else."""
         for exchange in map(restore_exchange, states):
             self.open[exchange.number] = exchange
+        self.stored()
 
     # --- one method per kind of record
 
@@ -203,6 +255,10 @@ class Assembler:
         except SpoolDamage:
             self.tally.malformed_records += 1
             return events
+        if exchange.uuid in self._ids:
+            self.tally.malformed_records += 1
+            return events
+        self._ids.add(exchange.uuid)
         self.wall_offset = exchange.wall_ns - time
         if flags & _LAST:
             exchange.request.completed = 0
@@ -319,9 +375,15 @@ class Assembler:
 
     def _malformed(self, exchange: Exchange, reason: str) -> Sequence[Event]:
         self.tally.malformed_records += 1
-        exchange.mark_damaged(reason)
-        exchange.notes.append({"damage": reason})
+        self._mark(exchange, reason)
         return NOTHING
+
+    @staticmethod
+    def _mark(exchange: Exchange, reason: str) -> None:
+        """The first damage is noted; there may be any number."""
+        if not exchange.damage:
+            exchange.notes.append({"damage": reason})
+        exchange.mark_damaged(reason)
 
     def _count_lost(self, record: Record) -> None:
         try:

@@ -9,12 +9,15 @@ done twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.logger import Logger
+from zlib_ng.zlib_ng import crc32
 
-from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started
+from logging_proxy.capture.records import Record
+from logging_proxy.logserver.assembly import Assembler, Event, ResponseStarted, Started, restore_tally
 from logging_proxy.logserver.exchanges import Exchange
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.halves import Stored
@@ -23,7 +26,8 @@ from logging_proxy.logserver.stream import Damage, RecordStream
 from logging_proxy.logserver.tail import Piece, SpoolTail, load_json, save_durably
 
 CHECKPOINT = "consumer.json"
-VERSION = 1
+VERSION, EARLIER = 2, 1
+"""Of the checkpoint; the earlier one has no check."""
 
 TURN_BYTES = 1 << 20
 """Read per turn: some 500 small exchanges, a few milliseconds of a large body."""
@@ -51,8 +55,19 @@ CHECKPOINT_BYTES = 32 << 20
 """So much is read at most until a checkpoint lets segments go, however slow the disk: spools have a limit."""
 
 
+SAY_INTERVAL = 1.0
+"""Seconds between two lines about damage; all of it is counted."""
+
+DOUBTFUL = 24 * 3600 * 10**9
+"""Nanoseconds without a record after which an exchange that damage has met counts as ended."""
+
+
 def _nothing(_: Any) -> None:
     pass
+
+
+def _encode(state: dict[str, Any]) -> bytes:
+    return json.dumps(state, separators=(",", ":")).encode("ascii")
 
 
 class SpoolConsumer:
@@ -80,12 +95,12 @@ class SpoolConsumer:
         self._seconds = seconds
         self._on_event = on_event
         self._on_stored = on_stored
+        self._said_at, self._unsaid = float("-inf"), 0
+        """When damage was told in the log, and how much has not been since."""
         self._reset(None)
 
     def _reset(self, offset: int | None) -> None:
-        tally = self.assembler.tally
         self.assembler = Assembler()
-        self.assembler.tally = tally
         self._store = Store(self._directory)
         self._tail = SpoolTail(self.path, offset)
         self._stream = RecordStream(offset)
@@ -106,21 +121,24 @@ class SpoolConsumer:
 
     def open(self) -> None:
         """Takes up from the checkpoint, or from the oldest segment when there is none."""
-        state = load_json(self.path, CHECKPOINT)
-        if state is None:
+        if not os.path.exists(os.path.join(self.path, CHECKPOINT)):
             self._reset(None)
             return
         try:
-            self._restore(state)
-        except (KeyError, TypeError, ValueError, AssertionError):
+            self._restore(load_json(self.path, CHECKPOINT))
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
             self._log.error("{path}: checkpoint unreadable; reading the spool from its start", path=self.path)
             self._store.close()
             self._reset(None)
+            self.assembler.tally.damages += 1
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["version"] != VERSION:
+        if state["version"] not in (VERSION, EARLIER):
             raise ValueError("another version")
+        if state["version"] == VERSION and state.pop("check") != crc32(_encode(state)):
+            raise ValueError("damaged")
         self._reset(int(state["offset"]))
+        self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
         self.assembler.restore(state["exchanges"])
         self._store.restore(self.assembler.open, state["files"])
         for exchange in self.assembler.open.values():
@@ -188,17 +206,20 @@ class SpoolConsumer:
     def checkpoint(self) -> None:
         """Makes all that was taken in durable, then lets go of the segments behind it."""
         began = self._seconds()
+        self._end_doubtful()
         self._tell(self._store.settle())
         self._tail.sync()
         offset = self.offset
         state = {
             "version": VERSION,
             "offset": offset,
+            "tally": self.assembler.tally.state(),
             "exchanges": self.assembler.checkpoint(),
             "files": self._store.checkpoint(),
         }
         if offset is not None:
-            save_durably(self.path, CHECKPOINT, json.dumps(state, separators=(",", ":")).encode("ascii"))
+            data = _encode(state)  # once: with many long streams open it is megabytes
+            save_durably(self.path, CHECKPOINT, b'%b,"check":%d}' % (data[:-1], crc32(data)))
             self._tail.delete_before(offset)
         self._durable = offset
         ended = self._seconds()
@@ -208,6 +229,7 @@ class SpoolConsumer:
         self._tell(self._store.commit())
 
     def _tell(self, committed: list[Stored]) -> None:
+        self.assembler.stored()
         self.stored += sum([not stored.again for stored in committed])
         for stored in committed:
             self._on_stored(stored)
@@ -232,19 +254,50 @@ class SpoolConsumer:
         assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
-                self._log.error("{path}: damage: {reason}", path=self.path, reason=item.reason)
-                self.assembler.mark_damaged(item.reason)
+                self._say(item.reason)
+                self.assembler.mark_damaged(item.reason, item.missing)
                 continue
-            for event in assemble(item):
+            try:
+                events = assemble(item)
+            except Exception as error:  # whatever a sender has made up: what follows is stored all the same
+                self._skip(item, error)
+                continue
+            for event in events:
                 store(event)
                 tell(event)
+
+    def _skip(self, record: Record, error: Exception) -> None:
+        """A record that nobody understands is damage of its spool, and of its exchange."""
+        self._say(f"a record cannot be understood ({type(error).__name__})")
+        self.assembler.mark_malformed(record.exchange, f"a record made no sense ({type(error).__name__})")
+
+    def _say(self, damage: str) -> None:
+        """In the log, where a spool full of damage is not to fill the disk."""
+        now = self._seconds()
+        if now < self._said_at + SAY_INTERVAL:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more before)" if self._unsaid else ""
+        self._log.error("{path}: damage: {reason}{more}", path=self.path, reason=damage, more=more)
+        self._said_at, self._unsaid = now, 0
+
+    def interrupt(self, error: str) -> None:
+        """What is under way will not go on."""
+        self._pass_on(self.assembler.interrupt(error))
+
+    def _end_doubtful(self) -> None:
+        """Damage may have met the ends of exchanges: those of which nothing comes any more."""
+        self._pass_on(self.assembler.end_doubtful(DOUBTFUL))
+
+    def _pass_on(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._store.handle(event)
+            self._on_event(event)
 
     def _start_over(self) -> None:
         """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""
         self._log.error("{path}: the spool ends before what was read of it; reading it anew", path=self.path)
-        for event in self.assembler.interrupt("the spool was replaced"):
-            self._store.handle(event)
-            self._on_event(event)
+        self.interrupt("the spool was replaced")
         self._tail.close()
         self._tail = SpoolTail(self.path)
         self._stream = RecordStream()

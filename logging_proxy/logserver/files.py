@@ -288,9 +288,9 @@ class LogDirectory:
 
     def write(self, fd: int, data: bytes | memoryview, at: int) -> None:
         """All of `data` at `at`; doing it again changes nothing."""
-        written = self._large.write(fd, data, at) or self._system.pwrite(fd, data, at)
-        while written < len(data):
-            written += self._system.pwrite(fd, data[written:], at + written)
+        written = self._large.write(fd, data, at)
+        if written < len(data):
+            self._system.write(fd, data[written:] if written else data, at + written)
 
     def read(self, fd: int, start: int, length: int) -> Iterator[bytes]:
         """Up to `length` bytes from `start`, in chunks."""

@@ -3,24 +3,39 @@ Spools of remote proxies: their streams arrive by HTTP and are kept as spool dir
 
 A stream is appended at its own offsets, so sending bytes twice changes
 nothing.  What is acknowledged is on disk.
+
+Whoever may send can give any name, so names cost little: nothing is open between two
+requests, there are no more than `MOST_SPOOLS`, each has a limit, and `Spools` removes
+those that nobody has sent anything for in a long time.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
+import shutil
 import threading
+from pathlib import Path
 
-from logging_proxy.capture.segments import block_header, segment_name
+from logging_proxy.capture.disk import spool_size
+from logging_proxy.capture.segments import BLOCK, block_header, segment_name
+from logging_proxy.logserver.closed import MOST_REMOTE, REMOTE, is_remote, newest_segment
 from logging_proxy.logserver.consumer import CHECKPOINT
-from logging_proxy.logserver.spools import make_private_directory
+from logging_proxy.logserver.spools import make_private_directory, spool_directories
 from logging_proxy.logserver.tail import SpoolTail, load_json, sync_directory
 
-SEGMENT_SIZE = 16 << 20
+SEGMENT_SIZE, LEAST_SEGMENTS = 16 << 20, 8
+"""Bytes of a segment at most, and how many a spool's limit holds at least: the newest is never deleted."""
+
+LEAST_LIMIT = 16 << 20
+"""Bytes that a spool may have, whatever the limit: a batch must find room in it."""
 
 SPOOL_NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Beyond(Exception):
@@ -31,17 +46,30 @@ class Beyond(Exception):
         self.stored = stored
 
 
+class NoRoom(Exception):
+    """A limit is reached: that of a spool's bytes, or that of the number of spools.  Text says which."""
+
+
+class _Removed(Exception):
+    """The spool was removed between two calls: there may be another of its name."""
+
+
 class RemoteSpool:
     """
-    One remote proxy's stream, in segments below `directory`.
+    One remote proxy's stream, in segments below `directory`, of no more than `limit` bytes.
 
     Blocks on the disk, so it is used from threads; its methods exclude each other.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, limit: int = 1 << 62) -> None:
         self._directory = directory
+        self._limit = limit
+        self._segment_size = min(SEGMENT_SIZE, limit // LEAST_SEGMENTS)
         self._lock = threading.Lock()
-        self._fd = -1
+        self._removed = False
+        self._salt = secrets.randbits(32)
+        self._segment: str | None = None
+        """That which this object has begun and goes on with."""
         self._in_segment = 0
         self._end: int | None = None
 
@@ -55,10 +83,12 @@ class RemoteSpool:
         """
         Keeps `data`, which stands at `offset`, and says where to go on.
 
-        What is stored already is skipped.  Raises `Beyond` when bytes before
+        What is stored already is skipped.  Raises `NoRoom`, and `Beyond` when bytes before
         `offset` are missing, unless `gap` says that nobody has them any more.
         """
         with self._lock:
+            if self._removed:
+                raise _Removed
             self._look()
             if self._end is None:
                 make_private_directory(self._directory)
@@ -66,54 +96,63 @@ class RemoteSpool:
             if offset > self._end:
                 if not gap:
                     raise Beyond(self._end)
-                self._close()
-                self._end = offset
+                self._segment, self._end = None, offset
             new = data[self._end - offset :]
             if new:
                 self._append(new, self._end)
                 self._end += len(new)
             return self._end
 
-    def close(self) -> None:
+    def remove(self, newest: tuple[int, int]) -> bool:
+        """Removes the spool if its `newest_segment` is still the one given; whether it was."""
         with self._lock:
-            self._close()
+            if newest_segment(self._directory) != newest:
+                return False
+            shutil.rmtree(self._directory)
+            self._removed = True
+            return True
 
     def _look(self) -> None:
         """Takes up what is on disk, at the first call and after the directory was removed."""
-        if self._fd >= 0 and os.fstat(self._fd).st_nlink > 0:
+        if self._segment is not None and os.path.exists(self._segment):
             return
-        self._close()
+        self._segment = None
         try:
             self._end = stored_end(self._directory)
         except FileNotFoundError:
             self._end = None
 
     def _append(self, data: bytes, start: int) -> None:
-        if self._fd < 0 or self._in_segment >= SEGMENT_SIZE:
-            self._begin_segment(start)
-        block = block_header(start, data) + data
+        if spool_size(Path(self._directory)) + BLOCK.size + len(data) > self._limit:
+            raise NoRoom("the spool's limit is reached")
+        block = block_header(start, data, salt=self._salt) + data
+        fresh = self._segment is None or self._in_segment >= self._segment_size
         try:
-            written = 0
-            while written < len(block):
-                written += os.pwrite(self._fd, block[written:], self._in_segment + written)
-            os.fsync(self._fd)
+            if fresh:
+                self._segment, self._in_segment = os.path.join(self._directory, segment_name(start)), 0
+            self._write(block, fresh)
         except OSError:
-            self._close()
+            self._segment = None
             raise
         self._in_segment += len(block)
 
-    def _begin_segment(self, start: int) -> None:
+    def _write(self, block: bytes, fresh: bool) -> None:
         """A new file; one with this name holds no whole block, or the stream would go on behind it."""
-        self._close()
-        self._fd = os.open(os.path.join(self._directory, segment_name(start)), _CREATE, 0o600)
-        os.ftruncate(self._fd, 0)
-        self._in_segment = 0
-        sync_directory(self._directory)
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        assert self._segment is not None
+        fd = os.open(self._segment, _NEW if fresh else _AGAIN, 0o600)
+        try:
+            if fresh:
+                os.ftruncate(fd, 0)
+                sync_directory(self._directory)
+            written = 0
+            while written < len(block):
+                more = os.pwrite(fd, block[written:], self._in_segment + written)
+                if more <= 0:
+                    raise OSError(errno.EIO, "the disk writes nothing")
+                written += more
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def stored_end(directory: str) -> int | None:
@@ -133,18 +172,56 @@ def stored_end(directory: str) -> int | None:
 
 
 class RemoteSpools:
-    """The remote spools below a spool root, by name."""
+    """The remote spools below a spool root, by names that match `SPOOL_NAME`; ValueError for any other."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, limit: int = 1 << 62) -> None:
+        """Each may have `limit` bytes."""
         self._root = root
+        self._limit = max(limit, LEAST_LIMIT)
         self._spools: dict[str, RemoteSpool] = {}
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> RemoteSpool:
-        """The spool of a name that matches `SPOOL_NAME`; ValueError for any other."""
+    def offset(self, name: str) -> int | None:
+        """How far a spool is stored; None, and nothing is kept of the name, for one never heard of."""
+        path = self._path(name)
+        with self._lock:
+            spool = self._spools.get(path)
+        return (spool or RemoteSpool(path)).offset()
+
+    def append(self, name: str, offset: int, data: bytes, gap: bool = False) -> int:
+        """As `RemoteSpool.append`; the spool is made if it is not there."""
+        path = self._path(name)
+        while True:
+            try:
+                return self._get(path).append(offset, data, gap)
+            except _Removed:
+                continue
+
+    def remove(self, path: str, newest: tuple[int, int]) -> bool:
+        """Removes a spool into which nothing has come since it had that `newest_segment`; whether it was."""
+        with self._lock:
+            spool = self._spools.setdefault(path, RemoteSpool(path, self._limit))
+        removed = spool.remove(newest)
+        with self._lock:
+            if removed and self._spools.get(path) is spool:
+                del self._spools[path]
+        return removed
+
+    def _path(self, name: str) -> str:
         if not SPOOL_NAME.fullmatch(name):
             raise ValueError("no name of a spool")
+        return os.path.join(self._root, f"{REMOTE}{name}")
+
+    def _get(self, path: str) -> RemoteSpool:
         with self._lock:
-            if name not in self._spools:
-                self._spools[name] = RemoteSpool(os.path.join(self._root, f"remote-{name}"))
-            return self._spools[name]
+            spool = self._spools.get(path)
+            if spool is None:
+                if not os.path.isdir(path) and self._are_many():
+                    raise NoRoom(f"there are {MOST_REMOTE} spools already")
+                spool = self._spools[path] = RemoteSpool(path, self._limit)
+            return spool
+
+    def _are_many(self) -> bool:
+        """Whether there can be no more, those that are being made included."""
+        known = {*filter(is_remote, spool_directories(self._root)), *self._spools}
+        return len(known) >= MOST_REMOTE

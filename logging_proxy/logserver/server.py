@@ -165,6 +165,7 @@ class Builder:
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
             self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
+        self.remote = RemoteSpools(spool_root, spool_limit)
         self.spools = Spools(
             directory,
             spool_root,
@@ -172,6 +173,7 @@ class Builder:
             self.observers.on_event,
             self.observers.on_stored,
             min(MOST_WAITING, spool_limit // 4),
+            self.remote.remove,
         )
         self.halves = HalfIndexing(directory.path, self.index, self.observers)
         self.uploads = UploadStore(directory, self.halves.is_known, self.halves.published)
@@ -179,7 +181,6 @@ class Builder:
         self.storage = StorageService(
             reactor, self.spools, self.worker, self.uploads.close, lambda: self.observers.feed.viewers > 0
         )
-        self.remote = RemoteSpools(spool_root)
         keeper = _keeper(options.retention, self.index)
         self.housekeeping = Housekeeping(reactor, directory, self.index, keeper, run, self.worker.run)
         self.housekeeping.is_whole = self._is_whole

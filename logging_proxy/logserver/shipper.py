@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,11 +32,16 @@ from logging_proxy.logserver.service import BUSY_INTERVAL, FIRST_IDLE, LONGEST_I
 from logging_proxy.logserver.tail import Piece, SpoolLock, SpoolTail, load_json, save_durably
 from logging_proxy.proxy.failures import explain
 
-BATCH = 1 << 20
+BATCH, LEAST_BATCH = 1 << 20, 4 << 10
+"""Bytes that are sent together at most; on a line that does not carry that in time, fewer."""
+
 FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0
 """Seconds between attempts while the server does not answer, doubled each time."""
 
 ANSWER_TIMEOUT = 30.0
+QUICK = ANSWER_TIMEOUT / 4
+"""Seconds within which a batch must be taken for the next to be twice as large."""
+
 NAME_FILE = "spool.json"
 
 
@@ -72,6 +77,8 @@ class Batch:
     def __init__(self, piece: Piece) -> None:
         self.start = piece.start
         self.data = piece.data
+        self.damaged = piece.damaged
+        """Whether the spool is damaged before it."""
 
     @property
     def end(self) -> int:
@@ -111,22 +118,22 @@ class SpoolReader:
         """Whether the server has more of the spool than is here: this is another spool by now."""
         return self._tail.rewound
 
-    def batch(self) -> Batch | None:
-        """The next bytes, at most `BATCH` unless one block is larger; None when there are none yet."""
+    def batch(self, most: int = BATCH) -> Batch | None:
+        """The next bytes, `most` of them at most; None when there are none yet."""
         piece, self._ahead = self._ahead or self._tail.read(), None
         if piece is None:
             return None
-        if len(piece.data) > BATCH:
-            self._ahead = Piece(piece.start + BATCH, piece.data[BATCH:])
-            return Batch(Piece(piece.start, piece.data[:BATCH]))
+        if len(piece.data) > most:
+            self._ahead = Piece(piece.start + most, piece.data[most:])
+            return Batch(Piece(piece.start, piece.data[:most], piece.damaged))
         parts, end = [piece.data], piece.start + len(piece.data)
         while (following := self._tail.read()) is not None:
-            if following.start != end or end - piece.start + len(following.data) > BATCH:
+            if following.start != end or following.damaged or end - piece.start + len(following.data) > most:
                 self._ahead = following
                 break
             parts.append(following.data)
             end += len(following.data)
-        return Batch(Piece(piece.start, b"".join(parts)))
+        return Batch(Piece(piece.start, b"".join(parts), piece.damaged))
 
     def delete_before(self, offset: int) -> None:
         self._tail.delete_before(offset)
@@ -167,6 +174,8 @@ class Shipper(Service):
         self._stopping = False
         self._wait = FIRST_WAIT
         self._idle = FIRST_IDLE
+        self._most = BATCH
+        """Bytes of a batch, as far as the line has shown what it carries."""
         self._trouble = ""
         self._draining: list[Deferred[None]] = []
         self._pause: Deferred[None] | None = None
@@ -227,9 +236,11 @@ class Shipper(Service):
         self._reader.seek(stored)
         self._say("")
         while not self._stopping:
-            batch = self._reader.batch()
+            batch = self._reader.batch(self._most)
             if batch is not None:
-                stored = await self._send(name, batch, stored)
+                if batch.damaged:
+                    self._log.error("{path}: damaged before {at}", path=self._directory, at=batch.start)
+                stored = await self._send_in_time(name, batch, stored)
                 self._reader.delete_before(stored)
                 self._wait = FIRST_WAIT
                 continue
@@ -251,6 +262,18 @@ class Shipper(Service):
         if status != 200:
             raise _not_taken(status)
         return int(value["offset"])
+
+    async def _send_in_time(self, name: str, batch: Batch, stored: int | None) -> int:
+        """A line that is too slow for a batch may carry half of it."""
+        began = self._clock.seconds()
+        try:
+            stored = await self._send(name, batch, stored)
+        except TimeoutError:
+            self._most = max(LEAST_BATCH, self._most // 2)
+            raise
+        if self._clock.seconds() - began < QUICK:
+            self._most = min(BATCH, 2 * self._most)
+        return stored
 
     async def _send(self, name: str, batch: Batch, stored: int | None) -> int:
         gap = "?gap=1" if stored is not None and batch.start > stored else ""

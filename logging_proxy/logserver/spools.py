@@ -3,11 +3,16 @@ All spools of a logging server: finding them, giving each its turn, trying again
 
 `Spools` runs in one thread, which does all storage work of the process.  What
 other threads may read of it is in `status`.
+
+A spool costs three descriptors while it is read.  Of those in which nothing happens only
+a few stay open; the others are looked at now and then, and those of proxies elsewhere
+are removed in the end.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +23,17 @@ from twisted.logger import Logger
 
 from logging_proxy.capture.disk import spool_size
 from logging_proxy.capture.telling import told_trouble
-from logging_proxy.logserver.assembly import Event
+from logging_proxy.logserver.assembly import Event, Tally
+from logging_proxy.logserver.closed import (
+    FEW,
+    GONE,
+    IDLE,
+    IDLE_UNDER_WAY,
+    MOST_AT_ONCE,
+    ClosedSpools,
+    is_remote,
+    newest_segment,
+)
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.courtesy import Courtesy
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
@@ -65,6 +80,7 @@ class _Member:
     opened: bool = False
     trouble: str = ""
     retry_at: float = 0.0
+    active_at: float = 0.0
 
 
 def spool_directories(root: str) -> list[str]:
@@ -93,6 +109,11 @@ def make_private_directory(path: str) -> None:
         raise UnsafeDirectory(f"{path}: not ours alone to write to")
 
 
+def _remove(path: str, newest: tuple[int, int]) -> bool:
+    shutil.rmtree(path)
+    return True
+
+
 class Spools:
     """
     Every spool below `root`, each with a consumer that fills the log directory.
@@ -111,8 +132,13 @@ class Spools:
         on_event: Callable[[Event], None] = lambda event: None,
         on_stored: Callable[[Stored], None] = lambda stored: None,
         most_waiting: int = 0,
+        remove: Callable[[str, tuple[int, int]], bool] = _remove,
     ) -> None:
-        """Reading stays behind by no more than `most_waiting` bytes when a turn may be put off."""
+        """
+        Reading stays behind by no more than `most_waiting` bytes when a turn may be put off.
+
+        `remove` removes a remote spool whose `newest_segment` is still the one given; whether it was.
+        """
         self.status = Status()
         self._directory = directory
         self._root = root
@@ -120,9 +146,12 @@ class Spools:
         self._most_waiting = most_waiting
         self._hooks = (on_event, on_stored)
         self._members: dict[str, _Member] = {}
+        self._closed = ClosedSpools()
+        self._remove = remove
         self._next_look = 0.0
         self._trouble = ""
         self._stored_by_the_gone = 0
+        self._tally_of_the_gone = Tally()
 
     def turn(self, patient: bool = False) -> int:
         """
@@ -136,12 +165,14 @@ class Spools:
         taken = 0
         for member in self._ready(now):
             taken = max(taken, self._guarded(member, partial(self._turn, member, patient, now)))
+        self._close_idle(now)
         self._update_status()
         return taken
 
     def preview(self, id: bytes) -> Preview | None:
         """Makes the metadata, so far, of an exchange that is not published; of no exchange, None."""
-        for member in self._members.values():
+        # What came from elsewhere may have any id: it is asked last.
+        for member in sorted(self._members.values(), key=lambda member: is_remote(member.consumer.path)):
             exchange = member.consumer.find(id)
             if exchange is not None:
                 return member.consumer.preview(exchange)
@@ -175,7 +206,7 @@ class Spools:
             self._directory.open()
             self._directory.check()
             make_private_directory(self._root)
-            self._find()
+            self._find(self._seconds())
             trouble = ""
         except (OSError, UnsafeDirectory) as error:
             trouble = describe_error(error)
@@ -193,23 +224,81 @@ class Spools:
         except OSError:
             return ""  # the look around has said so
 
-    def _find(self) -> None:
+    def _find(self, now: float) -> None:
         found = spool_directories(self._root)
         for path in [path for path in self._members if path not in found]:
             self._forget(self._members.pop(path))
+        self._tally_of_the_gone.add(self._closed.take_gone(found))
         for path in found:
-            if path in self._members:
-                continue
-            lock = SpoolLock(path)
-            if lock.acquire():
-                consumer = SpoolConsumer(path, self._directory, self._seconds, *self._hooks)
-                self._members[path] = member = _Member(consumer, lock, Courtesy(self._most_waiting))
-                self._open(member)
+            self._closed.take_if_changed(path)
+        new = [path for path in found if path not in self._members and path not in self._closed]
+        remote = list(filter(is_remote, new))
+        for path in sorted(set(new).difference(remote[MOST_AT_ONCE:])):
+            self._admit(path, now)
+        for path in self._closed.take_idle(now, self._members):
+            self._retire(path, now)
+
+    def _admit(self, path: str, now: float) -> _Member | None:
+        """Opens a spool, unless another process has it."""
+        lock = SpoolLock(path)
+        if not lock.acquire():
+            return None
+        consumer = SpoolConsumer(path, self._directory, self._seconds, *self._hooks)
+        self._members[path] = member = _Member(consumer, lock, Courtesy(self._most_waiting), active_at=now)
+        self._open(member)
+        return member
 
     def _forget(self, member: _Member) -> None:
         self._stored_by_the_gone += member.consumer.stored
+        self._tally_of_the_gone.add(member.consumer.assembler.tally)
         member.consumer.close()
         member.lock.release()
+
+    # --- spools in which nothing happens
+
+    def _close_idle(self, now: float) -> None:
+        """Closes those in which nothing has happened for the longest time, but for a few."""
+        idle = sorted(
+            (member.active_at, path) for path, member in self._members.items() if _is_idle(member, now)
+        )
+        too_many = max(0, len(self._members) - FEW)
+        gone = [each for each in idle[too_many:] if is_remote(each[1]) and now - each[0] >= GONE]
+        for _, path in (*idle[:too_many], *gone):
+            self._guarded(self._members[path], partial(self._close_one, path, now))
+
+    def _close_one(self, path: str, now: float) -> int:
+        member = self._members[path]
+        newest = newest_segment(path)
+        if member.consumer.turn():
+            member.active_at = now  # it came just now
+            return 1
+        member.consumer.settle()
+        tally, under_way = member.consumer.assembler.tally, member.consumer.open_exchanges
+        del self._members[path]
+        self._stored_by_the_gone += member.consumer.stored
+        member.consumer.close()
+        member.lock.release()
+        self._closed.add(path, newest, member.active_at, under_way, tally)
+        return 1
+
+    def _retire(self, path: str, now: float) -> None:
+        """What is under way in it was interrupted; all else is stored."""
+        member = self._admit(path, now)
+        if member is None:
+            return
+        self._guarded(member, partial(self._take_leave, path, member))
+
+    def _take_leave(self, path: str, member: _Member) -> int:
+        newest = newest_segment(path)
+        while member.consumer.turn():
+            pass
+        member.consumer.interrupt("its proxy has sent nothing for long")
+        member.consumer.settle()
+        del self._members[path]
+        self._forget(member)
+        if self._remove(path, newest):
+            self._log.info("{path}: removed, nothing has come for long", path=path)
+        return 1
 
     # --- turns
 
@@ -217,6 +306,8 @@ class Spools:
         if patient and member.courtesy.gives_way(now, member.consumer.lengths):
             return 1  # there is traffic: look again soon
         taken = member.consumer.turn()
+        if taken:
+            member.active_at = now
         if member.trouble:
             self._log.info("{path}: storing captures again", path=member.consumer.path)
             member.trouble = ""
@@ -286,16 +377,18 @@ class Spools:
     def _update_status(self) -> None:
         members = self._members.values()
         consumers = [member.consumer for member in members]
-        tallies = [consumer.assembler.tally for consumer in consumers]
+        tally = self._closed.tally
+        for counted in (self._tally_of_the_gone, *(consumer.assembler.tally for consumer in consumers)):
+            tally.add(counted)
         self.status = replace(
             self.status,
             trouble=self._trouble or next((member.trouble for member in members if member.trouble), ""),
             stored=self._stored_by_the_gone + sum(consumer.stored for consumer in consumers),
-            open=sum(consumer.open_exchanges for consumer in consumers),
-            spools=len(consumers),
-            damages=sum(tally.damages for tally in tallies),
-            lost_exchanges=sum(tally.lost_exchanges for tally in tallies),
-            lost_bytes=sum(tally.lost_bytes for tally in tallies),
+            open=sum(consumer.open_exchanges for consumer in consumers) + self._closed.open_exchanges,
+            spools=len(consumers) + len(self._closed),
+            damages=tally.damages + tally.malformed_records,
+            lost_exchanges=tally.lost_exchanges,
+            lost_bytes=tally.lost_bytes,
         )
 
     def _unseen(self) -> int:
@@ -320,6 +413,11 @@ class Spools:
         if self._trouble:
             backlog += self._unseen()
         self.status = replace(self.status, backlog=backlog, behind_since=min(since, default=None))
+
+
+def _is_idle(member: _Member, now: float) -> bool:
+    patience = IDLE_UNDER_WAY if member.consumer.open_exchanges else IDLE
+    return member.opened and now - member.active_at >= patience
 
 
 def describe_error(error: Exception) -> str:

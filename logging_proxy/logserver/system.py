@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 from typing import Any
@@ -43,12 +44,19 @@ class System:
         except FileExistsError:
             return False
         try:
-            written = 0
-            while written < len(data):
-                written += self.pwrite(fd, data[written:] if written else data, written)
+            self.write(fd, data, 0)
         finally:
             self.close(fd)
         return True
+
+    def write(self, fd: int, data: bytes | memoryview, at: int) -> None:
+        """All of `data` at `at`.  Raises OSError, also where the file takes nothing without saying why."""
+        written = 0
+        while written < len(data):
+            more = self.pwrite(fd, data[written:] if written else data, at + written)
+            if more <= 0:
+                raise OSError(errno.EIO, "the disk writes nothing")
+            written += more
 
     @staticmethod
     def sync_filesystem(fd: int) -> None:

@@ -3,8 +3,8 @@ Reading a spool directory: its segment files, block after block, from any offset
 
 The reader never writes here but for `delete_before` and its own small files
 (`consumer.json`, `consumer.lock`).  A block that fails its check at the end of the
-newest segment is not there yet; with a later segment behind it, it is damage,
-and reading goes on at that segment: the caller sees a piece that starts too far on.
+newest segment is not there yet.  With a whole block behind it, or a later segment, it
+is damage, and reading goes on there: the caller gets a piece that says so.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
+from logging_proxy.capture.disk import read_what_can_be_read
 from logging_proxy.capture.segments import (
     LARGEST_WRITE,
+    LONGEST_SEGMENT,
     Block,
-    announced_size,
+    Place,
     read_block,
+    read_header,
     segment_name,
     segment_start,
+    whole_blocks,
 )
 from logging_proxy.logserver.direct import DirectReader
 
@@ -43,6 +48,8 @@ class Piece:
 
     start: int
     data: bytes | memoryview
+    damaged: bool = False
+    """Whether a damaged block was left out before it, though perhaps nothing of the stream."""
 
 
 class SpoolTail:
@@ -62,6 +69,15 @@ class SpoolTail:
         self._data_at = 0
         self._at = 0
         self._block_start = 0
+        self._searchable = 0
+        """Where in the segment the last payload ends: from there on blocks are searched behind damage."""
+        self._salt: int | None = None
+        """That of the segment's blocks, as far as is known."""
+        self._whole: list[Place] = []
+        """The segment's blocks behind damage, as far as has been searched."""
+        self._searched = (0, False)
+        """The size of the segment at the last search, and whether it had ended."""
+        self._damaged = False
         self._reader = DirectReader(DIRECT_CHUNK)
         self._direct_fills = 0
         """How many more reads are likely to find blocks that were written past the page cache."""
@@ -69,34 +85,49 @@ class SpoolTail:
     def read(self) -> Piece | None:
         """The next piece, at most one block; None when no more is written yet."""
         piece = self.peek()
-        return piece and Piece(piece.start, bytes(piece.data))
+        return piece and Piece(piece.start, bytes(piece.data), piece.damaged)
 
     def peek(self) -> Piece | None:
         """The same, but that a large piece may be a view of memory that the next call uses again."""
         while True:
             if self._segment is None and not self._choose():
                 return None
-            block = self._block()
+            block = self._block() or self._next_block()
             if block is None:
-                later = self._later()
-                block = self._block()
-                if block is None:
-                    if later is None:
-                        return None
-                    self._open(later)
-                    continue
+                return None
+            body = self._data_at + block.end_in_file - block.after
             self._at, self._block_start = block.end_in_file, block.start + len(block.payload)
+            self._searchable, self._salt = body, block.salt
             if block.fills_pages:
                 self._direct_fills = FILLS
             if self.offset is None or self._block_start > self.offset:
-                piece = _from(block, self.offset)
-                self.offset = self._block_start
+                piece = _from(block, self.offset, self._damaged)
+                self.offset, self._damaged = self._block_start, False
                 return piece
+
+    def _next_block(self) -> Block | None:
+        """The block after one that is not whole, or not there: in this segment or a later one."""
+        while True:
+            later = self._later()
+            block = self._block() or self._search(later)
+            if block is not None or later is None:
+                return block
+            self._open(later)
+            block = self._block()
+            if block is not None:
+                return block
 
     @property
     def rewound(self) -> bool:
-        """Whether the spool now ends before `offset`: it is another one than was read before."""
-        return self._segment is not None and self.offset is not None and self._block_start < self.offset
+        """
+        Whether the spool now ends before `offset`: it is another one than was read before.
+
+        What is damaged at its end may have been whole when it was read.
+        """
+        if self._segment is None or self.offset is None:
+            return False
+        behind = max(0, os.fstat(self._fd).st_size - self._data_at - self._at)
+        return self._block_start + behind < self.offset
 
     def segments(self) -> list[int]:
         """The starts of all segments, in order."""
@@ -152,7 +183,8 @@ class SpoolTail:
         fd = os.open(os.path.join(self._directory, segment_name(start)), _READ)
         self.close()
         self._fd, self._segment, self._block_start = fd, start, start
-        self._data_at = self._at = 0
+        self._data_at = self._at = self._searchable = 0
+        self._salt, self._whole, self._searched = None, [], (0, False)
 
     def _later(self) -> int | None:
         """
@@ -170,10 +202,57 @@ class SpoolTail:
         if block is None:
             self._fill(CHUNK)
             block = read_block(memoryview(self._data), 0, self._block_start)
-        if block is None and (size := announced_size(self._data, self._block_start)) > len(self._data):
+        if block is None and (size := self._announced_size()) > len(self._data):
             self._fill(size)
             block = read_block(memoryview(self._data), 0, self._block_start)
         return block
+
+    def _announced_size(self) -> int:
+        """Bytes up to the end of the payload of the block whose header was read; 0 if it was not."""
+        header = read_header(self._data, 0)
+        return header.end if header is not None and header.start == self._block_start else 0
+
+    # --- damage
+
+    def _search(self, later: int | None) -> Block | None:
+        """The next whole block of this segment, if there is any behind one that is not whole."""
+        place = self._place(later)
+        if place is None:
+            return None
+        # Once there is a block behind it, nothing more is written to the one before.
+        block = self._block()
+        if block is None:
+            self._damaged = self._damaged or self._concerns(place.start)
+            self._data, self._data_at, self._at = b"", place.at, 0
+            self._block_start = place.start
+            block = self._block()
+        return block
+
+    def _concerns(self, end: int) -> bool:
+        """Whether damage from here up to the stream offset `end` is in what is still to be given."""
+        return self.offset is None or end > self.offset or self._block_start >= self.offset
+
+    def _place(self, later: int | None) -> Place | None:
+        first = Place(self._block_start, 0)
+        if bisect_left(self._whole, first) == len(self._whole):
+            self._look_for_blocks(later)
+        at = bisect_left(self._whole, first)
+        return self._whole[at] if at < len(self._whole) else None
+
+    def _look_for_blocks(self, later: int | None) -> None:
+        """
+        In what is behind the last payload, the bytes after it included: their number may be what is damaged.
+
+        Not again while nothing more is written.
+        """
+        size = os.fstat(self._fd).st_size
+        if (size, later is not None) <= self._searched or self._segment is None:
+            return
+        self._searched = (size, later is not None)
+        data = read_what_can_be_read(self._fd, size - self._searchable, self._searchable)
+        below = self._segment + LONGEST_SEGMENT if later is None else later
+        found = whole_blocks(data, self._block_start, below, self._salt, later is not None)
+        self._whole = sorted(Place(start, self._searchable + at) for (start, at), _ in found)
 
     def _fill(self, size: int) -> None:
         self._data_at += self._at
@@ -182,14 +261,14 @@ class SpoolTail:
         if self._direct_fills:
             self._direct_fills -= 1
             data = self._reader.read(self._fd, max(size, DIRECT_CHUNK), self._data_at)
-        self._data = os.pread(self._fd, size, self._data_at) if data is None else data
+        self._data = read_what_can_be_read(self._fd, size, self._data_at) if data is None else data
 
 
-def _from(block: Block, offset: int | None) -> Piece:
+def _from(block: Block, offset: int | None, damaged: bool) -> Piece:
     """The part of `block` from `offset` on."""
     skip = max(0, offset - block.start) if offset is not None else 0
     payload = block.payload[skip:]
-    return Piece(block.start + skip, payload if block.fills_pages else bytes(payload))
+    return Piece(block.start + skip, payload if block.fills_pages else bytes(payload), damaged)
 
 
 # --- small files beside the segments ---------------------------------------------

@@ -57,6 +57,11 @@ class _Member:
         return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
 
 
+def _is_same(one: Exchange, other: Exchange) -> bool:
+    """Whether it was read again; one that only has the same id is another's, who may have made it up."""
+    return (one.number, one.began, one.wall_ns) == (other.number, other.began, other.wall_ns)
+
+
 _NONE = (0, 0)
 
 
@@ -90,6 +95,9 @@ class UnderWay:
             member = self._members.get(id)
             if member is not None and not member.ended:
                 if member.exchange is not exchange:
+                    if not _is_same(member.exchange, exchange):
+                        exchange.again = True
+                        return _NOTHING
                     member.replace(exchange)
                 return (event,) if self._is_news(id, member, event) else _NOTHING
             if id in self._remembered or id in self._remembered_longer:
@@ -131,7 +139,7 @@ class UnderWay:
         """The files of an exchange are published."""
         with self._lock:
             member = self._members.get(stored.exchange.id)
-            if member is not None:
+            if member is not None and _is_same(member.exchange, stored.exchange):
                 member.files = stored.request_file, stored.response_file
 
     # --- from any thread

@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from logging_proxy.shortcut._compiled import Passage, Reader, Sender, Writing
 
-try:
-    from logging_proxy.shortcut import _compiled
-except ImportError:
-    compiled = False
-else:
-    compiled = not os.environ.get("PURE_PYTHON")
+trouble: str | None = None
+"""Why the part in C is not there, though nobody has asked for that."""
+
+compiled = False
+if not os.environ.get("PURE_PYTHON"):
+    try:
+        from logging_proxy.shortcut import _compiled
+    except ImportError as error:
+        missing = isinstance(error.path, str) and error.path.endswith("__init__.py")
+        trouble = "it was not built" if missing else str(error)
+    else:
+        compiled = True
 
 
 def sender(transport: Any, failed: Callable[[], object]) -> Sender | None:

@@ -2,6 +2,8 @@
 
 #include "shortcut.h"
 
+#include <limits.h>
+
 struct names name;
 
 int
@@ -77,9 +79,9 @@ int
 descriptor(PyObject *fileno)
 {
     PyObject *number = PyObject_CallNoArgs(fileno);
-    int fd = number == NULL ? -1 : _PyLong_AsInt(number);
+    long fd = number == NULL ? -1 : PyLong_AsLong(number);
     Py_XDECREF(number);
     if (fd < 0)
         PyErr_Clear();
-    return fd;
+    return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
 }

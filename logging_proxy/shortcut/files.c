@@ -12,7 +12,9 @@ write_all(int fd, const char *data, Py_ssize_t size)
 {
     for (Py_ssize_t at = 0; at < size;) {
         ssize_t written = pwrite(fd, data + at, size - at, at);
-        if (written < 0 && errno != EINTR)
+        if (written == 0)
+            errno = EIO; /* a file system that takes nothing would be asked for ever */
+        if (written == 0 || (written < 0 && errno != EINTR))
             return 0;
         at += written < 0 ? 0 : written;
     }

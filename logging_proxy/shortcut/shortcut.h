@@ -31,7 +31,7 @@
 
 /* Attributes, interned. */
 #define NAMES(each)                                                                                                    \
-    each(ahead) each(bufferSize) each(dataBuffer) each(deadline) each(disconnecting) each(fileno) each(full)           \
+    each(ahead) each(bufferSize) each(capacity) each(dataBuffer) each(deadline) each(disconnecting) each(fileno) each(full)           \
     each(pass_on) each(sink) each(socket) each(stored) each(write) each(_bytes) each(_header) each(_landing)           \
     each(_losing) each(_mark) each(_piece) each(_stride) each(_tempDataBuffer) each(_waiting)                          \
     each(_writeDisconnecting)
@@ -109,6 +109,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *writer, *ring, *header, *bytes; /* the ring's last two are views of its memory */
     PyObject *stored, *now;
+    long long capacity;
 } Writing;
 
 extern PyTypeObject WritingType;

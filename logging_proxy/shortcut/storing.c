@@ -18,6 +18,12 @@ get_memory(PyObject *view, Py_buffer *memory)
     return PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
 }
 
+/*
+ * 1; 0 if the numbers make no sense, -1 with an exception.
+ *
+ * They lie in a file, where others of the same user can write; no more than the numbers of a ring may come of that.
+ * Its size is the one that it was made with.
+ */
 static int
 get_offsets(Writing *self, Offsets *offsets)
 {
@@ -25,9 +31,10 @@ get_offsets(Writing *self, Offsets *offsets)
     if (get_memory(self->header, &memory) < 0)
         return -1;
     const long long *numbers = memory.buf;
-    *offsets = (Offsets){numbers[STORED], numbers[CAPACITY], numbers[TAKEN], numbers[NEXT_MARK]};
+    *offsets = (Offsets){numbers[STORED], self->capacity, numbers[TAKEN], numbers[NEXT_MARK]};
     PyBuffer_Release(&memory);
-    return 0;
+    return offsets->taken >= 0 && offsets->taken <= offsets->stored &&
+           offsets->stored - offsets->taken <= offsets->capacity;
 }
 
 /* 1 while nothing waits and nothing is lost, 0 if something is, -1 with an exception. */
@@ -155,8 +162,9 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
     int usual = size > 0 ? is_untroubled(self) : 0;
     if (usual != 1)
         return usual;
-    if (get_offsets(self, &offsets) < 0)
-        return -1;
+    usual = get_offsets(self, &offsets);
+    if (usual != 1)
+        return usual;
     long long start = offsets.stored % offsets.capacity;
     if (size > offsets.capacity - offsets.stored + offsets.taken || start + size > offsets.capacity)
         return 0;
@@ -173,7 +181,7 @@ PyObject *
 landing_in_ring(Writing *self, long long least, long long most)
 {
     Offsets offsets;
-    if (is_untroubled(self) != 1 || get_offsets(self, &offsets) < 0)
+    if (is_untroubled(self) != 1 || get_offsets(self, &offsets) != 1)
         return NULL;
     long long start = offsets.stored % offsets.capacity + HEADER, size = offsets.capacity - start;
     long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
@@ -206,9 +214,10 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
         return PyErr_Occurred() ? -1 : 0;
     if (size >= piece && mark(self) < 0)
         return -1;
-    if (get_offsets(self, &offsets) < 0 || get_time(self, &time) < 0)
-        return -1;
-    if (landing != offsets.stored)
+    int usual = get_offsets(self, &offsets);
+    if (usual != 1 || get_time(self, &time) < 0)
+        return usual != 1 ? usual : -1;
+    if (landing != offsets.stored || offsets.stored % offsets.capacity + HEADER + size > offsets.capacity)
         return 0; /* which is a mistake, and said so there */
     if (get_memory(self->bytes, &memory) < 0)
         return -1;
@@ -258,6 +267,19 @@ writing_call(Writing *self, PyObject *args, PyObject *kwargs)
 
 HOLDS(writing, Writing, writer, now)
 
+/* Whether the views are as long as a ring of that capacity has them; 0, or -1 with an exception. */
+static int
+check_views(Writing *self)
+{
+    Py_ssize_t header = PyObject_Size(self->header), bytes = PyObject_Size(self->bytes);
+    if (header < 0 || bytes < 0)
+        return -1;
+    if (self->capacity > 0 && bytes == self->capacity && header > WAKE_AT)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "the ring's memory has another size");
+    return -1;
+}
+
 static PyObject *
 writing_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -273,7 +295,8 @@ writing_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->bytes = PyObject_GetAttr(ring, name._bytes);
     self->stored = Py_NewRef(stored);
     self->now = Py_NewRef(now);
-    if (self->header == NULL || self->bytes == NULL)
+    if (self->header == NULL || self->bytes == NULL || get_number(ring, name.capacity, &self->capacity) < 0 ||
+        check_views(self) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
 }

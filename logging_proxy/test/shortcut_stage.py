@@ -8,13 +8,17 @@ must become the same story whether the part in C is there or not.
 from __future__ import annotations
 
 import gc
+import os
 import select
+import shutil
 import socket
 import sys
+import sysconfig
 import tempfile
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -41,10 +45,22 @@ class InPython:
         super().setUp()  # type: ignore[misc]
 
 
+def can_compile() -> bool:
+    """Whether there is a compiler, and Python's headers."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return shutil.which(compiler) is not None and header.exists()
+
+
 def require_compiled() -> None:
-    """Skip where there is nothing to test."""
-    if not shortcut.compiled:
-        raise SkipTest("the part in C is not compiled here, or PURE_PYTHON is set")
+    """Skip where there is nothing to test; where it could have been built, that it was not is a failure."""
+    if shortcut.compiled:
+        return
+    if os.environ.get("PURE_PYTHON"):
+        raise SkipTest("PURE_PYTHON is set")
+    if not can_compile():
+        raise SkipTest("there is no C compiler here, or Python's headers are missing")
+    raise AssertionError(f"there is no part in C: {shortcut.trouble}")
 
 
 class Selected:

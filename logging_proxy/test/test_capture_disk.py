@@ -8,12 +8,14 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.disk import SegmentFiles, last_offset, make_private_directory, spool_size
+from logging_proxy.capture import disk
+from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset, make_private_directory, spool_size
 from logging_proxy.capture.segments import BLOCK, block_header, segment_name
 from logging_proxy.test.capture_stage import (
     BROKEN,
@@ -132,6 +134,15 @@ class AppendTests(DiskCase):
         files.append(b"y")
         self.assertEqual(blocks(self.directory)[-1][1], b"y")
 
+    def test_cannot_be_cut(self) -> None:
+        """A new segment that cannot be made empty leaves no descriptor behind."""
+        files = self.open()
+        before = len(os.listdir("/dev/fd"))
+        self.patch(os, "ftruncate", refuse)
+        for _ in range(5):
+            self.assertRaises(OSError, files.append, b"one")
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+
     def test_directory_removed(self) -> None:
         """When the directory was removed, it is there again with the next block, at the next offset."""
         settled = []
@@ -228,6 +239,50 @@ class SyncTests(DiskCase):
         self.assertEqual(files.unsynced, 0)
         bad.sync_fate = None
         files.sync()
+
+    def test_name_is_owed(self) -> None:
+        """A segment's name that could not be synced is synced the next time; until then that fails."""
+        tried: list[Path] = []
+        fates: list[OSError | None] = [OSError(BROKEN, "no"), OSError(BROKEN, "no"), None]
+
+        def sync(path: Path) -> None:
+            tried.append(path)
+            if (fate := fates.pop(0)) is not None:
+                raise fate
+
+        files = self.open()
+        files.append(b"x")
+        self.patch(disk, "sync_directory", sync)
+        self.assertRaises(OSError, files.sync)
+        self.assertRaises(OSError, files.sync)
+        files.sync()
+        files.sync()
+        self.assertEqual(tried, [self.directory] * 3)
+
+    def test_segment_ends_meanwhile(self) -> None:
+        """The newest segment may end while it is being synced: no other descriptor is synced for it."""
+        bad = BadDisk()
+        files = self.open(limit=8 * 40, bad=bad)
+        files.append(b"x" * 40)
+        descriptors: list[int] = []
+
+        class Ending:
+            """As the descriptor is when the other thread ends the segment after each look at it."""
+
+            def __get__(self, of: SegmentFiles, kind: type) -> int:
+                value: int = of.__dict__.pop("_fd", -1)
+                return value
+
+            def __set__(self, of: SegmentFiles, value: int) -> None:
+                of.__dict__["_fd"] = value
+
+        files._disk = Disk(files._disk.open, files._disk.write, descriptors.append)
+        fd = files._fd
+        with mock.patch.object(SegmentFiles, "_fd", Ending(), create=True):
+            files.sync()
+        os.close(fd)
+        files._fd = -1
+        self.assertEqual(descriptors, [fd])
 
     def test_nothing(self) -> None:
         """There may be nothing to sync."""

@@ -179,6 +179,19 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(ended(events).outcome, "interrupted")
         self.assertEqual(shape(events)[-1], ("Started", 1))
 
+    def test_id_of_another(self) -> None:
+        """A second head with the id of an exchange that is not stored yet is none; later it is one again."""
+        assembler = Assembler()
+        heads = [Script(number).head() for number in (1, 2, 3)]
+        started = []
+        for number, head in enumerate(heads):
+            if number == 2:
+                assembler.open.clear()
+                assembler.stored()
+            for record in RecordReader().feed(head):
+                started.append(len(assembler.handle(record)))
+        self.assertEqual((started, assembler.tally.malformed_records), ([1, 0, 1], 1))
+
     def test_unknown_exchange(self) -> None:
         """Records of an exchange whose head never came are counted and make no events."""
         assembler = Assembler()

@@ -780,6 +780,15 @@ class ClashTests(ConsumerTestCase):
             self.assertEqual(own, id == ID_TEXT, (id, stream_type))
         self.assertTrue(any("_092d0424-2_request.bin" in name for name in read_directory(self.log_dir)))
 
+    def test_many_with_one_id(self) -> None:
+        """However often a sender uses one id, the first is stored and what others send is not held up."""
+        writer = SpoolWriter(self.spool)
+        writer.block(b"".join(b"".join(Script(number).simple()) for number in range(1, 1500)))
+        writer.blocks(Script(2000, other_id(2)).simple())
+        consumer = self.consume()
+        self.assertEqual(len(documents(self.log_dir)), 4)
+        self.assertEqual(consumer.assembler.tally.malformed_records, 1498)
+
     def test_both_open(self) -> None:
         """The same while both are open, across a restart."""
         one, two = Script(1), Script(2, ID[:4] + bytes(12))

@@ -8,7 +8,7 @@ from typing import Any
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
@@ -31,11 +31,14 @@ NAMES = [f"{number:032x}" for number in range(1, 9)]
 class Line:
     """The way to the server: may be down, may lose answers; counts what was sent."""
 
-    def __init__(self, agent: RequestTraversalAgent) -> None:
+    def __init__(self, agent: RequestTraversalAgent, clock: Clock) -> None:
         self.agent = agent
+        self.clock = clock
         self.down = False
         self.loses_answers = False
         self.silent = False
+        self.rate = 0.0
+        """Bytes a second, if it is slow."""
         self.requests: list[tuple[bytes, bytes, Headers | None]] = []
 
     def request(
@@ -46,6 +49,15 @@ class Line:
             return fail(ConnectionRefusedError())
         if self.silent:
             return Deferred()
+        if self.rate and body is not None:
+            return deferLater(
+                self.clock, int(body.length) / self.rate, self._carry, method, uri, headers, body
+            )
+        return self._carry(method, uri, headers, body)
+
+    def _carry(
+        self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
+    ) -> Deferred[IResponse]:
         answered: Deferred[IResponse] = self.agent.request(method, uri, headers, body)
         return fail(ConnectionRefusedError()) if self.loses_answers else answered
 
@@ -62,7 +74,7 @@ class ShipperTests(SynchronousTestCase):
     def serve(self) -> None:
         """A new server process on the same files."""
         self.agent = self.server(local_hosts("localhost"), None)
-        self.line = Line(self.agent)
+        self.line = Line(self.agent, self.clock)
 
     def server(self, hosts: frozenset[str], token: str | None) -> RequestTraversalAgent:
         root, api = ProblemResource(), ProblemResource()
@@ -145,6 +157,21 @@ class ShipperTests(SynchronousTestCase):
         self.line.silent = False
         self.run_for(20)
         self.assertEqual(self.arrived(), b"one")
+
+    def test_slow_line(self) -> None:
+        """What a line does not carry in time is sent in smaller batches, and in large ones again later."""
+        data = os.urandom(1 << 20)
+        SpoolWriter(self.spool).block(data)
+        self.line.rate = 10_000
+        shipper = self.start()
+        self.run_for(200)
+        self.assertEqual(self.arrived(), data)
+        self.assertLess(shipper._most, BATCH)
+        self.line.rate = 0
+        for _ in range(8):
+            SpoolWriter(self.spool, len(self.arrived())).block(b"x")
+            self.run_for(1)
+        self.assertEqual(shipper._most, BATCH)
 
     def test_restarts(self) -> None:
         """Both sides may start anew at any time: the shipper asks where to go on."""

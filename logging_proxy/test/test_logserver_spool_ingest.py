@@ -5,10 +5,15 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from logging_proxy.capture.disk import spool_size
+from logging_proxy.logserver import ingest
+from logging_proxy.logserver.ingest import NoRoom, RemoteSpool
 from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.logserver.web.answers import Problem
 from logging_proxy.logserver.web.bodies import BODY_LIMIT, Body
 from logging_proxy.test.logserver_spools import Script, documents
 from logging_proxy.test.web_stage import ServerTestCase
@@ -71,10 +76,9 @@ class IngestTests(ServerTestCase):
     def test_restart(self) -> None:
         """Another process goes on where the stream ended, also behind half a block."""
         self.post(0, b"abc")
-        self.builder.remote.get(NAME).close()
         (segment,) = (n for n in os.listdir(self.path) if n.endswith(".seg"))
         with open(os.path.join(self.path, segment), "ab") as file:
-            file.write(b"LPB1 torn")
+            file.write(b"LPB2 torn")
         self.build()
         self.assertEqual(self.post(3, b"def"), (200, {"offset": 6}))
         self.assertEqual(self.stored(), b"abcdef")
@@ -150,6 +154,43 @@ class IngestTests(ServerTestCase):
         self.patch(os, "pwrite", real)
         self.assertEqual(self.post(3, b"def"), (200, {"offset": 6}))
         self.assertEqual(self.stored(), b"abcdef")
+
+    def test_nothing_is_open(self) -> None:
+        """Between two requests a spool costs no descriptor, and a name only asked for nothing at all."""
+        self.post(0, b"abc")
+        before = len(os.listdir("/dev/fd"))
+        for number in range(20):
+            name = f"{number:032x}"
+            self.assertEqual(self.json("GET", f"/api/spools/{name}")[0], 404)
+            self.assertEqual(self.json("POST", f"/api/spools/{name}/0", b"abc")[0], 200)
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+        known = len(self.builder.remote._spools)
+        self.assertEqual(self.json("GET", f"/api/spools/{'f' * 32}")[0], 404)
+        self.assertEqual(len(self.builder.remote._spools), known)
+
+    def test_too_many(self) -> None:
+        """There are no more spools than a number; those that are there are taken as before."""
+        self.patch(ingest, "MOST_REMOTE", 3)
+        statuses = [self.json("POST", f"/api/spools/{n:032x}/0", b"abc")[0] for n in range(5)]
+        self.assertEqual(statuses, [200, 200, 200, 503, 503])
+        self.assertEqual(self.json("POST", f"/api/spools/{1:032x}/3", b"def")[0], 200)
+        self.build()
+        self.assertEqual(self.post(0, b"abc")[1]["title"], Problem.NO_ROOM.value[2])
+        self.assertEqual(self.json("POST", f"/api/spools/{1:032x}/6", b"ghi")[0], 200)
+
+    def test_limit(self) -> None:
+        """A spool that nobody can read does not grow beyond its limit; when it was read it goes on."""
+        spool = RemoteSpool(self.path, 100_000)
+        at = 0
+        try:
+            for _ in range(1000):
+                at = spool.append(at, bytes(5000))
+        except NoRoom:
+            pass
+        self.assertLessEqual(spool_size(Path(self.path)), 100_000)
+        for segment in sorted(Path(self.path).glob("*.seg"))[:-1]:
+            segment.unlink()
+        self.assertEqual(spool.append(at, bytes(5000)), at + 5000)
 
     def test_becomes_captures(self) -> None:
         """The spool of a remote proxy is read like a local one."""

@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import courtesy
+from logging_proxy.logserver import closed, courtesy
 from logging_proxy.logserver.files import LogDirectory
+from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.service import DRAIN_LIMIT, StorageService
 from logging_proxy.logserver.spools import Spools
 from logging_proxy.logserver.system import System
@@ -125,6 +126,110 @@ class FindingTests(SpoolsTestCase):
         shutil.rmtree(writer.directory)
         self.turns(2)
         self.assertEqual((self.spools.status.spools, self.spools.status.stored), (0, 1))
+        self.flushLoggedErrors()
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+class QuietTests(SpoolsTestCase):
+    """Spools in which nothing happens."""
+
+    def remote(self, number: int) -> SpoolWriter:
+        return self.writer(f"remote-{number:032x}")
+
+    def names(self) -> list[str]:
+        return sorted(os.listdir(self.root))
+
+    def test_descriptors(self) -> None:
+        """A few stay open, the others cost no descriptor; what comes later is stored all the same."""
+        before = open_files()
+        writers = [self.remote(number) for number in range(150)]
+        for writer in writers:
+            writer.blocks([session()[:9]])
+        self.turns(6)
+        self.assertLessEqual(open_files() - before, 2 * closed.FEW + 1)
+        self.assertEqual(self.spools.status.spools, 150)
+        for number in (0, 149):
+            writers[number].blocks([session()[9:], *Script(1, other_id(number + 1)).simple()])
+        self.turns(2)
+        self.assertEqual((self.spools.status.stored, len(documents(self.log_dir))), (2, 4))
+
+    def test_under_way(self) -> None:
+        """What is under way goes on after its spool was closed for a while; until then it counts as open."""
+        writers = [self.remote(number) for number in range(closed.FEW + 3)]
+        parts = [Script(1, other_id(number + 1)).simple() for number in range(len(writers))]
+        for writer, part in zip(writers, parts, strict=True):
+            writer.blocks(part[:3])
+        self.turns(2)
+        self.clock.advance(closed.IDLE_UNDER_WAY)
+        self.turns(2)
+        self.assertLess(len(self.spools._members), len(writers))
+        self.assertEqual(self.spools.status.open, len(writers))
+        for writer, part in zip(writers, parts, strict=True):
+            writer.blocks(part[3:])
+        self.turns(2)
+        self.assertEqual({d["outcome"] for d in documents(self.log_dir).values()}, {"complete"})
+        self.assertEqual((self.spools.status.stored, self.spools.status.open), (len(writers), 0))
+
+    def gone(self, seconds: float) -> None:
+        """So much time passes in one go."""
+        self.turns(4)
+        self.clock.advance(seconds)
+        self.turns(3)
+
+    def test_removed(self) -> None:
+        """One of a proxy elsewhere is removed after a day; what was under way was interrupted."""
+        local = self.writer("5601-2")
+        local.blocks(Script(1, other_id(500)).simple())
+        self.remote(0).blocks([session(), *Script(1, other_id(1)).simple()[:3]])
+        for number in range(1, closed.FEW + 3):
+            self.remote(number).blocks([session(), *Script(1, other_id(number + 1)).simple()])
+        self.gone(closed.GONE - 100)
+        self.assertEqual(len(self.names()), closed.FEW + 4)
+        self.gone(200)
+        self.assertEqual((self.names(), self.spools.status.spools), (["5601-2"], 1))
+        self.assertEqual(self.spools.status.stored, closed.FEW + 4)
+        outcomes = [d["outcome"] for d in documents(self.log_dir).values()]
+        self.assertEqual(outcomes.count("interrupted"), 2)
+
+    def test_many(self) -> None:
+        """While there are nearly as many as there may be, those that are quiet are removed after a minute."""
+        self.patch(closed, "MOST_REMOTE", 2 * closed.FEW + 4)
+        for number in range(closed.FEW + 3):
+            self.remote(number).blocks([session()[:9]])
+        self.gone(closed.GONE_IF_MANY)
+        self.assertEqual(len(self.names()), closed.FEW + 3)
+        self.remote(1000).blocks([session()[:9]])
+        self.gone(closed.GONE_IF_MANY)
+        self.assertLess(len(self.names()), closed.FEW + 3)
+
+    def test_something_came(self) -> None:
+        """One into which something comes in that moment stays."""
+        remote = RemoteSpools(self.root)
+        name = "0" * 32
+        remote.append(name, 0, session())
+        (path,) = (os.path.join(self.root, each) for each in self.names())
+        before = closed.newest_segment(path)
+        remote.append(name, len(session()), session())
+        self.assertFalse(remote.remove(path, before))
+        self.assertEqual(remote.append(name, 2 * len(session()), b"x"), 2 * len(session()) + 1)
+        self.assertTrue(remote.remove(path, closed.newest_segment(path)))
+        self.assertEqual((self.names(), remote.offset(name)), ([], None))
+        self.assertEqual(remote.append(name, 7, b"x"), 8)
+
+    def test_counts_stay(self) -> None:
+        """What was counted in a spool is not forgotten with it."""
+        writer = self.remote(1)
+        writer.block(b"?" * 100)
+        self.turns(2)
+        damages = self.spools.status.damages
+        self.assertGreater(damages, 0)
+        self.flushLoggedErrors()
+        shutil.rmtree(writer.directory)
+        self.turns(2)
+        self.assertEqual((self.spools.status.spools, self.spools.status.damages), (0, damages))
         self.flushLoggedErrors()
 
 

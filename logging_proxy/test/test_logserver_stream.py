@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.capture.records import Kind, Record, encode
+from logging_proxy.logserver import stream as stream_module
 from logging_proxy.logserver.stream import Damage, RecordStream, find_record
 from logging_proxy.logserver.tail import Piece
 
@@ -72,6 +73,15 @@ class RecordStreamTests(SynchronousTestCase):
         """A run of zeros, as power loss leaves, is not taken for records."""
         self.assertIsNone(find_record(bytes(4096)))
         self.assertEqual(find_record(bytes(100) + STREAM), 100)
+
+    def test_places_tried(self) -> None:
+        """What is looked at closely are few places, of which bytes that a client may send have no more."""
+        tried: list[int] = []
+        self.patch(stream_module, "_believable", lambda data, at: bool(tried.append(at)))
+        for data, most in ((bytes(100_000), 0), (b"\0\1" * 50_000, 0), (STREAM * 20, 20 * len(STREAM) // 24)):
+            tried.clear()
+            self.assertIsNone(find_record(data))
+            self.assertLessEqual(len(tried), most)
 
     @settings(deadline=None)
     @given(st.binary(max_size=300))

@@ -91,3 +91,13 @@ class Chosen(SynchronousTestCase):
         system.create = lambda name, data, folder: made.append(name) or True  # type: ignore[method-assign, func-returns-value]
         LogDirectory(self.mktemp(), system).put_file(NAME, b"")
         self.assertEqual(made, [NAME])
+
+    def test_takes_nothing(self) -> None:
+        """A file system that writes nothing and says nothing is an error, not asked for ever."""
+        system = System()
+        system.pwrite = lambda fd, data, at: 0
+        directory = LogDirectory(self.mktemp(), system)
+        directory.open()
+        self.addCleanup(directory.close)
+        self.assertEqual(self.assertRaises(OSError, directory.put_file, NAME, b"data").errno, errno.EIO)
+        self.assertEqual(self.assertRaises(OSError, directory.probe).errno, errno.EIO)

@@ -23,6 +23,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import logging_proxy
+from logging_proxy.test.shortcut_stage import can_compile
 
 SOURCE = Path(logging_proxy.__file__).resolve().parents[1]
 PARTS = (
@@ -52,13 +53,6 @@ def obstacle() -> str | None:
     if int(found.partition(".")[0]) < SETUPTOOLS:
         return f"setuptools {found} is older than {SETUPTOOLS}"
     return None
-
-
-def can_compile() -> bool:
-    """Whether this machine has what the part in C needs; what makes C of Python is there for the tests."""
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    return shutil.which(compiler) is not None and header.exists()
 
 
 def run(*command: str | Path, folder: Path, **variables: str) -> str:

@@ -248,7 +248,7 @@ class WorkersTests(StartCase):
         self.configuration()
         spool = self.logs / ".spool" / f"{port}-2"
         spool.mkdir(parents=True)
-        ring, _ = open_ring(spool, self.rings, 4096, 0)
+        ring, _ = open_ring(spool, self.rings, 4096)
         ring.store(b"left")
         ring.close()
         path = self.configuration(f"port: {port}", 'server_url: "http://192.0.2.1:8080"')
@@ -305,13 +305,14 @@ class MistakeTests(StartCase):
         )
 
     def test_no_room_for_the_ring(self) -> None:
-        """A ring that has no room is one line that says where it was to be, and leaves nothing there."""
+        """A ring that has no room anywhere is one line that says where it was to be, and leaves nothing."""
 
         def refuse(fd: int, start: int, size: int) -> None:
             raise OSError(28, "No space left on device")
 
         self.patch(os, "posix_fallocate", refuse)
-        self.assertRegex(self.mistake(self.configuration()), rf"^{self.rings}/\S+: No space left on device$")
+        ring = rf"^{self.logs}/\.spool/\d+/ring: No space left on device$"
+        self.assertRegex(self.mistake(self.configuration()), ring)
         self.assertEqual(list(self.rings.iterdir()), [])
 
     def test_log_file(self) -> None:
@@ -336,7 +337,7 @@ class SalvageTests(StartCase):
     def leave(self, name: str) -> Path:
         spool = self.logs / ".spool" / name
         spool.mkdir(parents=True)
-        ring, _ = open_ring(spool, self.rings, 4096, 0)
+        ring, _ = open_ring(spool, self.rings, 4096)
         ring.store(b"left")
         ring.close()
         return spool

@@ -10,9 +10,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.testing import MemoryReactor
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from logging_proxy import shortcut
 from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.records import OUTCOMES, Kind
 from logging_proxy.configuration.options import Configuration, LoggingOptions, ServerOptions
@@ -177,6 +179,15 @@ class StopTests(SynchronousTestCase):
         return OUTCOMES[end.payload[0]]
 
     # --- what is promised
+
+    def test_no_part_in_c(self) -> None:
+        """The first lines say that the part in C could not be built or loaded, and why."""
+        for trouble, lines in ((None, 0), ("it was not built", 1)):
+            self.patch(shortcut, "trouble", trouble)
+            with capturedLogs() as logged:
+                self.service._say_hello(5601)
+            told = [event["why"] for event in logged if "part in C" in event["log_format"]]
+            self.assertEqual(told, [trouble] * lines)
 
     def test_waiting_to_be_accepted(self) -> None:
         """Who has connected but has not been accepted when the ports close is accepted all the same."""

@@ -96,7 +96,7 @@ class StartTests(FleetCase):
         configuration = self.configuration()
         server = (("127.0.0.1", 8080),)
         self.assertEqual(
-            begun, [Begin(configuration, spool, configuration.logging, server) for spool in self.spools]
+            begun, [Begin(configuration, spool, configuration.logging, 2, server) for spool in self.spools]
         )
 
     def test_all_at_once(self) -> None:
@@ -197,9 +197,8 @@ class UseTests(FleetCase):
         self.reactor.advance(FIRST_WAIT)
         self.reactor.ends[-1].read()
         begin = self.reactor.ends[-1].orders[0][0]
-        self.assertEqual(
-            begin, Begin(new, self.spools[0], self.configuration().logging, (("127.0.0.1", 8080),))
-        )
+        logging = self.configuration().logging
+        self.assertEqual(begin, Begin(new, self.spools[0], logging, 2, (("127.0.0.1", 8080),)))
 
     def test_before_all_are_ready(self) -> None:
         """A change during the start reaches all, and the new sockets are those that they begin with."""

@@ -60,7 +60,7 @@ class SpoolsTests(SynchronousTestCase):
         end_sessions([spool])
         os.close(lock)
         other = self.spool("5601-3", Kind.SESSION)
-        ring, _ = open_ring(other, self.root / "none", 4096, 0)
+        ring, _ = open_ring(other, self.root / "none", 4096)
         ring.close()
         end_sessions([other])
         self.assertEqual((self.kinds(spool), self.kinds(other)), ([Kind.SESSION], [Kind.SESSION]))

@@ -124,7 +124,7 @@ class WorkerTests(SynchronousTestCase):
 
     def test_ourselves(self) -> None:
         """It forwards nothing to the logging server, nor to the sockets that it accepts on."""
-        order = Begin(self.configuration(), None, self.logging, (("127.0.0.1", 8080),))
+        order = Begin(self.configuration(), None, self.logging, 1, (("127.0.0.1", 8080),))
         self.order(order, self.board_fd)
         self.board_fd = -1
         serving = self.worker._serving

@@ -92,7 +92,8 @@ class Fleet:
         self._logging = configuration.logging
         self._output = output
         self._server = tuple(server)
-        self._board_file = new_board_file(len(spools))
+        self._count = len(spools)
+        self._board_file = new_board_file(self._count)
         self._board = Board(self._board_file.fileno())
         self._listeners: list[socket.socket] = []
         self._open = False
@@ -119,9 +120,8 @@ class Fleet:
         self._children.append(ChildProcess(self._reactor, name, arguments, link=worker, heard=heard))
 
     def _begin(self, worker: Worker, spool: Path | None) -> None:
-        begun = worker.give(
-            Begin(self._configuration, spool, self._logging, self._server), [self._board_file]
-        )
+        begin = Begin(self._configuration, spool, self._logging, self._count, self._server)
+        begun = worker.give(begin, [self._board_file])
         if self._open:
             worker.give(Listen(), self._listeners)
         elif not worker.begun.called:

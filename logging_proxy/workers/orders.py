@@ -40,6 +40,8 @@ class Begin:
     """Where to record, if anything is."""
     logging: LoggingOptions
     """How: as all workers do since the proxy's start."""
+    workers: int = 1
+    """How many there are."""
     server: tuple[Where, ...] = ()
     """Where the embedded logging server listens."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy import __version__
-from logging_proxy.capture.disk import SegmentFiles, last_offset
+from logging_proxy.capture.disk import SegmentFiles, next_offset
 from logging_proxy.capture.records import Kind, encode
 from logging_proxy.capture.rings import SpoolBusy, lock_spool, ring_path
 from logging_proxy.capture.spool import describe
@@ -60,7 +60,7 @@ def _end_session(spool: Path) -> None:
             # What ends a session for a reader is the beginning of another.
             session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}
             record = encode(Kind.SESSION, 0, NO_EXCHANGE, time.monotonic_ns(), json.dumps(session).encode())
-            with contextlib.closing(SegmentFiles(spool, last_offset(spool), _NO_LIMIT)) as files:
+            with contextlib.closing(SegmentFiles(spool, next_offset(spool), _NO_LIMIT)) as files:
                 files.append(record)
     finally:
         os.close(lock)

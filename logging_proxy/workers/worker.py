@@ -93,7 +93,7 @@ class WorkerService(MultiService):
         entrance = SharedEntrance(self._reactor, Board(board), self._worker)
         os.close(board)
         try:
-            recording = None if order.spool is None else Recording(order.spool, order.logging, self._reactor)
+            recording = self._recording(order)
         except (SpoolBusy, OSError) as error:
             why = str(error) if isinstance(error, SpoolBusy) else f"{order.spool}: {describe(error)}"
             self._log.error("cannot begin: {why}", why=why)
@@ -103,6 +103,11 @@ class WorkerService(MultiService):
             self._reactor, order.configuration, recording, self._output, entrance, order.server
         )
         self._serving.begin()
+
+    def _recording(self, order: Begin) -> Recording | None:
+        if order.spool is None:
+            return None
+        return Recording(order.spool, order.logging, self._reactor, workers=order.workers)
 
     def alone(self) -> None:
         """

@@ -56,6 +56,7 @@ class Problem(Enum):
     INTERNAL = "internal", 500, "The server has a fault."
     BUSY = "busy", 503, "Too much of this is under way."
     INDEX_TROUBLE = "index-trouble", 503, "The index cannot be asked now."
+    NO_ROOM = "no-room", 503, "A limit of what is kept for proxies elsewhere is reached."
     STORAGE_TROUBLE = "storage-trouble", 503, "This cannot be stored or read now."
     TOO_SLOW = "too-slow", 503, "The search took too long: ask a narrower one."
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from logging_proxy.logserver.ingest import SPOOL_NAME, Beyond, RemoteSpools
+from logging_proxy.logserver.ingest import SPOOL_NAME, Beyond, NoRoom, RemoteSpools
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
@@ -59,7 +59,7 @@ class SpoolResource(ProblemResource):
         return give_later(request, self._ingest.run(self._ask))
 
     def _ask(self) -> Answer:
-        offset = self._ingest.spools.get(self._name).offset()
+        offset = self._ingest.spools.offset(self._name)
         if offset is None:
             raise Refused(Problem.UNKNOWN_SPOOL, offset=None)
         return json_answer({"offset": offset})
@@ -95,9 +95,11 @@ class AppendResource(ProblemResource):
 
     def _keep(self, data: bytes, gap: bool) -> Answer:
         try:
-            end = self._ingest.spools.get(self._name).append(int(self._offset), data, gap)
+            end = self._ingest.spools.append(self._name, int(self._offset), data, gap)
         except Beyond as beyond:
             raise Refused(Problem.MISSING_BYTES, str(beyond), offset=beyond.stored) from None
+        except NoRoom as full:
+            raise Refused(Problem.NO_ROOM, str(full)) from None
         self._ingest.stored()
         return json_answer({"offset": end})
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from twisted.web.server import Request
 
+from logging_proxy import shortcut
+from logging_proxy.logserver import store
 from logging_proxy.logserver.metrics import CONTENT_TYPE
 from logging_proxy.logserver.telemetry import Standing, Telemetry, behind
 from logging_proxy.logserver.web.answers import Answer, ProblemResource, give, json_answer
@@ -32,6 +34,7 @@ class Health(ProblemResource):
             "uptime_seconds": round(self._seconds() - self._began, 3),
             **_storage(standing, self._wall_ns()),
             **_kept(standing),
+            "compiled": {"shortcut": shortcut.compiled, "modules": not store.__file__.endswith(".py")},
         }
         if trouble:
             value["reason"] = trouble

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logging_proxy.test.e2e.faults import FaultCase
-from logging_proxy.test.stress import bad_disk, full_disk, killed, power_loss, stalled_disk
+from logging_proxy.test.stress import bad_disk, damaged_segment, full_disk, killed, power_loss, stalled_disk
 
 
 class DiskTests(FaultCase):
@@ -26,3 +26,7 @@ class DiskTests(FaultCase):
     def test_stalled_disk(self) -> None:
         """A disk that does not answer holds up what is recorded, nothing else, and loses nothing."""
         self.hold(stalled_disk)
+
+    def test_damaged_segment(self) -> None:
+        """Flipped bits in the spool cost the blocks that they are in, and no capture lies."""
+        self.hold(damaged_segment)

@@ -33,6 +33,7 @@ FAULTS = {
     "server-down": 11,
     "process-limits": 12,
     "upstream-resets": 13,
+    "damaged-segment": 14,
 }
 """The modules of this package that are fault tests, by name, and their numbers."""
 
