@@ -7,6 +7,9 @@ what can be read is read at once: 4 µs less for each event, a fifth of what
 passing on a small one costs, and two of them make a request.  Connections to
 this machine are not paced.
 
+Its time is monotonic.  Twisted's is the wall clock, and a step of that clock
+would end every wait at once, or stretch it by the size of the step.
+
 Everything else is Twisted's, what happens when something fails included.  Only
 what is said here may rely on the private names of `EPollReactor`; one that is
 missing is an AttributeError at the start.
@@ -30,6 +33,9 @@ from logging_proxy.pacing import LocalConnector, is_local
 MOST_EVENTS = 512
 """Events of one turn; epoll gives the others first in the next one."""
 
+LONGEST_POLL = 3600.0
+"""Seconds that a poll waits at most: epoll refuses more than 2^31 milliseconds."""
+
 _GONE = EPOLLERR | EPOLLHUP
 
 _NAMES = (
@@ -48,7 +54,9 @@ _NAMES = (
 
 
 class ProxyReactor(EPollReactor):
-    """An `EPollReactor` that spends less between two events."""
+    """An `EPollReactor` that spends less between two events, and whose seconds are monotonic."""
+
+    seconds = staticmethod(time.monotonic)
 
     _log = Logger()
 
@@ -78,9 +86,9 @@ class ProxyReactor(EPollReactor):
         if self.threadCallQueue or self._newTimedCalls or self._justStopped or not pending:
             self.runUntilCurrent()
         else:
-            wait: float = pending[0].time - time.time()
+            wait: float = pending[0].time - self.seconds()
             if wait > 0:
-                return wait if self.running else 0
+                return min(wait, LONGEST_POLL) if self.running else 0
             self.runUntilCurrent()
         return self.timeout() if self.running else 0
 

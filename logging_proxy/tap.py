@@ -67,9 +67,7 @@ def makeService(options: Options) -> IService:
     Every mistake ends the process with status 1 and clear lines, before
     anything is started: ports are bound, the log and the spools are opened here.
     """
-    install_reactor()
-    from twisted.internet import reactor
-
+    reactor = install_reactor()
     os.umask(0o077)
     raise_descriptor_limit()
     if options["worker"] is not None:

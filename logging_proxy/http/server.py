@@ -4,6 +4,9 @@ The site: what connections share, and the resources that answer their requests.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.resource import IResource
@@ -30,9 +33,16 @@ class Site(ServerFactory):
     noisy = False
 
     def __init__(
-        self, root: IResource, clock: IReactorTime, limits: ServerLimits, secure: bool = False
+        self,
+        root: IResource,
+        clock: IReactorTime,
+        limits: ServerLimits,
+        secure: bool = False,
+        wall_seconds: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` is for waits, and may count from anywhere; `wall_seconds` is what is told to clients."""
         self.clock = clock
+        self.wall_seconds = wall_seconds
         self.limits = limits
         self.scheme = b"https" if secure else b"http"
         self.heads = HeadCache(parse_request_head, limits.header_fields)
@@ -76,7 +86,7 @@ class Site(ServerFactory):
 
     def refuse(self, connection: ServerConnection, fault: RequestFault) -> None:
         """Say what is wrong with a request that no resource has answered; the connection closes after it."""
-        connection.send(fault.answer or own_answer(fault.status, fault.reason, self.clock.seconds()))
+        connection.send(fault.answer or own_answer(fault.status, fault.reason, self.wall_seconds()))
 
     def close(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""

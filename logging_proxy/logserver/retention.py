@@ -66,29 +66,48 @@ class Keeper:
     storage thread.
     """
 
-    def __init__(self, limits: Limits, index: Index, now: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, index: Index) -> None:
         self.deleted = Deleted()
         self._limits = limits
         self._index = index
-        self._now = now
         self._bodies_until = 0
         """Exchanges that started before have no bytes any more, as far as this life knows."""
 
-    def plan(self, sizes: Sizes) -> Iterator[Step]:
-        """What is to go now, oldest first.  Each step is done before the next is asked for."""
-        yield from self._over_age()
+    def plan(self, sizes: Sizes, now: int | None) -> Iterator[Step]:
+        """
+        What is to go, oldest first.  Each step is done before the next is asked for.
+
+        `now` is microseconds since 1970.  With None the clock is not trusted: nothing goes for its age.
+        """
+        if now is not None:
+            yield from self._over_age(now)
         yield from self._over_number()
         yield from self._over_bytes(sizes)
-        yield from self._old_bodies()
+        if now is not None:
+            yield from self._bodies_over_age(now)
+            self._bodies_until = now - (self._limits.bodies_max_age or 0)
 
-    def _over_age(self) -> Iterator[Step]:
+    def over_age(self, now: int, has: Callable[[str], bool]) -> tuple[int, int]:
+        """
+        How many exchanges are over an age, and of how many: of all, or of those with bytes if that is more.
+
+        `has` tells whether there is a file of that name.
+        """
+        total = self._index.counts().exchanges
+        over = sum(len(step.rows) for step in self._over_age(now))
+        whole = bare = 0
+        for step in self._bodies_over_age(now):
+            found = sum(any(map(has, _files(row, What.BYTES))) for row in step.rows)
+            whole, bare = whole + found, bare + len(step.rows) - found
+        return max((over, total), (whole, total - bare), key=lambda each: each[0] / max(1, each[1]))
+
+    def _over_age(self, now: int) -> Iterator[Step]:
         normal, errors = self._limits.max_age, self._limits.errors_max_age
         if errors is None:
             errors = normal
         ages = [age for age in (normal, errors) if age is not None]
         if not ages:
             return
-        now = self._now()
 
         def is_over(row: Row) -> bool:
             limit = errors if went_wrong(row) else normal
@@ -115,14 +134,14 @@ class Keeper:
                 return
             yield Step(What.ALL, _enough(rows, over))
 
-    def _old_bodies(self) -> Iterator[Step]:
+    def _bodies_over_age(self, now: int) -> Iterator[Step]:
         age = self._limits.bodies_max_age
         if age is None:
             return
-        until = self._now() - age
-        filters = Filters(since=self._bodies_until, until=until)
-        yield from self._steps(What.BYTES, filters, lambda row: True)
-        self._bodies_until = until
+        until = now - age
+        # A clock that was set back is before what was done by it then.
+        since = self._bodies_until if self._bodies_until <= until else 0
+        yield from self._steps(What.BYTES, Filters(since=since, until=until), lambda row: True)
 
     def _steps(self, what: What, filters: Filters, chosen: Callable[[Row], bool]) -> Iterator[Step]:
         cursor: str | None = None

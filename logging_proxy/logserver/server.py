@@ -105,6 +105,7 @@ class Builder:
         spool_limit: int,
         run: Run,
         worker: Worker,
+        wall_seconds: Callable[[], float] = time.time,
     ) -> None:
         self.reactor = reactor
         self.directory = directory
@@ -129,7 +130,9 @@ class Builder:
         )
         self.remote = RemoteSpools(spool_root)
         keeper = _keeper(options.retention, self.index)
-        self.housekeeping = Housekeeping(reactor, directory, self.index, keeper, run, self.worker.run)
+        self.housekeeping = Housekeeping(
+            reactor, directory, self.index, keeper, run, self.worker.run, wall_seconds
+        )
         self.observers.on_size = self.housekeeping.stored
 
     def build(self, gate: Gate) -> Server:
@@ -198,4 +201,4 @@ def _keeper(options: RetentionOptions | None, index: Any) -> Keeper | None:
         age(options.errors_max_age),
         age(options.bodies_max_age),
     )
-    return Keeper(limits, index, lambda: time.time_ns() // 1000)
+    return Keeper(limits, index)

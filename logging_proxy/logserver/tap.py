@@ -28,7 +28,13 @@ from logging_proxy.logserver.server import make_server
 from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.shipper import Shipper, Shippers
 from logging_proxy.output import CannotLog, Output, sink_for
-from logging_proxy.starting import give_up, raise_descriptor_limit, spare_the_collector, spool_root
+from logging_proxy.starting import (
+    give_up,
+    install_reactor,
+    raise_descriptor_limit,
+    spare_the_collector,
+    spool_root,
+)
 
 
 class Options(usage.Options):
@@ -78,8 +84,7 @@ def makeService(options: Options) -> IService:
     Every mistake ends the process with status 1 and clear lines, before
     anything is started: sockets are bound and the log directory is seen to here.
     """
-    from twisted.internet import reactor
-
+    reactor = install_reactor()
     os.umask(0o077)
     spare_the_collector()
     raise_descriptor_limit()
