@@ -28,7 +28,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
-from logging_proxy.pacing import LocalConnector, is_local
+from logging_proxy.pacing import Connector
 
 MOST_EVENTS = 512
 """Events of one turn; epoll gives the others first in the next one."""
@@ -69,8 +69,7 @@ class ProxyReactor(EPollReactor):
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> tcp.Connector:
         """As Twisted's, but for peers on this machine (see `pacing`)."""
-        kind = LocalConnector if is_local(host) else tcp.Connector
-        connector = kind(host, port, factory, timeout, bindAddress, self)
+        connector = Connector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 

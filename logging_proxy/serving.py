@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from logging_proxy.admission import listen
 from logging_proxy.capture.recording import Recording
 from logging_proxy.configuration import Configuration
 from logging_proxy.http.server import ServerLimits, Site
@@ -43,8 +44,8 @@ class Entrance(Protocol):
     def site(self, tree: RouteTree, limits: ServerLimits, secure: bool) -> Site:
         """The site that they belong to."""
 
-    def adopt(self, fd: int, family: int, factory: Any) -> IListeningPort:
-        """Accept on a socket that listens, of which a copy is made."""
+    def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
+        """Accept on a socket that listens, of which a copy is made, as many as there is room for."""
 
 
 class OwnEntrance:
@@ -56,9 +57,8 @@ class OwnEntrance:
     def site(self, tree: RouteTree, limits: ServerLimits, secure: bool) -> Site:
         return Site(tree, self._reactor, limits, secure)
 
-    def adopt(self, fd: int, family: int, factory: Any) -> IListeningPort:
-        port: IListeningPort = self._reactor.adoptStreamPort(fd, family, factory)
-        return port
+    def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
+        return listen(self._reactor, fd, family, factory, room)
 
 
 class Serving:
@@ -105,7 +105,7 @@ class Serving:
         factory = self._factory()
         for listener in listeners:
             family, fd = listener.family, listener.detach()
-            self._ports.append(self._entrance.adopt(fd, family, factory))
+            self._ports.append(self._entrance.adopt(fd, family, factory, self.site.admission.room))
             os.close(fd)
 
     def _factory(self) -> Any:
@@ -186,7 +186,7 @@ class Serving:
     def _accept_all(self, listener: socket.socket, factory: Any) -> None:
         listener.setblocking(False)
         with contextlib.suppress(OSError):
-            while True:
+            while self.site.admission.room():
                 accepted, _ = listener.accept()
                 self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, factory)
                 accepted.close()

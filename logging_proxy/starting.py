@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any, NoReturn
 
 from logging_proxy.configuration import Configuration
 from logging_proxy.configuration.kinds import AUTO
-
-MOST_DESCRIPTORS = 65_536
 
 
 def give_up(text: str) -> NoReturn:
@@ -54,14 +51,6 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as we may have: an exchange needs two, a spool 130; the usual limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def spool_root(configuration: Configuration) -> Path:

@@ -21,6 +21,7 @@ from logging_proxy.capture.rings import salvage_all
 from logging_proxy.capture.spool import Spool, SpoolBusy, describe
 from logging_proxy.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.descriptors import raise_limit
 from logging_proxy.directories import make_directory_apart
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
@@ -29,7 +30,6 @@ from logging_proxy.serving import Serving
 from logging_proxy.starting import (
     give_up,
     install_reactor,
-    raise_descriptor_limit,
     spare_the_collector,
     spool_root,
     worker_count,
@@ -69,7 +69,7 @@ def makeService(options: Options) -> IService:
     """
     reactor = install_reactor()
     os.umask(0o077)
-    raise_descriptor_limit()
+    raise_limit()
     if options["worker"] is not None:
         return _worker(reactor, options)
     try:

@@ -358,6 +358,23 @@ class ServerConnection(Channel):
             self._lose(connectionDone)
             self._reset()
 
+    # --- room for others --------------------------------------------------------------
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when the client has had no request, or not all of its head; None while one is under way."""
+        if self._later is not None or self._queue_length():
+            return None
+        if self._receive == self._receive_head:
+            return self.deadline - self._limits.keep_alive_timeout
+        if self._receive == self._awaiting_head:
+            return self.deadline - self._limits.head_timeout
+        return None
+
+    def leave(self) -> None:
+        """Make room for others: close, in good order."""
+        self._close()
+
     # --- time and the end of the service ---------------------------------------------
 
     def timedOut(self) -> None:

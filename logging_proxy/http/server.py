@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.resource import IResource
 
+from logging_proxy.admission import Admission
+from logging_proxy.descriptors import most_clients
 from logging_proxy.http.answers import REASONS as REASONS
 from logging_proxy.http.answers import own_answer
 from logging_proxy.http.connection import ServerConnection as ServerConnection
@@ -50,6 +52,7 @@ class Site(ServerFactory):
         self.now = clock.seconds
         self.closing = False
         self.connections: set[ServerConnection] = set()
+        self.admission = Admission(self.connections, most_clients)
         self.root = root
 
     @property

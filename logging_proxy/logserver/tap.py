@@ -22,6 +22,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.descriptors import raise_limit
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
 from logging_proxy.logserver.server import make_server
@@ -31,7 +32,6 @@ from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.starting import (
     give_up,
     install_reactor,
-    raise_descriptor_limit,
     spare_the_collector,
     spool_root,
 )
@@ -87,7 +87,7 @@ def makeService(options: Options) -> IService:
     reactor = install_reactor()
     os.umask(0o077)
     spare_the_collector()
-    raise_descriptor_limit()
+    raise_limit()
     try:
         configuration = load_configuration(options["config"], os.environ)
         if options["ship-to"] is not None:

@@ -183,8 +183,9 @@ class ClockTests(RetentionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.warnings: list[str] = []
-        globalLogPublisher.addObserver(self._hear)
-        self.addCleanup(globalLogPublisher.removeObserver, self._hear)
+        hear: Any = self._hear
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
 
     def _hear(self, event: LogEvent) -> None:
         if event.get("log_level") == LogLevel.warn:
