@@ -45,7 +45,7 @@ class Phase(Enum):
     """An answer is being made or sent; also a WebSocket, and a connection that closes."""
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]
+class Channel(HTTPChannel):
     """One connection; `site` is a `ServerSite`."""
 
     site: Any
@@ -164,8 +164,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.loseConnection()
 
     def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
 
     def give_up(self, reason: Failure) -> None:
         """The client takes nothing of what waits for it."""

@@ -41,7 +41,7 @@ class ServerSite(Site):
 
     displayTracebacks = False
     noisy = False
-    protocol = Channel
+    protocol = Channel  # type: ignore[assignment]
 
     def __init__(self, resource: Resource, gate: Gate, desk: Desk, reactor: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
