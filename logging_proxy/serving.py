@@ -118,16 +118,18 @@ class Serving:
         Go on with another configuration; `listeners`, if there are any, take the place of those before.
 
         No connection is dropped: what is in flight finishes on the terms it began with.
-        Raises `PEMError` before anything has changed.
+        What cannot be used is raised before anything has changed, `PEMError` for TLS settings.
         """
-        old, self._configuration = self._configuration.server.tls, configuration
-        new = configuration.server.tls
+        old, new = self._configuration.server.tls, configuration.server.tls
+        made = None if new is None else ListenerTLS(new)
+        tree = self.forwarding.use(configuration)
+        self._configuration = configuration
         if self._tls is not None and new is not None:
             self._tls.use(new)
         else:
-            self._tls = ListenerTLS(new) if new is not None else None
+            self._tls = made
         self.site.scheme = b"http" if self._tls is None else b"https"
-        self.site.use(self.forwarding.use(configuration), server_limits(configuration))
+        self.site.use(tree, server_limits(configuration))
         if listeners:
             ports, self._ports = self._ports, []
             self.listen(listeners)

@@ -23,6 +23,7 @@ from logging_proxy.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
 from logging_proxy.descriptors import raise_limit
 from logging_proxy.directories import make_directory_apart
+from logging_proxy.handover import hand_over
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.service import Engine, ProxyService
@@ -115,7 +116,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
         configuration,
         listeners,
         engine,
-        _child(reactor, configuration, path, server_listeners, [*spools, *former]),
+        _child(reactor, configuration, server_listeners, [*spools, *former]),
         output,
         lambda: load_configuration(path, os.environ),
         workers,
@@ -178,12 +179,11 @@ def _server_listeners(configuration: Configuration) -> list[socket.socket]:
 def _child(
     reactor: Any,
     configuration: Configuration,
-    config_path: str,
     listeners: list[socket.socket],
     spools: Sequence[Path],
 ) -> ChildProcess | None:
     """The logging server, or who sends all spools to the one that runs elsewhere."""
-    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--config", config_path]
+    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--handed-over"]
     arguments += [f"--parent-pipe={LINK_FD}"]
     if configuration.logging.server_url is not None:
         if not spools:
@@ -191,7 +191,8 @@ def _child(
         arguments += [f"--ship-to={configuration.logging.server_url}"]
         arguments += [f"--spool={spool}" for spool in spools]
     arguments += [f"--listen-fd={number}" for number, _ in enumerate(listeners, LINK_FD + 1)]
-    return ChildProcess(reactor, "logging server", arguments, listeners, niceness=NICENESS)
+    document = hand_over(configuration)
+    return ChildProcess(reactor, "logging server", arguments, listeners, document=document, niceness=NICENESS)
 
 
 def _worker_arguments(parent: Any) -> list[str]:
