@@ -391,9 +391,14 @@ class ServerConnection(Channel):
         The site is closing: an idle connection ends now, one with a request after the answer.
 
         Who has not asked for anything yet is about to: it would be the failure of a new client's request.
+        A head that has begun has as much time for its rest.
         """
-        if self._receive == self._receive_head and not (self._buffer or looks_closed(self.transport)):
+        # A stray line break is kept (`_await_head`), and is nothing of a request.
+        has_begun = self._buffer not in (b"", b"\r", b"\r\n")
+        if self._receive == self._receive_head and not (has_begun or looks_closed(self.transport)):
             if self._asked:
                 self._close()
             else:
                 self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+        elif self._receive == self._awaiting_head:
+            self.deadline = min(self.deadline, self.site.now() + NEWCOMER)

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.interfaces import Responder
+from logging_proxy.http.limits import NEWCOMER
 from logging_proxy.test.http_stage import GET, OK, Client, Desk, Pending, PromptDesk
 
 POST = b"POST /p HTTP/1.1\r\nhost: a\r\nX-B: 1\r\nx-a:  2 \r\nX-B: 3\r\n"
@@ -347,6 +348,17 @@ class CloseTests(SynchronousTestCase):
         idle.site.close()
         self.assertTrue(idle.closed)
 
+    def test_stray_line_break(self) -> None:
+        """An idle connection is one, too, when a line break came behind its last request."""
+        for rest in (b"\r\n", b"\r"):
+            desk = Desk()
+            client = Client(desk)
+            client.send(GET + rest)
+            desk.pending[0].answer(keep_alive=True)
+            client.wait(1)
+            client.site.close()
+            self.assertTrue(client.closed)
+
     def test_newcomer(self) -> None:
         """Who has connected and not asked yet is answered if it does so soon, and closed if not."""
         desk = Desk()
@@ -381,6 +393,14 @@ class CloseTests(SynchronousTestCase):
         client.send(GET[9:])
         desk.pending[0].answer(keep_alive=desk.pending[0].connection.may_keep_alive)
         self.assertEqual((client.read(), client.closed), (OK, True))
+
+    def test_request_that_does_not_come(self) -> None:
+        """A head that was begun and does not go on holds up the end for a moment only."""
+        client = Client(Desk())
+        client.send(GET[:9])
+        client.site.close()
+        client.wait(NEWCOMER + 1)
+        self.assertTrue(client.ended)
 
 
 _: type[Responder] = Pending

@@ -32,6 +32,8 @@ FAULTS = {
     "unreachable": 10,
     "server-down": 11,
     "process-limits": 12,
+    "clock-steps": 13,
+    "descriptor-flood": 14,
 }
 """The modules of this package that are fault tests, by name, and their numbers."""
 
