@@ -11,7 +11,7 @@ from pathlib import Path
 
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import Setup, twistd
-from logging_proxy.test.stress.figures import Figure, at_most, exactly, named, skipped
+from logging_proxy.test.stress.figures import Figure, at_most, between, exactly, named, skipped
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     Answer,
@@ -141,11 +141,13 @@ async def _step(
     began = time.monotonic()
     found = await asyncio.to_thread(captures, setup.log_dir, passed, LEAST)
     took = time.monotonic() - began
+    times = [half.metadata["processing_time_ms"] / 1000 for capture in found for half in capture.halves]
     cpu, log = await _at_rest(program)
     return [
         exactly("streams that came whole", whole, scale.streams),
         exactly("small requests answered", answered, 2 * scale.requests),
         exactly("complete captures", sum(capture.outcome == "complete" for capture in found), passed),
+        between("how long exchanges took", times, 0, PIECE * scale.pieces + LEAST, "s"),
         at_most("stored after", took, LEAST / 2, "s"),
         at_most("processor time at rest", cpu, 20, "%"),
         at_most("bytes of log in a second at rest", log, 1000),

@@ -131,9 +131,10 @@ async def _one(setup: Setup, data: bytes) -> list[Connection]:
 
 
 async def _dribble(setup: Setup, crowd: list[Connection], seconds: float) -> str:
-    """Everybody sends a byte a second for so long; what the server says of itself then."""
+    """Everybody who is connected sends a byte a second for so long; what the server says of itself then."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
+        crowd = [connection for connection in crowd if not connection.writer.is_closing()]
         for connection in crowd:
             with suppress(OSError):
                 await connection.send(b"E")
