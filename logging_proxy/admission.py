@@ -20,8 +20,8 @@ from zope.interface import implementer
 AT_ONCE = 16
 """Connections that are closed to make room; the next ones when these are gone."""
 
-PAUSE = 0.01
-"""Seconds until a port looks again whether there is room."""
+PAUSE, LONGEST_PAUSE = 0.01, 0.25
+"""Seconds until a port looks again whether there is room, doubled each time that there is none."""
 
 
 class Guest(Protocol):
@@ -74,6 +74,7 @@ class MeasuredPort:
         self._reactor = reactor
         self._port = port
         self._room = room
+        self._full_pause = PAUSE
         self._again: IDelayedCall | None = None
         port.stopReading()
 
@@ -117,11 +118,14 @@ class MeasuredPort:
         """Somebody is waiting: take as many as there is room for, or look again in a moment."""
         room = self._room()
         if room:
-            self._accept(room)
+            self._full_pause = PAUSE
+            self._take(room)
         else:
-            self._pause_for(PAUSE)
+            self._pause_for(self._full_pause)
+            self._full_pause = min(2 * self._full_pause, LONGEST_PAUSE)
 
-    def _accept(self, most: int) -> None:
+    def _take(self, most: int) -> None:
+        """Accept those who wait, up to `most`."""
         self._port.numberAccepts = min(most, self._port.numberAccepts)
         self._port.doRead()
 

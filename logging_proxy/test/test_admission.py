@@ -98,13 +98,15 @@ class PortTests(SynchronousTestCase):
         self.assertEqual((self.real.accepts, self.real.reading), ([7], False))
 
     def test_no_room(self) -> None:
-        """Without room nobody is accepted, and the port looks again after a moment."""
+        """Without room nobody is accepted, and the port looks again after longer and longer moments."""
         self.addCleanup(self.port.stopListening)
-        self.room = 0
-        self.read()
-        self.assertEqual((self.real.accepts, self.reactor.readers), ([], []))
-        self.room = 2
-        self.reactor.advance(PAUSE)
+        for room, pause in ((0, PAUSE), (0, 2 * PAUSE), (2, 4 * PAUSE)):
+            self.room = 0
+            self.read()
+            self.assertEqual((self.real.accepts, self.reactor.readers), ([], []))
+            self.reactor.advance(pause)
+            self.assertEqual(self.reactor.readers, [self.port])
+            self.room = room
         self.read()
         self.assertEqual(self.real.accepts, [2])
 

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy import admission
 from logging_proxy.configuration import Configuration
 from logging_proxy.http.limits import ServerLimits
 from logging_proxy.proxy.forwarding import Forwarding
@@ -145,7 +146,7 @@ class EntranceTests(SynchronousTestCase):
         self.read()
         self.assertEqual((self.real.accepts, self.reactor.readers), ([], []))
         self.room = 3
-        self.reactor.advance(FIRST_PAUSE)
+        self.reactor.advance(admission.PAUSE)
         self.read()
         self.assertEqual(self.real.accepts, [3])
 

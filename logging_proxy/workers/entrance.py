@@ -85,12 +85,12 @@ class SharedPort(MeasuredPort):
         self._waiting = select.poll()
         self._waiting.register(port.fileno(), select.POLLIN)
 
-    def doRead(self) -> None:
-        """Somebody is waiting: take as many as is fair, or leave them to the others for a moment."""
-        room = min(self._room(), self._turns.room(self._reactor.seconds()))
-        if room:
+    def _take(self, most: int) -> None:
+        """Take as many as is fair, or leave them to the others for a moment."""
+        fair = self._turns.room(self._reactor.seconds())
+        if fair:
             self._pause = FIRST_PAUSE
-            self._accept(room)
+            super()._take(min(most, fair))
             return
         self._pause_for(self._pause)
         self._pause = min(2 * self._pause, self._longest_pause)
