@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -39,17 +40,21 @@ MOST_IN_A_LINE = 16384
 NICENESS = 10
 """How much the logging server gives way: exchanges wait for nobody, captures can wait in the spool."""
 
-_RANK = """
-if hasattr(os, 'SCHED_BATCH'):
-    apart = len(os.sched_getaffinity(0)) > 1
-    os.sched_setscheduler(0, os.SCHED_BATCH if apart else os.SCHED_IDLE, os.sched_param(0))
-"""
-"""
-SCHED_BATCH does not interrupt others when it wakes up, but once it runs they wait for it, up to 4 ms.
-On the one processor of a proxy that is the slowest request of a hundred, so there it is
-SCHED_IDLE: 2 ms.  Not where there are more: a machine whose processors are all
-busy, with a model say, would not see its captures.
-"""
+
+_PROGRAM = (sys.executable, "-P", "-m", "logging_proxy.child_main")
+
+
+def _input(document: bytes) -> IO[bytes]:
+    """A file to read `document` from, which nobody else finds."""
+    if not document:
+        return open(os.devnull, "rb")
+    if sys.platform == "linux":
+        file = os.fdopen(os.memfd_create("configuration"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()
+    file.write(document)
+    file.seek(0)
+    return file
 
 
 class Link(Protocol):
@@ -115,6 +120,7 @@ class ChildProcess:
         listeners: Sequence[socket.socket] = (),
         *,
         folder: str | None = None,
+        document: bytes = b"",
         niceness: int = 0,
         link: Link | None = None,
         heard: Callable[[int, str], None] | None = None,
@@ -123,8 +129,9 @@ class ChildProcess:
         `arguments` are those of twistd; the sockets `listeners` are handed down, and are closed by `stop`.
 
         `folder` is the working directory, for relative paths mean the same as
-        they do here, before twistd's `--rundir`.  Lines of the child's output go
-        to `heard`, with the number of its descriptor; without one they are logged.
+        they do here, before twistd's `--rundir`.  `document` is what the child reads from its standard
+        input, each time that it is started.  Lines of its output go to `heard`, with the number of their
+        descriptor; without one they are logged.
         """
         self._reactor: IReactorProcess = reactor
         self._clock: IReactorTime = reactor
@@ -132,6 +139,7 @@ class ChildProcess:
         self._arguments = arguments
         self._listeners = listeners
         self._folder = os.getcwd() if folder is None else folder
+        self._document = document
         self._niceness = niceness
         self._link = Tether() if link is None else link
         self.said = self._log_lines if heard is None else heard
@@ -153,15 +161,15 @@ class ChildProcess:
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs, open(os.devnull, "rb") as null:
-            descriptors: dict[int, int | str] = {0: null.fileno(), 1: "r", 2: "r", LINK_FD: theirs.fileno()}
+        with theirs, _input(self._document) as given:
+            descriptors: dict[int, int | str] = {0: given.fileno(), 1: "r", 2: "r", LINK_FD: theirs.fileno()}
             for number, listener in enumerate(self._listeners, LINK_FD + 1):
                 descriptors[number] = listener.fileno()
             try:
                 self._process = self._reactor.spawnProcess(
                     _Child(self),
                     sys.executable,
-                    [sys.executable, "-P", "-c", self._program(), *self._arguments],
+                    [*_PROGRAM, str(self._niceness), self._folder, *self._arguments],
                     env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
                     childFDs=descriptors,
                 )
@@ -169,17 +177,6 @@ class ChildProcess:
                 ours.close()
                 raise
         self._link.attach(ours)
-
-    def _program(self) -> str:
-        """
-        twistd, in a process group of its own, and behind the proxy where processor time is short.
-
-        The keyboard's Ctrl-C is for the proxy, which ends the child when it has nothing more for it.
-        Not a session of its own: Linux gives each session the same share (`sched_autogroup`), nice or not.
-        """
-        rank = f"os.nice({self._niceness})\n{_RANK}" if self._niceness else ""
-        run = "from twisted.scripts.twistd import run; run()"
-        return f"import os; os.setpgrp()\n{rank}\nos.chdir({self._folder!r}); {run}"
 
     def _log_lines(self, fd: int, lines: str) -> None:
         for line in lines.split("\n"):

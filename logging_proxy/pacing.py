@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from typing import Any
 
 from twisted.internet import tcp
+
+from logging_proxy.descriptors import refuse_last
 
 _LONGEST_NAME = 16
 _UNPACED = b"reno"
@@ -37,15 +38,23 @@ def is_local(address: str) -> bool:
         return False
 
 
-class LocalConnector(tcp.Connector):
-    """What `connectTCP` makes for a loopback address."""
+class Connector(tcp.Connector):
+    """What `connectTCP` makes: a connection that leaves the last descriptors to others."""
 
     def _makeTransport(self) -> tcp.Client:
-        return _LocalClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+        kind = _LocalClient if is_local(self.host) else _Client
+        return kind(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
-class _LocalClient(tcp.Client):
+class _Client(tcp.Client):
     def createInternetSocket(self) -> socket.socket:
-        made: Any = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        made: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        refuse_last(made)
+        return made
+
+
+class _LocalClient(_Client):
+    def createInternetSocket(self) -> socket.socket:
+        made = super().createInternetSocket()
         do_not_pace(made)
-        return made  # type: ignore[no-any-return]
+        return made

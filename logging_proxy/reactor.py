@@ -7,6 +7,9 @@ what can be read is read at once: 4 µs less for each event, a fifth of what
 passing on a small one costs, and two of them make a request.  Connections to
 this machine are not paced.
 
+Its time is monotonic.  Twisted's is the wall clock, and a step of that clock
+would end every wait at once, or stretch it by the size of the step.
+
 Everything else is Twisted's, what happens when something fails included.  Only
 what is said here may rely on the private names of `EPollReactor`; one that is
 missing is an AttributeError at the start.
@@ -25,10 +28,13 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
-from logging_proxy.pacing import LocalConnector, is_local
+from logging_proxy.pacing import Connector
 
 MOST_EVENTS = 512
 """Events of one turn; epoll gives the others first in the next one."""
+
+LONGEST_POLL = 3600.0
+"""Seconds that a poll waits at most: epoll refuses more than 2^31 milliseconds."""
 
 _GONE = EPOLLERR | EPOLLHUP
 
@@ -48,7 +54,9 @@ _NAMES = (
 
 
 class ProxyReactor(EPollReactor):
-    """An `EPollReactor` that spends less between two events."""
+    """An `EPollReactor` that spends less between two events, and whose seconds are monotonic."""
+
+    seconds = staticmethod(time.monotonic)
 
     _log = Logger()
 
@@ -61,8 +69,7 @@ class ProxyReactor(EPollReactor):
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> tcp.Connector:
         """As Twisted's, but for peers on this machine (see `pacing`)."""
-        kind = LocalConnector if is_local(host) else tcp.Connector
-        connector = kind(host, port, factory, timeout, bindAddress, self)
+        connector = Connector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 
@@ -78,9 +85,9 @@ class ProxyReactor(EPollReactor):
         if self.threadCallQueue or self._newTimedCalls or self._justStopped or not pending:
             self.runUntilCurrent()
         else:
-            wait: float = pending[0].time - time.time()
+            wait: float = pending[0].time - self.seconds()
             if wait > 0:
-                return wait if self.running else 0
+                return min(wait, LONGEST_POLL) if self.running else 0
             self.runUntilCurrent()
         return self.timeout() if self.running else 0
 

@@ -159,10 +159,11 @@ class ProxyService(MultiService):
             return
         self._configuration = new
         used = Deferred.fromCoroutine(self._engine.use(new, listeners))
-        used.addCallbacks(
-            lambda _: self._say_changes(old, new),
-            lambda failure: self._log.failure("the configuration cannot be used", failure),
-        )
+        used.addCallbacks(lambda _: self._say_changes(old, new), self._cannot_use, errbackArgs=(old,))
+
+    def _cannot_use(self, failure: Failure, old: Configuration) -> None:
+        self._configuration = old
+        self._log.failure("the configuration stays as it was: it cannot be used", failure)
 
     def _say_changes(self, old: Configuration, new: Configuration) -> None:
         self._log.info("the configuration has been read again")

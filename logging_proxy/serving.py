@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from logging_proxy.admission import listen
 from logging_proxy.capture.recording import Recording
 from logging_proxy.configuration import Configuration
 from logging_proxy.http.server import ServerLimits, Site
@@ -44,8 +45,8 @@ class Entrance(Protocol):
     def site(self, tree: RouteTree, limits: ServerLimits, secure: bool) -> Site:
         """The site that they belong to."""
 
-    def adopt(self, fd: int, family: int, factory: Any) -> IListeningPort:
-        """Accept on a socket that listens, of which a copy is made."""
+    def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
+        """Accept on a socket that listens, of which a copy is made, as many as there is room for."""
 
 
 class OwnEntrance:
@@ -57,9 +58,8 @@ class OwnEntrance:
     def site(self, tree: RouteTree, limits: ServerLimits, secure: bool) -> Site:
         return Site(tree, self._reactor, limits, secure)
 
-    def adopt(self, fd: int, family: int, factory: Any) -> IListeningPort:
-        port: IListeningPort = self._reactor.adoptStreamPort(fd, family, factory)
-        return port
+    def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
+        return listen(self._reactor, fd, family, factory, room)
 
 
 class Serving:
@@ -115,7 +115,7 @@ class Serving:
         factory = self._factory()
         for listener in listeners:
             family, fd = listener.family, listener.detach()
-            self._ports.append(self._entrance.adopt(fd, family, factory))
+            self._ports.append(self._entrance.adopt(fd, family, factory, self.site.admission.room))
             os.close(fd)
 
     def _factory(self) -> Any:
@@ -128,16 +128,18 @@ class Serving:
         Go on with another configuration; `listeners`, if there are any, take the place of those before.
 
         No connection is dropped: what is in flight finishes on the terms it began with.
-        Raises `PEMError` before anything has changed.
+        What cannot be used is raised before anything has changed, `PEMError` for TLS settings.
         """
-        old, self._configuration = self._configuration.server.tls, configuration
-        new = configuration.server.tls
+        old, new = self._configuration.server.tls, configuration.server.tls
+        made = None if new is None else ListenerTLS(new)
+        tree = self.forwarding.use(configuration)
+        self._configuration = configuration
         if self._tls is not None and new is not None:
             self._tls.use(new)
         else:
-            self._tls = ListenerTLS(new) if new is not None else None
+            self._tls = made
         self.site.scheme = b"http" if self._tls is None else b"https"
-        self.site.use(self.forwarding.use(configuration), server_limits(configuration))
+        self.site.use(tree, server_limits(configuration))
         if listeners:
             ports, self._ports = self._ports, []
             self.listen(listeners)
@@ -196,7 +198,7 @@ class Serving:
     def _accept_all(self, listener: socket.socket, factory: Any) -> None:
         listener.setblocking(False)
         with contextlib.suppress(OSError):
-            while True:
+            while self.site.admission.room():
                 accepted, _ = listener.accept()
                 self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, factory)
                 accepted.close()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import sys
+import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from logging_proxy.configuration import Configuration
 from logging_proxy.configuration.kinds import AUTO
-
-MOST_DESCRIPTORS = 65_536
 
 
 def give_up(text: str) -> NoReturn:
@@ -21,12 +19,26 @@ def give_up(text: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def install_reactor() -> None:
-    """Our reactor, unless there is one already (`twistd --reactor=...`) or this is not Linux."""
+def install_reactor() -> Any:
+    """
+    Our reactor, unless there is one already (`twistd --reactor=...`) or this is not Linux.
+
+    Whichever it is, its seconds are monotonic: a step of the wall clock ends no wait and prolongs none.
+    """
     if sys.platform == "linux":
         from logging_proxy.reactor import install
 
         install()
+    from twisted.internet import reactor
+
+    return make_monotonic(reactor)
+
+
+def make_monotonic(reactor: Any) -> Any:
+    """The reactor, with `time.monotonic` for its seconds; nothing may have been scheduled yet."""
+    if reactor.seconds is not time.monotonic:
+        reactor.seconds = time.monotonic
+    return reactor
 
 
 def spare_the_collector() -> None:
@@ -39,14 +51,6 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as we may have: an exchange needs two, a spool 130; the usual limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def spool_root(configuration: Configuration) -> Path:

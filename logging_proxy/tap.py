@@ -21,7 +21,9 @@ from logging_proxy.capture.rings import remove_unused, salvage_all
 from logging_proxy.capture.spool import Spool, SpoolBusy, describe
 from logging_proxy.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.descriptors import raise_limit
 from logging_proxy.directories import make_directory_apart
+from logging_proxy.handover import hand_over
 from logging_proxy.listening import CannotListen, bind
 from logging_proxy.logserver.invitation import invite
 from logging_proxy.output import CannotLog, Output, sink_for
@@ -31,7 +33,6 @@ from logging_proxy.serving import Serving
 from logging_proxy.starting import (
     give_up,
     install_reactor,
-    raise_descriptor_limit,
     spare_the_collector,
     spool_root,
     worker_count,
@@ -69,11 +70,9 @@ def makeService(options: Options) -> IService:
     Every mistake ends the process with status 1 and clear lines, before
     anything is started: ports are bound, the log and the spools are opened here.
     """
-    install_reactor()
-    from twisted.internet import reactor
-
+    reactor = install_reactor()
     os.umask(0o077)
-    raise_descriptor_limit()
+    raise_limit()
     if options["worker"] is not None:
         return _worker(reactor, options)
     try:
@@ -124,7 +123,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
         configuration,
         listeners,
         engine,
-        _child(reactor, configuration, path, server_listeners, [*spools, *former]),
+        _child(reactor, configuration, server_listeners, [*spools, *former]),
         output,
         lambda: load_configuration(path, os.environ),
         workers,
@@ -195,12 +194,11 @@ def _server_listeners(configuration: Configuration) -> list[socket.socket]:
 def _child(
     reactor: Any,
     configuration: Configuration,
-    config_path: str,
     listeners: list[socket.socket],
     spools: Sequence[Path],
 ) -> ChildProcess | None:
     """The logging server, or who sends all spools to the one that runs elsewhere."""
-    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--config", config_path]
+    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--handed-over"]
     arguments += [f"--parent-pipe={LINK_FD}"]
     if configuration.logging.server_url is not None:
         if not spools:
@@ -208,7 +206,8 @@ def _child(
         arguments += [f"--ship-to={configuration.logging.server_url}"]
         arguments += [f"--spool={spool}" for spool in spools]
     arguments += [f"--listen-fd={number}" for number, _ in enumerate(listeners, LINK_FD + 1)]
-    return ChildProcess(reactor, "logging server", arguments, listeners, niceness=NICENESS)
+    document = hand_over(configuration)
+    return ChildProcess(reactor, "logging server", arguments, listeners, document=document, niceness=NICENESS)
 
 
 def _worker_arguments(parent: Any) -> list[str]:

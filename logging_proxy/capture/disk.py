@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from logging_proxy.capture.bypass import Bypass
+from logging_proxy.capture.reserve import Reserve
 from logging_proxy.capture.ring import PAGE
 from logging_proxy.capture.segments import (
     BLOCK,
@@ -82,6 +83,7 @@ class SegmentFiles:
         self._syncing = threading.Lock()
         self._salt = secrets.randbits(32)
         self._bypass = Bypass(self._disk.open, self._disk.write, self._salt)
+        self._reserve = Reserve()
 
     def append(self, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> None:
         """
@@ -92,9 +94,9 @@ class SegmentFiles:
         which is how a full disk gets room again.
         """
         if self._fd < 0 or self._size >= self.segment_size or not self._still_there():
-            self._begin()
+            self._reserve.run(self._begin)
         if self._size and self._refused(payload, sums) is not None:
-            self._begin()
+            self._reserve.run(self._begin)
         if not self._size and (error := self._refused(payload, sums)) is not None:
             raise error
 
@@ -113,7 +115,10 @@ class SegmentFiles:
     def close(self) -> None:
         """Sync and let go of everything.  Nobody else may be using this any more."""
         self._end_segment()
-        self.sync()
+        try:
+            self.sync()
+        finally:
+            self._reserve.close()
 
     # --- blocks
 
@@ -187,6 +192,7 @@ class SegmentFiles:
         self._end_segment()
         self._fd, self._size, self._new_name = fd, 0, True
         self._bypass.begin(path)
+        self._reserve.fill()
 
     def _end_segment(self) -> None:
         self._bypass.end()
@@ -201,15 +207,19 @@ class SegmentFiles:
             fd = self._ended.popleft()
             self._attempt(self._disk.sync, fd, errors)
             os.close(fd)
+            self._reserve.fill()  # what was ours is ours again
         # Read once: the thread that appends may end the segment meanwhile.  Only this one closes it.
         if (fd := self._fd) >= 0:
             self._attempt(self._disk.sync, fd, errors)
         if self._new_name:
             # Cleared first, for the other thread may begin another segment meanwhile; owed still if it fails.
             self._new_name = False
-            if not self._attempt(sync_directory, self.directory, errors):
+            if not self._attempt(self._sync_directory, self.directory, errors):
                 self._new_name = True
         return errors
+
+    def _sync_directory(self, path: Path) -> None:
+        self._reserve.run(lambda: sync_directory(path))
 
     @staticmethod
     def _attempt(call: Callable[[T], None], of: T, errors: list[OSError]) -> bool:

@@ -403,6 +403,23 @@ class ServerConnection(Channel):
             self._lose(connectionDone)
             self._reset()
 
+    # --- room for others --------------------------------------------------------------
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when the client has had no request, or not all of its head; None while one is under way."""
+        if self._later is not None or self._queue_length():
+            return None
+        if self._receive == self._receive_head:
+            return self.deadline - self._limits.keep_alive_timeout
+        if self._receive == self._awaiting_head:
+            return self.deadline - self._limits.head_timeout
+        return None
+
+    def leave(self) -> None:
+        """Make room for others: close, in good order."""
+        self._close()
+
     # --- time and the end of the service ---------------------------------------------
 
     def timedOut(self) -> None:
@@ -419,7 +436,7 @@ class ServerConnection(Channel):
         The site is closing: an idle connection ends now, one with a request after the answer.
 
         A connection without a request yet probably has one on its way; closing it now would fail that
-        client's first request.
+        client's first request.  A head that has begun has as much time for its rest.
         """
         begun = self._buffer.lstrip(b"\r\n")  # an empty line is nothing of a request
         if self._receive == self._receive_head and not (begun or looks_closed(self.transport)):
@@ -427,6 +444,8 @@ class ServerConnection(Channel):
                 self._close()
             else:
                 self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+        elif self._receive == self._awaiting_head:
+            self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
 
 
 def _tells_to_go_on(data: bytes) -> bool:

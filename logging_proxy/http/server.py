@@ -4,12 +4,16 @@ The site: what connections share, and the resources that answer their requests.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.resource import IResource
 
+from logging_proxy.admission import Admission
+from logging_proxy.descriptors import most_clients
 from logging_proxy.http.answers import REASONS as REASONS
 from logging_proxy.http.connection import ServerConnection as ServerConnection
 from logging_proxy.http.deadlines import Deadlines
@@ -31,9 +35,16 @@ class Site(ServerFactory):
     noisy = False
 
     def __init__(
-        self, root: IResource, clock: IReactorTime, limits: ServerLimits, secure: bool = False
+        self,
+        root: IResource,
+        clock: IReactorTime,
+        limits: ServerLimits,
+        secure: bool = False,
+        wall_seconds: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` is for waits, and may count from anywhere; `wall_seconds` is what is told to clients."""
         self.clock = clock
+        self.wall_seconds = wall_seconds
         self.limits = limits
         self.scheme = b"https" if secure else b"http"
         self.heads = HeadCache(parse_request_head, limits.header_fields)
@@ -41,6 +52,7 @@ class Site(ServerFactory):
         self.now = clock.seconds
         self.closing = False
         self.connections: set[ServerConnection] = set()
+        self.admission = Admission(self.connections, most_clients)
         self.root = root
 
     @property

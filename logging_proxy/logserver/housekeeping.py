@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from logging_proxy.logserver.index import Index
 from logging_proxy.logserver.retention import FILES, OTHER_BYTES, Keeper, Step
 from logging_proxy.logserver.service import Run
 from logging_proxy.logserver.telemetry import Sizes
+from logging_proxy.logserver.trust import Consent, WallClock
 
 INTERVAL = 10.0
 
@@ -62,11 +62,14 @@ class Housekeeping(Service):
         keeper: Keeper | None,
         run: Run,
         run_storage: Run,
+        wall_seconds: Callable[[], float],
     ) -> None:
+        """`clock` is monotonic; `wall_seconds` are since 1970, and are watched before they are believed."""
         self.sizes = Sizes()
         self.is_whole: Callable[[], bool] = lambda: True
         """Whether the index has all captures: without some of them the wrong ones would be deleted."""
-        self._now: Callable[[], int] = lambda: time.time_ns() // 1000
+        self._wall = WallClock(clock.seconds, wall_seconds)
+        self._consent = Consent(clock.seconds)
         self._clock = clock
         self._directory = directory
         self._index = index
@@ -154,7 +157,7 @@ class Housekeeping(Service):
 
     async def _keep(self, keeper: Keeper) -> None:
         exchanges, bodies, size = keeper.deleted.exchanges, keeper.deleted.bodies, keeper.deleted.bytes
-        steps = keeper.plan(self.sizes, self._now())
+        steps = keeper.plan(self.sizes, await self._now(keeper))
         try:
             while not self._stopping:
                 step = await self._run(lambda: next(steps, None))
@@ -177,6 +180,22 @@ class Housekeeping(Service):
                     bodies=bare,
                     size=freed,
                 )
+
+    async def _now(self, keeper: Keeper) -> int | None:
+        """Microseconds since 1970 when deletions for age may go by them, else None."""
+        if not self._wall.trusted():
+            self._consent.withdraw()
+            return None
+        now = int(self._wall.now * 1_000_000)
+        if self._consent.given:
+            return now
+        if self._consent.announced:
+            return None
+        over, of = await self._run(lambda: keeper.over_age(now, self._has))
+        return now if self._consent.ask(over, of) else None
+
+    def _has(self, name: str) -> bool:
+        return os.path.lexists(os.path.join(self._directory.path, name))
 
     async def _delete(self, keeper: Keeper, step: Step) -> None:
         def delete_files() -> Step:

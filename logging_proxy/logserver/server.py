@@ -155,6 +155,7 @@ class Builder:
         run: Run,
         worker: Worker,
         run_search: Run | None = None,
+        wall_seconds: Callable[[], float] = time.time,
     ) -> None:
         self.reactor = reactor
         self.directory = directory
@@ -182,7 +183,9 @@ class Builder:
             reactor, self.spools, self.worker, self.uploads.close, lambda: self.observers.feed.viewers > 0
         )
         keeper = _keeper(options.retention, self.index)
-        self.housekeeping = Housekeeping(reactor, directory, self.index, keeper, run, self.worker.run)
+        self.housekeeping = Housekeeping(
+            reactor, directory, self.index, keeper, run, self.worker.run, wall_seconds
+        )
         self.housekeeping.is_whole = self._is_whole
         self._wants_retention = options.retention is not None
         if self._wants_retention and keeper is None:

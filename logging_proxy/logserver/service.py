@@ -24,6 +24,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from logging_proxy.admission import listen
 from logging_proxy.logserver.consumer import TURN_BYTES
 from logging_proxy.logserver.spools import RETRY_INTERVAL, Spools
 from logging_proxy.output import Output
@@ -222,7 +223,7 @@ class Listeners(Service):
         super().startService()  # type: ignore[no-untyped-call]
         for listener in self._sockets:
             family, fd = listener.family, listener.detach()
-            self._ports.append(self._reactor.adoptStreamPort(fd, family, self._site))
+            self._ports.append(listen(self._reactor, fd, family, self._site, self._site.admission.room))
             os.close(fd)
         for port in self._ports:
             where: Any = port.getHost()

@@ -2,8 +2,8 @@
 `twistd logging-server`: its options, and the service they make.
 
 The hidden options are for the proxy, which starts this as its child process:
-listening sockets that it has bound, a pipe that tells of its end, and, when
-the logging server runs elsewhere, where to send its spools.
+its configuration, listening sockets that it has bound, a pipe that tells of its end,
+and, when the logging server runs elsewhere, where to send its spools.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.descriptors import raise_limit
+from logging_proxy.handover import OtherVersion, take_over
 from logging_proxy.listening import CannotListen, addresses, bind
 from logging_proxy.logserver.bearer import BearerAgent
 from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
@@ -40,7 +42,7 @@ from logging_proxy.output import CannotLog, Output, sink_for
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.outbound.ourselves import Ourselves
 from logging_proxy.routing.mapping import parse_destination
-from logging_proxy.starting import give_up, raise_descriptor_limit, spare_the_collector, spool_root
+from logging_proxy.starting import give_up, install_reactor, spare_the_collector, spool_root
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a connection to a logging server elsewhere must stand."""
@@ -55,7 +57,13 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.update({"listen-fd": [], "parent-pipe": None, "ship-to": None, "spool": []})
+        self.update(
+            {"handed-over": False, "listen-fd": [], "parent-pipe": None, "ship-to": None, "spool": []}
+        )
+
+    def opt_handed_over(self) -> None:
+        """(for the proxy) Read its configuration, and no file, from standard input."""
+        self["handed-over"] = True
 
     def opt_listen_fd(self, number: str) -> None:
         """(for the proxy) Listen on an inherited socket; may be repeated."""
@@ -93,20 +101,32 @@ def makeService(options: Options) -> IService:
     Every mistake ends the process with status 1 and clear lines, before
     anything is started: sockets are bound and the log directory is seen to here.
     """
-    from twisted.internet import reactor
-
+    reactor = install_reactor()
     os.umask(0o077)
     spare_the_collector()
-    raise_descriptor_limit()
+    raise_limit()
     try:
-        configuration = load_configuration(options["config"], os.environ)
+        configuration = _configuration(options)
         if options["ship-to"] is not None:
             return _shipping(reactor, options, configuration)
         return _serving(reactor, options, configuration)
-    except (ConfigurationError, CannotListen, UnsafeDirectory, CannotLog, IndexTrouble) as error:
+    except (
+        ConfigurationError,
+        OtherVersion,
+        CannotListen,
+        UnsafeDirectory,
+        CannotLog,
+        IndexTrouble,
+    ) as error:
         give_up(str(error))
     except OSError as error:
         give_up(f"{error.filename}: {error.strerror}")
+
+
+def _configuration(options: Options) -> Configuration:
+    if options["handed-over"]:
+        return take_over(sys.stdin.buffer.read())
+    return load_configuration(options["config"], os.environ)
 
 
 def _serving(reactor: Any, options: Options, configuration: Configuration) -> IService:

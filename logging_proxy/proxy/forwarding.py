@@ -60,15 +60,16 @@ class Forwarding:
         return self._trees[-1]
 
     def use(self, configuration: Configuration) -> RouteTree:
-        """The tree of `configuration`, which takes the place of the one before, unless making it raises."""
-        before, self._pools = self._pools, {}
-        try:
-            tree = self._tree(configuration, before)
-        except BaseException:
-            self._pools = before  # the tree of before goes on, and so do its connections
-            raise
+        """
+        The tree of `configuration`, which takes the place of the one before.
+
+        If it cannot be made, that is raised before anything has changed.
+        """
+        before, pools = self._pools, dict[PoolKey, Pool]()
+        tree = self._tree(configuration, pools)
+        self._pools = pools
         for key, pool in before.items():
-            if key not in self._pools:
+            if key not in pools:
                 pool.close()
         self._trees = [each for each in self._trees if any(route.exchanges for route in each.routes)]
         self._trees.append(tree)
@@ -87,7 +88,8 @@ class Forwarding:
 
     # --- building ------------------------------------------------------------------------
 
-    def _tree(self, configuration: Configuration, before: dict[PoolKey, Pool]) -> RouteTree:
+    def _tree(self, configuration: Configuration, pools: dict[PoolKey, Pool]) -> RouteTree:
+        """A tree, with its pools put into `pools`: those there are, and new ones."""
         server, logging = configuration.server, configuration.logging
         surroundings = Surroundings(
             recorder=self._recorder,
@@ -102,7 +104,7 @@ class Forwarding:
         tree = RouteTree(ids, surroundings)
         for route in configuration.routes:
             proxy = proxy_for(route.destination, configuration.proxies)
-            pool = self._pool(route, proxy, client_limits(configuration), before)
+            pool = self._pool(route, proxy, client_limits(configuration), pools)
             forwarding = forwarding_for(route.destination, proxy)
             tree.mount(RouteResource(route, pool, ids, surroundings, forwarding))
         return tree
@@ -120,15 +122,15 @@ class Forwarding:
         route: RouteOptions,
         proxy: ProxyAddress | None,
         limits: ClientLimits,
-        before: dict[PoolKey, Pool],
+        pools: dict[PoolKey, Pool],
     ) -> Pool:
         """Routes to the same place, by the same way and on the same terms, share their connections."""
         to = route.destination
         key = (to.scheme, to.host, to.port, route.tls, proxy, limits)
-        pool = self._pools.get(key) or before.get(key)
+        pool = pools.get(key) or self._pools.get(key)
         if pool is None:
             pool = self._new_pool(to, route.tls, proxy, limits)
-        self._pools[key] = pool
+        pools[key] = pool
         return pool
 
     def _new_pool(

@@ -20,6 +20,8 @@ from logging_proxy.http.server import ServerConnection, ServerLimits, Site
 
 GET = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+WALL = 1_700_000_000.0
+"""The wall clock, which is not the clock that waits are told by."""
 
 
 class Pending:
@@ -219,7 +221,7 @@ class Client:
     ) -> None:
         self.clock = clock or Clock()
         self.transport = transport or WireTransport()
-        self.site = Site(root, self.clock, limits or ServerLimits())
+        self.site = Site(root, self.clock, limits or ServerLimits(), wall_seconds=lambda: WALL)
         self.connection = self.site.buildProtocol(None)
         self.transport.protocol = self.connection
         self.connection.makeConnection(self.transport)

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.interfaces import Responder
+from logging_proxy.http.limits import NEWCOMER
 from logging_proxy.test.http_stage import GET, OK, Client, Desk, Pending, PromptDesk
 
 POST = b"POST /p HTTP/1.1\r\nhost: a\r\nX-B: 1\r\nx-a:  2 \r\nX-B: 3\r\n"
@@ -172,7 +173,7 @@ class AnswerTests(SynchronousTestCase):
 
 class FaultTests(SynchronousTestCase):
     def test_malformed_head(self) -> None:
-        """A malformed head is answered with its status, a Date, and the end of the connection."""
+        """A malformed head is answered with its status, the wall clock's Date, and the connection's end."""
         for bytewise in (False, True):
             for data, status in (
                 (b"GET / HTTP/1.1\r\n\r\n", b"400 Bad Request"),
@@ -185,7 +186,7 @@ class FaultTests(SynchronousTestCase):
                 (client.send_bytewise if bytewise else client.send)(data + GET)
                 head, _, body = client.read().partition(b"\r\n\r\n")
                 self.assertTrue(head.startswith(b"HTTP/1.1 " + status + b"\r\n"), head)
-                self.assertIn(b"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n", head)
+                self.assertIn(b"\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n", head)
                 self.assertIn(b"\r\nContent-Length: %d\r\n" % len(body), head)
                 self.assertTrue(head.endswith(b"\r\nConnection: close"))
                 self.assertEqual((desk.pending, client.half_closed), ([], True))
@@ -419,6 +420,14 @@ class CloseTests(SynchronousTestCase):
         client.send(GET[9:])
         desk.pending[0].answer(keep_alive=desk.pending[0].connection.may_keep_alive)
         self.assertEqual((client.read(), client.closed), (OK, True))
+
+    def test_request_that_does_not_come(self) -> None:
+        """A head that was begun and does not go on holds up the end for a moment only."""
+        client = Client(Desk())
+        client.send(GET[:9])
+        client.site.close()
+        client.wait(NEWCOMER + 1)
+        self.assertTrue(client.ended)
 
 
 _: type[Responder] = Pending

@@ -38,6 +38,13 @@ class EntryTests(IndexTestCase):
         self.assertEqual(row.client, "127.0.0.1:50001")
         self.assertEqual(row.request_file, f"2025-09-13_00-11-01.009_{id_of(1)[:8]}_request.bin")
 
+    def test_clock_set_back(self) -> None:
+        """Halves that were put with the clock set back in between have durations that are not negative."""
+        asked, answered = documents(1, ASKED, ANSWERED)
+        answered["started_at"] = answered["completed_at"] = "2025-09-12T20:00:00.000000+00:00"
+        row = entry_of(asked, answered, lambda name, limit: b"").row
+        self.assertEqual((row.duration, row.head_after), (0, 0))
+
     def test_texts(self) -> None:
         """The texts are those of the two bodies."""
         texts = make().texts

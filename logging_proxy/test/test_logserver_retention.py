@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 from typing import Any
 
 from twisted.internet.defer import execute
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import LoggingServerOptions, RetentionOptions
@@ -19,12 +18,15 @@ from logging_proxy.configuration.problems import Position
 from logging_proxy.logserver import retention
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.housekeeping import INTERVAL, LOOK_INTERVAL, PAUSE
-from logging_proxy.logserver.retention import STEP, Step
+from logging_proxy.logserver.retention import STEP, Keeper, Limits, Step
 from logging_proxy.logserver.server import Builder
+from logging_proxy.logserver.telemetry import Sizes
+from logging_proxy.logserver.trust import AGREEMENT, OBJECTION
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import AtOnce, ServerTestCase
 
 HOUR = 3600
+DAY = 24 * HOUR
 
 
 class RetentionTestCase(ServerTestCase):
@@ -36,7 +38,7 @@ class RetentionTestCase(ServerTestCase):
 
     def old(self, number: int, hours: float, *, outcome: str = "complete", status: int = 200) -> str:
         """An exchange that began so many hours ago."""
-        script = self.script(number, wall_ns=time.time_ns() - int(hours * HOUR * 1e9))
+        script = self.script(number, wall_ns=int((self.wall_seconds() - hours * HOUR) * 1e9))
         records = script.simple(response=bytes(1000))
         records[2] = script.response_head(b"HTTP/1.1 %d X\r\n\r\n" % status)
         self.record(*records[:-1], script.end(outcome))
@@ -44,14 +46,23 @@ class RetentionTestCase(ServerTestCase):
         return self.id_of(number)
 
     def keep_house(self) -> None:
-        """One round."""
+        """For as long as it takes until ages count, and what is unusual is no more objected to."""
         housekeeping = self.builder.housekeeping
         housekeeping.startService()
+        for seconds in (AGREEMENT, OBJECTION, INTERVAL):
+            self.clock.advance(seconds)
         for _ in range(50):
             self.clock.advance(PAUSE)
         stopped = housekeeping.stopService()
         assert stopped is not None
         self.successResultOf(stopped)
+
+    def spend(self, seconds: float) -> None:
+        """So much time passes, with a round now and then."""
+        until = self.clock.seconds() + seconds
+        while (left := until - self.clock.seconds()) > 0:
+            self.clock.advance(min(left, 6 * INTERVAL))
+            self.clock.advance(0)
 
     def check(self, *ids: str) -> None:
         """That these exchanges are left, in the index and as files, whole."""
@@ -102,10 +113,10 @@ class AgeTests(RetentionTestCase):
 
     def test_age(self) -> None:
         """What is older goes; errors stay longer, but not for ever."""
-        young = self.old(1, 9)
+        young = self.old(1, 8)
         self.old(2, 11)
-        cut = self.old(3, 99, outcome="upstream_reset")
-        failed = self.old(4, 99, status=500)
+        cut = self.old(3, 98, outcome="upstream_reset")
+        failed = self.old(4, 98, status=500)
         self.old(5, 101, outcome="interrupted")
         self.old(6, 101, status=404)
         self.keep_house()
@@ -135,16 +146,15 @@ class AgeTests(RetentionTestCase):
 
     def test_again_and_again(self) -> None:
         """Each round looks anew."""
-        self.old(1, 9.99999)
+        young = [self.old(number, 1) for number in (2, 3)]
+        old = self.old(1, 9.5)
         housekeeping = self.builder.housekeeping
         housekeeping.startService()
         self.addCleanup(housekeeping.stopService)
-        self.check(self.id_of(1))
-        now = housekeeping._now
-        housekeeping._now = lambda: now() + HOUR * 1_000_000
-        for _ in range(3):
-            self.clock.advance(INTERVAL)
-        self.check()
+        self.spend(HOUR / 4)
+        self.check(old, *young)
+        self.spend(HOUR / 2)
+        self.check(*young)
 
     def test_disk_in_trouble(self) -> None:
         """What cannot be deleted stays in the index, and goes later."""
@@ -369,6 +379,123 @@ class WithoutIndexTests(RetentionTestCase):
         self.assertTrue(any("retention" in line for line in lines))
 
 
+class ClockTests(RetentionTestCase):
+    """A wall clock is believed when it has gone along with the monotonic one, and what it asks is usual."""
+
+    retention = RetentionOptions(max_age=30 * DAY, bodies_max_age=20 * DAY)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.warnings: list[str] = []
+        hear: Any = self._hear
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+
+    def _hear(self, event: LogEvent) -> None:
+        if event.get("log_level") == LogLevel.warn:
+            self.warnings.append(formatEvent(event))
+
+    def announced(self) -> list[str]:
+        return [each for each in self.warnings if each.startswith("retention:")]
+
+    def start(self) -> None:
+        housekeeping = self.builder.housekeeping
+        housekeeping.startService()
+        self.addCleanup(housekeeping.stopService)
+
+    def test_at_the_start(self) -> None:
+        """Nothing is deleted for its age in the first minutes, in which a machine asks for the time."""
+        young = [self.old(number, number) for number in (1, 2)]
+        old = self.old(3, 31 * 24)
+        self.start()
+        self.spend(AGREEMENT - INTERVAL)
+        self.check(*young, old)
+        self.spend(2 * INTERVAL)
+        self.check(*young)
+        self.assertEqual(self.warnings, [])
+
+    def test_a_step(self) -> None:
+        """A clock that is set on deletes nothing for some minutes; set right again, nothing at all."""
+        ids = [self.old(number, number) for number in range(1, 4)]
+        self.start()
+        self.spend(2 * AGREEMENT)
+        self.wall_ahead = 93 * DAY
+        self.spend(AGREEMENT - INTERVAL)
+        self.check(*ids)
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("forward by 93 days", self.warnings[0])
+        self.wall_ahead = 0.0
+        self.spend(2 * AGREEMENT)
+        self.check(*ids)
+        self.assertIn("back by 93 days", self.warnings[1])
+
+    def test_an_unusual_share(self) -> None:
+        """A clock that stays wrong would delete all: that is said, and an hour later it is done."""
+        ids = [self.old(number, number) for number in range(1, 4)]
+        self.wall_ahead = 93 * DAY
+        self.start()
+        self.spend(AGREEMENT + OBJECTION - 2 * INTERVAL)
+        self.check(*ids)
+        self.assertIn("3 of 3 exchanges are over their age", *self.announced())
+        self.spend(20 * INTERVAL)
+        self.check()
+        self.assertEqual(len(self.announced()), 1)
+
+    def test_objected(self) -> None:
+        """A clock that is set right in that hour leaves everything as it is."""
+        ids = [self.old(number, number) for number in range(1, 4)]
+        self.wall_ahead = 93 * DAY
+        self.start()
+        self.spend(AGREEMENT + OBJECTION / 2)
+        self.wall_ahead = 0.0
+        self.spend(AGREEMENT + 2 * OBJECTION)
+        self.check(*ids)
+
+    def test_bytes(self) -> None:
+        """The bytes of what is younger than `max_age` are asked for as whole exchanges are."""
+        ids = [self.old(number, number) for number in range(1, 4)]
+        self.wall_ahead = 25 * DAY
+        self.start()
+        self.spend(AGREEMENT + OBJECTION / 2)
+        self.check(*ids)
+        self.assertIn("3 of 3 exchanges", *self.announced())
+
+    def test_bytes_that_are_gone(self) -> None:
+        """What has lost its bytes already is nothing unusual at the next start."""
+        old = [self.old(number, 21 * 24) for number in range(1, 4)]
+        young = self.old(4, 1)
+        self.keep_house()
+        self.assertEqual(self.files(".bin"), 2)
+        self.warnings.clear()
+        self.build()
+        self.keep_house()
+        self.assertEqual(self.warnings, [])
+        self.assertEqual({id for id, _ in documents(self.log_dir)}, {*old, young})
+
+    def test_back_after_it_was_wrong(self) -> None:
+        """Bytes go on to be deleted after a clock that was wrong for long has been set back."""
+        self.wall_ahead = 93 * DAY
+        self.start()
+        self.spend(2 * AGREEMENT)
+        self.wall_ahead = 0.0
+        young = [self.old(number, number) for number in (1, 2, 3)]
+        old = self.old(4, 21 * 24)
+        self.spend(2 * AGREEMENT)
+        self.assertEqual({id for id, _ in documents(self.log_dir)}, {*young, old})
+        self.assertEqual(self.files(".bin"), 6)
+
+    def test_numbers_do_not_wait(self) -> None:
+        """Limits that no clock takes part in are kept at once."""
+        self.assertEqual(list(self.plan(None, max_exchanges=1)), [2])
+
+    def plan(self, now: int | None, **limits: int) -> list[int]:
+        """How many exchanges each step has when there are three."""
+        for number in (1, 2, 3):
+            self.old(number, 31 * 24)
+        keeper = Keeper(Limits(max_age=1, **limits), self.index)
+        return [len(next(keeper.plan(Sizes(), now)).rows)]
+
+
 class NumberTests(RetentionTestCase):
     retention = RetentionOptions(max_exchanges=3)
 
@@ -400,7 +527,7 @@ class BodiesTests(RetentionTestCase):
 
     def test_bodies(self) -> None:
         """After their age the bytes go, the metadata and the index stay until theirs."""
-        old, young = self.old(1, 11), self.old(2, 9)
+        old, young = self.old(1, 11), self.old(2, 7)
         self.old(3, 101)
         self.keep_house()
         self.keep_house()

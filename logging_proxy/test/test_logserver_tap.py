@@ -115,13 +115,17 @@ class MistakeTests(TapTestCase):
             self.assertRaises(usage.UsageError, Options().parseOptions, arguments)
 
     def test_service(self) -> None:
-        """A service is made without starting anything; the umask is ours."""
+        """A service is made without starting anything; the umask is ours, and time is monotonic."""
         old = os.umask(0o022)
         self.addCleanup(os.umask, old)
         options = Options()
         options.parseOptions(["--config", self.config])
         makeService(options)
         self.assertEqual(os.umask(0o022), 0o077)
+        from twisted.internet import reactor
+
+        chosen: Any = reactor
+        self.assertIs(chosen.seconds, time.monotonic)
 
 
 class AloneTests(TapTestCase):

@@ -7,15 +7,19 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest import skipUnless
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.internet.selectreactor import SelectReactor
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
+
+from logging_proxy.starting import make_monotonic
 
 if sys.platform == "linux":
     from logging_proxy.reactor import ProxyReactor
@@ -55,8 +59,10 @@ class Told:
 
     def __init__(self, events: list[tuple[int, int]]) -> None:
         self._events = events
+        self.timeouts: list[float | None] = []
 
     def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        self.timeouts.append(timeout)
         return self._events
 
     def register(self, fd: int, events: int) -> None: ...
@@ -239,6 +245,61 @@ class LoopTests(SynchronousTestCase):
         self.reactor.callLater(0.001, self.reactor.stop)
         self.run_reactor()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+@skipUnless(sys.platform == "linux", "epoll is Linux's")
+class TimeTests(SynchronousTestCase):
+    """Waits are told by a clock that nobody can set."""
+
+    def setUp(self) -> None:
+        self.reactor = ProxyReactor()
+        self.addCleanup(self.reactor._poller.close)
+        self.now = 1000.0
+
+    def test_monotonic(self) -> None:
+        """Its seconds are those of the monotonic clock, for its calls as well."""
+        self.assertIs(self.reactor.seconds, time.monotonic)
+        call = self.reactor.callLater(60, int)
+        self.assertLess(abs(call.getTime() - time.monotonic() - 60), 1)
+        self.assertIs(call.seconds, time.monotonic)
+
+    def turn(self) -> float | None:
+        """What the poller is told to wait in a turn of the loop."""
+        poller = Told([])
+        self.patch(self.reactor, "_poller", poller)
+        self.patch(self.reactor, "running", True)
+        self.reactor.doIteration(self.reactor._until_due())
+        return poller.timeouts[0]
+
+    def test_turns_are_told_by_it(self) -> None:
+        """What is due by that clock is done, and the poll waits until the next is."""
+        self.patch(self.reactor, "seconds", lambda: self.now)
+        done: list[str] = []
+        self.reactor.callLater(2, done.append, "first")
+        self.reactor.callLater(5, done.append, "second")
+        self.assertEqual((self.turn(), done), (2, []))
+        self.assertEqual(self.turn(), 2)
+        self.now += 3
+        self.assertEqual((self.turn(), done), (2, ["first"]))
+
+    def test_longest_wait(self) -> None:
+        """A call in the far future does not ask epoll for more than it takes."""
+        self.reactor.callLater(40 * 86400, int)
+        for _ in range(3):
+            wait = self.turn()
+            assert wait is not None
+            self.assertLessEqual(wait, 2**31 / 1000)
+
+
+class OtherReactorTests(SynchronousTestCase):
+    def test_made_monotonic(self) -> None:
+        """A reactor that somebody has chosen gets the monotonic clock, for its calls as well."""
+        reactor = SelectReactor()
+        self.addCleanup(reactor.waker.connectionLost, Failure(ConnectionDone()))
+        self.assertIs(make_monotonic(reactor), reactor)
+        call = reactor.callLater(60, int)
+        self.assertLess(abs(call.getTime() - time.monotonic() - 60), 1)
+        self.assertLessEqual(reactor.timeout() or 0, 60)
 
 
 @skipUnless(sys.platform == "linux", "epoll is Linux's")

@@ -36,6 +36,8 @@ class Process:
         self.descriptors = options["childFDs"]
         # What a real child would get: copies that outlive the parent's own.
         self.pipe = os.dup(self.descriptors[LINK_FD])
+        with os.fdopen(os.dup(self.descriptors[0]), "rb") as given:
+            self.input = given.read()
         self.signals: list[str] = []
         self.exited = False
 
@@ -103,23 +105,35 @@ class ChildCase(SynchronousTestCase):
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
-class RankTests(ChildCase):
+class RankTests(SynchronousTestCase):
+    def run_python(self, program: str) -> str:
+        outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        return outcome.stdout.strip()
+
     def test_processors(self) -> None:
         """The child comes after the proxy; on the proxy's one processor, after everybody."""
         if not hasattr(os, "sched_setscheduler"):
             raise self.skipTest("there are no such ranks here")
         allowed = os.sched_getaffinity(0)
         for processors in {frozenset(allowed), frozenset([min(allowed)])}:
-            ranks, _ = self.child._program().rsplit("\nos.chdir", 1)
-            program = f"{ranks}\nprint(os.nice(0), os.sched_getscheduler(0))"
-            outcome = subprocess.run(
-                [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {set(processors)}); {program}"],
-                capture_output=True,
-                text=True,
-                check=True,
+            ranks = self.run_python(
+                "import os; from logging_proxy.child_main import give_way\n"
+                f"os.sched_setaffinity(0, {set(processors)}); give_way({NICENESS})\n"
+                "print(os.nice(0), os.sched_getscheduler(0))"
             )
             policy = os.SCHED_IDLE if len(processors) == 1 else os.SCHED_BATCH
-            self.assertEqual(outcome.stdout.split(), [str(NICENESS), str(policy)])
+            self.assertEqual(ranks.split(), [str(NICENESS), str(policy)])
+
+    def test_twistd(self) -> None:
+        """twistd is run in the folder, in a process group of its own, with its own arguments."""
+        folder = os.path.realpath(self.mktemp())
+        os.mkdir(folder)
+        said = self.run_python(
+            "import os, sys; from twisted.scripts import twistd; from logging_proxy import child_main\n"
+            "twistd.run = lambda: print(os.getcwd(), os.getpgrp() == os.getpid(), os.nice(0), sys.argv[1:])\n"
+            f"child_main.main('0', {folder!r}, '-n', 'logging-proxy')"
+        )
+        self.assertEqual(said, f"{folder} True {os.nice(0)} ['-n', 'logging-proxy']")
 
 
 class StartTests(ChildCase):
@@ -131,16 +145,30 @@ class StartTests(ChildCase):
         self.assertEqual(process.descriptors[LINK_FD + 1], self.listener.fileno())
         self.assertEqual(sorted(process.descriptors), [0, 1, 2, LINK_FD, LINK_FD + 1])
         self.assertEqual(process.arguments[-2:], ["-n", "logging-server"])
-        for each in ("os.setpgrp()", f"os.nice({NICENESS})", "os.chdir('/some/where')"):
-            self.assertIn(each, process.arguments[3])
+        self.assertEqual(
+            process.arguments[2:6], ["-m", "logging_proxy.child_main", str(NICENESS), "/some/where"]
+        )
         self.assertEqual(
             process.environment["PYTHONPATH"].split(os.pathsep), [each for each in sys.path if each]
         )
         self.assertTrue(process.parent_is_there())
+        self.assertEqual(process.input, b"")
         process.end()
+
+    def test_document(self) -> None:
+        """A child reads the same document at every start, from the beginning."""
+        document = bytes(range(256)) * 1000
+        self.child = ChildProcess(self.reactor, "logging server", [], document=document)
+        self.child.start()
+        for _ in range(3):
+            self.assertEqual(self.process.input, document)
+            self.process.end()
+            self.reactor.advance(LONGEST_WAIT)
+        self.process.end()
 
     def test_no_descriptor_stays(self) -> None:
         """Starting and ending, over and over, leaves no descriptor open."""
+        self.child = ChildProcess(self.reactor, "logging server", [], [self.listener], document=b"text")
         self.child.start()
         self.process.end()
         before = self.descriptors()

@@ -19,6 +19,7 @@ from logging_proxy.capture.recording import Recording
 from logging_proxy.capture.rings import lock_spool, open_ring
 from logging_proxy.child import NICENESS
 from logging_proxy.demo.processes import free_port
+from logging_proxy.handover import take_over
 from logging_proxy.output import Output
 from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, addresses_of
 from logging_proxy.service import ProxyService
@@ -157,25 +158,26 @@ class ChildTests(StartCase):
     def test_embedded(self) -> None:
         """The embedded logging server gets our configuration, the pipe, and its sockets."""
         arguments = self.arguments()
-        self.assertEqual(
-            arguments[:6],
-            [
-                "-n",
-                "--pidfile=",
-                "--logfile=-",
-                "logging-server",
-                "--config",
-                str(self.folder / "config.yaml"),
-            ],
-        )
-        self.assertEqual(arguments[6:], ["--parent-pipe=3", "--listen-fd=4"])
+        self.assertEqual(arguments[:4], ["-n", "--pidfile=", "--logfile=-", "logging-server"])
+        self.assertEqual(arguments[4:], ["--handed-over", "--parent-pipe=3", "--listen-fd=4"])
+
+    def test_configuration(self) -> None:
+        """It runs on what we run on, whatever becomes of the file; no key of TLS goes along."""
+        service = self.make(self.configuration())
+        child = service._child
+        assert child is not None
+        (self.folder / "config.yaml").write_text("logging_server: {log_dir: ")
+        given = take_over(child._document)
+        self.assertEqual(given.logging_server, service._configuration.logging_server)
+        self.assertEqual(given.logging, service._configuration.logging)
+        self.assertEqual((given.routes, given.server.tls), ((), None))
 
     def test_gives_way(self) -> None:
         """The logging server gives way to the proxy, whether it is ours or elsewhere."""
         for logging in ("default: true", 'server_url: "http://192.0.2.1:8080"'):
             child = self.make(self.configuration(logging=logging))._child
             assert child is not None
-            self.assertIn(f"os.nice({NICENESS})", child._program())
+            self.assertEqual(child._niceness, NICENESS)
 
     def test_elsewhere(self) -> None:
         """With a logging server elsewhere the child ships our spool to it."""

@@ -63,6 +63,9 @@ class Port:
     def startListening(self) -> None:
         """It listens already."""
 
+    def stopReading(self) -> None:
+        """It is read by somebody else."""
+
     def getHost(self) -> Any:
         return self._real.getHost()
 

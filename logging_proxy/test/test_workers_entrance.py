@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy import admission
 from logging_proxy.configuration import Configuration
 from logging_proxy.http.limits import ServerLimits
 from logging_proxy.proxy.forwarding import Forwarding
@@ -72,6 +73,7 @@ class EntranceTests(SynchronousTestCase):
     """The entrance of worker 1 of 2."""
 
     def setUp(self) -> None:
+        self.room = 1000
         self.reactor = Reactor()
         with new_board_file(2) as file:
             self.board = Board(file.fileno())
@@ -79,7 +81,9 @@ class EntranceTests(SynchronousTestCase):
         self.entrance = SharedEntrance(self.reactor, self.board, 1)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listener.close)
-        self.port = self.entrance.adopt(self.listener.fileno(), socket.AF_INET, "a factory")
+        self.port = self.entrance.adopt(
+            self.listener.fileno(), socket.AF_INET, "a factory", lambda: self.room
+        )
         self.addCleanup(self.port.stopListening)
         (self.real,) = self.reactor.ports
 
@@ -134,6 +138,17 @@ class EntranceTests(SynchronousTestCase):
         self.assertAlmostEqual(
             self.reactor.getDelayedCalls()[0].getTime() - self.reactor.seconds(), FIRST_PAUSE
         )
+
+    def test_no_room(self) -> None:
+        """One that has no room for more does not watch for a moment, whosever turn it is."""
+        self.room = 0
+        self.board.set_connections(2, 50)
+        self.read()
+        self.assertEqual((self.real.accepts, self.reactor.readers), ([], []))
+        self.room = 3
+        self.reactor.advance(admission.PAUSE)
+        self.read()
+        self.assertEqual(self.real.accepts, [3])
 
     def ahead_for(self, seconds: float) -> None:
         """The reactor reads whenever somebody waits, for so long."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import Application
 from twisted.internet.defer import Deferred
@@ -36,11 +35,6 @@ class WorkerReactor(Reactor):
 
     def stop(self) -> None:
         self.stops += 1
-
-    def adoptStreamPort(self, fd: int, family: int, factory: Any) -> Any:
-        port: Any = super().adoptStreamPort(fd, family, factory)
-        port.stopReading = lambda: None
-        return port
 
 
 class WorkerTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +138,10 @@ class ServerTestCase(SynchronousTestCase):
         self.log_dir = os.path.abspath(self.mktemp())
         self.clock = ClockReactor()
         self.clock.advance(1_000_000)
+        began = time.time() - self.clock.seconds()
+        self.wall_ahead = 0.0
+        """Seconds by which the wall clock has been set."""
+        self.wall_seconds = lambda: began + self.clock.seconds() + self.wall_ahead
         self.build()
 
     def build(self) -> None:
@@ -144,7 +149,9 @@ class ServerTestCase(SynchronousTestCase):
         directory = LogDirectory(self.log_dir)
         directory.open()
         root = os.path.join(self.log_dir, ".spool")
-        self.builder = Builder(self.clock, self.options, directory, root, 1 << 30, execute, AtOnce())
+        self.builder = Builder(
+            self.clock, self.options, directory, root, 1 << 30, execute, AtOnce(), self.wall_seconds
+        )
         self.indexer = IndexAtOnce(self.builder)
         indexer: Any = self.indexer
         self.builder.observers.indexer = indexer

@@ -10,13 +10,12 @@ watch the sockets for a few milliseconds.
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IListeningPort
 
+from logging_proxy.admission import MeasuredPort
 from logging_proxy.http.connection import ServerConnection
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.proxy.tree import RouteTree
@@ -60,83 +59,43 @@ class SharedEntrance:
     def site(self, tree: RouteTree, limits: ServerLimits, secure: bool) -> Site:
         return CountedSite(tree, self._reactor, limits, secure, self._board, self._worker)
 
-    def adopt(self, fd: int, family: int, factory: Any) -> IListeningPort:
+    def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
         self._board.come(self._worker)
         port = SharedPort(
             self._reactor,
             self._reactor.adoptStreamPort(fd, family, factory),
             Turns(self._board, self._worker),
             min(PAUSE * self._board.workers, LONGEST_PAUSE),
+            room,
         )
         port.startListening()
         return port
 
 
-@implementer(IListeningPort, IReadDescriptor)
-class SharedPort:
-    """A port that is read when it is our turn, and not by the reactor itself."""
+class SharedPort(MeasuredPort):
+    """A port that is read when it is our turn."""
 
-    def __init__(self, reactor: Any, port: Any, turns: Turns, longest_pause: float) -> None:
-        self._reactor = reactor
-        self._port = port
+    def __init__(
+        self, reactor: Any, port: Any, turns: Turns, longest_pause: float, room: Callable[[], int]
+    ) -> None:
+        super().__init__(reactor, port, room)
         self._turns = turns
         self._longest_pause = longest_pause
         self._pause = FIRST_PAUSE
-        self._again: IDelayedCall | None = None
-        port.stopReading()
         self._waiting = select.poll()
         self._waiting.register(port.fileno(), select.POLLIN)
 
-    @property
-    def factory(self) -> Any:
-        return self._port.factory
-
-    @factory.setter
-    def factory(self, factory: Any) -> None:
-        self._port.factory = factory
-
-    # --- IListeningPort -----------------------------------------------------------------
-
-    def startListening(self) -> None:
-        self._reactor.addReader(self)
-
-    def stopListening(self) -> Deferred[None] | None:
-        self._reactor.removeReader(self)
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        stopping: Deferred[None] | None = self._port.stopListening()
-        return stopping
-
-    def getHost(self) -> IAddress:
-        host: IAddress = self._port.getHost()
-        return host
-
-    # --- IReadDescriptor ----------------------------------------------------------------
-
-    def logPrefix(self) -> str:
-        return "entrance"
-
-    def fileno(self) -> int:
-        return int(self._port.fileno())
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._port.connectionLost(reason)
-
-    def doRead(self) -> None:
-        """Somebody is waiting: take as many as is fair, or leave them to the others for a moment."""
-        room = self._turns.room(self._reactor.seconds())
-        if room:
+    def _take(self, most: int) -> None:
+        """Take as many as is fair, or leave them to the others for a moment."""
+        fair = self._turns.room(self._reactor.seconds())
+        if fair:
             self._pause = FIRST_PAUSE
-            self._port.numberAccepts = min(room, self._port.numberAccepts)
-            self._port.doRead()
+            super()._take(min(most, fair))
             return
-        self._reactor.removeReader(self)
-        self._again = self._reactor.callLater(self._pause, self._look_again)
+        self._pause_for(self._pause)
         self._pause = min(2 * self._pause, self._longest_pause)
 
     def _look_again(self) -> None:
-        self._again = None
         if not self._waiting.poll(0):
             self._turns.nobody_waits()
-        self._reactor.addReader(self)
+        super()._look_again()

@@ -204,7 +204,7 @@ def _row(request: Document | None, response: Document | None) -> dict[str, Any]:
         "source_url": _url(any_half.get("source_url") or ""),
         "destination_url": _url(any_half.get("destination_url") or "") or None,
         "client": _client(client.get("address"), client.get("port")),
-        "duration": _time(last["completed_at"]) - started,
+        "duration": max(0, _time(last["completed_at"]) - started),
         **_half("request", request),
         **_half("response", response),
         **_of_response(response, started),
@@ -235,7 +235,8 @@ def _of_response(response: Document | None, started: int) -> dict[str, Any]:
     return {
         "status": status,
         "answered_by": response.get("answered_by"),
-        "head_after": None if status is None else _time(response["started_at"]) - started,
+        # Halves that were put one by one have each a time of the wall clock, which may be set back meanwhile.
+        "head_after": None if status is None else max(0, _time(response["started_at"]) - started),
     }
 
 

@@ -10,9 +10,13 @@ from typing import Any
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from logging_proxy.admission import Admission
+from logging_proxy.descriptors import most_visitors
+from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.logserver.uploads import is_upload_path
 from logging_proxy.logserver.web.answers import Answer, Nowhere, Problem, ProblemResource, give, refuse
 from logging_proxy.logserver.web.bodies import Body, DroppedBody
+from logging_proxy.logserver.web.channels import Channel
 from logging_proxy.logserver.web.exchanges import Exchanges
 from logging_proxy.logserver.web.guard import Gate, Guard, segments, set_headers
 from logging_proxy.logserver.web.live import Live
@@ -21,25 +25,35 @@ from logging_proxy.logserver.web.requests import ServerRequest
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
 
-IDLE_TIMEOUT = 60
-
 
 class ServerSite(Site):
-    """A Site without access log, tracebacks in answers or temporary files."""
+    """A Site without access log, tracebacks in answers or temporary files; its connections are limited."""
 
     displayTracebacks = False
     noisy = False
+    protocol = Channel  # type: ignore[assignment]
 
     def __init__(self, resource: Resource, gate: Gate, desk: Desk, reactor: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
             requestFactory=ServerRequest,
-            timeout=IDLE_TIMEOUT,
+            timeout=None,  # channels have deadlines of their own
             parsePOSTFormSubmission=False,
             reactor=reactor,
         )
         self._gate = gate
         self._desk = desk
+        self.deadlines = Deadlines(reactor)
+        self.connections: set[Channel] = set()
+        self.admission = Admission(self.connections, most_visitors)
+
+    def opened(self, connection: Channel) -> None:
+        self.connections.add(connection)
+        self.deadlines.watch(connection)
+
+    def closed(self, connection: Channel) -> None:
+        self.connections.discard(connection)
+        self.deadlines.forget(connection)
 
     def log(self, request: Any) -> None:
         """Twisted's access log has whole paths; what matters is logged where it happens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logging_proxy.test.e2e.faults import FaultCase
-from logging_proxy.test.stress import process_limits, server_down
+from logging_proxy.test.stress import clock_steps, descriptor_flood, process_limits, server_down
 
 
 class ServiceTests(FaultCase):
@@ -14,3 +14,11 @@ class ServiceTests(FaultCase):
     def test_process_limits(self) -> None:
         """Without descriptors the proxy lives on; SIGTERM fails nobody; a bad file changes nothing."""
         self.hold(process_limits)
+
+    def test_clock_steps(self) -> None:
+        """A wall clock that is set cuts no stream, holds up no capture and deletes none."""
+        self.hold(clock_steps)
+
+    def test_descriptor_flood(self) -> None:
+        """Connections that want nothing, however many, keep nothing from being recorded and stored."""
+        self.hold(descriptor_flood)

@@ -34,6 +34,8 @@ FAULTS = {
     "process-limits": 12,
     "upstream-resets": 13,
     "damaged-segment": 14,
+    "clock-steps": 15,
+    "descriptor-flood": 16,
 }
 """The modules of this package that are fault tests, by name, and their numbers."""
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from logging_proxy.demo.processes import Program
+from logging_proxy.descriptors import RESERVED
 from logging_proxy.test.e2e.case import Setup, run_twistd, wait_until
 from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
 from logging_proxy.test.stress.peers import (
@@ -93,7 +94,8 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
         await asyncio.to_thread(wait_until, lambda: process.fds() <= base + 1, 5)
         after, words = process.fds(), program.words()
     return [
-        at_least("descriptors used, of 256", most, DESCRIPTORS - 10),
+        at_least("descriptors used, of 256", most, (DESCRIPTORS - RESERVED) // 2),
+        at_most("descriptors used, of 256", most, DESCRIPTORS - RESERVED // 2),
         at_most("CPU without a descriptor left", cpu, 20, "%"),
         at_most("served again after", recovery, 1, "s"),
         at_most("descriptors afterwards, base and a pooled one", after, base + 1),
