@@ -317,7 +317,7 @@ class WalkTests(RetentionTestCase):
         for number in range(1, 6):
             self.old(number, 60)
         keeper: Any = self.builder.housekeeping.keeper
-        steps = keeper.plan(self.builder.housekeeping.sizes, self.builder.housekeeping._now())
+        steps = keeper.plan(self.builder.housekeeping.sizes, int(self.wall_seconds() * 1_000_000))
         while not next(steps).rows:
             pass
         steps.close()

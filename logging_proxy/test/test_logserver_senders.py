@@ -19,9 +19,9 @@ class Stranger(Script):
 
     client: bytes = b"127.0.0.1 50001"
 
-    def opening(self, fields: bytes) -> bytes:
+    def opening(self, fields: bytes, head: bytes | None = None) -> bytes:
         urls = b"http://localhost:5601/lmstudio/v1/chat", b"http://127.0.0.1:1234/v1/chat"
-        head = self.method + b" /v1/chat HTTP/1.1\r\n" + fields
+        head = head or self.method + b" /v1/chat HTTP/1.1\r\n" + fields
         return encode_request_head(
             RequestHead(self.id, self.wall_ns, self.client, self.route, b"/", *urls, head)
         )

@@ -254,7 +254,7 @@ class ShipperTests(SynchronousTestCase):
         """Without the token that the server asks for captures wait, and the log says what is missing."""
         SpoolWriter(self.spool).block(b"one")
         self.agent = self.server(local_hosts("localhost"), "right")
-        self.line = Line(self.agent)
+        self.line = Line(self.agent, self.clock)
         with capturedLogs() as said:
             self.start()
             self.run_for(1)
@@ -266,7 +266,7 @@ class ShipperTests(SynchronousTestCase):
         tokens: list[str | None] = [None, None, "right"]
         SpoolWriter(self.spool).block(b"one")
         self.agent = self.server(local_hosts("localhost"), "right")
-        line: Any = BearerAgent(Line(self.agent), lambda: tokens.pop(0))
+        line: Any = BearerAgent(Line(self.agent, self.clock), lambda: tokens.pop(0))
         self.line = line
         self.start()
         self.run_for(3)

@@ -150,7 +150,14 @@ class ServerTestCase(SynchronousTestCase):
         directory.open()
         root = os.path.join(self.log_dir, ".spool")
         self.builder = Builder(
-            self.clock, self.options, directory, root, 1 << 30, execute, AtOnce(), self.wall_seconds
+            self.clock,
+            self.options,
+            directory,
+            root,
+            1 << 30,
+            execute,
+            AtOnce(),
+            wall_seconds=self.wall_seconds,
         )
         self.indexer = IndexAtOnce(self.builder)
         indexer: Any = self.indexer
