@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Reserve:
-    """May be used by several threads; holds nothing before `fill`, nor after `close`."""
+    """May be used by several threads; holds nothing before `fill`, after `close`, or when it is gone."""
 
     def __init__(self) -> None:
         self._held: list[int] = []
@@ -58,3 +58,6 @@ class Reserve:
         with self._lock:
             while self._held:
                 os.close(self._held.pop())
+
+    def __del__(self) -> None:
+        self.close()

@@ -137,7 +137,9 @@ def abandon(spool: Spool) -> None:
 
 
 def let_go(files: SegmentFiles) -> None:
-    """Close the descriptors of segments, with nothing else done."""
+    """Close all descriptors, with nothing else done."""
+    files._reserve.close()
+    files._bypass.end()
     for fd in [*files._ended, files._fd]:
         if fd >= 0:
             os.close(fd)

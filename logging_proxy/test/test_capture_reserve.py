@@ -62,6 +62,15 @@ class SpoolTests(NoDescriptorsCase):
         files.close()
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
+    def test_dropped(self) -> None:
+        """What a reserve holds is let go with it."""
+        before = len(os.listdir("/proc/self/fd"))
+        reserve = Reserve()
+        reserve.fill()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before + SIZE)
+        del reserve
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
 
 class ReserveTests(NoDescriptorsCase):
     def setUp(self) -> None:
