@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 from logging_proxy.logserver.clean_text import BINARY, clean
 from logging_proxy.logserver.json_streams import JsonStream
 from logging_proxy.logserver.json_strings import all_strings, is_plain, parse, string_literals
-from logging_proxy.redaction import is_secret_key
+from logging_proxy.redaction import is_secret_parameter
 
 _JSON_TYPE = re.compile(r"(application|text)/json|[\w.-]+/[\w.+-]+\+json")
 _LINES_TYPE = re.compile(r"application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl")
@@ -132,7 +132,7 @@ def _decoded(body: bytes, charset: str) -> str:
 
 def _form_text(text: str) -> str:
     pairs = (pair.partition("=") for pair in text.split("&"))
-    return "\n".join(unquote_plus(value) for name, _, value in pairs if not is_secret_key(unquote_plus(name)))
+    return "\n".join(unquote_plus(value) for name, _, value in pairs if not is_secret_parameter(name))
 
 
 def _from_json(text: str, cut: bool) -> Content:
