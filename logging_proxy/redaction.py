@@ -97,7 +97,9 @@ def redact_url(url: str) -> str:
     if "@" in url or "%40" in url:
         url = _USERINFO.sub(rf"\1{REDACTED}:{REDACTED}@", url)
         url = _ENCODED_USERINFO.sub(rf"\1{REDACTED}%3A{REDACTED}%40", url)
-    return redact_text(_without_values(url, _PARAMETER))
+    if "=" in url or "%" in url:
+        url = _without_values(url, _PARAMETER)
+    return redact_text(url)
 
 
 def is_secret_parameter(name: str) -> bool:

@@ -20,7 +20,7 @@ from logging_proxy.logserver.allowance import PIECE, STEP, Allowance
 from logging_proxy.logserver.clean_text import BINARY, clean, ends_of, first_and_last
 from logging_proxy.logserver.json_streams import JsonStream
 from logging_proxy.logserver.json_strings import all_strings, is_plain, parse, string_literals
-from logging_proxy.redaction import is_secret_key
+from logging_proxy.redaction import is_secret_parameter
 
 _JSON_TYPE = re.compile(r"(application|text)/json|[\w.-]+/[\w.+-]+\+json")
 _LINES_TYPE = re.compile(r"application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl")
@@ -171,7 +171,7 @@ def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
         if not allowance.spend(end - at):
             return
         name, _, value = text[at:end].partition("=")
-        if not is_secret_key(unquote_plus(name[-LONGEST_NAME:])):
+        if not is_secret_parameter(name[-LONGEST_NAME:]):
             yield unquote_plus(ends_of(value, FIELD_LIMIT))
         at = end + 1
 

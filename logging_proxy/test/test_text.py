@@ -65,7 +65,11 @@ class TypeTests(SynchronousTestCase):
     def test_form(self) -> None:
         """A form's values are text, but for those of secret fields."""
         self.assertEqual(
-            text_of(b"a=one+two&api_key=canary&b=%C3%A9", "application/x-www-form-urlencoded"), "one two\né"
+            text_of(
+                b"a=one+two&api_key=canary&%63ode=canary&token=canary&pwd=canary&sig=canary&b=%C3%A9",
+                "application/x-www-form-urlencoded",
+            ),
+            "one two\né",
         )
 
     @given(st.binary(max_size=400), kinds, st.booleans())
