@@ -21,7 +21,6 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
-from logging_proxy.console import safe
 from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.text import text_of
 
@@ -36,8 +35,6 @@ class ApiSource:
     """See `Source`.  Lists what is under way, too."""
 
     def __init__(self, server: Server, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.trouble = ""
-        """What the server said is wrong with it, when it was checked."""
         self._server = server
         self._sleep = sleep
 
@@ -52,15 +49,12 @@ class ApiSource:
         except Refusal as error:
             # In trouble it answers 503, and has an API all the same.
             if error.status == 503:
-                self.trouble = str(error)
                 return
             raise NoServer(f"{self.name}: not a logging server") from None
         except Trouble as error:
             raise NoServer(str(error)) from None
         if not isinstance(value, dict) or "status" not in value:
             raise NoServer(f"{self.name}: not a logging server")
-        if value["status"] != "ok":
-            self.trouble = f"{self.name}: {safe(str(value.get('reason')), 300)}"
 
     def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
         parameters = {**filters, "limit": FIRST_PAGE}

@@ -11,7 +11,6 @@ from datetime import datetime
 from itertools import islice
 
 from logging_proxy.cli import rebuilding, render, units
-from logging_proxy.cli.api import ApiSource
 from logging_proxy.cli.choosing import Choice, choose, log_dir_of
 from logging_proxy.cli.following import Following, is_wanted
 from logging_proxy.cli.matching import Search
@@ -54,10 +53,7 @@ class Context:
 
     def source(self) -> Source:
         note = self.terminal.note if self.terminal.is_terminal else _no_note
-        source = choose(self.choice, self.environ, note)
-        if isinstance(source, ApiSource) and source.trouble:
-            self.terminal.note(f"trouble, not everything may be here: {source.trouble}")
-        return source
+        return choose(self.choice, self.environ, note)
 
     def filters(self) -> dict[str, str]:
         """The filters as the API has them.  Raises `BadFilter`."""

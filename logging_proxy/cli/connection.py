@@ -157,7 +157,7 @@ class Server:
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
             return Refusal(f"{self.url}: {hint}; give it in LOGGING_PROXY_TOKEN or with --config", status)
-        words = [value.get(name) for name in ("title", "detail", "reason")] if isinstance(value, dict) else []
+        words = [value.get(name) for name in ("title", "detail")] if isinstance(value, dict) else []
         text = " ".join(safe(str(word), 300) for word in words if word)
         return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)
 

@@ -13,7 +13,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
@@ -25,7 +24,7 @@ from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
-from logging_proxy.logserver.spools import Spools, describe_error
+from logging_proxy.logserver.spools import Spools
 from logging_proxy.logserver.telemetry import Deleted, Standing
 from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
 from logging_proxy.logserver.threads import SEARCHES, Threads
@@ -37,9 +36,6 @@ from logging_proxy.logserver.web.puts import Desk
 from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
-
-RECOVER_INTERVAL = 60.0
-"""Seconds until what earlier lives left of uploads is looked for once more, if that failed."""
 
 MOST_WAITING = 2 << 30
 """Bytes that the storing of a spool may be put off; a quarter of the spool's limit if that is less."""
@@ -218,14 +214,7 @@ class Builder:
     def _recover_uploads(self) -> None:
         recovered = self.worker.run(self.uploads.recover)
         recovered.addCallback(lambda documents: self.run(partial(self._add_all, documents)))
-        recovered.addErrback(self._recover_later)
-
-    def _recover_later(self, failure: Failure) -> None:
-        """As when the log directory cannot be used, which is told of where captures are stored."""
-        error = failure.value
-        reason = describe_error(error) if isinstance(error, Exception) else str(error)
-        self._log.warn("uploads of before cannot be looked for yet: {reason}", reason=reason)
-        self.reactor.callLater(RECOVER_INTERVAL, self._recover_uploads)
+        recovered.addErrback(lambda failure: self._log.failure("uploads of before", failure=failure))
 
     def _add_all(self, documents: list[dict[str, Any]]) -> None:
         for document in documents:

@@ -15,7 +15,6 @@ from functools import partial
 
 from twisted.logger import Logger
 
-from logging_proxy.capture.segments import segment_start
 from logging_proxy.logserver.assembly import Event
 from logging_proxy.logserver.consumer import SpoolConsumer
 from logging_proxy.logserver.courtesy import Courtesy
@@ -280,15 +279,8 @@ class Spools:
             lost_bytes=sum(tally.lost_bytes for tally in tallies),
         )
 
-    def _size_of_unread(self) -> int:
-        """The bytes in spools that could not be opened, as the log directory could not."""
-        try:
-            return sum(map(_size_of_segments, set(spool_directories(self._root)).difference(self._members)))
-        except OSError:
-            return 0
-
     def _refresh_backlog(self) -> None:
-        backlog, since = (self._size_of_unread() if self._trouble else 0), []
+        backlog, since = 0, []
         for member in self._members.values():
             try:
                 waiting = member.consumer.backlog()
@@ -299,11 +291,6 @@ class Spools:
             if waiting and read_until is not None:
                 since.append(read_until)
         self.status = replace(self.status, backlog=backlog, behind_since=min(since, default=None))
-
-
-def _size_of_segments(path: str) -> int:
-    with os.scandir(path) as entries:
-        return sum(entry.stat().st_size for entry in entries if segment_start(entry.name) is not None)
 
 
 def describe_error(error: Exception) -> str:

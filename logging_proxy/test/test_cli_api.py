@@ -8,12 +8,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.cli import connection
 from logging_proxy.cli.api import ApiSource
 from logging_proxy.cli.connection import Server
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
-from logging_proxy.logserver.spools import Status
-from logging_proxy.test.cli_stage import command, connector, until_none
+from logging_proxy.test.cli_stage import connector, until_none
 from logging_proxy.test.web_stage import ServerTestCase
 
 BODY = b'{"model":"gpt-5","messages":[{"content":"apples and pears"}]}'
@@ -105,28 +103,7 @@ class ApiTests(ApiCase):
 
     def test_check(self) -> None:
         """A logging server is known by its health."""
-        source = self.source()
-        source.check()
-        self.assertEqual(source.trouble, "")
-
-    def test_trouble(self) -> None:
-        """What the server says is wrong with it is known, be it in the way of storing or not."""
-        self.builder.housekeeping._trouble = "Input/output error"
-        source = self.source()
-        source.check()
-        self.assertIn("retention: Input/output error", source.trouble)
-        self.spools.status = Status(trouble="others may write to it (mode 0775)")
-        source.check()
-        self.assertIn("mode 0775", source.trouble)
-
-    def test_trouble_is_told(self) -> None:
-        """Every command that asks the server says so on standard error."""
-        self.patch(connection, "open_socket", connector(self.server.site))
-        self.spools.status = Status(trouble="others may write to it (mode 0775)")
-        for arguments in (["ls"], ["search", "word"], ["stats"], ["ls", "--json"]):
-            _, out, err = command(*arguments, "--url", "http://localhost:8080")
-            self.assertIn("mode 0775", err.text, arguments)
-            self.assertNotIn("0775", out.text)
+        self.source().check()
 
     def test_bad_filter(self) -> None:
         """What the server refuses is said in its words."""

@@ -14,9 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver import uploads
 from logging_proxy.logserver.exchanges import Side
-from logging_proxy.logserver.files import UnsafeDirectory
 from logging_proxy.logserver.index import Filters
-from logging_proxy.logserver.server import RECOVER_INTERVAL
 from logging_proxy.logserver.uploads import BadMessage, Message, Target, parse_target
 from logging_proxy.logserver.web import puts
 from logging_proxy.logserver.web.answers import Refused
@@ -172,24 +170,6 @@ class PutTests(ServerTestCase):
         self.assertEqual((document["outcome"], self.content(document)), ("interrupted", REQUEST))
         self.assertEqual(self.get("/api/exchanges")["exchanges"][0]["id"], ID)
 
-    def test_looked_for_later(self) -> None:
-        """A directory that cannot be used at the start is looked through when it can."""
-        pipe = self.connect()
-        pipe.send(self.head(999))
-        pipe.send(REQUEST)
-        self.build()
-        real = self.builder.uploads.recover
-
-        def refuse() -> Any:
-            raise UnsafeDirectory("others may write to it")
-
-        self.builder.uploads.recover = refuse  # type: ignore[method-assign]
-        self.builder._recover_uploads()
-        self.assertEqual(documents(self.log_dir), {})
-        self.builder.uploads.recover = real  # type: ignore[method-assign]
-        self.clock.advance(RECOVER_INTERVAL)
-        self.assertEqual(len(documents(self.log_dir)), 1)
-
     def test_server_stops(self) -> None:
         """What has come when the server stops is published."""
         pipe = self.connect()
@@ -238,7 +218,7 @@ class PutTests(ServerTestCase):
         run, failures = self.builder.worker.run, [RuntimeError("a fault")]
 
         def flaky(work: Any) -> Deferred[Any]:
-            is_write = "_hand_on" in work.__qualname__ and "abandon" not in work.__code__.co_names
+            is_write = "_write_rest" in work.__qualname__ and "abandon" not in work.__code__.co_names
             return fail(failures.pop()) if is_write and failures else run(work)
 
         self.builder.worker.run = flaky  # type: ignore[method-assign]
