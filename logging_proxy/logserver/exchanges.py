@@ -105,21 +105,6 @@ class Half:
         """Bytes that were passed on, or were to be."""
         return self.size if self.refused_from is None else self.refused_from
 
-    def snapshot(self) -> Half:
-        """As it is now, for another thread; without what the store knows."""
-        return Half(
-            self.head,
-            self.started,
-            self.ours,
-            self.completed,
-            self.last,
-            self.size,
-            self.pieces[:],
-            self.omitted,
-            self.trailers,
-            self.tunnel_from,
-        )
-
     def forget_times(self) -> None:
         """It is stored: its times are in the metadata, and those of a long stream are megabytes."""
         self.file = None
@@ -236,24 +221,6 @@ class Exchange:
     def route(self) -> str:
         """Empty for what no route took."""
         return self.opening.route_name
-
-    def snapshot(self) -> Exchange:
-        """As it is now, for another thread: this one goes on."""
-        response = None if self.response is None else self.response.snapshot()
-        made = Exchange(
-            self.number,
-            self.uuid,
-            self.wall_ns,
-            self.client,
-            self.opening,
-            self.began,
-            self.request.snapshot(),
-            response,
-        )
-        made.informational, made.notes = self.informational[:], self.notes[:]
-        made.elapsed, made.outcome, made.error = self.elapsed, self.outcome, self.error
-        made.damage, made.again = self.damage, self.again
-        return made
 
     def half(self, side: Side) -> Half | None:
         return self.request if side is _REQUEST else self.response
@@ -375,3 +342,11 @@ def restore_exchange(state: dict[str, Any]) -> Exchange:
     exchange.informational = [(time, head.encode("latin-1")) for time, head in state["informational"]]
     exchange.notes, exchange.elapsed, exchange.damage = state["notes"], state["elapsed"], state["damage"]
     return exchange
+
+
+def snapshot(exchange: Exchange) -> Exchange:
+    """The exchange as it is now, for another thread: this one goes on."""
+    made = restore_exchange(exchange_state(exchange))
+    made.notes = exchange.notes[:]
+    made.outcome, made.error, made.again = exchange.outcome, exchange.error, exchange.again
+    return made

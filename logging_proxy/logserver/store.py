@@ -17,7 +17,7 @@ from typing import Any
 
 from logging_proxy.logserver import metadata
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
-from logging_proxy.logserver.exchanges import Exchange, Side
+from logging_proxy.logserver.exchanges import Exchange, Side, snapshot
 from logging_proxy.logserver.files import LogDirectory
 from logging_proxy.logserver.halves import Finished, HalfFile, Stored
 from logging_proxy.logserver.publishing import Publisher
@@ -118,7 +118,7 @@ class Store:
         for half in (exchange.request, exchange.response):
             if half is not None and half.file is not None and half.file.base:
                 names[half.file.side] = f"{half.file.base}.bin"
-        now = exchange.snapshot()
+        now = snapshot(exchange)
         return partial(metadata.preview, now, names[Side.REQUEST], names[Side.RESPONSE])
 
     def finished_exchanges(self) -> list[Exchange]:

@@ -42,6 +42,9 @@ MARKUP_LIMIT = 2 << 20
 FIELD_LIMIT = 512 << 10
 """The same of a form's field, before it is decoded: nine of them may stand for one."""
 
+WIDE_LIMIT = 2 << 20
+"""Bytes of UTF-32 that are looked at: what is no character of it takes 0.3 µs, in one go."""
+
 LONGEST_NAME = 2048
 """Characters of a field's name, or of a type."""
 
@@ -143,7 +146,7 @@ def _from_unknown(body: bytes, cut: bool, allowance: Allowance) -> Content:
 def _decoded(body: bytes, charset: str, allowance: Allowance) -> str:
     try:
         if charset.startswith("utf"):
-            text = body.decode(charset, "replace")
+            text = (body[:WIDE_LIMIT] if "32" in charset else body).decode(charset, "replace")
         else:
             text = _from_charset(body, charset, allowance)
     except LookupError:

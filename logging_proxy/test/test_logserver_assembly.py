@@ -459,7 +459,7 @@ class SnapshotTests(SynchronousTestCase):
         for record in records(*parts, script.note({"x": 1})):
             assembler.handle(record)
         (exchange,) = assembler.open.values()
-        now = exchange.snapshot()
+        now = exchanges.snapshot(exchange)
         before = metadata.preview(exchange, "q.bin", "r.bin")
         self.assertEqual(metadata.preview(now, "q.bin", "r.bin"), before)
         for record in records(script.response(b"more"), script.note({"y": 1}), script.end()):

@@ -235,7 +235,7 @@ class PutTests(ServerTestCase):
         run, failures = self.builder.worker.run, [RuntimeError("a fault")]
 
         def flaky(work: Any) -> Deferred[Any]:
-            is_write = "_hand_on" in work.__qualname__ and "abandon" not in work.__code__.co_names
+            is_write = "_write_rest" in work.__qualname__ and "abandon" not in work.__code__.co_names
             return fail(failures.pop()) if is_write and failures else run(work)
 
         self.builder.worker.run = flaky  # type: ignore[method-assign]

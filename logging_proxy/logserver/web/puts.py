@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from logging_proxy.logserver.files import UnsafeDirectory
@@ -122,9 +123,10 @@ class Upload:
 
 class StreamedBody:
     """
-    The body of a PUT as twisted.web writes it; passed on to the storage thread.
+    The body of a PUT as twisted.web writes it, passed on to the storage thread.
 
-    What comes while a write is under way goes there together: a body may come byte by byte.
+    One write is under way there; what comes meanwhile is gathered, so that memory is used by bytes and
+    not by pieces, which may be of one byte each.
     """
 
     def __init__(self, upload: Upload, run: Run, channel: Any, on_cut: Callable[[Document], None]) -> None:
@@ -135,7 +137,6 @@ class StreamedBody:
         self._size = 0
         self._gathered = bytearray()
         self._writing = False
-        self._waiting = 0
         self._over = False
         self._pausing = False
         self._timeout: Any = None
@@ -149,19 +150,16 @@ class StreamedBody:
             self._over = True
             self._run(lambda: self._upload.abandon(Problem.TOO_LARGE))
             return len(data)
-        self._waiting += len(data)
         self._gathered += data
-        if not self._writing:
-            self._hand_on()
-        if self._waiting > MOST_WAITING:
+        self._write()
+        if len(self._gathered) > MOST_WAITING:
             self._pause()
         return len(data)
 
     def finish(self) -> Deferred[Document]:
         """All has come: the metadata, or `Refused`."""
         self._over = True
-        if self._gathered:
-            self._hand_on()
+        self._finish_writing()
         return self._run(self._upload.finish)
 
     def tell(self) -> int:
@@ -175,25 +173,32 @@ class StreamedBody:
         """The request is over, or its client has left in the middle."""
         if not self._over:
             self._over = True
-            if self._gathered:
-                self._hand_on()
+            self._finish_writing()
             cut: Deferred[Document | None] = self._run(self._upload.cut)
             cut.addCallback(lambda document: self._on_cut(document) if document else None)
 
-    def _hand_on(self) -> None:
-        data, self._gathered = bytes(self._gathered), bytearray()
-        self._writing = True
-        writing = self._run(lambda: self._upload.write(data))
-        # An upload keeps its troubles to itself: after what comes out here its bytes are lost.
-        writing.addErrback(lambda failure: self._run(lambda: self._upload.abandon(Problem.INTERNAL)))
-        writing.addBoth(lambda _: self._written(len(data)))
+    def _write(self) -> None:
+        if self._gathered and not self._writing:
+            self._writing = True
+            self._write_rest().addBoth(self._written)
 
-    def _written(self, size: int) -> None:
-        self._writing = False
-        self._waiting -= size
+    def _finish_writing(self) -> None:
         if self._gathered:
-            self._hand_on()
-        if self._pausing and self._waiting <= MOST_WAITING // 2:
+            self._write_rest()
+
+    def _write_rest(self) -> Deferred[None]:
+        """Writes what is gathered, behind what is being written: the thread keeps the order."""
+        data, self._gathered = bytes(self._gathered), bytearray()
+        # An upload keeps its troubles to itself: after what comes out here its bytes are lost.
+        return self._run(lambda: self._upload.write(data)).addErrback(self._lost)
+
+    def _lost(self, failure: Failure) -> Deferred[None]:
+        return self._run(lambda: self._upload.abandon(Problem.INTERNAL))
+
+    def _written(self, _: object) -> None:
+        self._writing = False
+        self._write()
+        if self._pausing and len(self._gathered) <= MOST_WAITING // 2:
             self._pausing = False
             self._channel.resumeProducing()
             self._channel.setTimeout(self._timeout)
