@@ -50,9 +50,8 @@ class Line:
         if self.silent:
             return Deferred()
         if self.rate and body is not None:
-            return deferLater(
-                self.clock, int(body.length) / self.rate, self._carry, method, uri, headers, body
-            )
+            later: Deferred[Any] = deferLater(self.clock, int(body.length) / self.rate)
+            return later.addCallback(lambda _: self._carry(method, uri, headers, body))
         return self._carry(method, uri, headers, body)
 
     def _carry(
