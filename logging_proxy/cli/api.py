@@ -21,6 +21,7 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
+from logging_proxy.console import safe
 from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.text import text_of
 

@@ -14,6 +14,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
@@ -25,7 +26,7 @@ from logging_proxy.logserver.index import Indexer
 from logging_proxy.logserver.ingest import RemoteSpools
 from logging_proxy.logserver.retention import Keeper, Limits
 from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
-from logging_proxy.logserver.spools import Spools
+from logging_proxy.logserver.spools import Spools, describe_error
 from logging_proxy.logserver.telemetry import Deleted, Standing
 from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
 from logging_proxy.logserver.threads import SEARCHES, Threads
