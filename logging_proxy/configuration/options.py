@@ -211,7 +211,9 @@ class HttpClientOptions:
     stream_timeout: Annotated[
         float, Key(DURATION, "Seconds that a response's body, or a tunnel after an upgrade, may pause.")
     ] = 3600
-    pool_idle_timeout: Annotated[float, Key(DURATION, "Seconds that an idle connection is kept.")] = 15
+    pool_idle_timeout: Annotated[
+        float, Key(DURATION, "Seconds that an idle connection is kept; less where `Keep-Alive` says so.")
+    ] = 15
     pool_size: Annotated[
         int, Key(Integer(0, 65535), "Most idle connections per destination; 0 reuses none.")
     ] = 1024
