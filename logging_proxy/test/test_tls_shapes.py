@@ -163,6 +163,11 @@ class ShapesTests(SynchronousTestCase):
                 pair = self.pair(host, who)
                 self.assertTrue(pair.client.secure, pair.client.lost)
 
+    def test_letters(self) -> None:
+        """A letter that becomes ASCII in lower case, as the Kelvin sign does, is not that letter."""
+        who = ISSUER.issue(alternative((DNS, "\u212a.example".encode())))
+        self.assertRefused("k.example", who, "is for '\\u212a.example', not for k.example")
+
     def test_older_versions_of_tls(self) -> None:
         """TLS 1.2 sends certificates in clear; they are judged alike."""
         for who, good in ((ISSUER.issue(names(HOST)), True), (ISSUER.issue(None), False)):

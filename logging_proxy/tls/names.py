@@ -52,6 +52,8 @@ def _matches(pattern: str, name: str) -> bool:
     A wildcard is a whole label, the first one, with two labels at least behind it: `*.example` would be for
     everything below a top-level domain.
     """
+    if not pattern.isascii():
+        return False  # and must not become ASCII: the Kelvin sign is a k in lower case
     pattern, name = pattern.lower(), name.lower()
     if "*" not in pattern:
         return pattern == name

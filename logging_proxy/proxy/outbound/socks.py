@@ -122,6 +122,8 @@ def _address(host: str) -> bytes:
     try:
         address = ip_address(host)
     except ValueError:
-        name = host.encode("ascii")  # 254 bytes at most: `parse_destination` has seen to it
+        name = host.encode("ascii")
+        if len(name) > 255:
+            raise ProxyConnectFailed("the destination's name is too long for SOCKS") from None
         return bytes([_NAME, len(name)]) + name
     return bytes([_IPV4 if address.version == 4 else _IPV6]) + address.packed
