@@ -19,7 +19,6 @@ The last two lines are the channel's, as is all that does not depend on what the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -31,9 +30,10 @@ from zope.interface import implementer
 from logging_proxy.http.bodies import NO_BODY, BodyReader, LengthReader, faulty_line, request_body
 from logging_proxy.http.channel import Channel
 from logging_proxy.http.deadlines import NEVER
+from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
 from logging_proxy.http.faults import RequestFault
-from logging_proxy.http.gathering import Gathering
-from logging_proxy.http.heads import RequestHead, is_faulty_so_far, request_fault
+from logging_proxy.http.gathering import Refusing
+from logging_proxy.http.heads import RequestHead, tells_to_go_on
 from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
 from logging_proxy.http.wire import looks_closed, read_directly
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @implementer(IPushProducer)
-class ServerConnection(Channel):
+class ServerConnection(Refusing, Channel):
     """One client's connection; also the producer of the requests' bodies."""
 
     _log = Logger()
@@ -65,7 +65,6 @@ class ServerConnection(Channel):
         """A request is under way: from its head's end until `finish`."""
         self._refused = False
         """The client has sent what is no request, and is to be sent an answer to that, or a reset."""
-        self._gathering: Gathering | None = None
         self._awaits_continue = False
         """The client may be waiting for a 100 before it sends its body."""
         self._later: IDelayedCall | None = None
@@ -80,8 +79,7 @@ class ServerConnection(Channel):
 
     def _client_ended(self) -> None:
         """It has left, unless the configuration says it may still wait."""
-        if self._gathering is not None:
-            self._gathering.finish()
+        self._finish_gathering()
         if self._refused and self._busy:
             return  # what there is to say is said, and then the connection is closed
         was_busy = self._busy
@@ -103,8 +101,7 @@ class ServerConnection(Channel):
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
-        if self._gathering is not None:
-            self._gathering.finish()
+        self._finish_gathering()
         responder, self._responder = self._responder, None
         if responder is not None:
             responder.clientLost(reason)
@@ -237,7 +234,7 @@ class ServerConnection(Channel):
 
     def _send_first(self, data: bytes) -> bool:
         """Stands in for `send` while the client awaits a 100 or an answer, and whatever else comes before."""
-        if _tells_to_go_on(data):
+        if tells_to_go_on(data):
             self.send = self._send
             self._awaits_continue = False
             if self._receive == self._receive_body and not self._paused:
@@ -336,27 +333,13 @@ class ServerConnection(Channel):
 
     # --- what is no request -----------------------------------------------------------
 
-    def _gather(self, data: bytes, done: Callable[[bytes], None]) -> None:
-        """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
-        self._buffer = b""
-        self.deadline = NEVER
-        self._receive = self._receive_refused
-        if self._reader is not None:
-            self._reader.passage = None
-        self._gathering = Gathering(self.site.clock, self._limits.head_limit, done)
-        self._gathering.begin(data)
-
-    def _receive_refused(self, data: bytes) -> None:
-        if self._gathering is not None:
-            self._gathering.add(data)
-
     def _refuse_head(self, data: bytes) -> None:
         limits = self._limits
 
         def refuse(kept: bytes) -> None:
             self.refuse(request_fault(kept, limits.header_fields, limits.head_limit), kept)
 
-        self._gather(data, refuse)
+        self._gather(data, self.site.clock, limits.head_limit, refuse)
 
     def _refuse_body(self, data: bytes) -> None:
         """The body's framing is at fault where `data` begins."""
@@ -365,12 +348,7 @@ class ServerConnection(Channel):
         def refuse(kept: bytes) -> None:
             self._give_body_up(RequestFault(400, body.fault, faulty_line(body, kept)), kept)
 
-        self._gather(data, refuse)
-
-    def _stop_gathering(self) -> None:
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+        self._gather(data, self.site.clock, self._limits.head_limit, refuse)
 
     def _give_up_reading(self) -> None:
         self._gathering = None
@@ -446,10 +424,3 @@ class ServerConnection(Channel):
                 self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
         elif self._receive == self._awaiting_head:
             self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
-
-
-def _tells_to_go_on(data: bytes) -> bool:
-    """Whether `data`, heads that are sent before a body has come, is more than 102 and 103."""
-    while data.startswith((b"HTTP/1.1 102 ", b"HTTP/1.1 103 ")):
-        data = data[data.index(b"\r\n\r\n") + 4 :]
-    return bool(data)

@@ -9,8 +9,14 @@ the same bytes are kept, and the same line is named, whatever the cuts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from logging_proxy.http.deadlines import NEVER
+
+if TYPE_CHECKING:
+    from logging_proxy.shortcut._compiled import Reader
 
 MOMENT = 0.2
 """Seconds without more of a faulty message after which that is all: what TCP cuts is closer together."""
@@ -59,3 +65,37 @@ class Gathering:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+
+
+class Refusing:
+    """The part of a connection, of either end, that gathers what it refuses."""
+
+    deadline: float
+    _receive: Any
+    _reader: Reader | None
+    _gathering: Gathering | None = None
+
+    def _gather(self, data: bytes, clock: IReactorTime, limit: int, done: Callable[[bytes], None]) -> None:
+        """`data` is refused: `done` is called with it and what comes with it."""
+        self.deadline = NEVER
+        self._receive = self._receive_refused
+        if self._reader is not None:
+            self._reader.passage = None
+        self._gathering = Gathering(clock, limit, done)
+        self._gathering.begin(data)
+
+    def _receive_refused(self, data: bytes) -> None:
+        """What comes behind a fault; it is dropped when that has been judged."""
+        if self._gathering is not None:
+            self._gathering.add(data)
+
+    def _finish_gathering(self) -> None:
+        """Nothing more comes."""
+        if self._gathering is not None:
+            self._gathering.finish()
+
+    def _stop_gathering(self) -> None:
+        """Nobody wants it any more."""
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            gathering.cancel()

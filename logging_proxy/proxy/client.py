@@ -29,9 +29,10 @@ from logging_proxy.http.bodies import (
     response_body,
 )
 from logging_proxy.http.deadlines import NEVER
+from logging_proxy.http.diagnosis import is_faulty_response_so_far, response_fault
 from logging_proxy.http.faults import ResponseFault
-from logging_proxy.http.gathering import Gathering
-from logging_proxy.http.heads import ResponseHead, check_response_so_far, response_fault
+from logging_proxy.http.gathering import Refusing
+from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.interfaces import TunnelEnd
 from logging_proxy.http.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
 from logging_proxy.proxy.connection import CLOSING_TIME, UpstreamConnection
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class ProxyClient(UpstreamConnection):
+class ProxyClient(Refusing, UpstreamConnection):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
@@ -72,8 +73,6 @@ class ProxyClient(UpstreamConnection):
         self._reusable = True
         self._interim = 0
         """Bytes of the present response's interim heads."""
-        self._gathering: Gathering | None = None
-        """What comes of a response, or after one, that is refused."""
         self._unasked: Callable[[bytes], None] | None = None
         """Is told of what comes after the response."""
 
@@ -110,8 +109,7 @@ class ProxyClient(UpstreamConnection):
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             tunnel.connectionLost(reason)
-        if self._gathering is not None:
-            self._gathering.finish()
+        self._finish_gathering()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -154,7 +152,7 @@ class ProxyClient(UpstreamConnection):
         if self._reusable and self.reuse is not None and not self._lost:
             self._pool.put_back(self, self.reuse)
         elif not self._lost:
-            self._gather(b"", self._refuse_unasked)  # a body behind a 204 may only be on its way
+            self._gather_refused(b"", self._refuse_unasked)  # a body behind a 204 may only be on its way
 
     def _is_idle(self) -> bool:
         return self._reusable
@@ -231,20 +229,11 @@ class ProxyClient(UpstreamConnection):
     def dataReceived(self, data: bytes) -> None:
         self._receive(data)
 
-    def _receive_refused(self, data: bytes) -> None:
-        if self._gathering is not None:
-            self._gathering.add(data)
-
-    def _gather(self, data: bytes, done: Callable[[bytes], None]) -> None:
+    def _gather_refused(self, data: bytes, done: Callable[[bytes], None]) -> None:
         """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
         self._reusable = False
-        self.deadline = NEVER
-        self._receive = self._receive_refused
         self._pool.forget(self)
-        if self._reader is not None:
-            self._reader.passage = None
-        self._gathering = Gathering(self._pool.clock, self._pool.limits.head_limit, done)
-        self._gathering.begin(data)
+        self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
 
     def _refuse_head(self, data: bytes, fault: Exception | None = None) -> None:
         """The head that `data` begins with is refused, for `fault` or for what is wrong with its lines."""
@@ -253,7 +242,7 @@ class ProxyClient(UpstreamConnection):
         def refuse(kept: bytes) -> None:
             self._refuse(fault or response_fault(kept, limits.header_fields, limits.head_limit), kept)
 
-        self._gather(data, refuse)
+        self._gather_refused(data, refuse)
 
     def _refuse_body(self, data: bytes) -> None:
         """The body's framing is at fault where `data` begins."""
@@ -262,27 +251,22 @@ class ProxyClient(UpstreamConnection):
         def refuse(kept: bytes) -> None:
             self._refuse(ResponseFault(body.fault, faulty_line(body, kept)), kept)
 
-        self._gather(data, refuse)
+        self._gather_refused(data, refuse)
 
     def _refuse(self, fault: Exception, kept: bytes) -> None:
         self._gathering = None
         receiver, self._receiver = self._receiver, None
-        self._receive = self._drop
         self.abort()
         if receiver is not None:
             receiver.upstreamLost(Failure(fault), kept)
 
-    def _drop(self, data: bytes) -> None:
-        """What still comes on a connection that is given up."""
-
     def _receive_unasked(self, data: bytes) -> None:
         """Bytes that belong to no request: they must never become the next response (RFC 9112 §9.2)."""
         if not self._lost:
-            self._gather(data, self._refuse_unasked)
+            self._gather_refused(data, self._refuse_unasked)
 
     def _refuse_unasked(self, kept: bytes) -> None:
         self._gathering = None
-        self._receive = self._drop
         if not kept:
             self.close()
             return
@@ -335,12 +319,7 @@ class ProxyClient(UpstreamConnection):
 
     def _await_head(self, data: bytes, known: int) -> None:
         self.heard = self.heard or bool(data)
-        if len(data) >= self._pool.limits.head_limit:
-            self._refuse_head(data)
-            return
-        try:
-            check_response_so_far(data, known)
-        except ResponseFault:
+        if len(data) >= self._pool.limits.head_limit or is_faulty_response_so_far(data, known):
             self._refuse_head(data)
             return
         self._buffer = data

@@ -12,17 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http import grammar
 from logging_proxy.http.bodies import request_body
+from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault, response_fault
 from logging_proxy.http.faults import RequestFault, ResponseFault
 from logging_proxy.http.heads import (
     HeadCache,
     RequestHead,
     ResponseHead,
-    is_faulty_so_far,
     parse_request_head,
     parse_response_head,
     parse_tunnel_head,
-    request_fault,
-    response_fault,
 )
 
 

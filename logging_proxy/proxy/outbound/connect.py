@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from logging_proxy.http.diagnosis import response_fault
 from logging_proxy.http.faults import ResponseFault
-from logging_proxy.http.heads import parse_tunnel_head, response_fault
+from logging_proxy.http.heads import parse_tunnel_head
 from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
 from logging_proxy.proxy.outbound.addresses import Credentials
 from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
