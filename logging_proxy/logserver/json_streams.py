@@ -56,7 +56,7 @@ class JsonStream:
     def goes_on(self, item: str) -> bool:
         """Takes an event that differs from the last one in one piece of text only."""
         pieces, prefix, suffix = self._pieces, self._prefix, self._suffix
-        if pieces is None or not (item.startswith(prefix) and item.endswith(suffix)):
+        if pieces is None or self._room <= 0 or not (item.startswith(prefix) and item.endswith(suffix)):
             return False
         text = item[len(prefix) : len(item) - len(suffix)]
         if len(item) < len(prefix) + len(suffix) or len(text) >= SHORTEST_BLOB or not _is_literal(text):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import enum
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
@@ -72,23 +72,19 @@ def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
     if not body:
         return Content()
     form, charset = _form_of(content_type[:LONGEST_NAME])
-    if form is _Form.BINARY:
-        return Content()
-    allowance = Allowance()
-    if form is _Form.UNKNOWN:
-        return _from_unknown(body, cut, allowance)
-    text = _decoded(body, charset, allowance)
     if form is _JSON:
-        return _from_json(text, cut, allowance)
+        return _from_json(_decoded(body, charset), cut)
     if form is _Form.EVENTS:
-        return _from_events(_event_data(text, allowance), allowance)
+        return _from_events(_decoded(body, charset), _event_data)
     if form is _Form.LINES:
-        return _from_events(_lines(text, allowance), allowance)
+        return _from_events(_decoded(body, charset), _lines)
     if form is _Form.FIELDS:
-        text = "\n".join(first_and_last(_field_values(text, allowance)))
-    elif form is _Form.MARKUP:
-        text = _TAG.sub(" ", ends_of(text, MARKUP_LIMIT))
-    return Content(clean(text))
+        return Content(clean("\n".join(first_and_last(_field_values(_decoded(body, charset), Allowance())))))
+    if form is _Form.MARKUP:
+        return Content(clean(_TAG.sub(" ", ends_of(_decoded(body, charset), MARKUP_LIMIT))))
+    if form is _Form.TEXT:
+        return Content(clean(_decoded(body, charset)))
+    return _from_unknown(body, cut) if form is _Form.UNKNOWN else Content()
 
 
 class _Form(enum.Enum):
@@ -131,7 +127,7 @@ def _form_of_kind(kind: str) -> _Form:
     return _Form.BINARY if kind else _Form.UNKNOWN
 
 
-def _from_unknown(body: bytes, cut: bool, allowance: Allowance) -> Content:
+def _from_unknown(body: bytes, cut: bool) -> Content:
     """A body without a type: JSON if it looks so, text if it is UTF-8 without control characters."""
     start = body[:64].lstrip()
     try:
@@ -139,16 +135,16 @@ def _from_unknown(body: bytes, cut: bool, allowance: Allowance) -> Content:
     except UnicodeDecodeError:
         return Content()
     if start[:1] in (b"{", b"["):
-        return _from_json(text, cut, allowance)
+        return _from_json(text, cut)
     return Content() if BINARY.search(text) else Content(clean(text))
 
 
-def _decoded(body: bytes, charset: str, allowance: Allowance) -> str:
+def _decoded(body: bytes, charset: str) -> str:
     try:
         if charset.startswith("utf"):
             text = (body[:WIDE_LIMIT] if "32" in charset else body).decode(charset, "replace")
         else:
-            text = _from_charset(body, charset, allowance)
+            text = _from_charset(body, charset, Allowance())
     except LookupError:
         text = body.decode("utf-8", "replace")
     return text.removeprefix("\ufeff")
@@ -179,15 +175,15 @@ def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
         at = end + 1
 
 
-def _from_json(text: str, cut: bool, allowance: Allowance) -> Content:
+def _from_json(text: str, cut: bool) -> Content:
     value = None if cut else parse(text)
     if value is None:
-        return Content(clean("\n".join(first_and_last(string_literals(text, allowance)))))
+        return Content(clean("\n".join(first_and_last(string_literals(text, Allowance())))))
     return _new(Content, (clean("\n".join(all_strings(value)), is_plain(text)), [value]))
 
 
-def _lines(text: str, allowance: Allowance) -> Iterator[str]:
-    """Its lines, as far as time allows; those of a long text are never all in memory."""
+def _blocks(text: str, allowance: Allowance) -> Iterator[list[str]]:
+    """Its lines as far as time allows, never all of a long text at once: each is an object of its own."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     at = 0
@@ -196,32 +192,39 @@ def _lines(text: str, allowance: Allowance) -> Iterator[str]:
         end = len(text) if end < 0 else end
         if not allowance.spend(end - at):
             return
-        yield from text[at:end].split("\n")
+        yield text[at:end].split("\n")
         at = end + 1
+
+
+def _lines(text: str, allowance: Allowance) -> Iterator[str]:
+    for block in _blocks(text, allowance):
+        yield from block
 
 
 def _event_data(text: str, allowance: Allowance) -> Iterator[str]:
     """The data of each server-sent event."""
     lines: list[str] = []
     room = EVENT_LIMIT
-    for line in _lines(text, allowance):
-        if line.startswith("data:"):
-            room -= len(line) + PIECE
-            if room > 0:
-                lines.append(line[5:].removeprefix(" "))
-        elif not line and lines:
-            yield "\n".join(lines)
-            lines, room = [], EVENT_LIMIT
+    for block in _blocks(text, allowance):
+        for line in block:
+            if line.startswith("data:"):
+                room -= len(line) + PIECE
+                if room > 0:
+                    lines.append(line[5:].removeprefix(" "))
+            elif not line and lines:
+                yield "\n".join(lines)
+                lines, room = [], EVENT_LIMIT
     if lines:
         yield "\n".join(lines)
 
 
-def _from_events(data: Iterable[str], allowance: Allowance) -> Content:
+def _from_events(text: str, split: Callable[[str, Allowance], Iterator[str]]) -> Content:
     """The values of a stream, and its text with what came in pieces put together."""
-    stream = JsonStream()
-    for item in data:
+    stream, allowance = JsonStream(), Allowance()
+    for item in split(text, allowance):
+        if stream.goes_on(item):
+            continue
         if stream.is_full or not allowance.spend(len(item)):
             break
-        if not stream.goes_on(item):
-            stream.take(item)
+        stream.take(item)
     return Content(clean(stream.text()), stream.documents)

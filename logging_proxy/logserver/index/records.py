@@ -83,13 +83,21 @@ def prepare(entries: Iterable[Entry]) -> list[Prepared]:
 
     That order suits the full text: each step back makes it write out what it has.
     """
+    given = list(entries)
+    last = {entry.row.id: entry for entry in given}
+    if len(last) < len(given):
+        last = _last_of_each(given)
+    return sorted(map(_prepare, last.values()), key=_order)
+
+
+def _last_of_each(entries: list[Entry]) -> dict[str, Entry]:
     last: dict[str, Entry] = {}
     for entry in entries:
         before = last.get(entry.row.id)
         if before is not None and not goes_on(before.row.request_file, before.row.response_file, entry.row):
             entry = Entry(entry.row._replace(id=id_apart(entry.row)), entry.texts)
         last[entry.row.id] = entry
-    return sorted(map(_prepare, last.values()), key=_order)
+    return last
 
 
 def goes_on(request_file: str | None, response_file: str | None, row: Row) -> bool:
