@@ -34,7 +34,6 @@ class ResourceRoot:
 
     def __init__(self, root: IResource, clock: IReactorTime) -> None:
         self._site = ResourceSite(root, parsePOSTFormSubmission=False, reactor=clock)
-        self._clock = clock
 
     def respond(
         self,
@@ -54,7 +53,7 @@ class ResourceRoot:
         return channel
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
-        answer_fault(connection, fault, self._clock.seconds())
+        answer_fault(connection, fault, connection.site.wall_seconds())
 
 
 def answer_fault(connection: ServerConnection, fault: RequestFault, now: float) -> None:
@@ -104,7 +103,7 @@ class ResourceChannel:
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
         """Nothing has been answered, since the request renders when its body is complete."""
         self.clientLost(Failure(fault))
-        answer_fault(self._connection, fault, self._connection.site.clock.seconds())
+        answer_fault(self._connection, fault, self._connection.site.wall_seconds())
 
     def clientLost(self, reason: Failure) -> None:
         producer = self._producer

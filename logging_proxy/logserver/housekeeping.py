@@ -163,8 +163,9 @@ class Housekeeping(Service):
                 step = await self._run(lambda: next(steps, None))
                 if step is None:
                     break
-                await self._delete(keeper, step)
-                await self._sleep(PAUSE)
+                if step.rows:
+                    await self._delete(keeper, step)
+                    await self._sleep(PAUSE)
         finally:
             await self._run(steps.close)
             deleted = keeper.deleted
@@ -202,9 +203,8 @@ class Housekeeping(Service):
             self._directory.open()
             return keeper.delete_files(step, self._directory)
 
-        if step.rows:
-            done = await self._run_storage(delete_files)
-            await self._run(lambda: keeper.delete_entries(done))
+        done = await self._run_storage(delete_files)
+        await self._run(lambda: keeper.delete_entries(done))
 
     def _sleep(self, seconds: float) -> Deferred[None]:
         self._pause = Deferred()

@@ -60,7 +60,7 @@ class Pending:
         if self.begun:
             self.connection.abort()
         else:
-            answer_fault(self.connection, fault, 0)
+            answer_fault(self.connection, fault, self.connection.site.wall_seconds())
 
     def clientLost(self, reason: Failure) -> None:
         self.lost.append(reason)
@@ -100,7 +100,7 @@ class Desk(Resource):
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         self.refused.append(kept)
-        answer_fault(connection, fault, 0)
+        answer_fault(connection, fault, connection.site.wall_seconds())
 
     def take(self, pending: Pending) -> Pending:
         return pending
