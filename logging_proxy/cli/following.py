@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from logging_proxy.cli.sources import Document
 from logging_proxy.logserver.index import Filters
+from logging_proxy.logserver.index.values import fits
 
 WAIT_FOR_INDEX = 2.0
 """Seconds that a row waits, after its end, for what is understood of it."""
@@ -128,9 +129,4 @@ def _current(followed: _Followed, now: float) -> Document:
 
 def is_wanted(row: Document, wanted: Filters) -> bool:
     """Whether a row meets the filters that a row can meet."""
-    for name in ("route", "method", "outcome", "model", "session"):
-        value = getattr(wanted, name)
-        if value is not None and value != row.get(name):
-            return False
-    status = row.get("status") or 0
-    return wanted.status is None or wanted.status in (status, status // 100)
+    return all(fits(name, row.get(name), value) for name, value in wanted.where.items())
