@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from logging_proxy.logserver.index import Filters, SqliteIndex, entry_of
+from logging_proxy.logserver.index.columns import iso_time
 from logging_proxy.logserver.index.cursors import write_cursor
-from logging_proxy.logserver.index.values import iso_time
 
 START = 1_757_722_269_123_456
 BATCH = 512

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from logging_proxy._version import __version__
 from logging_proxy.console import safe
+from logging_proxy.logserver.index.columns import FILTERS
 
 _DESCRIPTION = """\
 Look at what logging proxies captured: list, show, search, follow, export.
@@ -232,12 +233,8 @@ def _add_limit(command: argparse.ArgumentParser, default: int, what: str = "rows
 
 def _add_filters(command: argparse.ArgumentParser, times: bool) -> None:
     group = command.add_argument_group("only exchanges with")
-    group.add_argument("--route", metavar="NAME", help="this route")
-    group.add_argument("--method", metavar="METHOD", help="this method")
-    group.add_argument("--status", metavar="STATUS", help="this status, or class of it: 404, 5xx")
-    group.add_argument("--outcome", metavar="OUTCOME", help="this outcome: complete, client_closed, ...")
-    group.add_argument("--model", metavar="NAME", help="this model")
-    group.add_argument("--session", metavar="ID", help="this session")
+    for name, filter in FILTERS.items():
+        group.add_argument(f"--{name}", metavar=filter.metavar, help=filter.help)
     if times:
         group.add_argument("--since", metavar="TIME", help=f"a start then or later: {_TIMES}")
         group.add_argument("--until", metavar="TIME", help="a start before then (until a day: to its end)")

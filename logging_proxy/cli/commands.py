@@ -20,8 +20,9 @@ from logging_proxy.cli.tables import EXCHANGES, Layout, exchange_cells, is_short
 from logging_proxy.cli.terminal import Progress, Terminal
 from logging_proxy.console import safe
 from logging_proxy.logserver.index import parse_filters
+from logging_proxy.logserver.index.columns import FILTERS
 
-_FILTERS = ("route", "method", "status", "outcome", "model", "session", "since", "until")
+_FILTERS = (*FILTERS, "since", "until")
 
 AFTER_GAP = 1000
 """Rows that are looked at when the feed has lost its place."""
@@ -63,8 +64,6 @@ class Context:
         for name in ("since", "until"):
             if name in filters:
                 filters[name] = units.typed_time(filters[name], now)
-        if "method" in filters:
-            filters["method"] = filters["method"].upper()
         parse_filters(filters)
         return filters
 

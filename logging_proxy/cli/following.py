@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from logging_proxy.cli.sources import Document
-from logging_proxy.logserver.heads import status_class
 from logging_proxy.logserver.index import Filters
+from logging_proxy.logserver.index.values import fits
 
 WAIT_FOR_INDEX = 2.0
 """Seconds that a row waits, after its end, for what is understood of it."""
@@ -129,9 +129,4 @@ def _current(followed: _Followed, now: float) -> Document:
 
 def is_wanted(row: Document, wanted: Filters) -> bool:
     """Whether a row meets the filters that a row can meet."""
-    for name in ("route", "method", "outcome", "model", "session"):
-        value = getattr(wanted, name)
-        if value is not None and value != row.get(name):
-            return False
-    status = row.get("status") or 0
-    return wanted.status is None or wanted.status in (status, status_class(status))
+    return all(fits(name, row.get(name), value) for name, value in wanted.where.items())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from logging_proxy.cli.sources import Document
-from logging_proxy.logserver.index import Filters, Row, entry_of
+from logging_proxy.logserver.index import Filters, Row, entry_of, meets
 from logging_proxy.logserver.index.captures import METADATA, Captures
 
 _HOUR = 3_600_000_000
@@ -104,16 +104,3 @@ def _paired(documents: list[Document]) -> Halves:
 def _stamp(name: str) -> int:
     """Microseconds since 1970; of the hours that local time has twice a year, the first."""
     return int(datetime.strptime(name[:23], "%Y-%m-%d_%H-%M-%S.%f").timestamp() * 1_000_000)
-
-
-def meets(row: Row, wanted: Filters, with_bodies: bool = True) -> bool:
-    """Whether a row is wanted, `q` aside; without `with_bodies`, as far as bodies do not matter."""
-    for name in ("route", "method", "outcome", *(("model", "session") if with_bodies else ())):
-        value = getattr(wanted, name)
-        if value is not None and value != getattr(row, name):
-            return False
-    if wanted.status is not None and wanted.status not in (row.status, (row.status or 0) // 100):
-        return False
-    return (wanted.since is None or row.started >= wanted.since) and (
-        wanted.until is None or row.started < wanted.until
-    )

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from logging_proxy.logserver.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.exchanges import Exchange, Side, verdict
 from logging_proxy.logserver.halves import Stored
-from logging_proxy.logserver.heads import known_head, status_class
-from logging_proxy.logserver.index import Filters, Row
+from logging_proxy.logserver.heads import known_head
+from logging_proxy.logserver.index import Filters, Row, meets
 from logging_proxy.logserver.index.entries import opening_row
 from logging_proxy.logserver.metrics import MOST_SERIES, OTHER
 from logging_proxy.redaction import redact_url
@@ -153,11 +153,11 @@ class UnderWay:
 
     def rows(self, filters: Filters) -> list[Row]:
         """The exchanges that meet `filters`, newest first; none when texts are searched."""
-        if filters.q is not None or filters.model is not None or filters.session is not None:
+        if filters.need_bodies:
             return []
         with self._lock:
             rows = [_current_row(member) for member in self._members.values()]
-        rows = [row for row in rows if _meets(row, filters)]
+        rows = [row for row in rows if meets(row, filters)]
         rows.sort(key=lambda row: (row.started, row.id), reverse=True)
         return rows
 
@@ -221,19 +221,3 @@ def _current_row(member: _Member) -> Row:
         outcome, error = verdict(exchange)
         row = row._replace(outcome=outcome, error=redact_url(error) or None)
     return row
-
-
-def _meets(row: Row, filters: Filters) -> bool:
-    return (
-        all(
-            wanted is None or wanted == value
-            for wanted, value in (
-                (filters.route, row.route),
-                (filters.method, row.method),
-                (filters.outcome, row.outcome),
-            )
-        )
-        and (filters.status is None or filters.status in (row.status, status_class(row.status or 0)))
-        and (filters.since is None or row.started >= filters.since)
-        and (filters.until is None or row.started < filters.until)
-    )

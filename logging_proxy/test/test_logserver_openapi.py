@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 
 from logging_proxy.logserver.web.answers import Problem, Refused, problem_answer
-from logging_proxy.logserver.web.site import openapi
+from logging_proxy.logserver.web.openapi import openapi
 from logging_proxy.test.web_stage import Reply, ServerTestCase
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")

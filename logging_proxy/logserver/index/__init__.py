@@ -5,6 +5,7 @@ It holds nothing that the files of the log directory do not: it may be deleted
 and is rebuilt from them.
 """
 
+from logging_proxy.logserver.index.columns import Row
 from logging_proxy.logserver.index.cursors import BadCursor
 from logging_proxy.logserver.index.entries import entry_of
 from logging_proxy.logserver.index.filters import BadFilter, parse_filters
@@ -18,9 +19,9 @@ from logging_proxy.logserver.index.values import (
     Index,
     IndexTrouble,
     Page,
-    Row,
     Texts,
     TooSlow,
+    meets,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Texts",
     "TooSlow",
     "entry_of",
+    "meets",
     "parse_filters",
     "rebuild",
 ]

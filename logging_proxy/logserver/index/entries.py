@@ -17,7 +17,8 @@ from logging_proxy.logserver.decoding import Limits, decode
 from logging_proxy.logserver.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
 from logging_proxy.logserver.halves import Stored
 from logging_proxy.logserver.heads import Head, known_head, telling_headers
-from logging_proxy.logserver.index.values import Entry, Row, Texts, is_exchange_id, microseconds
+from logging_proxy.logserver.index.columns import NUMBERS, Row
+from logging_proxy.logserver.index.values import Entry, Texts, is_exchange_id, microseconds
 from logging_proxy.logserver.metadata import client_of
 from logging_proxy.logserver.text import Content, read_content
 from logging_proxy.logserver.understanding import Understanding, understand
@@ -30,19 +31,12 @@ ReadBody = Callable[[str, int], bytes]
 BODY_LIMIT = 16 << 20
 """Bytes of a body, as stored and decoded, that are looked at for its text."""
 
-_new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python."""
-
 _LIMITS = Limits(output=BODY_LIMIT, seconds=1.0)
 _NOTHING = Content()
 _NO_HEAD = Head("", "", "", [])
 _LONGEST_URL = 4096
 _LOOKED_AT = 4 * _LONGEST_URL
 """Of a longer URL: taking escapes apart costs 200 bytes for each, and what is taken out shortens it."""
-
-_INTEGERS = frozenset(
-    ["started", "status", "stream", "duration", "head_after", "request_bytes", "response_bytes"]
-)
 
 
 def entry_of(request: Document | None, response: Document | None, read_body: ReadBody) -> Entry:
@@ -56,11 +50,7 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
     answered = _content(response, about_response, read_body)
     understood = _understand(about_request, asked, about_response, answered)
     row = _row(request, response)
-    row.update(
-        model=understood.model and redact_text(understood.model),
-        session=understood.session and redact_text(understood.session),
-        stream=understood.stream,
-    )
+    row.update(_redacted(understood))
     return Entry(Row(**_checked(row)), Texts(asked.text, answered.text))
 
 
@@ -81,37 +71,43 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     if response is not None and response.body_size and answer.status != 101:
         body = stored.response_body or read_body(response_file, BODY_LIMIT)
         answered = _read(body[: response.body_size], answer.telling, response.body_size)
-    model, session, stream = _understand(fields, asked, answer.telling, answered)
+    understood = _understand(fields, asked, answer.telling, answered)
     outcome, error = verdict(exchange)
-    opened = exchange.opening.row or _opened(exchange.opening)
-    route, pattern, method, source_url, destination_url = opened
+    route, pattern, method, source_url, destination_url = exchange.opening.row or _opened(exchange.opening)
     wall_ns = exchange.wall_ns
     started = wall_ns // 1000
     ended = exchange.elapsed if response is None or response.completed is None else response.completed
-    row = (
-        exchange.id,
-        started,
-        route,
-        pattern,
-        method,
-        answer.status,
-        outcome,
-        redact_url(error) if error else None,
-        None if response is None else "proxy" if response.ours else "destination",
-        model and _redacted_name(model),
-        session and _redacted_name(session),
-        stream,
-        source_url,
-        destination_url,
-        client_of(exchange.client),
-        (wall_ns + ended) // 1000 - started,
-        None if response is None or answer.status is None else (wall_ns + response.started) // 1000 - started,
-        request.size,
-        0 if response is None else response.size,
-        request_file,
-        response_file,
+    headed = response is not None and answer.status is not None
+    row = Row(
+        id=exchange.id,
+        started=started,
+        route=route,
+        pattern=pattern,
+        method=method,
+        status=answer.status,
+        outcome=outcome,
+        error=redact_url(error) if error else None,
+        answered_by=None if response is None else "proxy" if response.ours else "destination",
+        source_url=source_url,
+        destination_url=destination_url,
+        client=client_of(exchange.client),
+        duration=(wall_ns + ended) // 1000 - started,
+        head_after=(wall_ns + response.started) // 1000 - started if response and headed else None,
+        request_bytes=request.size,
+        response_bytes=0 if response is None else response.size,
+        request_file=request_file,
+        response_file=response_file,
+        **_redacted(understood),
     )
-    return _new(Entry, (_new(Row, row), _new(Texts, (asked.text, answered.text))))
+    return Entry(row, Texts(asked.text, answered.text))
+
+
+def _redacted(understood: Understanding) -> dict[str, Any]:
+    """What was understood, by the names of its columns."""
+    return {
+        name: _redacted_name(value) if isinstance(value, str) else value
+        for name, value in zip(understood._fields, understood, strict=True)
+    }
 
 
 _redacted_name = lru_cache(maxsize=256)(redact_text)
@@ -214,7 +210,7 @@ def _row(request: Document | None, response: Document | None) -> dict[str, Any]:
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
     """`row` if every value is of its column's type: one that is not would spoil the whole batch."""
     for name, value in row.items():
-        wanted = int if name in _INTEGERS else str
+        wanted = int if name in NUMBERS else str
         if value is not None and not isinstance(value, wanted):
             raise TypeError(f"{name} is not of type {wanted.__name__}")
     if not is_exchange_id(row["id"]):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from logging_proxy.logserver.index.columns import FILTERS, Filter
 from logging_proxy.logserver.index.values import Filters, microseconds
 
 _STATUS = re.compile(r"([1-5])(?:xx|\d\d)", re.IGNORECASE | re.ASCII)
@@ -46,7 +47,7 @@ def _text(name: str, value: str) -> str:
     return value
 
 
-def _method(name: str, value: str) -> str:
+def _upper(name: str, value: str) -> str:
     return value.upper()
 
 
@@ -76,13 +77,14 @@ def _until(name: str, value: str) -> int:
         return _time(name, value)
 
 
+def _reader(filter: Filter) -> Callable[[str, str], Any]:
+    if filter.classes:
+        return _status
+    return _upper if filter.upper else _text
+
+
 _READERS: dict[str, Callable[[str, str], Any]] = {
-    "route": _text,
-    "method": _method,
-    "status": _status,
-    "outcome": _text,
-    "model": _text,
-    "session": _text,
+    **{name: _reader(filter) for name, filter in FILTERS.items()},
     "since": _time,
     "until": _until,
     "q": _text,

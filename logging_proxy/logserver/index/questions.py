@@ -15,17 +15,18 @@ from contextlib import closing
 from typing import Any
 
 from logging_proxy.logserver.index import records
+from logging_proxy.logserver.index.columns import Row
 from logging_proxy.logserver.index.cursors import read_cursor, write_cursor
 from logging_proxy.logserver.index.pool import ReaderPool
-from logging_proxy.logserver.index.schema import MIGRATIONS, NEWER, version_of
+from logging_proxy.logserver.index.schema import MIGRATIONS, NEWER, missing_columns, version_of
 from logging_proxy.logserver.index.values import (
     MAX_LIMIT,
     Counts,
     Filters,
     IndexTrouble,
     Page,
-    Row,
     Texts,
+    is_class,
 )
 from logging_proxy.logserver.index.words import match_expression
 
@@ -143,11 +144,12 @@ def open_whole(path: str) -> IndexQuestions | None:
         with closing(sqlite3.connect(uri_of(path, _UNCHANGING), uri=True)) as connection:
             version = version_of(connection)
             whole = connection.execute("SELECT value FROM facts WHERE name = 'whole'").fetchone()
+            missing = missing_columns(connection)
     except sqlite3.Error:
         return None
     if version > len(MIGRATIONS):
         raise IndexTrouble(NEWER.format(version, len(MIGRATIONS)))
-    usable = version == len(MIGRATIONS) and whole is not None and bool(whole[0])
+    usable = version == len(MIGRATIONS) and not missing and whole is not None and bool(whole[0])
     return IndexQuestions(path, _UNCHANGING) if usable else None
 
 
@@ -184,9 +186,5 @@ def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> I
     if filters.until is not None:
         yield f"{{key}} < ? + ({_WIDEST})", min(filters.until, records.MAX_INTEGER - records.KEY_RANGE)
         yield "e.started < ?", filters.until
-    for name in ("route", "method", "outcome", "model", "session"):
-        value = getattr(filters, name)
-        if value is not None:
-            yield f"e.{name} = ?", value
-    if filters.status is not None:
-        yield ("min(e.status / 100, 5) = ?" if filters.status < 10 else "e.status = ?"), filters.status
+    for name, value in filters.where.items():
+        yield (f"min(e.{name} / 100, 5) = ?" if is_class(name, value) else f"e.{name} = ?"), value

@@ -5,24 +5,18 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from logging_proxy.logserver.index.values import Entry, Filters, Row, Texts, is_exchange_id
+from logging_proxy.logserver.index.columns import FIELDS, NUMBERS, SELDOM, Row
+from logging_proxy.logserver.index.values import Entry, Filters, Texts, is_exchange_id
 from logging_proxy.logserver.index.words import indexed_text
 
 _NAMES = Row._fields
-_NUMBERS = frozenset(
-    ["started", "status", "stream", "duration", "head_after", "request_bytes", "response_bytes"]
-)
 COLUMNS = ", ".join(f"e.{name}" for name in _NAMES).replace("e.id", "e.id", 1)
 
-_SELDOM = ("error", "session")
-"""Columns that are mostly NULL."""
-
-_MARKS = ["nullif(?, 0)" if name in _SELDOM else "?" for name in _NAMES]
+_MARKS = ["nullif(?, 0)" if name in SELDOM else "?" for name in _NAMES]
 INSERT = f"INSERT INTO exchanges AS e (key, {', '.join(_NAMES)}) VALUES (?, {', '.join(_MARKS)})"
 
 MAX_INTEGER = (1 << 63) - 1
@@ -38,9 +32,6 @@ COMPRESSED_FROM = 1024
 _PLAIN = b"\x00"
 """Before a text that is not compressed; no zlib stream begins so (RFC 1950 §2.2)."""
 
-
-_ERROR, _SESSION = map(_NAMES.index, _SELDOM)
-"""`stream` stands behind the session."""
 
 _new = tuple.__new__
 """Makes a named tuple without the call of a function in Python."""
@@ -62,19 +53,18 @@ class Prepared(NamedTuple):
         In types that the driver hands on: for bytes, None and bool it looks for an adapter first,
         which is 0.5 µs for each.
         """
-        row = self.row
-        error = 0 if row.error is None else row.error
-        session = 0 if row.session is None else row.session
-        return (
-            key,
-            bytearray(self.id),
-            *row[1:_ERROR],
-            error,
-            *row[_ERROR + 1 : _SESSION],
-            session,
-            int(row.stream),
-            *row[_SESSION + 2 :],
-        )
+        values: list[Any] = [*self.row]
+        values[0] = bytearray(self.id)
+        for at in _SELDOM_AT:
+            if values[at] is None:
+                values[at] = 0
+        for at in _BOOLS_AT:
+            values[at] = int(values[at])
+        return (key, *values)
+
+
+_SELDOM_AT = [each.at for each in FIELDS if each.column.seldom]
+_BOOLS_AT = [each.at for each in FIELDS if each.type is bool]
 
 
 def prepare(entries: Iterable[Entry]) -> list[Prepared]:
@@ -143,9 +133,9 @@ def _prepare(entry: Entry) -> Prepared:
     return _new(Prepared, (id, row, indexed_text(row, texts), pack_text(request), pack_text(response)))
 
 
-_TEXTS = itemgetter(*(at for at, name in enumerate(_NAMES) if name not in _NUMBERS))
-_INTEGERS = itemgetter(*(at for at, name in enumerate(_NAMES) if name in _NUMBERS))
-_STORED = struct.Struct(f"{len(_NUMBERS)}q")
+_TEXTS = itemgetter(*(at for at, name in enumerate(_NAMES) if name not in NUMBERS))
+_INTEGERS = itemgetter(*(at for at, name in enumerate(_NAMES) if name in NUMBERS))
+_STORED = struct.Struct(f"{len(NUMBERS)}q")
 """Takes what SQLite's integers take, and sees to all of a row in a third of the time of comparing."""
 
 
@@ -191,9 +181,11 @@ def unpack_id(id: bytes) -> str:
 
 def row_of(columns: tuple[Any, ...]) -> Row:
     """The row in the columns `COLUMNS`."""
-    row = dict(zip(_NAMES, columns, strict=True))
-    row["id"], row["stream"] = unpack_id(row["id"]), bool(row["stream"])
-    return Row(**row)
+    values = [*columns]
+    values[0] = unpack_id(values[0])
+    for at in _BOOLS_AT:
+        values[at] = bool(values[at])
+    return Row(*values)
 
 
 def pack_text(text: str) -> bytearray:
@@ -215,7 +207,9 @@ def _unpack_text(packed: bytes | None) -> str:
 
 def storable_filters(filters: Filters) -> Filters:
     """The filters that stored rows meet where the rows as they came would meet `filters`."""
-    return Filters(*(storable(getattr(filters, f.name)) for f in fields(Filters)))
+    where = {name: storable(value) for name, value in filters.where.items()}
+    since, until, q = map(storable, (filters.since, filters.until, filters.q))
+    return Filters(since=since, until=until, q=q, **where)
 
 
 def storable(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """
 The SQLite schema and its history.
 
+The columns of `exchanges` are those of `columns.Row`: one that is missing is added when an index is opened.
+
 `MIGRATIONS[n]` leads from version n to n + 1.  What was released is never
 changed; a change of the schema, of what `words` makes or of what `text` finds is one more
 migration, be it one that empties everything so that it is rebuilt.
@@ -13,6 +15,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
+from logging_proxy.logserver.index.columns import FIELDS, Field
 from logging_proxy.logserver.index.values import IndexTrouble
 
 Migration = str | Callable[[sqlite3.Connection], None]
@@ -25,15 +28,7 @@ INSERT INTO schema VALUES (0);
 -- the order of the table, of pages and of the full text.
 CREATE TABLE exchanges (
     key INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
-    started INTEGER NOT NULL,
-    route TEXT, pattern TEXT, method TEXT NOT NULL, status INTEGER,
-    outcome TEXT NOT NULL, error TEXT, answered_by TEXT,
-    model TEXT, session TEXT, stream INTEGER NOT NULL,
-    source_url TEXT NOT NULL, destination_url TEXT, client TEXT,
-    duration INTEGER NOT NULL, head_after INTEGER,
-    request_bytes INTEGER NOT NULL, response_bytes INTEGER NOT NULL,
-    request_file TEXT, response_file TEXT
+    id BLOB NOT NULL UNIQUE
 ) STRICT;
 
 -- Compressed.  What was put into `words` can only be taken out again with the same text.
@@ -77,6 +72,21 @@ def upgrade(
         _back_up(connection, f"{path}.v{found}.bak")
     for version in range(found, len(migrations)):
         _migrate(connection, migrations[version], version + 1)
+    _add_columns(connection)
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Add the columns of `Row` that the table does not have; rows that are there get the defaults."""
+    connection.execute("BEGIN IMMEDIATE")
+    for each in missing_columns(connection):
+        connection.execute(f"ALTER TABLE exchanges ADD COLUMN {each.definition}")
+    connection.execute("COMMIT")
+
+
+def missing_columns(connection: sqlite3.Connection) -> list[Field]:
+    """The columns of `Row` that the table `exchanges` does not have."""
+    found = {name for _, name, *_ in connection.execute("PRAGMA table_info(exchanges)")}
+    return [each for each in FIELDS if each.name not in found]
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+
+from logging_proxy.logserver.heads import status_class
+from logging_proxy.logserver.index.columns import FILTERS, FROM_BODIES, Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,64 +27,6 @@ class TooSlow(Exception):
     """A question took longer than may be; ask a narrower one."""
 
 
-class Row(NamedTuple):
-    """
-    One exchange as it is listed.  Times are microseconds since 1970.
-
-    A named tuple, for there is one for every exchange: it is made in a tenth of a frozen dataclass's time.
-
-    URLs come redacted.  The files hold everything else.
-    """
-
-    id: str
-    started: int
-    route: str | None = None
-    pattern: str | None = None
-    method: str = ""
-    status: int | None = None
-    outcome: str = ""
-    error: str | None = None
-    answered_by: str | None = None
-    model: str | None = None
-    session: str | None = None
-    stream: bool = False
-    source_url: str = ""
-    destination_url: str | None = None
-    client: str | None = None
-    duration: int = 0
-    head_after: int | None = None
-    """From the start to the response's head."""
-    request_bytes: int = 0
-    response_bytes: int = 0
-    request_file: str | None = None
-    response_file: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The row as a JSON object, with the names of the metadata."""
-        return {
-            "id": self.id,
-            "started_at": iso_time(self.started),
-            "completed_at": iso_time(self.started + self.duration),
-            "processing_time_ms": self.duration / 1000,
-            "response_head_ms": None if self.head_after is None else self.head_after / 1000,
-            "route": self.route,
-            "pattern": self.pattern,
-            "method": self.method,
-            "status": self.status,
-            "outcome": self.outcome,
-            "error": self.error,
-            "answered_by": self.answered_by,
-            "model": self.model,
-            "session": self.session,
-            "stream": self.stream,
-            "source_url": self.source_url,
-            "destination_url": self.destination_url,
-            "client": self.client,
-            "request": {"bytes": self.request_bytes, "filename": self.request_file},
-            "response": {"bytes": self.response_bytes, "filename": self.response_file},
-        }
-
-
 class Texts(NamedTuple):
     """What can be read in the two bodies."""
 
@@ -96,24 +41,78 @@ class Entry(NamedTuple):
     texts: Texts = Texts()
 
 
-@dataclass(frozen=True, slots=True)
 class Filters:
     """
     Which exchanges are meant: those for which everything given holds.
 
-    `status` is a status, or 1 to 5 for its class.  `since` is in, `until` is
-    out; both are microseconds since 1970.  `q` is a search in the texts.
+    Any column with a filter may be given by its name, see `columns.FILTERS`; a status from 1 to 5 is a
+    class.  `since` is in, `until` is out; both are microseconds since 1970.  `q` is a search in the texts.
     """
 
-    route: str | None = None
-    method: str | None = None
-    status: int | None = None
-    outcome: str | None = None
-    model: str | None = None
-    session: str | None = None
-    since: int | None = None
-    until: int | None = None
-    q: str | None = None
+    __slots__ = ("q", "since", "until", "where")
+
+    def __init__(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        q: str | None = None,
+        **where: str | int | None,
+    ) -> None:
+        """Raises TypeError for a name that is no filter's."""
+        unknown = where.keys() - FILTERS.keys()
+        if unknown:
+            raise TypeError(f"no filters: {', '.join(sorted(unknown))}")
+        self.since = since
+        self.until = until
+        self.q = q
+        self.where: Mapping[str, str | int] = {
+            name: value for name, value in where.items() if value is not None
+        }
+        """What is asked of columns, by their names."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Filters) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"Filters({self._key()!r})"
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.since, self.until, self.q, *sorted(self.where.items()))
+
+    @property
+    def need_bodies(self) -> bool:
+        """Whether only bodies tell if an exchange is meant."""
+        return self.q is not None or not FROM_BODIES.isdisjoint(self.where)
+
+
+def meets(row: Row, filters: Filters, with_bodies: bool = True) -> bool:
+    """
+    Whether a row is meant, `q` aside.
+
+    Without `with_bodies`, whether it may be meant, as far as that is known without its bodies.
+    """
+    for name, wanted in filters.where.items():
+        if (with_bodies or name not in FROM_BODIES) and not fits(name, getattr(row, name), wanted):
+            return False
+    return (filters.since is None or row.started >= filters.since) and (
+        filters.until is None or row.started < filters.until
+    )
+
+
+def fits(name: str, value: object, wanted: str | int) -> bool:
+    """Whether the `value` of a column is what is `wanted` of it."""
+    if value == wanted:
+        return True
+    return is_class(name, wanted) and isinstance(value, int) and status_class(value) == wanted
+
+
+def is_class(name: str, wanted: str | int) -> bool:
+    """Whether a filter asks for a class of values instead of one."""
+    return FILTERS[name].classes and isinstance(wanted, int) and wanted < 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +128,7 @@ class Counts:
     """
     How much is indexed.
 
-    `values` counts exchanges by the value of `route`, `method`, `status`,
-    `outcome` and `model`.
+    `values` counts exchanges by the values of each column that is tallied.
     """
 
     exchanges: int = 0
@@ -201,11 +199,6 @@ class Index(Protocol):
 def is_exchange_id(text: str) -> bool:
     """Whether `text` is a UUID in its one form."""
     return _UUID.fullmatch(text) is not None
-
-
-def iso_time(microseconds: int) -> str:
-    """ISO 8601 in UTC with microseconds."""
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
 
 
 def microseconds(time: datetime) -> int:

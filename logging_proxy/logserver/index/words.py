@@ -16,7 +16,8 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from logging_proxy.logserver.heads import status_class
-from logging_proxy.logserver.index.values import Filters, Row, Texts
+from logging_proxy.logserver.index.columns import FILTERS, Row
+from logging_proxy.logserver.index.values import Filters, Texts, is_class
 
 TERMS = 32
 """Terms of a search; more are ignored."""
@@ -46,7 +47,7 @@ class Term:
 
 def indexed_text(row: Row, texts: Texts) -> str:
     """All that an exchange is found by.  The same for the same values: deleting needs it again."""
-    marks = _marks(row.route, row.method, row.status, row.outcome, row.model, row.session)
+    marks = _marks(*[getattr(row, name) for name in FILTERS])
     return f"{spread(texts.request)}\n{spread(texts.response)}\n{marks}"
 
 
@@ -59,25 +60,15 @@ def spread(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _marks(
-    route: str | None,
-    method: str,
-    status: int | None,
-    outcome: str,
-    model: str | None,
-    session: str | None,
-) -> str:
-    """The marks of an exchange, one a line."""
-    values = (
-        ("route", route),
-        ("method", method),
-        ("status", status),
-        ("class", status and status_class(status)),
-        ("outcome", outcome),
-        ("model", model),
-        ("session", session),
-    )
-    return "\n".join([EVERY, *(mark(name, value) for name, value in values if value is not None)])
+def _marks(*values: str | int | None) -> str:
+    """The marks of an exchange, one a line: the values of the columns in `FILTERS`, and their classes."""
+    marks = [EVERY]
+    for (name, filter), value in zip(FILTERS.items(), values, strict=True):
+        if value is not None:
+            marks.append(mark(name, value))
+            if filter.classes and isinstance(value, int) and value:
+                marks.append(mark("class", status_class(value)))
+    return "\n".join(marks)
 
 
 @lru_cache(maxsize=4096)
@@ -92,12 +83,8 @@ EVERY = mark("every", 1)
 
 
 def _wanted_marks(filters: Filters) -> Iterator[str]:
-    for name in ("route", "method", "outcome", "model", "session"):
-        value = getattr(filters, name)
-        if value is not None:
-            yield mark(name, value)
-    if filters.status is not None:
-        yield mark("class" if filters.status < 10 else "status", filters.status)
+    for name, value in filters.where.items():
+        yield mark("class" if is_class(name, value) else name, value)
 
 
 # --- searches ----------------------------------------------------------------------

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from operator import attrgetter, itemgetter
 
 from logging_proxy.logserver.index import records
+from logging_proxy.logserver.index.columns import TALLIED, Row
 from logging_proxy.logserver.index.records import Prepared
-from logging_proxy.logserver.index.values import Row
 from logging_proxy.logserver.index.words import indexed_text
 
 _AT_ONCE = 500
 """Ids of one question."""
-
-_TALLIED = ("route", "method", "status", "outcome", "model")
 
 _TALLY = (
     "INSERT INTO tally VALUES (?, ?, ?)"
@@ -159,7 +157,7 @@ class Writing:
         tally: Tally = Counter()
         tally["total", "exchanges"] = by * len(rows)
         tally["total", "bytes"] = by * sum(row.request_bytes + row.response_bytes for row in rows)
-        for name in _TALLIED:
+        for name in TALLIED:
             for value, count in Counter(map(attrgetter(name), rows)).items():
                 if value is not None:
                     tally[name, str(value)] += by * count

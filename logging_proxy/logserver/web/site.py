@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from twisted.web.resource import Resource
@@ -20,6 +19,7 @@ from logging_proxy.logserver.web.channels import Channel
 from logging_proxy.logserver.web.exchanges import Exchanges
 from logging_proxy.logserver.web.guard import Gate, Guard, segments, set_headers
 from logging_proxy.logserver.web.live import Live
+from logging_proxy.logserver.web.openapi import openapi
 from logging_proxy.logserver.web.puts import Desk, Put
 from logging_proxy.logserver.web.requests import ServerRequest
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
@@ -101,13 +101,6 @@ class Welcome(ProblemResource):
             return give(request, Answer(303, "text/plain; charset=utf-8", b"", {"Location": "/"}))
         text = b"Logging Proxy: the logging server. See /health, /metrics and /api/openapi.json.\n"
         return give(request, Answer(200, "text/plain; charset=utf-8", text))
-
-
-def openapi() -> dict[str, Any]:
-    """The description of this server's API (OpenAPI 3.1)."""
-    text = files("logging_proxy.logserver").joinpath("openapi.json").read_text("utf-8")
-    value: dict[str, Any] = json.loads(text)
-    return value
 
 
 class OpenAPI(ProblemResource):

@@ -1,0 +1,70 @@
+"""
+The description of the API (OpenAPI 3.1), as programs are given it.
+
+`openapi.json` has what is particular to an address.  What follows from elsewhere is filled in here: the
+filters and the members of an exchange from the table of columns, and the answers that are problems, which an
+operation names by their status only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+from logging_proxy.logserver.index.columns import FILTERS, Filter, row_schema
+
+Json = dict[str, Any]
+
+
+def openapi() -> Json:
+    """The whole description; a new object at each call."""
+    text = files("logging_proxy.logserver").joinpath("openapi.json").read_text("utf-8")
+    document: Json = json.loads(text)
+    problems = document.pop("problems")
+    for operation in _operations(document):
+        _fill_in(operation, problems)
+    schemas = document["components"]["schemas"]
+    for name, members in schemas.items():
+        if "row" in members:
+            schemas[name] = _with_members(row_schema(), members["row"])
+    return document
+
+
+def _operations(document: Json) -> Iterator[Json]:
+    for item in [*document["paths"].values(), *document["x-websockets"].values()]:
+        yield from (operation for method, operation in item.items() if method != "parameters")
+
+
+def _fill_in(operation: Json, problems: dict[str, str]) -> None:
+    """Puts the problems and the filters in their places."""
+    for status in operation.pop("problems", ()):
+        operation["responses"].setdefault(status, _problem(problems[status]))
+    if operation.pop("filters", False):
+        operation["parameters"] += [_parameter(name, filter) for name, filter in FILTERS.items()]
+
+
+def _problem(description: str) -> Json:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _parameter(name: str, filter: Filter) -> Json:
+    schema = {"type": "string"}
+    if filter.classes:
+        schema["pattern"] = "^([1-5]([0-9][0-9]|[xX][xX]))?$"
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": filter.description,
+        "schema": schema,
+    }
+
+
+def _with_members(schema: Json, members: Json) -> Json:
+    """A row's schema with `members` of its own, which may take the place of a row's."""
+    schema["properties"] |= members
+    schema["required"] += [name for name in members if name not in schema["required"]]
+    return schema

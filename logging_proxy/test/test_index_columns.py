@@ -1,0 +1,93 @@
+"""The table of columns: whatever has to know the columns of an exchange knows those of `Row`."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import jsonschema
+from twisted.trial.unittest import SynchronousTestCase
+
+from logging_proxy.cli.arguments import parser
+from logging_proxy.logserver.index import Entry, Filters, Row, SqliteIndex, meets, parse_filters
+from logging_proxy.logserver.index.columns import FIELDS, FILTERS, FROM_BODIES, row_schema
+from logging_proxy.logserver.index.questions import open_whole
+from logging_proxy.test.index_stage import id_of
+
+ROW = Row(
+    id_of(1),
+    5,
+    route="r",
+    method="GET",
+    status=404,
+    outcome="complete",
+    model="m",
+    session="s",
+    head_after=1500,
+    request_file="2025-09-13_02-11-09.123_00000001_request.bin",
+)
+
+
+class TableTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = str(Path(self.mktemp()).absolute())
+
+    def make(self) -> SqliteIndex:
+        index = SqliteIndex(self.path)
+        self.addCleanup(index.close)
+        return index
+
+    def test_columns(self) -> None:
+        """The table of a new index has the columns of a row, in their types."""
+        self.make()
+        with closing(sqlite3.connect(self.path)) as connection:
+            found = {
+                name: (kind, bool(not_null))
+                for _, name, kind, not_null, *_ in connection.execute("PRAGMA table_info(exchanges)")
+            }
+        self.assertEqual(found.pop("key"), ("INTEGER", False))
+        self.assertEqual(found.pop("id"), ("BLOB", True))
+        expected = {
+            each.name: ("TEXT" if each.type is str else "INTEGER", not each.nullable) for each in FIELDS[1:]
+        }
+        self.assertEqual(found, expected)
+
+    def test_older_table(self) -> None:
+        """A column that came after an index was made is added when it is opened, and its rows stay."""
+        index = self.make()
+        index.add([Entry(ROW)])
+        index.mark_whole(True)
+        index.close()
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("ALTER TABLE exchanges DROP COLUMN head_after")
+            connection.commit()
+        self.assertIsNone(open_whole(self.path))  # what only reads leaves it as it is
+        self.assertEqual(self.make().get(ROW.id), ROW._replace(head_after=None))
+
+
+class DocumentTests(SynchronousTestCase):
+    def test_schema(self) -> None:
+        """A row's JSON is as its schema says, and has no member beside."""
+        schema = row_schema() | {"additionalProperties": False}
+        jsonschema.validate(ROW.document(), schema)
+        jsonschema.validate(Row(id_of(2), 0, outcome="interrupted").document(), schema)
+
+
+class FilterTests(SynchronousTestCase):
+    def test_everywhere(self) -> None:
+        """Each filter is a parameter of the API, an option of a command, and is met by its value."""
+        for name in FILTERS:
+            value = getattr(ROW, name)
+            filters = Filters(**{name: value})
+            self.assertEqual(parse_filters({name: str(value)}), filters)
+            self.assertEqual(getattr(parser().parse_args(["ls", f"--{name}", str(value)]), name), str(value))
+            self.assertTrue(meets(ROW, filters))
+            other = Filters(**{name: 500 if isinstance(value, int) else "other"})
+            self.assertFalse(meets(ROW, other))
+            self.assertEqual(meets(ROW, other, with_bodies=False), name in FROM_BODIES)
+            self.assertEqual(filters.need_bodies, name in FROM_BODIES)
+
+    def test_unknown(self) -> None:
+        """A name that is no filter's is a mistake of the caller's."""
+        self.assertRaises(TypeError, Filters, pattern="/")
