@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON, and drawn from it: pictures, a page of results, docs/performance.md's table."""
+"""What was measured, kept as JSON, and drawn from it: pictures, and docs/performance.md's table."""
 
 from __future__ import annotations
 
