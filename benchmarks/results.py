@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON, and drawn from it: pictures, a page of all results, the README's table."""
+"""What was measured, kept as JSON, and drawn from it: pictures, and docs/performance.md's table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.curves import CURVES, Curve
 from benchmarks.micro import Cost
 
 RESULTS = HERE / "results"
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- results: made by make bench -->\n", "<!-- end of results -->\n"
 
 COMPARISON, MICRO = "side-by-side", "micro"
@@ -73,10 +73,10 @@ def text(folder: Path, part: str) -> str:
     return "" if found is None else _section(part, *found)[1]
 
 
-def put_into_readme(text: str, table: str) -> str:
-    """The README with this table instead of the one between the marks."""
+def put_into_page(text: str, table: str) -> str:
+    """The page with this table instead of the one between the marks.  Raises ValueError without marks."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError("the README has no place for the table")
+        raise ValueError("the page has no place for the table")
     return before + begin + table + end + after

@@ -1,4 +1,4 @@
-"""The README's reference of the configuration, rendered from the table of keys."""
+"""The reference of docs/configuration.md, rendered from the table of keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reference_markdown() -> str:
 
 def _section(name: str, section: type) -> str:
     rows = (_row(section, key) for key in keys_of(section))
-    head = f"### `{name}`\n\n{summary_of(section)}\n\n{_TABLE_HEAD}"
+    head = f"## `{name}`\n\n{summary_of(section)}\n\n{_TABLE_HEAD}"
     return head + "".join(rows)
 
 

@@ -204,18 +204,18 @@ class TimingTests(SynchronousTestCase):
 
 
 class ResultsTests(SynchronousTestCase):
-    def test_readme_is_written(self) -> None:
-        """A new table takes the place of the old one; the rest of the README stays."""
-        readme = f"before\n{results.BEGIN}old\n{results.END}after\n"
+    def test_page_is_written(self) -> None:
+        """A new table takes the place of the old one; the rest of the page stays."""
+        page = f"before\n{results.BEGIN}old\n{results.END}after\n"
         expected = f"before\n{results.BEGIN}new\n{results.END}after\n"
-        self.assertEqual(results.put_into_readme(readme, "new\n"), expected)
-        self.assertRaises(ValueError, results.put_into_readme, "no place", "new\n")
+        self.assertEqual(results.put_into_page(page, "new\n"), expected)
+        self.assertRaises(ValueError, results.put_into_page, "no place", "new\n")
 
-    def test_readme_shows_results(self) -> None:
-        """The README's table is the one of the figures that are kept."""
-        readme = results.README.read_text()
+    def test_page_shows_results(self) -> None:
+        """The table of docs/performance.md is the one of the figures that are kept."""
+        page = results.PAGE.read_text()
         table = results.text(results.RESULTS, results.COMPARISON)
-        self.assertEqual(results.put_into_readme(readme, table), readme)
+        self.assertEqual(results.put_into_page(page, table), page)
 
     def test_results_are_drawn(self) -> None:
         """Page and pictures beside the kept figures are what is drawn from them."""

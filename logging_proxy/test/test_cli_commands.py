@@ -359,14 +359,16 @@ class MistakeTests(CommandCase):
                 parser().parse_args(words[1:] if name != "search" else [*words[1:2], "--", *words[2:3]])
 
 
-class ReadmeTests(SynchronousTestCase):
+class DocumentTests(SynchronousTestCase):
     def test_commands(self) -> None:
-        """Every command that the README shows is one that is understood."""
-        path = Path(logging_proxy.__file__).resolve().parents[1] / "README.md"
-        if not path.exists():
-            raise SkipTest("there is no README.md")
-        lines = re.findall(r"^logging-proxy (.*)$", path.read_text("utf-8"), re.MULTILINE)
-        self.assertGreater(len(lines), 5)
+        """Every command that README and documents show is one that is understood."""
+        root = Path(logging_proxy.__file__).resolve().parents[1]
+        pages = [path for path in (root / "README.md", root / "docs" / "captures.md") if path.exists()]
+        if not pages:
+            raise SkipTest("the documents are not part of this installation")
+        text = "".join(path.read_text("utf-8") for path in pages)
+        lines = re.findall(r"^(?:\.venv/bin/)?logging-proxy (.*)$", text, re.MULTILINE)
+        self.assertGreater(len(lines), 15)
         for line in lines:
             words = shlex.split(line, comments=True)
             ends = [words.index(sign) for sign in ("|", ">") if sign in words]

@@ -15,7 +15,7 @@ from logging_proxy.configuration.reference import reference_markdown
 from logging_proxy.configuration.schema import configuration_schema, schema_text
 
 SCHEMA_FILE = Path(schema_module.__file__).parent / "schema.json"
-README = SCHEMA_FILE.parent.parent.parent / "README.md"
+PAGE = SCHEMA_FILE.parent.parent.parent / "docs" / "configuration.md"
 
 ROUTE = "{pattern: /a/, destination: 'http://a/'}"
 
@@ -159,7 +159,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_every_key(self) -> None:
         """Every key has a row in the table of its section, with its default."""
-        parts = reference_markdown().split("### ")
+        parts = reference_markdown().split("## ")
         for (name, section), part in zip(TABLES.items(), parts[1:], strict=True):
             self.assertTrue(part.startswith(f"`{name}`\n"))
             rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| `")]
@@ -167,8 +167,8 @@ class ReferenceTests(SynchronousTestCase):
             self.assertTrue(all(len(row) == 4 and all(row) for row in rows), part)
         self.assertIn("| `head_limit` | a size from 1KiB to 1MiB | `64KiB` |", parts[1])
 
-    def test_readme(self) -> None:
-        """The README holds the reference as it is."""
-        if not README.exists():
-            raise SkipTest("the README is not part of this installation")
-        self.assertIn(reference_markdown(), README.read_text("utf-8"))
+    def test_page(self) -> None:
+        """docs/configuration.md holds the reference as it is."""
+        if not PAGE.exists():
+            raise SkipTest("the documents are not part of this installation")
+        self.assertIn(reference_markdown(), PAGE.read_text("utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 from twisted.trial.unittest import SynchronousTestCase
@@ -83,7 +84,8 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual(parse_filters({name: str(value)}), filters)
             self.assertEqual(getattr(parser().parse_args(["ls", f"--{name}", str(value)]), name), str(value))
             self.assertTrue(meets(ROW, filters))
-            other = Filters(**{name: 500 if isinstance(value, int) else "other"})
+            wanted: dict[str, Any] = {name: 500 if isinstance(value, int) else "other"}
+            other = Filters(**wanted)
             self.assertFalse(meets(ROW, other))
             self.assertEqual(meets(ROW, other, with_bodies=False), name in FROM_BODIES)
             self.assertEqual(filters.need_bodies, name in FROM_BODIES)

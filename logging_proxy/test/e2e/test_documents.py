@@ -1,11 +1,13 @@
-"""What the README shows works: its configurations, and its commands."""
+"""What README and documents show works: configurations, commands, and requests."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import signal
+import subprocess
 
 import yaml
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -30,48 +32,81 @@ CONFIGURATION = re.compile(r"^```ya?ml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```(?:sh|shell|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ )?((?:twistd|make) [^#\n]*)", re.MULTILINE)
 INLINE = re.compile(r"`(twistd [^`\n]* --config config\.yaml)`")
-TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+CURL = re.compile(r"^((?:printf .* \| )?curl (?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
 
 
-def readme() -> str:
-    """The README's text; the test is skipped without one."""
-    path = ROOT / "README.md"
-    if not path.exists():
-        raise SkipTest("there is no README.md")
-    return path.read_text("utf-8")
+def pages() -> dict[str, str]:
+    """The texts of README and documents by file name; the test is skipped without them."""
+    if not (ROOT / "docs").is_dir():
+        raise SkipTest("the documents are not part of this installation")
+    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    return {path.name: path.read_text("utf-8") for path in paths}
 
 
 def commands(program: str) -> list[list[str]]:
-    """The arguments of every command of the README that runs `program`, in blocks and in the text."""
-    text = readme()
+    """The arguments of every command of the documents that runs `program`, in blocks and in the text."""
+    text = "\n".join(pages().values())
     lines = [line for block in SHELL.findall(text) for line in COMMAND.findall(block)] + INLINE.findall(text)
     found = [shlex.split(line) for line in dict.fromkeys(lines)]
     return [words[1:] for words in found if words[0] == program]
 
 
 class ConfigurationTests(SynchronousTestCase):
-    def test_readme(self) -> None:
+    def test_blocks(self) -> None:
         """Every YAML block is a configuration, or a part of one, without a mistake."""
-        shipped = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
-        blocks = CONFIGURATION.findall(readme())
+        blocks = [(name, block) for name, text in pages().items() for block in CONFIGURATION.findall(text)]
         self.assertTrue(blocks)
-        for block in blocks:
+        shipped = yaml.safe_load((ROOT / "config.yaml").read_text("utf-8"))
+        for name, block in blocks:
             # A block that shows one section is read with the shipped file's others.
             part = yaml.safe_load(block)
             text = block if "routes" in part else yaml.safe_dump({**shipped, **part})
-            read_configuration(text, "README.md", {"LOGGING_PROXY_TOKEN": "x" * 32})
+            read_configuration(text, name, {"LOGGING_PROXY_TOKEN": "x" * 32})
 
     def test_shipped(self) -> None:
-        """The shipped configuration has no mistake."""
+        """The shipped configuration has no mistake, and is the one that the documents show."""
+        block = CONFIGURATION.search(pages()["configuration.md"])
+        assert block is not None
+        self.assertEqual(block[1], (ROOT / "config.yaml").read_text("utf-8"))
         names = [route.name for route in load_configuration(str(ROOT / "config.yaml"), {}).routes]
         self.assertIn("lmstudio", names)
 
 
+class LinkTests(SynchronousTestCase):
+    def test_files(self) -> None:
+        """Every link to a file of the project leads to one."""
+        for name, text in pages().items():
+            folder = ROOT if (ROOT / name).exists() else ROOT / "docs"
+            missing = [link for link in LINK.findall(text) if not (folder / link).exists()]
+            self.assertEqual(missing, [], name)
+
+
 class CommandTests(EndToEndCase):
+    def test_curl(self) -> None:
+        """Every request that docs/api.md shows is answered, and none as a mistake of the caller's."""
+        if shutil.which("curl") is None:
+            raise SkipTest("there is no curl here")
+        block = "\n".join(SHELL.findall(pages()["api.md"]))
+        setup = self.configure(9)
+        self.start_proxy(setup)
+        shown = CURL.findall(block)
+        self.assertGreater(len(shown), 3)
+        for command in shown:
+            here = command.replace("localhost:8080", f"127.0.0.1:{setup.logging_port}")
+            script = here.replace("curl ", "curl -s -o answer -w '%{http_code}' ").replace("-O -J ", "")
+            done = subprocess.run(
+                script, shell=True, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            )
+            self.assertEqual(done.returncode, 0, command)
+            # 404 is right for the capture that is an example only.
+            self.assertIn(done.stdout, ("200", "201", "404"), command)
+
     def test_make(self) -> None:
-        """Every target that the README names is one of the Makefile's."""
+        """Every target that the documents name is one of the Makefile's."""
         targets = set(TARGET.findall((ROOT / "Makefile").read_text("utf-8")))
-        named = {word for words in commands("make") for word in words if "=" not in word}
+        named = {word for words in commands("make") for word in words if "=" not in word and "/" not in word}
         self.assertTrue(named)
         self.assertLessEqual(named, targets)
 
