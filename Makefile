@@ -95,7 +95,7 @@ $(VENV)/.created:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created setup.cfg setup.py pyproject.toml $(wildcard logging_proxy/shortcut/*.[ch])
+$(VENV)/.installed: $(VENV)/.created setup.cfg setup.py pyproject.toml $(wildcard logging_proxy/net/shortcut/*.[ch])
 	@echo "Installing Twisted and the few packages it needs, and building the part in C ..."
 	@$(PIP) install --no-compile --editable .
 	@touch $@

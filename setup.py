@@ -27,27 +27,27 @@ SHORTCUT = (
 
 # The modules in which the logging server spends its time.
 COMPILED = (
-    "logging_proxy/logserver/assembly.py",
-    "logging_proxy/logserver/clean_text.py",
-    "logging_proxy/logserver/exchanges.py",
-    "logging_proxy/logserver/halves.py",
-    "logging_proxy/logserver/heads.py",
-    "logging_proxy/logserver/index/entries.py",
-    "logging_proxy/logserver/index/records.py",
-    "logging_proxy/logserver/index/values.py",
-    "logging_proxy/logserver/index/words.py",
-    "logging_proxy/logserver/index/writing.py",
-    "logging_proxy/logserver/json_streams.py",
-    "logging_proxy/logserver/json_strings.py",
-    "logging_proxy/logserver/metadata.py",
-    "logging_proxy/logserver/metrics.py",
-    "logging_proxy/logserver/publishing.py",
-    "logging_proxy/logserver/store.py",
-    "logging_proxy/logserver/stream.py",
-    "logging_proxy/logserver/telemetry.py",
-    "logging_proxy/logserver/text.py",
-    "logging_proxy/logserver/understanding.py",
-    "logging_proxy/logserver/underway.py",
+    "logging_proxy/logserver/ingest/assembly.py",
+    "logging_proxy/understanding/clean_text.py",
+    "logging_proxy/captures/exchanges.py",
+    "logging_proxy/logserver/store/halves.py",
+    "logging_proxy/captures/heads.py",
+    "logging_proxy/index/entries.py",
+    "logging_proxy/index/records.py",
+    "logging_proxy/index/values.py",
+    "logging_proxy/index/words.py",
+    "logging_proxy/index/writing.py",
+    "logging_proxy/understanding/json_streams.py",
+    "logging_proxy/understanding/json_strings.py",
+    "logging_proxy/captures/metadata.py",
+    "logging_proxy/logserver/telemetry/prometheus.py",
+    "logging_proxy/logserver/store/publishing.py",
+    "logging_proxy/logserver/store/gather.py",
+    "logging_proxy/logserver/ingest/records.py",
+    "logging_proxy/logserver/telemetry/counters.py",
+    "logging_proxy/understanding/text.py",
+    "logging_proxy/understanding/facts.py",
+    "logging_proxy/logserver/live/under_way.py",
 )
 
 # Twisted and the other dependencies need not be installed where a wheel is built.
@@ -59,9 +59,9 @@ MYPY_OPTIONS = (
 
 def shortcut() -> Extension:
     return Extension(
-        "logging_proxy.shortcut._compiled",
-        [f"logging_proxy/shortcut/{part}.c" for part in SHORTCUT],
-        depends=["logging_proxy/shortcut/shortcut.h"],
+        "logging_proxy.net.shortcut._compiled",
+        [f"logging_proxy/net/shortcut/{part}.c" for part in SHORTCUT],
+        depends=["logging_proxy/net/shortcut/shortcut.h"],
         optional=True,
     )
 

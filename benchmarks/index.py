@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from logging_proxy.logserver.index import Filters, SqliteIndex, entry_of
-from logging_proxy.logserver.index.columns import iso_time
-from logging_proxy.logserver.index.cursors import write_cursor
+from logging_proxy.index import Filters, SqliteIndex, entry_of
+from logging_proxy.index.columns import iso_time
+from logging_proxy.index.cursors import write_cursor
 
 START = 1_757_722_269_123_456
 BATCH = 512

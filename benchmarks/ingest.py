@@ -21,14 +21,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
-from logging_proxy.capture.records import Flag, Kind, RequestHead, encode, encode_request_head
-from logging_proxy.capture.segments import block_header, segment_name
+from logging_proxy.index import Indexer
 from logging_proxy.logserver.archive import Observers, open_index
-from logging_proxy.logserver.feed import Feed
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.index import Indexer
-from logging_proxy.logserver.spools import Spools
-from logging_proxy.starting import spare_the_collector
+from logging_proxy.logserver.ingest.spools import Spools
+from logging_proxy.logserver.live.feed import Feed
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.recording.records import Flag, Kind, RequestHead, encode, encode_request_head
+from logging_proxy.recording.segments import block_header, segment_name
+from logging_proxy.service.bootstrap import spare_the_collector
 
 WALL_NS = 1_757_722_269_123_456_789
 BLOCK = 64 << 10

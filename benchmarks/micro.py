@@ -13,13 +13,13 @@ from twisted.internet.task import Clock
 
 from benchmarks.index import BATCH, Generator
 from benchmarks.timing import LEAST_NS, REPEATS, per_call
-from logging_proxy.capture.records import Kind, encode
-from logging_proxy.capture.ring import Ring
-from logging_proxy.capture.spool import Spool
-from logging_proxy.capture.writer import CaptureWriter
 from logging_proxy.http.bodies import ChunkedReader, chunk
 from logging_proxy.http.heads import HeadCache, parse_request_head, parse_response_head
-from logging_proxy.logserver.index import Entry, Filters, SqliteIndex, entry_of
+from logging_proxy.index import Entry, Filters, SqliteIndex, entry_of
+from logging_proxy.recording.records import Kind, encode
+from logging_proxy.recording.ring import Ring
+from logging_proxy.recording.spool import Spool
+from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.routing.mux import Mux
 from logging_proxy.routing.patterns import parse
 

@@ -21,9 +21,9 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
-from logging_proxy.console import safe
-from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
-from logging_proxy.logserver.text import text_of
+from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
+from logging_proxy.service.console import safe
+from logging_proxy.understanding.text import text_of
 
 FIRST_PAGE = "50"
 PAGE = str(MAX_LIMIT)

@@ -7,8 +7,8 @@ import sys
 from typing import Any, NoReturn
 
 from logging_proxy._version import __version__
-from logging_proxy.console import safe
-from logging_proxy.logserver.index.columns import FILTERS
+from logging_proxy.index.columns import FILTERS
+from logging_proxy.service.console import safe
 
 _DESCRIPTION = """\
 Look at what logging proxies captured: list, show, search, follow, export.

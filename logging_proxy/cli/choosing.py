@@ -17,7 +17,7 @@ from logging_proxy.cli.connection import Server
 from logging_proxy.cli.directory import DirectorySource
 from logging_proxy.cli.sources import NoServer, Source, Trouble
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
-from logging_proxy.logserver.token_file import token_for
+from logging_proxy.recording.token_file import token_for
 
 URL_VARIABLE = "LOGGING_PROXY_URL"
 TOKEN_VARIABLE = "LOGGING_PROXY_TOKEN"

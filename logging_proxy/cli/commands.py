@@ -18,9 +18,9 @@ from logging_proxy.cli.sources import Document, Source, Trouble
 from logging_proxy.cli.statistics import Statistics, statistics_lines
 from logging_proxy.cli.tables import EXCHANGES, Layout, exchange_cells, is_short
 from logging_proxy.cli.terminal import Progress, Terminal
-from logging_proxy.console import safe
-from logging_proxy.logserver.index import parse_filters
-from logging_proxy.logserver.index.columns import FILTERS
+from logging_proxy.index import parse_filters
+from logging_proxy.index.columns import FILTERS
+from logging_proxy.service.console import safe
 
 _FILTERS = (*FILTERS, "since", "until")
 

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
-from logging_proxy.console import safe
-from logging_proxy.redaction import redact_url
+from logging_proxy.redaction.redact import redact_url
+from logging_proxy.service.console import safe
 
 TIMEOUT = 30.0
 CONNECT_TIMEOUT = 5.0

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from logging_proxy.cli.messages import Message
 from logging_proxy.cli.secrets import Redactor
-from logging_proxy.redaction import REDACTED
+from logging_proxy.redaction.redact import REDACTED
 
 LONGEST_ARGUMENT = 100_000
 """Bytes: Linux takes 128 KiB for one argument."""

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from logging_proxy.captures.reading import open_capture
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.sources import (
     Document,
@@ -23,13 +24,12 @@ from logging_proxy.cli.sources import (
     no_such,
 )
 from logging_proxy.cli.stored import Halves, StoredExchanges
-from logging_proxy.logserver.decoding import decode
-from logging_proxy.logserver.index import Filters, IndexTrouble, Row, TooSlow, parse_filters
-from logging_proxy.logserver.index.entries import BODY_LIMIT
-from logging_proxy.logserver.index.questions import IndexQuestions, open_whole
-from logging_proxy.logserver.index.sqlite import FILE
-from logging_proxy.logserver.reading import open_capture
-from logging_proxy.logserver.text import text_of
+from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, parse_filters
+from logging_proxy.index.entries import BODY_LIMIT
+from logging_proxy.index.questions import IndexQuestions, open_whole
+from logging_proxy.index.sqlite import FILE
+from logging_proxy.understanding.decoding import decode
+from logging_proxy.understanding.text import text_of
 
 LOOK_AGAIN = 0.5
 """Seconds between two looks for new files."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from logging_proxy.cli.sources import Document
-from logging_proxy.logserver.index import Filters
-from logging_proxy.logserver.index.values import fits
+from logging_proxy.index import Filters
+from logging_proxy.index.values import fits
 
 WAIT_FOR_INDEX = 2.0
 """Seconds that a row waits, after its end, for what is understood of it."""

@@ -21,8 +21,8 @@ from logging_proxy.cli.terminal import (
     open_standard_streams,
     tolerate_any_text,
 )
-from logging_proxy.console import safe
-from logging_proxy.logserver.index import BadFilter, IndexTrouble, TooSlow
+from logging_proxy.index import BadFilter, IndexTrouble, TooSlow
+from logging_proxy.service.console import safe
 
 _COMMANDS: dict[str, Callable[[Context], None]] = {
     "ls": commands.ls,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from logging_proxy.logserver.index.words import Term, parse_search, spread
+from logging_proxy.index.words import Term, parse_search, spread
 
 AROUND = 60
 """Characters on each side of what was found."""

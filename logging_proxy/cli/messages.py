@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from logging_proxy.captures.heads import Head, parse_head
 from logging_proxy.cli.secrets import Redactor
-from logging_proxy.logserver.decoding import codings_of, decode
-from logging_proxy.logserver.heads import Head, parse_head
+from logging_proxy.understanding.decoding import codings_of, decode
 
 VIEWED = 64 << 20
 """Bytes of a half that are looked at; more can only be copied."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.logserver.index import IndexTrouble, Progress, SqliteIndex, rebuild
-from logging_proxy.logserver.index.sqlite import FILE
+from logging_proxy.index import IndexTrouble, Progress, SqliteIndex, rebuild
+from logging_proxy.index.sqlite import FILE
 
 _COMPANIONS = ("-wal", "-shm")
 

@@ -20,7 +20,7 @@ from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Found, Side
 from logging_proxy.cli.streams import StreamEvent
 from logging_proxy.cli.tables import CELL, outcome_style, outcome_words
-from logging_proxy.console import safe
+from logging_proxy.service.console import safe
 
 SHOWN_LINES = 200
 SHOWN_LINE = 4096

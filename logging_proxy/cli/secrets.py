@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from logging_proxy.logserver.heads import Headers
-from logging_proxy.redaction import (
+from logging_proxy.captures.heads import Headers
+from logging_proxy.redaction.redact import (
     REDACTED,
     is_secret_key,
     redact_headers,

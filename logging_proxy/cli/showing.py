@@ -22,7 +22,7 @@ from logging_proxy.cli.messages import (
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Side, Source, Trouble
 from logging_proxy.cli.streams import StreamEvent, arrivals, is_stream, stream_events
-from logging_proxy.console import safe
+from logging_proxy.service.console import safe
 
 _MARKS: dict[Side, str] = {"request": ">", "response": "<"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from logging_proxy.captures.bodies import METADATA, Captures
 from logging_proxy.cli.sources import Document
-from logging_proxy.logserver.index import Filters, Row, entry_of, meets
-from logging_proxy.logserver.index.captures import METADATA, Captures
+from logging_proxy.index import Filters, Row, entry_of, meets
 
 _HOUR = 3_600_000_000
 _RESPONSE = f"_response{METADATA}"

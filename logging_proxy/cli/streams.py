@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from logging_proxy.logserver.decoding import Decoder
+from logging_proxy.understanding.decoding import Decoder
 
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
 """A CR at the end may be the first half of CR LF."""

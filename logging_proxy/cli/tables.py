@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from logging_proxy.captures.heads import status_class
 from logging_proxy.cli import units
 from logging_proxy.cli.paint import Paint, cut, width
 from logging_proxy.cli.sources import Document
-from logging_proxy.console import safe
-from logging_proxy.logserver.heads import status_class
+from logging_proxy.service.console import safe
 
 CELL = 60
 """Characters of a cell that nothing else bounds."""

@@ -14,7 +14,7 @@ from logging_proxy.configuration.options import (
     ServerOptions,
 )
 from logging_proxy.configuration.problems import Findings, KeyPath, Position, Problem, key_name
-from logging_proxy.proxy.outbound.addresses import ProxyAddress
+from logging_proxy.outbound.addresses import ProxyAddress
 from logging_proxy.routing.mapping import Destination, parse_destination
 from logging_proxy.routing.mux import Mux, PatternConflict
 from logging_proxy.routing.patterns import Pattern

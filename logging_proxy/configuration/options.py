@@ -42,7 +42,7 @@ from logging_proxy.configuration.kinds import (
 from logging_proxy.configuration.pem_files import CERTIFICATES, PRIVATE_KEY
 from logging_proxy.configuration.problems import Problem
 from logging_proxy.configuration.secret import PROXY_URL, SECRET, Secret
-from logging_proxy.proxy.outbound.settings import ProxySettings
+from logging_proxy.outbound.settings import ProxySettings
 from logging_proxy.routing.mapping import Destination
 from logging_proxy.routing.patterns import Pattern
 from logging_proxy.tls.pem import PEMFile

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from logging_proxy.configuration.checks import Draft, arrives, own_listeners
 from logging_proxy.configuration.problems import Findings
-from logging_proxy.proxy.outbound.addresses import EXPECTED, ProxyAddress, ProxyURLError, parse_proxy_url
-from logging_proxy.proxy.outbound.exceptions import NoProxy, parse_no_proxy
-from logging_proxy.proxy.outbound.settings import (
+from logging_proxy.outbound.addresses import EXPECTED, ProxyAddress, ProxyURLError, parse_proxy_url
+from logging_proxy.outbound.exceptions import NoProxy, parse_no_proxy
+from logging_proxy.outbound.settings import (
     ProxySettings,
     no_proxy_text,
     parse_variable,

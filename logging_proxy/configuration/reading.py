@@ -38,7 +38,7 @@ from logging_proxy.configuration.problems import (
     key_name,
 )
 from logging_proxy.configuration.secret import SecretKind
-from logging_proxy.proxy.outbound.settings import ProxySettings
+from logging_proxy.outbound.settings import ProxySettings
 
 MAX_BYTES = 1 << 20
 MAX_ROUTE_NAME = 100

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from logging_proxy.configuration.document import Mapping, Node, Scalar
 from logging_proxy.configuration.kinds import JSONSchema, Kind, Mistake, Surroundings
-from logging_proxy.proxy.outbound import addresses
+from logging_proxy.outbound import addresses
 
 _VISIBLE = re.compile(r"[!-~]{1,4096}")
 _SOURCES = ("file", "env")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from logging_proxy.redaction import redact_headers
+from logging_proxy.redaction.redact import redact_headers
 
 METADATA = "_metadata.json"
 

@@ -21,7 +21,7 @@ from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.interfaces import TunnelEnd
 from logging_proxy.http.limits import LINGER, LONGEST_LINGER, STALL
 from logging_proxy.http.stalls import Stall
-from logging_proxy.http.wire import (
+from logging_proxy.net.wire import (
     Send,
     end_sending,
     gone,

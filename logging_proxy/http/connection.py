@@ -36,11 +36,11 @@ from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import RequestHead, tells_to_go_on
 from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
-from logging_proxy.http.wire import looks_closed, read_directly
+from logging_proxy.net.wire import looks_closed, read_directly
 
 if TYPE_CHECKING:
     from logging_proxy.http.server import Site
-    from logging_proxy.shortcut._compiled import Reader
+    from logging_proxy.net.shortcut._compiled import Reader
 
 
 @implementer(IPushProducer)

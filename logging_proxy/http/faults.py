@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from logging_proxy.redaction import REDACTED, is_secret_header, redact_url
+from logging_proxy.redaction.redact import REDACTED, is_secret_header, redact_url
 
 LONGEST_SHOWN = 160
 """Characters of an offending line that an error text shows."""

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from logging_proxy.http.deadlines import NEVER
 
 if TYPE_CHECKING:
-    from logging_proxy.shortcut._compiled import Reader
+    from logging_proxy.net.shortcut._compiled import Reader
 
 MOMENT = 0.2
 """Seconds without more of a faulty message after which that is all: what TCP cuts is closer together."""

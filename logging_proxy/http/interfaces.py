@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from logging_proxy.http.connection import ServerConnection
     from logging_proxy.http.faults import RequestFault
     from logging_proxy.http.heads import RequestHead
-    from logging_proxy.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import Passage
 
 
 class Responder(Protocol):

@@ -12,8 +12,6 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.resource import IResource
 
-from logging_proxy.admission import Admission
-from logging_proxy.descriptors import most_clients
 from logging_proxy.http.answers import REASONS as REASONS
 from logging_proxy.http.connection import ServerConnection as ServerConnection
 from logging_proxy.http.deadlines import Deadlines
@@ -22,6 +20,8 @@ from logging_proxy.http.heads import HeadCache, parse_request_head
 from logging_proxy.http.interfaces import IExchangeRoot
 from logging_proxy.http.limits import ServerLimits as ServerLimits
 from logging_proxy.http.resources import ResourceRoot
+from logging_proxy.net.admission import Admission
+from logging_proxy.net.descriptors import most_clients
 
 
 class Site(ServerFactory):

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import NEVER, Deadlines
 from logging_proxy.http.faults import ClientGivenUp
-from logging_proxy.http.wire import unreceived
+from logging_proxy.net.wire import unreceived
 
 
 class Stalling(Protocol):

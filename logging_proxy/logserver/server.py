@@ -18,20 +18,19 @@ from twisted.python.failure import Failure
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
+from logging_proxy.index import Indexer
 from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndIndexing, open_index
-from logging_proxy.logserver.feed import Feed
-from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.housekeeping import Housekeeping
-from logging_proxy.logserver.index import Indexer
-from logging_proxy.logserver.ingest import RemoteSpools
-from logging_proxy.logserver.retention import Keeper, Limits
-from logging_proxy.logserver.service import Run, StorageService, StorageThread, Worker
-from logging_proxy.logserver.spools import Spools, describe_error
-from logging_proxy.logserver.telemetry import Deleted, Standing
+from logging_proxy.logserver.ingest.remote import RemoteSpools
+from logging_proxy.logserver.ingest.spools import Spools, describe_error
+from logging_proxy.logserver.live.feed import Feed
+from logging_proxy.logserver.process import Run, StorageService, StorageThread, Worker
+from logging_proxy.logserver.retention.keeper import Keeper, Limits
+from logging_proxy.logserver.retention.rounds import Housekeeping
+from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.telemetry.counters import Deleted, Standing
 from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
 from logging_proxy.logserver.threads import SEARCHES, Threads
-from logging_proxy.logserver.token_file import keep_token
-from logging_proxy.logserver.uploads import UploadStore
+from logging_proxy.logserver.uploads.intake import UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
 from logging_proxy.logserver.web.guard import Gate, local_hosts
 from logging_proxy.logserver.web.live import Hall, Live
@@ -40,6 +39,7 @@ from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
 from logging_proxy.logserver.web.visitors import Visitors, look
+from logging_proxy.recording.token_file import keep_token
 
 _log = Logger()
 

@@ -25,24 +25,24 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
-from logging_proxy.descriptors import raise_limit
-from logging_proxy.handover import OtherVersion, take_over
-from logging_proxy.listening import CannotListen, addresses, bind
-from logging_proxy.logserver.bearer import BearerAgent
-from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.index import IndexTrouble
-from logging_proxy.logserver.index.questions import check_version
-from logging_proxy.logserver.index.sqlite import FILE
-from logging_proxy.logserver.invitation import invite
+from logging_proxy.index import IndexTrouble
+from logging_proxy.index.questions import check_version
+from logging_proxy.index.sqlite import FILE
+from logging_proxy.logserver.process import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.server import make_server
-from logging_proxy.logserver.service import Drainable, Listeners, ParentWatch, ServerService
-from logging_proxy.logserver.shipper import Shipper, Shippers
-from logging_proxy.logserver.token_file import token_for
-from logging_proxy.output import CannotLog, Output, sink_for
+from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
+from logging_proxy.net.descriptors import raise_limit
+from logging_proxy.net.listening import CannotListen, addresses, bind
+from logging_proxy.outbound.ourselves import Ourselves
 from logging_proxy.proxy.endpoints import endpoint_for
-from logging_proxy.proxy.outbound.ourselves import Ourselves
+from logging_proxy.recording.token_file import token_for
 from logging_proxy.routing.mapping import parse_destination
-from logging_proxy.starting import give_up, install_reactor, spare_the_collector, spool_root
+from logging_proxy.service.bootstrap import give_up, install_reactor, spare_the_collector, spool_root
+from logging_proxy.service.handover import OtherVersion, take_over
+from logging_proxy.service.invitation import invite
+from logging_proxy.service.output import CannotLog, Output, sink_for
+from logging_proxy.shipping.bearer import BearerAgent
+from logging_proxy.shipping.shipper import Shipper, Shippers
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a connection to a logging server elsewhere must stand."""

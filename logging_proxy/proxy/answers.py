@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
-from logging_proxy.capture.events import Capture
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.recording.events import Capture
+from logging_proxy.recording.records import Flag, Kind
 
 Field = tuple[bytes, bytes]
 

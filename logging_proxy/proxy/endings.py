@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from logging_proxy.capture.records import OUTCOMES, Flag, Kind
+from logging_proxy.recording.records import OUTCOMES, Flag, Kind
 
 
 def end_record(outcome: str, error: str = "") -> tuple[int, int, bytes]:

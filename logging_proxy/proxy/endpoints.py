@@ -19,10 +19,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.configuration.options import UpstreamTLS
-from logging_proxy.proxy.outbound.addresses import ProxyAddress
-from logging_proxy.proxy.outbound.endpoint import ProxyEndpoint
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, Ourselves
-from logging_proxy.proxy.outbound.resolving import Address, Find, find_addresses
+from logging_proxy.outbound.addresses import ProxyAddress
+from logging_proxy.outbound.endpoint import ProxyEndpoint
+from logging_proxy.outbound.ourselves import LeadsToOurselves, Ourselves
+from logging_proxy.outbound.resolving import Address, Find, find_addresses
 from logging_proxy.routing.mapping import Destination
 from logging_proxy.tls.names import address_of
 from logging_proxy.tls.upstream import client_creator

@@ -16,26 +16,26 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from logging_proxy.capture.events import Capture
-from logging_proxy.capture.records import Kind
 from logging_proxy.http.bodies import LengthReader
+from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
-from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
 from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
-from logging_proxy.proxy.outbound.failures import ProxyConnectFailed
-from logging_proxy.proxy.pool import Pool
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
+from logging_proxy.recording.events import Capture
+from logging_proxy.recording.records import Kind
 
 if TYPE_CHECKING:
-    from logging_proxy.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import Passage
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""

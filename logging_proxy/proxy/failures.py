@@ -15,13 +15,13 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from logging_proxy.http.faults import RequestFault, ResponseFault
-from logging_proxy.proxy.outbound.failures import (
+from logging_proxy.outbound.failures import (
     ProxyAuthenticationFailed,
     ProxyConnectFailed,
     ProxyTimedOut,
     ProxyUnreachable,
 )
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
+from logging_proxy.outbound.ourselves import LeadsToOurselves
 from logging_proxy.tls.reasons import reasons
 from logging_proxy.tls.verification import CertificateRefused
 

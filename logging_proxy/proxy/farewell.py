@@ -11,7 +11,7 @@ from __future__ import annotations
 from twisted.protocols.policies import ProtocolWrapper
 
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.http.wire import unreceived
+from logging_proxy.net.wire import unreceived
 
 PATIENCE = 5.0
 """Seconds that a client may take none of what came before the reset."""

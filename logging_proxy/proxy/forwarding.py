@@ -11,22 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from logging_proxy.capture.events import Recorder
 from logging_proxy.configuration.options import Configuration, RouteOptions, UpstreamTLS
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import parse_response_head
 from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
+from logging_proxy.http.pool import ClientLimits, Pool
+from logging_proxy.outbound.addresses import ProxyAddress
+from logging_proxy.outbound.forwarding import forwarding_for, parse_forwarded_head
+from logging_proxy.outbound.ourselves import Ourselves
+from logging_proxy.outbound.settings import proxy_for
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.hosts import local_hosts
-from logging_proxy.proxy.outbound.addresses import ProxyAddress
-from logging_proxy.proxy.outbound.forwarding import forwarding_for, parse_forwarded_head
-from logging_proxy.proxy.outbound.ourselves import Ourselves
-from logging_proxy.proxy.outbound.settings import proxy_for
-from logging_proxy.proxy.pool import ClientLimits, Pool
 from logging_proxy.proxy.surroundings import ConsoleLine, Surroundings, TroubleLine
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
+from logging_proxy.recording.events import Recorder
 from logging_proxy.routing.mapping import Destination
 
 PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLimits]

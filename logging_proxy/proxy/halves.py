@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from logging_proxy.capture.events import Capture
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
-from logging_proxy.http.wire import unreceived
-from logging_proxy.shortcut import passage
+from logging_proxy.net.shortcut import passage
+from logging_proxy.net.wire import unreceived
+from logging_proxy.recording.events import Capture
 
 if TYPE_CHECKING:
-    from logging_proxy.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import Passage
 
 MOST_WAITING = 65536
 """Bytes that wait in a half, beside one read and the transport's own 64 KiB, before its source is paused."""

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from logging_proxy.capture.events import Capture
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
+from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
+from logging_proxy.recording.events import Capture
+from logging_proxy.recording.records import Flag, Kind
 
 if TYPE_CHECKING:
+    from logging_proxy.net.shortcut._compiled import Passage
     from logging_proxy.proxy.exchange import Exchange
-    from logging_proxy.shortcut._compiled import Passage
 
 LAST = int(Flag.LAST)
 _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)

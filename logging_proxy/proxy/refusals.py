@@ -11,8 +11,6 @@ import json
 from http import HTTPStatus
 from uuid import UUID
 
-from logging_proxy.capture.events import Capture, Recorder
-from logging_proxy.capture.records import Kind, describe, field, identify
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.faults import RequestFault, shown
 from logging_proxy.http.heads import request_line_fault
@@ -20,6 +18,8 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import Reply, refusal
 from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.surroundings import Surroundings, client_field, local_address
+from logging_proxy.recording.events import Capture, Recorder
+from logging_proxy.recording.records import Kind, describe, field, identify
 from logging_proxy.routing.mapping import destination_url
 
 _OUTCOME = "protocol_error"

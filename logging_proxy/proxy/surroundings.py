@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from logging_proxy.capture.events import Recorder
-from logging_proxy.capture.records import field
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.headers import ForwardedPolicy
+from logging_proxy.recording.events import Recorder
+from logging_proxy.recording.records import field
 
 TroubleLine = Callable[[bytes, str, str], None]
 """Called with the id, the outcome and the error of an exchange that did not end well."""

@@ -16,13 +16,13 @@ from uuid import UUID
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from logging_proxy.capture.events import Capture, Recorder
-from logging_proxy.capture.records import Flag, Kind, describe, identify
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeResource, IExchangeRoot
+from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
 from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE
 from logging_proxy.proxy.exchange import Exchange
@@ -36,11 +36,11 @@ from logging_proxy.proxy.headers import (
     replace_trailers,
 )
 from logging_proxy.proxy.hosts import WRONG_HOST
-from logging_proxy.proxy.outbound.forwarding import Forwarding
-from logging_proxy.proxy.pool import Pool
 from logging_proxy.proxy.refusals import record_unasked, refuse_request
 from logging_proxy.proxy.surroundings import Surroundings, client_address, client_field, local_address
 from logging_proxy.proxy.upgrade import asked_protocols
+from logging_proxy.recording.events import Capture, Recorder
+from logging_proxy.recording.records import Flag, Kind, describe, identify
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
 from logging_proxy.routing.targets import split_target

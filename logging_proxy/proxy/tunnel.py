@@ -16,15 +16,15 @@ from collections.abc import Callable
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from logging_proxy.capture.events import Capture
-from logging_proxy.capture.records import Flag, Kind
+from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.endings import COMPLETE, end_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.halves import Half
+from logging_proxy.recording.events import Capture
+from logging_proxy.recording.records import Flag, Kind
 
 _LAST = int(Flag.LAST)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from logging_proxy.capture.disk import Disk, SegmentFiles
-from logging_proxy.capture.records import Record, RecordReader
-from logging_proxy.capture.segments import read_block, segment_name, segment_start
-from logging_proxy.capture.spool import Pace, Spool
+from logging_proxy.recording.disk import Disk, SegmentFiles
+from logging_proxy.recording.records import Record, RecordReader
+from logging_proxy.recording.segments import read_block, segment_name, segment_start
+from logging_proxy.recording.spool import Pace, Spool
 
 LIMIT = 1 << 30
 FAST = Pace(gather=0.0, retry=0.01, sync=0.01)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from logging_proxy.capture.records import OUTCOMES, Flag, Kind, RequestHead, encode, encode_request_head
-from logging_proxy.capture.segments import block_header, segment_name
+from logging_proxy.recording.records import OUTCOMES, Flag, Kind, RequestHead, encode, encode_request_head
+from logging_proxy.recording.segments import block_header, segment_name
 
 WALL_NS = 1_757_722_269_123_456_789
 """2025-09-13 00:11:09.123456 UTC."""

@@ -19,17 +19,17 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListen
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from logging_proxy.capture.events import CaptureObserver, Recorder
-from logging_proxy.capture.records import OUTCOMES, Flag, Kind, Record, RecordReader, decode_request_head
-from logging_proxy.capture.writer import CaptureWriter
 from logging_proxy.configuration.options import RouteOptions
+from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.deadlines import Deadlines
+from logging_proxy.http.pool import ClientLimits, Pool
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
-from logging_proxy.proxy.client import ProxyClient
 from logging_proxy.proxy.headers import ForwardedPolicy
-from logging_proxy.proxy.pool import ClientLimits, Pool
 from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
+from logging_proxy.recording.events import CaptureObserver, Recorder
+from logging_proxy.recording.records import OUTCOMES, Flag, Kind, Record, RecordReader, decode_request_head
+from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.routing.patterns import parse
 

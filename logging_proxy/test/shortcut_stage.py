@@ -28,12 +28,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy import shortcut
-from logging_proxy.capture.records import Kind
-from logging_proxy.capture.ring import Ring
-from logging_proxy.capture.writer import CaptureWriter
+from logging_proxy.net import shortcut
 from logging_proxy.proxy import halves
 from logging_proxy.proxy.messages import MOMENT
+from logging_proxy.recording.records import Kind
+from logging_proxy.recording.ring import Ring
+from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.test.proxy_stage import Stage, get
 
 

@@ -8,9 +8,9 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import descriptors
-from logging_proxy.admission import AT_ONCE, PAUSE, Admission, listen
 from logging_proxy.http.limits import ServerLimits
+from logging_proxy.net import descriptors
+from logging_proxy.net.admission import AT_ONCE, PAUSE, Admission, listen
 from logging_proxy.test.http_stage import GET, Client, Desk
 from logging_proxy.test.test_workers_entrance import Reactor
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture import bypass
-from logging_proxy.capture.bypass import PATIENCE, SLOW, Bypass
-from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset
-from logging_proxy.capture.ring import PAGE
-from logging_proxy.capture.segments import BLOCK, read_block
-from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.recording import direct_io
+from logging_proxy.recording.direct_io import PATIENCE, SLOW, Bypass
+from logging_proxy.recording.disk import Disk, SegmentFiles, last_offset
+from logging_proxy.recording.ring import PAGE
+from logging_proxy.recording.segments import BLOCK, read_block
+from logging_proxy.recording.tail import SpoolTail
 from logging_proxy.test.capture_stage import FULL, LIMIT, blocks, let_go, segments, stream
 
 MEMORY = 16 * PAGE
@@ -75,11 +75,11 @@ class BypassCase(SynchronousTestCase):
     def setUp(self) -> None:
         if not hasattr(os, "O_DIRECT"):
             raise self.skipTest("there is no such way here")
-        self.patch(bypass, "LEAST", 2 * PAGE)
+        self.patch(direct_io, "LEAST", 2 * PAGE)
         self.directory = Path(self.mktemp())
         self.directory.mkdir(mode=0o700)
         self.clock = Clock()
-        self.patch(bypass, "monotonic", self.clock.seconds)
+        self.patch(direct_io, "monotonic", self.clock.seconds)
         self.disk = DirectDisk(self.clock)
         self.memory = memoryview(mmap.mmap(-1, MEMORY))
         self.memory[:] = os.urandom(MEMORY)

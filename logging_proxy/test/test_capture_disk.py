@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture import disk
-from logging_proxy.capture.disk import Disk, SegmentFiles, last_offset, make_private_directory, spool_size
-from logging_proxy.capture.segments import BLOCK, block_header, segment_name
+from logging_proxy.recording import disk
+from logging_proxy.recording.disk import Disk, SegmentFiles, last_offset, make_private_directory, spool_size
+from logging_proxy.recording.segments import BLOCK, block_header, segment_name
 from logging_proxy.test.capture_stage import (
     BROKEN,
     FULL,

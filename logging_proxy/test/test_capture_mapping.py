@@ -13,8 +13,8 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy.capture import mapping
-from logging_proxy.capture.mapping import HUGE, map_file
+from logging_proxy.recording import mapping
+from logging_proxy.recording.mapping import HUGE, map_file
 
 SIZE = 2 * HUGE + 4096
 

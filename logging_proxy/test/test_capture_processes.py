@@ -11,8 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy.capture.records import Kind, Record
-from logging_proxy.capture.rings import salvage_all
+from logging_proxy.recording.records import Kind, Record
+from logging_proxy.recording.rings import salvage_all
 from logging_proxy.test.capture_stage import records, segments, stream
 
 ROUNDS = 6
@@ -22,7 +22,7 @@ import resource
 import sys
 from pathlib import Path
 from twisted.internet.defer import Deferred
-from logging_proxy.capture.recording import Recording
+from logging_proxy.recording.recorder import Recording
 from logging_proxy.configuration.options import LoggingOptions
 from logging_proxy.test.capture_stage import ThreadedClock
 

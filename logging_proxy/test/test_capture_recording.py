@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.recording import FLUSH_PATIENCE, Recording
-from logging_proxy.capture.records import Kind
-from logging_proxy.capture.spool import Pace
 from logging_proxy.configuration.options import LoggingOptions, OnCaptureError
+from logging_proxy.recording.recorder import FLUSH_PATIENCE, Recording
+from logging_proxy.recording.records import Kind
+from logging_proxy.recording.spool import Pace
 from logging_proxy.test.capture_stage import FAST, FULL, BadDisk, Short, ThreadedClock, records
 
 HEAD, PIECE, END = int(Kind.REQUEST_HEAD), int(Kind.REQUEST_PIECE), int(Kind.END)

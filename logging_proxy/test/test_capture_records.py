@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import shortcut
-from logging_proxy.capture import records
-from logging_proxy.capture.records import MAX_PAYLOAD, Kind, Record, RecordReader, SpoolDamage, encode
+from logging_proxy.net import shortcut
+from logging_proxy.recording import records
+from logging_proxy.recording.records import MAX_PAYLOAD, Kind, Record, RecordReader, SpoolDamage, encode
 from logging_proxy.test.shortcut_stage import require_compiled
 
 LEAST = 100

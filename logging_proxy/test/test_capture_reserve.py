@@ -11,8 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.disk import SegmentFiles
-from logging_proxy.capture.reserve import SIZE, Reserve
+from logging_proxy.recording.disk import SegmentFiles
+from logging_proxy.recording.reserve import SIZE, Reserve
 from logging_proxy.test.capture_stage import let_go, segments, stream
 
 

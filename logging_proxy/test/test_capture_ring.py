@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture import ring as ring_module
-from logging_proxy.capture.ring import PAGE, Ring
-from logging_proxy.capture.segments import block_header
+from logging_proxy.recording import ring as ring_module
+from logging_proxy.recording.ring import PAGE, Ring
+from logging_proxy.recording.segments import block_header
 
 CAPACITY = 64
 

@@ -14,10 +14,10 @@ from unittest import mock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture import rings
-from logging_proxy.capture.disk import SegmentFiles, last_offset
-from logging_proxy.capture.ring import Ring
-from logging_proxy.capture.rings import (
+from logging_proxy.recording import rings
+from logging_proxy.recording.disk import SegmentFiles, last_offset
+from logging_proxy.recording.ring import Ring
+from logging_proxy.recording.rings import (
     SpoolBusy,
     forget_ring,
     lock_spool,
@@ -26,7 +26,7 @@ from logging_proxy.capture.rings import (
     salvage,
     salvage_all,
 )
-from logging_proxy.capture.segments import segment_name
+from logging_proxy.recording.segments import segment_name
 from logging_proxy.test.capture_stage import segments, stream
 
 SIZE = 4096

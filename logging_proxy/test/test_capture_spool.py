@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.disk import Disk
-from logging_proxy.capture.records import Kind, Record, RecordReader, encode
-from logging_proxy.capture.segments import segment_name
-from logging_proxy.capture.spool import Pace, Spool, SpoolBusy
+from logging_proxy.recording.disk import Disk
+from logging_proxy.recording.records import Kind, Record, RecordReader, encode
+from logging_proxy.recording.segments import segment_name
+from logging_proxy.recording.spool import Pace, Spool, SpoolBusy
 from logging_proxy.test.capture_stage import (
     BROKEN,
     FAST,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.ring import Ring
-from logging_proxy.capture.telling import told_trouble
+from logging_proxy.recording.ring import Ring
+from logging_proxy.recording.telling import told_trouble
 
 SIZE = 1 << 16
 

@@ -17,13 +17,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import shortcut
-from logging_proxy.capture import ring as ring_module
-from logging_proxy.capture import writer as writer_module
-from logging_proxy.capture.events import CaptureObserver, Recorder
-from logging_proxy.capture.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
-from logging_proxy.capture.ring import TROUBLE, Ring
-from logging_proxy.capture.writer import STALL, CaptureWriter
+from logging_proxy.net import shortcut
+from logging_proxy.recording import ring as ring_module
+from logging_proxy.recording import writer as writer_module
+from logging_proxy.recording.events import CaptureObserver, Recorder
+from logging_proxy.recording.records import HEADER, OUTCOMES, Flag, Kind, Record, RecordReader
+from logging_proxy.recording.ring import TROUBLE, Ring
+from logging_proxy.recording.writer import STALL, CaptureWriter
 from logging_proxy.test.shortcut_stage import InPython, require_compiled
 
 ROOM = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import changes
 from logging_proxy.configuration import Configuration, read_configuration
+from logging_proxy.service import changes
 
 BEFORE = """
 logging_server: {log_dir: logs}

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.cli.api import ApiSource
 from logging_proxy.cli.connection import Server
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
-from logging_proxy.logserver.spools import Status
+from logging_proxy.logserver.ingest.spools import Status
 from logging_proxy.test.cli_stage import connector, until_none
 from logging_proxy.test.web_stage import ServerTestCase
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli import choosing
 from logging_proxy.cli.choosing import Choice, choose
-from logging_proxy.logserver.token_file import keep_token
+from logging_proxy.recording.token_file import keep_token
 
 CONFIGURED = "configured-by-a-person"
 

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.cli.directory import DirectorySource, open_whole_index
 from logging_proxy.cli.rebuilding import InUse, add_missing, make_anew
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.logserver.index import Filters, Row, SqliteIndex, meets
-from logging_proxy.logserver.index.sqlite import FILE
+from logging_proxy.index import Filters, Row, SqliteIndex, meets
+from logging_proxy.index.sqlite import FILE
 from logging_proxy.test.index_stage import documents, id_of, write_capture
 
 

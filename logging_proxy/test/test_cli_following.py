@@ -10,7 +10,7 @@ from logging_proxy.cli.following import WAIT_FOR_INDEX, Following, is_wanted
 from logging_proxy.cli.paint import Paint
 from logging_proxy.cli.statistics import VALUES, Statistics, percentile, statistics_lines
 from logging_proxy.cli.terminal import Progress, Terminal
-from logging_proxy.logserver.index import Filters
+from logging_proxy.index import Filters
 from logging_proxy.test.cli_stage import Output
 
 

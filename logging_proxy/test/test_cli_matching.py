@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli.matching import AROUND, Search
-from logging_proxy.logserver.index import Filters, SqliteIndex
+from logging_proxy.index import Filters, SqliteIndex
 from logging_proxy.test.index_stage import entry
 
 TEXT = "The rate-limit was reached: try again in 20 s. Café au lait. 日本語"

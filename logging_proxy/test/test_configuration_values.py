@@ -23,7 +23,7 @@ from logging_proxy.configuration.options import TABLES, Section, defaults_of, ke
 from logging_proxy.configuration.problems import Findings
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.routing.patterns import parse
-from logging_proxy.starting import processors, worker_count
+from logging_proxy.service.bootstrap import processors, worker_count
 
 SEED = """\
 server:

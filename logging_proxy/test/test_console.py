@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.console import LONGEST, exchange_line, safe, shown, trouble_line
+from logging_proxy.service.console import LONGEST, exchange_line, safe, shown, trouble_line
 
 ID = bytes.fromhex("092d04243f1e4f0f8c5b5c0a7d0e9f11")
 TIME = "2025-09-13 02:11:09"

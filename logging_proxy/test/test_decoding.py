@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import decoding
-from logging_proxy.logserver.decoding import STEP, Decoded, Decoder, Limits, Trouble, decode
+from logging_proxy.understanding import decoding
+from logging_proxy.understanding.decoding import STEP, Decoded, Decoder, Limits, Trouble, decode
 
 HAVE_BROTLI = find_spec("brotlicffi") is not None
 HAVE_ZSTD = any(

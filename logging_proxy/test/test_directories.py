@@ -7,8 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import directories
-from logging_proxy.directories import make_directory_apart
+from logging_proxy.recording import directories
+from logging_proxy.recording.directories import make_directory_apart
 
 
 class DirectoryApartTests(SynchronousTestCase):

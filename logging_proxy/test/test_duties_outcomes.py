@@ -10,8 +10,8 @@ from twisted.internet import error
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import OUTCOMES, Kind
 from logging_proxy.proxy.failures import Shutdown, verdict
+from logging_proxy.recording.records import OUTCOMES, Kind
 from logging_proxy.test.proxy_stage import Captured, Stage, Wire, get, limits, ok, post
 from logging_proxy.tls.verification import CertificateRefused
 

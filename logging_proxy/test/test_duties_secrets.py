@@ -8,11 +8,11 @@ from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
-from logging_proxy.console import exchange_line
 from logging_proxy.http.faults import ResponseFault
 from logging_proxy.proxy.failures import HandshakeFailed
 from logging_proxy.proxy.surroundings import Surroundings
+from logging_proxy.recording.records import Kind
+from logging_proxy.service.console import exchange_line
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok, post
 from logging_proxy.test.test_duties_outcomes import BODY, ENDS, connecting, handshake
 from logging_proxy.test.test_proxy_failures import VERDICTS

@@ -8,7 +8,7 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import Configuration, LoggingServerOptions, RetentionOptions, Secret
-from logging_proxy.handover import OtherVersion, hand_over, take_over
+from logging_proxy.service.handover import OtherVersion, hand_over, take_over
 
 
 class HandoverTests(SynchronousTestCase):

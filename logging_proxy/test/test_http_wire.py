@@ -34,9 +34,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from logging_proxy.http import wire
 from logging_proxy.http.server import ServerLimits, Site
-from logging_proxy.http.wire import (
+from logging_proxy.net import wire
+from logging_proxy.net.wire import (
     LARGEST_READ,
     LOCAL_QUEUE,
     gone,

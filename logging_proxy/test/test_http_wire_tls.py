@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http.wire import closed_by_peer, looker, outlives_a_read
+from logging_proxy.net.wire import closed_by_peer, looker, outlives_a_read
 from logging_proxy.test.certificates import identity
 from logging_proxy.test.test_http_wire import tcp_pair
 

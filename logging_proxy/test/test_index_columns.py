@@ -11,9 +11,9 @@ import jsonschema
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli.arguments import parser
-from logging_proxy.logserver.index import Entry, Filters, Row, SqliteIndex, meets, parse_filters
-from logging_proxy.logserver.index.columns import FIELDS, FILTERS, FROM_BODIES, row_schema
-from logging_proxy.logserver.index.questions import open_whole
+from logging_proxy.index import Entry, Filters, Row, SqliteIndex, meets, parse_filters
+from logging_proxy.index.columns import FIELDS, FILTERS, FROM_BODIES, row_schema
+from logging_proxy.index.questions import open_whole
 from logging_proxy.test.index_stage import id_of
 
 ROW = Row(

@@ -7,9 +7,9 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logging_proxy.logserver.index import BadCursor, Filters, SqliteIndex
-from logging_proxy.logserver.index.cursors import read_cursor, write_cursor
-from logging_proxy.logserver.index.values import MAX_LIMIT
+from logging_proxy.index import BadCursor, Filters, SqliteIndex
+from logging_proxy.index.cursors import read_cursor, write_cursor
+from logging_proxy.index.values import MAX_LIMIT
 from logging_proxy.test.index_stage import START, IndexTestCase, entry
 
 offsets = st.one_of(st.integers(0, 3), st.integers(0, 10_000_000))

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logging_proxy.logserver.index import BadFilter, Entry, Filters, entry_of, parse_filters
-from logging_proxy.logserver.index.columns import iso_time
-from logging_proxy.logserver.index.entries import BODY_LIMIT
-from logging_proxy.logserver.index.values import microseconds
+from logging_proxy.index import BadFilter, Entry, Filters, entry_of, parse_filters
+from logging_proxy.index.columns import iso_time
+from logging_proxy.index.entries import BODY_LIMIT
+from logging_proxy.index.values import microseconds
 from logging_proxy.test.index_stage import IndexTestCase, documents, everything, id_of
 
 ASKED = json.dumps(

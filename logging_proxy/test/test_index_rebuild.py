@@ -10,10 +10,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from logging_proxy.logserver.consumer import SpoolConsumer
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.halves import Stored
-from logging_proxy.logserver.index import (
+from logging_proxy.captures.bodies import Captures
+from logging_proxy.index import (
     Entry,
     Filters,
     Indexer,
@@ -25,7 +23,9 @@ from logging_proxy.logserver.index import (
     indexer,
     rebuild,
 )
-from logging_proxy.logserver.index.captures import Captures
+from logging_proxy.logserver.ingest.consumer import SpoolConsumer
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.test.index_stage import IndexTestCase, documents, entry, id_of, stored, write_capture
 from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
 

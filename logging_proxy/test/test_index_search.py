@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logging_proxy.logserver.index import Filters, SqliteIndex
-from logging_proxy.logserver.index.words import MOST_PREFIXES, TERMS, Term, match_expression, parse_search
+from logging_proxy.index import Filters, SqliteIndex
+from logging_proxy.index.words import MOST_PREFIXES, TERMS, Term, match_expression, parse_search
 from logging_proxy.test.index_stage import IndexTestCase, entry, id_of
 
 hostile = st.one_of(

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logging_proxy.logserver.index import (
+from logging_proxy.index import (
     Counts,
     Entry,
     Filters,
@@ -26,7 +26,7 @@ from logging_proxy.logserver.index import (
     pool,
     schema,
 )
-from logging_proxy.logserver.index.questions import SEARCHES, uri_of
+from logging_proxy.index.questions import SEARCHES, uri_of
 from logging_proxy.test.index_stage import START, IndexTestCase, entry, everything, id_of
 
 FULL = Row(

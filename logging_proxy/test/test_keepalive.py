@@ -10,11 +10,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import keepalive
-from logging_proxy.http.wire import keep_probing
-from logging_proxy.keepalive import COUNT, IDLE, INTERVAL, keep_alive
-from logging_proxy.listening import bind
-from logging_proxy.proxy.connection import UpstreamConnection
+from logging_proxy.http.upstream import UpstreamConnection
+from logging_proxy.net import keepalive
+from logging_proxy.net.keepalive import COUNT, IDLE, INTERVAL, keep_alive
+from logging_proxy.net.listening import bind
+from logging_proxy.net.wire import keep_probing
 from logging_proxy.test.test_http_wire import Pair, tcp_pair
 
 

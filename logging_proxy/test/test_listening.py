@@ -9,9 +9,9 @@ import sys
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy import listening
 from logging_proxy.demo.processes import free_port
-from logging_proxy.listening import CannotListen, bind, let_nobody_in
+from logging_proxy.net import listening
+from logging_proxy.net.listening import CannotListen, bind, let_nobody_in
 
 
 def has_ipv6() -> bool:

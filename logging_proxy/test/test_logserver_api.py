@@ -12,10 +12,10 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver.exchanges import Side
-from logging_proxy.logserver.index import Page, Row
-from logging_proxy.logserver.index.cursors import read_cursor, write_cursor
-from logging_proxy.logserver.listing import merged
+from logging_proxy.captures.exchanges import Side
+from logging_proxy.index import Page, Row
+from logging_proxy.index.cursors import read_cursor, write_cursor
+from logging_proxy.logserver.live.listing import merged
 from logging_proxy.logserver.web.answers import Refused
 from logging_proxy.logserver.web.attachments import CHUNK, Span, read_range
 from logging_proxy.test.web_stage import Pipe, ServerTestCase

@@ -9,11 +9,11 @@ from typing import Any
 
 from twisted.internet.defer import execute
 
+from logging_proxy.index import Filters, Indexer, IndexTrouble
+from logging_proxy.index import indexer as indexer_module
+from logging_proxy.index.questions import check_version
+from logging_proxy.index.sqlite import FILE
 from logging_proxy.logserver.archive import StoringAndIndexing, open_index
-from logging_proxy.logserver.index import Filters, Indexer, IndexTrouble
-from logging_proxy.logserver.index import indexer as indexer_module
-from logging_proxy.logserver.index.questions import check_version
-from logging_proxy.logserver.index.sqlite import FILE
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
 

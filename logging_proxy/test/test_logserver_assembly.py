@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Flag, Kind, Record, RecordReader, encode
-from logging_proxy.logserver import assembly, exchanges, heads, metadata
-from logging_proxy.logserver.assembly import (
+from logging_proxy.captures import exchanges, heads, metadata
+from logging_proxy.captures.exchanges import Exchange, Opening, Side
+from logging_proxy.captures.metadata import StoredBody
+from logging_proxy.logserver.ingest import assembly
+from logging_proxy.logserver.ingest.assembly import (
     Assembler,
     BodyPiece,
     Ended,
@@ -23,8 +25,7 @@ from logging_proxy.logserver.assembly import (
     Started,
     TrailersCame,
 )
-from logging_proxy.logserver.exchanges import Exchange, Opening, Side
-from logging_proxy.logserver.metadata import StoredBody
+from logging_proxy.recording.records import Flag, Kind, Record, RecordReader, encode
 from logging_proxy.test.logserver_spools import MS, WALL_NS, Script, other_id, session
 
 

@@ -11,7 +11,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from logging_proxy.logserver.bearer import BearerAgent
+from logging_proxy.shipping.bearer import BearerAgent
 
 
 class Answer:

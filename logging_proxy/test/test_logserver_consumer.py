@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.disk import SegmentFiles
-from logging_proxy.capture.segments import block_header
-from logging_proxy.logserver import consumer as consumer_module
-from logging_proxy.logserver import direct
-from logging_proxy.logserver.consumer import SpoolConsumer
-from logging_proxy.logserver.files import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.halves import Stored
-from logging_proxy.logserver.system import System
+from logging_proxy.logserver.ingest import consumer as consumer_module
+from logging_proxy.logserver.ingest.consumer import SpoolConsumer
+from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.store.halves import Stored
+from logging_proxy.logserver.store.system import System
+from logging_proxy.recording import aligned
+from logging_proxy.recording.disk import SegmentFiles
+from logging_proxy.recording.segments import block_header
 from logging_proxy.test.capture_stage import let_go
 from logging_proxy.test.logserver_spools import (
     ID,
@@ -265,7 +265,7 @@ class StoringTests(ConsumerTestCase):
         """A large body whose blocks were written directly, among small exchanges, and split by a crash."""
         if not hasattr(os, "O_DIRECT"):
             raise self.skipTest("there is no such way here")
-        self.patch(direct, "BEYOND", 1 << 20)
+        self.patch(aligned, "BEYOND", 1 << 20)
         body, large, small = os.urandom(5 << 20), Script(1, other_id(1)), Script(2, other_id(2))
         os.makedirs(self.spool, mode=0o700)
         files = SegmentFiles(Path(self.spool), 0, 1 << 30)
@@ -803,7 +803,7 @@ class ClashTests(ConsumerTestCase):
         self.assertEqual(bodies, [b"one1", b"two2"])
 
     def name(self, end: str) -> str:
-        from logging_proxy.logserver.metadata import file_stamp
+        from logging_proxy.captures.metadata import file_stamp
 
         return os.path.join(self.log_dir, f"{file_stamp(WALL_NS)}_092d0424_request{end}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver.courtesy import HURRY, PATIENCE, Courtesy
+from logging_proxy.logserver.ingest.backoff import HURRY, PATIENCE, Courtesy
 
 MOST = 4 * HURRY
 STEP = 0.125

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture import bypass
-from logging_proxy.capture.bypass import PATIENCE, SLOW, WINDOW
-from logging_proxy.capture.ring import PAGE
-from logging_proxy.logserver import direct
-from logging_proxy.logserver.direct import DirectReader, DirectWriter
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.system import System
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.system import System
+from logging_proxy.recording import aligned, direct_io
+from logging_proxy.recording.aligned import DirectReader, DirectWriter
+from logging_proxy.recording.direct_io import PATIENCE, SLOW, WINDOW
+from logging_proxy.recording.ring import PAGE
 
 LEAST = 2 * PAGE
 
@@ -53,11 +52,11 @@ class DirectCase(SynchronousTestCase):
     def setUp(self) -> None:
         if not hasattr(os, "O_DIRECT"):
             raise self.skipTest("there is no such way here")
-        self.patch(direct, "LEAST", LEAST)
-        self.patch(direct, "BEYOND", 0)
+        self.patch(aligned, "LEAST", LEAST)
+        self.patch(aligned, "BEYOND", 0)
         self.clock = Clock()
-        self.patch(bypass, "monotonic", self.clock.seconds)
-        self.patch(direct, "monotonic", self.clock.seconds)
+        self.patch(direct_io, "monotonic", self.clock.seconds)
+        self.patch(aligned, "monotonic", self.clock.seconds)
         self.system = Pages(self.clock)
         path = self.mktemp()
         os.mkdir(path, 0o700)
@@ -66,7 +65,7 @@ class DirectCase(SynchronousTestCase):
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, self.fd)
         try:
-            with direct._directly(self.fd):
+            with aligned._directly(self.fd):
                 pass
         except OSError:
             raise self.skipTest("this file system has no such way") from None
@@ -94,17 +93,17 @@ class WritingTests(DirectCase):
 
     def test_beginning(self) -> None:
         """What the index will read goes the usual way."""
-        self.patch(direct, "BEYOND", 4 * PAGE)
+        self.patch(aligned, "BEYOND", 4 * PAGE)
         for number in range(6):
             self.directory.write(self.fd, bytes(LEAST), number * LEAST)
         self.assertEqual((self.system.usual, self.system.direct), (2 * LEAST, 4 * LEAST))
 
     def test_larger_than_the_memory(self) -> None:
         """The rest of what is too much at a time goes the usual way."""
-        data = os.urandom(direct.MOST + LEAST)
+        data = os.urandom(aligned.MOST + LEAST)
         self.directory.write(self.fd, data, 7)
         self.assertEqual(self.content[7:], data)
-        self.assertEqual(self.system.direct, direct.MOST)
+        self.assertEqual(self.system.direct, aligned.MOST)
 
     def test_refused(self) -> None:
         """Where it cannot be done, or only in part, it is left alone for a while."""
@@ -123,9 +122,9 @@ class WritingTests(DirectCase):
 
     def test_slow(self) -> None:
         """A slow disk is left to the page cache for a while."""
-        self.system.took = 2 * direct.MOST / SLOW
-        data = bytes(direct.MOST)
-        for _ in range(2 * WINDOW // direct.MOST):
+        self.system.took = 2 * aligned.MOST / SLOW
+        data = bytes(aligned.MOST)
+        for _ in range(2 * WINDOW // aligned.MOST):
             self.directory.write(self.fd, data, 0)
         self.assertEqual(self.system.direct, WINDOW)
         self.clock.advance(PATIENCE)

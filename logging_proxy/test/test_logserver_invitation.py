@@ -8,9 +8,9 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import LoggingServerOptions, Secret
-from logging_proxy.logserver.invitation import invite
-from logging_proxy.logserver.token_file import token_for
-from logging_proxy.output import Output, Terminal
+from logging_proxy.recording.token_file import token_for
+from logging_proxy.service.invitation import invite
+from logging_proxy.service.output import Output, Terminal
 
 
 def read_token(log_dir: str) -> str | None:

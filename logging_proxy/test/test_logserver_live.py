@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
 
-from logging_proxy.logserver.exchanges import Side
-from logging_proxy.logserver.feed import KEPT_WITHOUT_VIEWERS, PIECES_UNTIL, LiveEvent, Ring
+from logging_proxy.captures.exchanges import Side
+from logging_proxy.logserver.live.feed import KEPT_WITHOUT_VIEWERS, PIECES_UNTIL, LiveEvent, Ring
 from logging_proxy.logserver.web.live import FAREWELL, PING_INTERVAL, TALK_LIMIT, TOO_SLOW_CODE, VIEWERS
 from logging_proxy.test.web_stage import Pipe, ServerTestCase
 

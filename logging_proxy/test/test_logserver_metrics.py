@@ -8,10 +8,10 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.ring import Ring
-from logging_proxy.logserver.metrics import MOST_SERIES, Counter, Histogram, gauge, text
-from logging_proxy.logserver.spools import Status
-from logging_proxy.logserver.telemetry import behind
+from logging_proxy.logserver.ingest.spools import Status
+from logging_proxy.logserver.telemetry.counters import behind
+from logging_proxy.logserver.telemetry.prometheus import MOST_SERIES, Counter, Histogram, gauge, text
+from logging_proxy.recording.ring import Ring
 from logging_proxy.test.web_stage import ServerTestCase
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -12,11 +12,11 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import uploads
-from logging_proxy.logserver.exchanges import Side
-from logging_proxy.logserver.index import Filters
+from logging_proxy.captures.exchanges import Side
+from logging_proxy.index import Filters
 from logging_proxy.logserver.server import RECOVERY_INTERVAL
-from logging_proxy.logserver.uploads import BadMessage, Message, Target, parse_target
+from logging_proxy.logserver.uploads import intake
+from logging_proxy.logserver.uploads.intake import BadMessage, Message, Target, parse_target
 from logging_proxy.logserver.web import puts
 from logging_proxy.logserver.web.answers import Refused
 from logging_proxy.test.logserver_spools import documents
@@ -138,7 +138,7 @@ class PutTests(ServerTestCase):
             ("response", REQUEST),
             ("request", b"GET / HTTP/1.1\r\nHost: a\r\n"),
             ("request", b""),
-            ("request", b"x" * (uploads.HEAD_LIMIT + 1)),
+            ("request", b"x" * (intake.HEAD_LIMIT + 1)),
         ):
             reply = self.put(side, data)
             self.assertEqual((reply.status, reply.problem), (400, "bad-body"), data[:20])
@@ -152,7 +152,7 @@ class PutTests(ServerTestCase):
         pipe.send(REQUEST)
         pipe.protocol.connectionLost(Failure(ConnectionLost()))
         document = documents(self.log_dir)[ID, "request"]
-        self.assertEqual((document["outcome"], document["error"]), ("interrupted", uploads.CUT))
+        self.assertEqual((document["outcome"], document["error"]), ("interrupted", intake.CUT))
         self.assertEqual(self.content(document), REQUEST)
         self.assertEqual(self.get(f"/api/exchanges/{ID}")["outcome"], "interrupted")
 
@@ -307,7 +307,7 @@ class PutTests(ServerTestCase):
 
     def test_too_many(self) -> None:
         """So many at a time, and no more."""
-        self.patch(uploads, "MOST_OPEN", 2)
+        self.patch(intake, "MOST_OPEN", 2)
         for number in range(2):
             pipe = self.connect()
             pipe.send(self.head(9).replace(ID.encode(), self.id_of(number).encode()))

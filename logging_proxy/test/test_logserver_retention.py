@@ -15,13 +15,13 @@ from logging_proxy.configuration import LoggingServerOptions, RetentionOptions
 from logging_proxy.configuration.document import Scalar
 from logging_proxy.configuration.kinds import AGE, Mistake, Surroundings
 from logging_proxy.configuration.problems import Position
-from logging_proxy.logserver import retention
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.housekeeping import INTERVAL, LOOK_INTERVAL, PAUSE
-from logging_proxy.logserver.retention import STEP, Keeper, Limits, Step
+from logging_proxy.logserver.retention import keeper
+from logging_proxy.logserver.retention.keeper import STEP, Keeper, Limits, Step
+from logging_proxy.logserver.retention.rounds import INTERVAL, LOOK_INTERVAL, PAUSE
+from logging_proxy.logserver.retention.trust import AGREEMENT, OBJECTION
 from logging_proxy.logserver.server import Builder
-from logging_proxy.logserver.telemetry import Sizes
-from logging_proxy.logserver.trust import AGREEMENT, OBJECTION
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.telemetry.counters import Sizes
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import AtOnce, ServerTestCase
 
@@ -240,7 +240,7 @@ class OneFileTests(RetentionTestCase):
 
     def test_disk(self) -> None:
         """With too many of them it is the disk: the round ends, and the next one goes on."""
-        self.patch(retention, "MOST_FAILED", 2)
+        self.patch(keeper, "MOST_FAILED", 2)
         allow = self.refuse("")
         ids = [self.old(number, 30 - number) for number in range(1, 6)]
         self.keep_house()
@@ -339,7 +339,7 @@ class IndexTests(RetentionTestCase):
 
     def test_unknown_files(self) -> None:
         """Files that are in no index do not have others deleted in their place."""
-        self.patch(retention, "FEW_FILES", 0)
+        self.patch(keeper, "FEW_FILES", 0)
         for number in range(10):
             name = f"2025-09-13_02-11-09.123_0000000{number}_request.bin"
             with open(os.path.join(self.log_dir, name), "wb") as file:

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from logging_proxy.capture.records import Kind, RequestHead, encode, encode_request_head
-from logging_proxy.logserver import files
+from logging_proxy.logserver.store import directory
+from logging_proxy.recording.records import Kind, RequestHead, encode, encode_request_head
 from logging_proxy.test.logserver_spools import Script, documents, session
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -103,7 +103,7 @@ class HostileRecordTests(ServerTestCase):
 
     def test_names(self) -> None:
         """More exchanges of one millisecond and one beginning of their ids than anybody has by chance."""
-        count = files.MAX_NAMES + 5
+        count = directory.MAX_NAMES + 5
         self.record(session())
         for number in range(count):
             id = bytes(8) + number.to_bytes(8, "big")

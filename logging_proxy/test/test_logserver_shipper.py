@@ -15,13 +15,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from logging_proxy.logserver.bearer import BearerAgent
-from logging_proxy.logserver.ingest import RemoteSpools
-from logging_proxy.logserver.shipper import BATCH, LONGEST_WAIT, Shipper, Shippers, spool_name
-from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.web.answers import ProblemResource
 from logging_proxy.logserver.web.guard import Gate, Guard, local_hosts
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
+from logging_proxy.recording.tail import SpoolTail
+from logging_proxy.shipping.bearer import BearerAgent
+from logging_proxy.shipping.shipper import BATCH, LONGEST_WAIT, Shipper, Shippers, spool_name
 from logging_proxy.test.logserver_spools import SpoolWriter
 
 NAMES = [f"{number:032x}" for number in range(1, 9)]

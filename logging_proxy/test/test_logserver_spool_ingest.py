@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from logging_proxy.capture.disk import spool_size
-from logging_proxy.logserver import ingest
-from logging_proxy.logserver.ingest import NoRoom, RemoteSpool
-from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.logserver.ingest import remote
+from logging_proxy.logserver.ingest.remote import NoRoom, RemoteSpool
 from logging_proxy.logserver.web.answers import Problem
 from logging_proxy.logserver.web.bodies import BODY_LIMIT, Body
+from logging_proxy.recording.disk import spool_size
+from logging_proxy.recording.tail import SpoolTail
 from logging_proxy.test.logserver_spools import Script, documents
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -170,7 +170,7 @@ class IngestTests(ServerTestCase):
 
     def test_too_many(self) -> None:
         """There are no more spools than a number; those that are there are taken as before."""
-        self.patch(ingest, "MOST_REMOTE", 3)
+        self.patch(remote, "MOST_REMOTE", 3)
         statuses = [self.json("POST", f"/api/spools/{n:032x}/0", b"abc")[0] for n in range(5)]
         self.assertEqual(statuses, [200, 200, 200, 503, 503])
         self.assertEqual(self.json("POST", f"/api/spools/{1:032x}/3", b"def")[0], 200)

@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import closed, courtesy
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.ingest import RemoteSpools
-from logging_proxy.logserver.service import DRAIN_LIMIT, StorageService
-from logging_proxy.logserver.spools import Spools
-from logging_proxy.logserver.system import System
-from logging_proxy.logserver.tail import SpoolLock
+from logging_proxy.logserver.ingest import backoff, closed
+from logging_proxy.logserver.ingest.remote import RemoteSpools
+from logging_proxy.logserver.ingest.spools import Spools
+from logging_proxy.logserver.process import DRAIN_LIMIT, StorageService
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.system import System
+from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id, session
 
 
@@ -417,7 +417,7 @@ class ServiceTests(SpoolsTestCase):
         """A body that comes fast is stored when it is over, unless somebody watches, or waits for a drain."""
         for awaited in ("nobody", "watcher", "drain"):
             with self.subTest(awaited=awaited):
-                self.patch(courtesy, "HURRY", 1 << 20)
+                self.patch(backoff, "HURRY", 1 << 20)
                 spools = self.make_anew(most_waiting=1 << 30)
                 writer, script = self.writer(), Script()
                 writer.block(script.head() + script.request(b"", True) + script.response_head())

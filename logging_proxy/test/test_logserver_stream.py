@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind, Record, encode
-from logging_proxy.logserver import stream as stream_module
-from logging_proxy.logserver.stream import Damage, RecordStream, find_record
-from logging_proxy.logserver.tail import Piece
+from logging_proxy.logserver.ingest import records as stream_module
+from logging_proxy.logserver.ingest.records import Damage, RecordStream, find_record
+from logging_proxy.recording.records import Kind, Record, encode
+from logging_proxy.recording.tail import Piece
 
 RECORDS = [encode(Kind.RESPONSE_PIECE, 0, n, 10**9 + n, b"%d" % n * (n * 7 % 60)) for n in range(1, 30)]
 STREAM = b"".join(RECORDS)

@@ -9,8 +9,8 @@ import stat
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.system import System, usual_system
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.system import System, usual_system
 from logging_proxy.test.shortcut_stage import InPython, require_compiled
 
 NAME = "2025-09-13_02-11-09.123_092d0424_request.bin"

@@ -18,10 +18,10 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.listening import bind
-from logging_proxy.logserver.index import SqliteIndex
-from logging_proxy.logserver.index.sqlite import FILE
+from logging_proxy.index import SqliteIndex
+from logging_proxy.index.sqlite import FILE
 from logging_proxy.logserver.tap import Options, makeService
+from logging_proxy.net.listening import bind
 from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id
 
 TWISTD = [

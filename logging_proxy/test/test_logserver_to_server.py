@@ -14,9 +14,9 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 
 from logging_proxy.configuration import Configuration, ServerOptions
-from logging_proxy.logserver.shipper import _describe
 from logging_proxy.logserver.tap import ToServer
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves
+from logging_proxy.outbound.ourselves import LeadsToOurselves
+from logging_proxy.shipping.shipper import _describe
 from logging_proxy.test.certificates import AUTHORITY, Identity, Issuer, identity
 from logging_proxy.test.test_tls_upstream import UpstreamCase, server
 from logging_proxy.test.tls_pair import End, Wire

@@ -8,10 +8,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import server, token_file
-from logging_proxy.logserver.files import UnsafeDirectory
+from logging_proxy.logserver import server
 from logging_proxy.logserver.server import kept_token
-from logging_proxy.logserver.token_file import keep_token, token_for
+from logging_proxy.logserver.store.directory import UnsafeDirectory
+from logging_proxy.recording import token_file
+from logging_proxy.recording.token_file import keep_token, token_for
 
 
 def read_token(log_dir: str) -> str | None:

@@ -12,7 +12,7 @@ from logging_proxy.configuration import (
     load_configuration,
     read_configuration,
 )
-from logging_proxy.proxy.outbound.settings import ProxySettings, proxy_for
+from logging_proxy.outbound.settings import ProxySettings, proxy_for
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.test.test_configuration_errors import LEAKS
 

@@ -17,16 +17,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from logging_proxy.http.gathering import MOMENT
-from logging_proxy.proxy.failures import verdict
-from logging_proxy.proxy.outbound.addresses import parse_proxy_url
-from logging_proxy.proxy.outbound.endpoint import ProxyEndpoint
-from logging_proxy.proxy.outbound.failures import (
+from logging_proxy.outbound.addresses import parse_proxy_url
+from logging_proxy.outbound.endpoint import ProxyEndpoint
+from logging_proxy.outbound.failures import (
     ProxyAuthenticationFailed,
     ProxyConnectFailed,
     ProxyTimedOut,
     ProxyUnreachable,
 )
-from logging_proxy.proxy.outbound.resolving import Address
+from logging_proxy.outbound.resolving import Address
+from logging_proxy.proxy.failures import verdict
 from logging_proxy.routing.mapping import parse_destination
 
 SECURE, PLAIN = parse_destination("https://a.example/"), parse_destination("http://a.example:81/")

@@ -12,12 +12,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.gathering import MOMENT
-from logging_proxy.proxy.client import ProxyClient
+from logging_proxy.http.pool import ClientLimits, Pool
+from logging_proxy.outbound.forwarding import parse_forwarded_head
 from logging_proxy.proxy.failures import verdict
-from logging_proxy.proxy.outbound.forwarding import parse_forwarded_head
-from logging_proxy.proxy.pool import ClientLimits, Pool
 
 
 @implementer(IStreamClientEndpoint)

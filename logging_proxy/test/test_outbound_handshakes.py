@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.limits import RESPONSE_HEAD_LIMIT
-from logging_proxy.proxy.outbound.addresses import Credentials
-from logging_proxy.proxy.outbound.connect import ConnectHandshake
-from logging_proxy.proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
-from logging_proxy.proxy.outbound.handshakes import Handshake, NoHandshake
-from logging_proxy.proxy.outbound.socks import Socks5Handshake
+from logging_proxy.outbound.addresses import Credentials
+from logging_proxy.outbound.connect import ConnectHandshake
+from logging_proxy.outbound.failures import ProxyAuthenticationFailed, ProxyConnectFailed
+from logging_proxy.outbound.handshakes import Handshake, NoHandshake
+from logging_proxy.outbound.socks import Socks5Handshake
 
 ALICE = Credentials(b"alice", b"hunter2")
 

@@ -7,9 +7,9 @@ import socket
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.outbound import ourselves as module
+from logging_proxy.outbound.ourselves import LeadsToOurselves, Ourselves, Where, addresses_of
 from logging_proxy.proxy.failures import verdict
-from logging_proxy.proxy.outbound import ourselves as module
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, Ourselves, Where, addresses_of
 
 
 class OurselvesTests(SynchronousTestCase):

@@ -16,14 +16,14 @@ from zope.interface import implementer
 
 from logging_proxy.configuration import UpstreamTLS
 from logging_proxy.demo.processes import free_port
-from logging_proxy.proxy.endpoints import endpoint_for
-from logging_proxy.proxy.outbound.addresses import parse_proxy_url
-from logging_proxy.proxy.outbound.failures import (
+from logging_proxy.outbound.addresses import parse_proxy_url
+from logging_proxy.outbound.failures import (
     ProxyAuthenticationFailed,
     ProxyConnectFailed,
     ProxyUnreachable,
 )
-from logging_proxy.proxy.outbound.forwarding import forwarding_for
+from logging_proxy.outbound.forwarding import forwarding_for
+from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.test.certificates import AUTHORITY, Identity, identity
 from logging_proxy.test.outbound_proxies import HttpProxy, OutboundProxy, ProxyFactory, SocksProxy

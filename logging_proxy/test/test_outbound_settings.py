@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.proxy.outbound.addresses import Credentials, ProxyAddress, ProxyURLError, parse_proxy_url
-from logging_proxy.proxy.outbound.exceptions import parse_no_proxy
-from logging_proxy.proxy.outbound.forwarding import forwarding_for
-from logging_proxy.proxy.outbound.settings import (
+from logging_proxy.outbound.addresses import Credentials, ProxyAddress, ProxyURLError, parse_proxy_url
+from logging_proxy.outbound.exceptions import parse_no_proxy
+from logging_proxy.outbound.forwarding import forwarding_for
+from logging_proxy.outbound.settings import (
     ProxySettings,
     no_proxy_text,
     parse_variable,

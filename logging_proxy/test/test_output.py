@@ -16,8 +16,8 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import output
-from logging_proxy.output import CannotLog, LogFile, Output, Syslog, Terminal, sink_for
+from logging_proxy.service import output
+from logging_proxy.service.output import CannotLog, LogFile, Output, Syslog, Terminal, sink_for
 
 ID = bytes(range(16))
 

@@ -11,11 +11,11 @@ from unittest import skipUnless
 from twisted.internet.protocol import ClientFactory
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy.listening import bind
-from logging_proxy.pacing import do_not_pace, is_local
+from logging_proxy.net.listening import bind
+from logging_proxy.net.pacing import do_not_pace, is_local
 
 if sys.platform == "linux":
-    from logging_proxy.reactor import ProxyReactor
+    from logging_proxy.net.reactor import ProxyReactor
 
 
 class FakeSocket:

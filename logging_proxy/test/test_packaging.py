@@ -119,7 +119,10 @@ class InstallTests(SynchronousTestCase):
         where = run(python, "-c", "import logging_proxy; print(logging_proxy.__file__)", folder=self.folder)
         self.assertEqual(Path(where.strip()).resolve(), home / "logging_proxy" / "__init__.py")
         said = run(
-            python, "-c", "from logging_proxy import shortcut; print(shortcut.compiled)", folder=self.folder
+            python,
+            "-c",
+            "from logging_proxy.net import shortcut; print(shortcut.compiled)",
+            folder=self.folder,
         )
         self.assertEqual(said.strip(), str(shortcut))
         # The script that the running environment has, with the Python of the fresh one.

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy import peer_user
-from logging_proxy.peer_user import (
+from logging_proxy.net import peer_user
+from logging_proxy.net.peer_user import (
     Connection,
     End,
     Socket,

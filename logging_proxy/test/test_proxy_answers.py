@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.heads import parse_request_head
 from logging_proxy.proxy.answers import Reply, answer
+from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import get
 
 GET = parse_request_head(get(), 200)

@@ -6,8 +6,8 @@ import itertools
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.proxy.messages import MOMENT
+from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get, ok, post
 
 

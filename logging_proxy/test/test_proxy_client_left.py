@@ -7,10 +7,10 @@ from collections.abc import Callable
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
 from logging_proxy.http.server import ServerLimits
 from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.messages import MOMENT
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, get, ok, post
 
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"

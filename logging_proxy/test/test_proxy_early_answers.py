@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get, ok, post
 
 REFUSED = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"

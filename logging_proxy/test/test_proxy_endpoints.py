@@ -14,10 +14,10 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.outbound.addresses import parse_proxy_url
+from logging_proxy.outbound.ourselves import LeadsToOurselves, Ourselves
+from logging_proxy.outbound.resolving import Address, find_addresses
 from logging_proxy.proxy.endpoints import ATTEMPT_DELAY, NOBODY, NameEndpoint, endpoint_for
-from logging_proxy.proxy.outbound.addresses import parse_proxy_url
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, Ourselves
-from logging_proxy.proxy.outbound.resolving import Address, find_addresses
 from logging_proxy.routing.mapping import parse_destination
 
 V6 = IPv6Address("TCP", "::1", 80)

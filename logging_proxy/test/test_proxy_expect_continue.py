@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
 from logging_proxy.http.limits import ServerLimits
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, ok, post
 
 HEAD, BODY = post(b"hello", "Expect: 100-continue")[:-5], b"hello"

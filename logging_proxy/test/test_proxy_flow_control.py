@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
 from logging_proxy.http.server import ServerLimits
 from logging_proxy.proxy import halves
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, connection_of, get, limits, ok, post
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

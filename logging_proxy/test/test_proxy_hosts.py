@@ -8,9 +8,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import Configuration, ServerOptions
+from logging_proxy.outbound.ourselves import Ourselves
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.hosts import local_hosts
-from logging_proxy.proxy.outbound.ourselves import Ourselves
 from logging_proxy.test.proxy_stage import Stage, get, ok, route
 
 LOCAL = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -11,8 +11,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.server import ServerLimits
+from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import get
 from logging_proxy.test.shortcut_stage import Endpoint, InPython, Line, RingStage
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage
 
 Fields = list[tuple[bytes, bytes]]

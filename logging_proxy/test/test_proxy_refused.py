@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind, Record
 from logging_proxy.http.gathering import MOMENT
 from logging_proxy.http.server import ServerLimits
+from logging_proxy.recording.records import Kind, Record
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok, post
 
 OK = b"HTTP/1.1 200 OK\r\n"

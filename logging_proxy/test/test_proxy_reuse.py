@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.bodies import response_body
 from logging_proxy.http.heads import parse_response_head
-from logging_proxy.proxy.reuse import REST, Reuse, reuse_after
+from logging_proxy.http.reuse import REST, Reuse, reuse_after
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok
 
 HEAD = get().replace(b"GET", b"HEAD")

@@ -20,16 +20,16 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from logging_proxy.capture.events import CaptureObserver, Recorder
-from logging_proxy.capture.records import Kind, RecordReader
-from logging_proxy.capture.writer import CaptureWriter
 from logging_proxy.http.deadlines import Deadlines
+from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.headers import ForwardedPolicy
-from logging_proxy.proxy.pool import Pool
 from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
+from logging_proxy.recording.events import CaptureObserver, Recorder
+from logging_proxy.recording.records import Kind, RecordReader
+from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.test.proxy_stage import Captured, FakeRing, get, limits, ok, post, route
 
 reactor: Any = _reactor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
 from logging_proxy.proxy.headers import onward_trailers, replace_trailers
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, get, ok
 
 REQUEST = b"POST /api/x HTTP/1.1\r\nHost: h\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n"

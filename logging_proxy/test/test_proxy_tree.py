@@ -6,8 +6,8 @@ import hashlib
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.proxy.tree import Ids
+from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import WALL, Stage, get, ok, post
 
 

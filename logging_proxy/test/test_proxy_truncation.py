@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
-from logging_proxy.proxy import client
+from logging_proxy.http import client
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits
 
 BEGINNINGS = {

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Flag, Kind
 from logging_proxy.http.limits import LINGER, MOST_PIPELINED
 from logging_proxy.http.server import ServerLimits
-from logging_proxy.proxy.connection import CLOSING_TIME
+from logging_proxy.http.upstream import CLOSING_TIME
+from logging_proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.failures import Shutdown
-from logging_proxy.proxy.outbound.forwarding import Forwarding
+from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok
 
 ASKED = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k")

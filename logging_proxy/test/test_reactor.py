@@ -19,10 +19,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from logging_proxy.starting import make_monotonic
+from logging_proxy.service.bootstrap import make_monotonic
 
 if sys.platform == "linux":
-    from logging_proxy.reactor import ProxyReactor
+    from logging_proxy.net.reactor import ProxyReactor
 
 
 @implementer(IReadWriteDescriptor)
@@ -308,7 +308,7 @@ class InstallTests(SynchronousTestCase):
         """Who has chosen a reactor keeps it."""
         import twisted.internet.reactor as installed
 
-        from logging_proxy.reactor import install
+        from logging_proxy.net.reactor import install
 
         install()
         self.assertIs(sys.modules["twisted.internet.reactor"], installed)

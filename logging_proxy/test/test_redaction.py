@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.redaction import (
+from logging_proxy.redaction.redact import (
     REDACTED,
     is_secret_header,
     is_secret_key,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.secret_names import is_secret_name
+from logging_proxy.redaction.names import is_secret_name
 
 SECRET = """
 Authorization Proxy-Authorization X-Authorization X-Forwarded-Authorization X-Serverless-Authorization

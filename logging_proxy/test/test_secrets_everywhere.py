@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from logging_proxy.capture.records import Kind, RequestHead, encode, encode_request_head
-from logging_proxy.console import exchange_line, trouble_line
+from logging_proxy.recording.records import Kind, RequestHead, encode, encode_request_head
+from logging_proxy.service.console import exchange_line, trouble_line
 from logging_proxy.test.cli_stage import command
 from logging_proxy.test.logserver_spools import Script
 from logging_proxy.test.test_secret_names import HARMLESS, SECRET

@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher as publisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.child import (
+from logging_proxy.service.child import (
     FIRST_WAIT,
     LASTING,
     LINK_FD,
@@ -94,7 +94,7 @@ class ChildCase(SynchronousTestCase):
         self.addCleanup(publisher.removeObserver, observer)
 
     def observe(self, event: LogEvent) -> None:
-        if event.get("log_namespace") == "logging_proxy.child.ChildProcess":
+        if event.get("log_namespace") == "logging_proxy.service.child.ChildProcess":
             self.lines.append((event["log_level"], event["log_format"].format(**event)))
 
     @property
@@ -117,7 +117,7 @@ class RankTests(SynchronousTestCase):
         allowed = os.sched_getaffinity(0)
         for processors in {frozenset(allowed), frozenset([min(allowed)])}:
             ranks = self.run_python(
-                "import os; from logging_proxy.child_main import give_way\n"
+                "import os; from logging_proxy.service.child_main import give_way\n"
                 f"os.sched_setaffinity(0, {set(processors)}); give_way({NICENESS})\n"
                 "print(os.nice(0), os.sched_getscheduler(0))"
             )
@@ -146,7 +146,7 @@ class StartTests(ChildCase):
         self.assertEqual(sorted(process.descriptors), [0, 1, 2, LINK_FD, LINK_FD + 1])
         self.assertEqual(process.arguments[-2:], ["-n", "logging-server"])
         self.assertEqual(
-            process.arguments[2:6], ["-m", "logging_proxy.child_main", str(NICENESS), "/some/where"]
+            process.arguments[2:6], ["-m", "logging_proxy.service.child_main", str(NICENESS), "/some/where"]
         )
         self.assertEqual(
             process.environment["PYTHONPATH"].split(os.pathsep), [each for each in sys.path if each]

@@ -11,11 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import Configuration
 from logging_proxy.configuration.options import ServerOptions, ServerTLS
-from logging_proxy.output import Output
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.routing.mux import PatternConflict
-from logging_proxy.service import ProxyService
-from logging_proxy.serving import Serving
+from logging_proxy.service.engine import Serving
+from logging_proxy.service.output import Output
+from logging_proxy.service.proxy_service import ProxyService
 from logging_proxy.test.proxy_stage import route
 from logging_proxy.test.test_service_stop import Lines
 from logging_proxy.tls.pem import PEMError, PEMFile

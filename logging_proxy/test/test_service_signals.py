@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.signals import Signals
+from logging_proxy.service.signals import Signals
 
 
 class FakeReactor:

@@ -14,16 +14,16 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from logging_proxy import shortcut
-from logging_proxy.capture.recording import Recording
-from logging_proxy.capture.records import OUTCOMES, Kind
 from logging_proxy.configuration.options import Configuration, LoggingOptions, ServerOptions
 from logging_proxy.http.limits import NEWCOMER
-from logging_proxy.listening import bind
-from logging_proxy.output import Output
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, addresses_of
-from logging_proxy.service import CHILD_PATIENCE, ProxyService
-from logging_proxy.serving import FAREWELL, GRACE, Serving
+from logging_proxy.net import shortcut
+from logging_proxy.net.listening import bind
+from logging_proxy.outbound.ourselves import LeadsToOurselves, addresses_of
+from logging_proxy.recording.recorder import Recording
+from logging_proxy.recording.records import OUTCOMES, Kind
+from logging_proxy.service.engine import FAREWELL, GRACE, Serving
+from logging_proxy.service.output import Output
+from logging_proxy.service.proxy_service import CHILD_PATIENCE, ProxyService
 from logging_proxy.test.capture_stage import FAST, ThreadedClock, records
 from logging_proxy.test.proxy_stage import Wire, get, ok, route
 

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from logging_proxy import shortcut
-from logging_proxy.capture.records import Kind, RecordReader
-from logging_proxy.capture.ring import Ring
-from logging_proxy.capture.writer import CaptureWriter
-from logging_proxy.http import wire
 from logging_proxy.http.bodies import CHUNKED_END, chunk
+from logging_proxy.net import shortcut, wire
+from logging_proxy.recording.records import Kind, RecordReader
+from logging_proxy.recording.ring import Ring
+from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.test.shortcut_stage import Line, Play, RingStage, ShortcutCase, blocks_left
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logging_proxy.capture.records import Flag, Kind
+from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.shortcut_stage import Play, ShortcutCase, Story, blocks_left
 
 KIB = 1 << 10

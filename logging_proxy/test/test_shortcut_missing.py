@@ -11,9 +11,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from logging_proxy import shortcut
-from logging_proxy.capture.records import HEADER, Kind
-from logging_proxy.capture.ring import Ring
+from logging_proxy.net import shortcut
+from logging_proxy.recording.records import HEADER, Kind
+from logging_proxy.recording.ring import Ring
 from logging_proxy.test import shortcut_stage
 from logging_proxy.test.shortcut_stage import require_compiled
 

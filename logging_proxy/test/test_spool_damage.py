@@ -16,18 +16,18 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zlib_ng.zlib_ng import crc32
 
-from logging_proxy.capture.disk import SegmentFiles, last_offset, next_offset
-from logging_proxy.capture.records import RecordReader
-from logging_proxy.capture.rings import open_ring
-from logging_proxy.capture.segments import BLOCK, block_header, segment_name
-from logging_proxy.logserver.assembly import Assembler, BodyPiece, Ended, Started
-from logging_proxy.logserver.consumer import SpoolConsumer
-from logging_proxy.logserver.exchanges import Side, verdict
-from logging_proxy.logserver.files import LogDirectory
-from logging_proxy.logserver.ingest import RemoteSpool, stored_end
-from logging_proxy.logserver.shipper import SpoolReader
-from logging_proxy.logserver.stream import Damage, RecordStream
-from logging_proxy.logserver.tail import SpoolTail
+from logging_proxy.captures.exchanges import Side, verdict
+from logging_proxy.logserver.ingest.assembly import Assembler, BodyPiece, Ended, Started
+from logging_proxy.logserver.ingest.consumer import SpoolConsumer
+from logging_proxy.logserver.ingest.records import Damage, RecordStream
+from logging_proxy.logserver.ingest.remote import RemoteSpool, stored_end
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.recording.disk import SegmentFiles, last_offset, next_offset
+from logging_proxy.recording.records import RecordReader
+from logging_proxy.recording.rings import open_ring
+from logging_proxy.recording.segments import BLOCK, block_header, segment_name
+from logging_proxy.recording.tail import SpoolTail
+from logging_proxy.shipping.shipper import SpoolReader
 from logging_proxy.test.logserver_spools import MS, Script, other_id, session
 
 SALT = 0x5EED5A17

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import clean_text, json_streams, json_strings
-from logging_proxy.logserver.clean_text import TEXT_LIMIT
-from logging_proxy.logserver.text import read_content, text_of
+from logging_proxy.understanding import clean_text, json_streams, json_strings
+from logging_proxy.understanding.clean_text import TEXT_LIMIT
+from logging_proxy.understanding.text import read_content, text_of
 
 JSON = "application/json"
 EVENTS = "text/event-stream"

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import json_streams, json_strings, text
-from logging_proxy.logserver.allowance import PIECE, Allowance
-from logging_proxy.logserver.clean_text import TEXT_LIMIT, first_and_last
-from logging_proxy.logserver.text import read_content
-from logging_proxy.logserver.understanding import LONGEST_USER, understand
+from logging_proxy.understanding import json_streams, json_strings, text
+from logging_proxy.understanding.allowance import PIECE, Allowance
+from logging_proxy.understanding.clean_text import TEXT_LIMIT, first_and_last
+from logging_proxy.understanding.facts import LONGEST_USER, understand
+from logging_proxy.understanding.text import read_content
 
 MIB = 1 << 20
 JSON = "application/json"

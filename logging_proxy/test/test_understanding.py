@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver.heads import telling_headers
-from logging_proxy.logserver.understanding import LONGEST, Understanding, understand
+from logging_proxy.captures.heads import telling_headers
+from logging_proxy.understanding.facts import LONGEST, Understanding, understand
 
 UUID = "0f0f0f0f-1111-4222-8333-444444444444"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import Kind
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import READ_SIZE, Stage, Wire, get, ok, post
 
 OK = b"HTTP/1.1 200 OK\r\n"

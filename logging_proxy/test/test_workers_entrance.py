@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy import admission
 from logging_proxy.configuration import Configuration
 from logging_proxy.http.limits import ServerLimits
+from logging_proxy.net import admission
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.test.proxy_stage import route
 from logging_proxy.workers.board import Board, new_board_file

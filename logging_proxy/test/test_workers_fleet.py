@@ -12,10 +12,10 @@ from twisted.logger import ILogObserver
 from twisted.logger import globalLogPublisher as publisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.child import FIRST_WAIT
 from logging_proxy.configuration import Configuration, LoggingOptions, ServerOptions
-from logging_proxy.listening import bind
-from logging_proxy.output import Output
+from logging_proxy.net.listening import bind
+from logging_proxy.service.child import FIRST_WAIT
+from logging_proxy.service.output import Output
 from logging_proxy.test.proxy_stage import route
 from logging_proxy.test.workers_stage import End, FleetReactor
 from logging_proxy.workers.board import Board

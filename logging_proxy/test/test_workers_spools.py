@@ -7,9 +7,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.disk import SegmentFiles
-from logging_proxy.capture.records import Kind, encode
-from logging_proxy.capture.rings import lock_spool, open_ring
+from logging_proxy.recording.disk import SegmentFiles
+from logging_proxy.recording.records import Kind, encode
+from logging_proxy.recording.rings import lock_spool, open_ring
 from logging_proxy.test.capture_stage import records
 from logging_proxy.workers.spools import end_sessions, former_spools, spool_directories
 

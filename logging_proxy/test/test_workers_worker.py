@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.capture.records import OUTCOMES, Kind
-from logging_proxy.capture.rings import lock_spool
 from logging_proxy.configuration import Configuration, LoggingOptions, ServerOptions
-from logging_proxy.listening import bind
-from logging_proxy.output import Output
-from logging_proxy.proxy.outbound.ourselves import LeadsToOurselves, addresses_of
-from logging_proxy.serving import FAREWELL
+from logging_proxy.net.listening import bind
+from logging_proxy.outbound.ourselves import LeadsToOurselves, addresses_of
+from logging_proxy.recording.records import OUTCOMES, Kind
+from logging_proxy.recording.rings import lock_spool
+from logging_proxy.service.engine import FAREWELL
+from logging_proxy.service.output import Output
 from logging_proxy.test.capture_stage import records
 from logging_proxy.test.proxy_stage import Wire, get, route
 from logging_proxy.test.test_service_stop import Lines, Port, Reactor

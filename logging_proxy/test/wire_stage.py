@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import h11
 
-from logging_proxy.capture.records import Kind
+from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import READ_SIZE, Stage, Wire
 
 Fields = list[tuple[bytes, bytes]]

@@ -15,9 +15,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 
-from logging_proxy.admission import MeasuredPort
 from logging_proxy.http.connection import ServerConnection
 from logging_proxy.http.server import ServerLimits, Site
+from logging_proxy.net.admission import MeasuredPort
 from logging_proxy.proxy.tree import RouteTree
 from logging_proxy.workers.board import Board
 from logging_proxy.workers.turns import Turns

@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults, succee
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from logging_proxy.child import ChildProcess
 from logging_proxy.configuration import Configuration
-from logging_proxy.output import Output
-from logging_proxy.proxy.outbound.ourselves import Where
+from logging_proxy.outbound.ourselves import Where
+from logging_proxy.service.child import ChildProcess
+from logging_proxy.service.output import Output
 from logging_proxy.workers.board import Board, new_board_file
 from logging_proxy.workers.orders import Begin, Commander, HasDescriptor, Hurry, Listen, Order, Stop, Use
 

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration, LoggingOptions
-from logging_proxy.proxy.outbound.ourselves import Where
+from logging_proxy.outbound.ourselves import Where
 
 LONGEST = 1 << 30
 """Bytes of an order: a configuration of many routes, with its certificates."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy import __version__
-from logging_proxy.capture.disk import SegmentFiles, next_offset
-from logging_proxy.capture.records import Kind, encode
-from logging_proxy.capture.rings import SpoolBusy, lock_spool, ring_path
-from logging_proxy.capture.spool import describe
-from logging_proxy.capture.writer import NO_EXCHANGE
+from logging_proxy.recording.disk import SegmentFiles, next_offset
+from logging_proxy.recording.records import Kind, encode
+from logging_proxy.recording.rings import SpoolBusy, lock_spool, ring_path
+from logging_proxy.recording.spool import describe
+from logging_proxy.recording.writer import NO_EXCHANGE
 
 _NO_LIMIT = 1 << 62
 

@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, Logger
 
-from logging_proxy.capture.recording import Recording
-from logging_proxy.capture.spool import SpoolBusy, describe
-from logging_proxy.output import Output
-from logging_proxy.serving import Serving, one_by_one
+from logging_proxy.recording.recorder import Recording
+from logging_proxy.recording.spool import SpoolBusy, describe
+from logging_proxy.service.engine import Serving, one_by_one
+from logging_proxy.service.output import Output
 from logging_proxy.workers.board import Board
 from logging_proxy.workers.entrance import SharedEntrance
 from logging_proxy.workers.orders import Begin, Hurry, Listen, Order, Stop, Subordinate, Use

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from logging_proxy.logserver.index import BadCursor, BadFilter, IndexTrouble, TooSlow
+from logging_proxy.index import BadCursor, BadFilter, IndexTrouble, TooSlow
 
 _log = Logger()
 

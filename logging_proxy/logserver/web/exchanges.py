@@ -10,17 +10,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
-from logging_proxy.logserver.exchanges import Side
-from logging_proxy.logserver.feed import row_document
-from logging_proxy.logserver.index import Index, IndexTrouble, Row, parse_filters
-from logging_proxy.logserver.index.values import MAX_LIMIT, is_exchange_id
-from logging_proxy.logserver.listing import list_exchanges
-from logging_proxy.logserver.reading import OpenFile, open_capture, read_metadata
-from logging_proxy.logserver.service import Run
-from logging_proxy.logserver.spools import Spools
-from logging_proxy.logserver.store import Preview
+from logging_proxy.captures.exchanges import Side
+from logging_proxy.captures.reading import OpenFile, open_capture, read_metadata
+from logging_proxy.index import Index, IndexTrouble, Row, parse_filters
+from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
+from logging_proxy.logserver.ingest.spools import Spools
+from logging_proxy.logserver.live.feed import row_document
+from logging_proxy.logserver.live.listing import list_exchanges
+from logging_proxy.logserver.live.under_way import UnderWay
+from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.store.gather import Preview
 from logging_proxy.logserver.threads import TooBusy
-from logging_proxy.logserver.underway import UnderWay
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,
@@ -33,7 +33,7 @@ from logging_proxy.logserver.web.answers import (
 )
 from logging_proxy.logserver.web.attachments import give_file
 from logging_proxy.logserver.web.parameters import read_parameters
-from logging_proxy.redaction import redact_headers, redact_line, redact_url
+from logging_proxy.redaction.redact import redact_headers, redact_line, redact_url
 
 DEFAULT_LIMIT = 50
 

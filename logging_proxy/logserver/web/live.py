@@ -25,8 +25,8 @@ from twisted.web.server import Request
 from twisted.web.websocket import WebSocketResource
 from zope.interface import implementer
 
-from logging_proxy.logserver.feed import Feed, LiveEvent
-from logging_proxy.logserver.index.values import is_exchange_id
+from logging_proxy.index.values import is_exchange_id
+from logging_proxy.logserver.live.feed import Feed, LiveEvent
 from logging_proxy.logserver.web.answers import Problem, ProblemResource, Refused, refuse
 from logging_proxy.logserver.web.parameters import read_parameters
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
-from logging_proxy.logserver.index.columns import FILTERS, Filter, row_schema
+from logging_proxy.index.columns import FILTERS, Filter, row_schema
 
 Json = dict[str, Any]
 

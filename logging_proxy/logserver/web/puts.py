@@ -18,10 +18,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from logging_proxy.logserver.files import UnsafeDirectory
-from logging_proxy.logserver.service import Run
-from logging_proxy.logserver.spools import describe_error
-from logging_proxy.logserver.uploads import (
+from logging_proxy.logserver.ingest.spools import describe_error
+from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.store.directory import UnsafeDirectory
+from logging_proxy.logserver.uploads.intake import (
     MOST_BYTES,
     BadMessage,
     Exists,

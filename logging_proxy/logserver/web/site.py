@@ -9,10 +9,8 @@ from typing import Any
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from logging_proxy.admission import Admission
-from logging_proxy.descriptors import most_visitors
 from logging_proxy.http.deadlines import Deadlines
-from logging_proxy.logserver.uploads import is_upload_path
+from logging_proxy.logserver.uploads.intake import is_upload_path
 from logging_proxy.logserver.web.answers import Answer, Nowhere, Problem, ProblemResource, give, refuse
 from logging_proxy.logserver.web.bodies import Body, DroppedBody
 from logging_proxy.logserver.web.channels import Channel
@@ -24,6 +22,8 @@ from logging_proxy.logserver.web.puts import Desk, Put
 from logging_proxy.logserver.web.requests import ServerRequest
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
+from logging_proxy.net.admission import Admission
+from logging_proxy.net.descriptors import most_visitors
 
 
 class ServerSite(Site):

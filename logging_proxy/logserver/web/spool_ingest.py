@@ -9,8 +9,8 @@ from collections.abc import Callable
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from logging_proxy.logserver.ingest import SPOOL_NAME, Beyond, NoRoom, RemoteSpools
-from logging_proxy.logserver.service import Run
+from logging_proxy.logserver.ingest.remote import SPOOL_NAME, Beyond, NoRoom, RemoteSpools
+from logging_proxy.logserver.process import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,

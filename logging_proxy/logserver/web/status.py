@@ -7,11 +7,11 @@ from typing import Any
 
 from twisted.web.server import Request
 
-from logging_proxy import shortcut
-from logging_proxy.logserver import store
-from logging_proxy.logserver.metrics import CONTENT_TYPE
-from logging_proxy.logserver.telemetry import Standing, Telemetry, behind
+from logging_proxy.logserver.store import gather
+from logging_proxy.logserver.telemetry.counters import Standing, Telemetry, behind
+from logging_proxy.logserver.telemetry.prometheus import CONTENT_TYPE
 from logging_proxy.logserver.web.answers import Answer, ProblemResource, give, json_answer
+from logging_proxy.net import shortcut
 
 
 class Health(ProblemResource):
@@ -34,7 +34,7 @@ class Health(ProblemResource):
             "uptime_seconds": round(self._seconds() - self._began, 3),
             **_storage(standing, self._wall_ns()),
             **_kept(standing),
-            "compiled": {"shortcut": shortcut.compiled, "modules": not store.__file__.endswith(".py")},
+            "compiled": {"shortcut": shortcut.compiled, "modules": not gather.__file__.endswith(".py")},
         }
         if trouble:
             value["reason"] = trouble

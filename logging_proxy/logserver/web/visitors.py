@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 
 from twisted.web.server import Request
 
-from logging_proxy.logserver.token_file import NAME
-from logging_proxy.peer_user import ROOT, kernel_tells, user_of_peer
+from logging_proxy.net.peer_user import ROOT, kernel_tells, user_of_peer
+from logging_proxy.recording.token_file import NAME
 
 Look = Callable[[Any], "int | None"]
 """From a transport to the user at its other end; None when that cannot be told."""

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from logging_proxy.demo.captures import wait_for_captures
 from logging_proxy.demo.processes import Program, module
-from logging_proxy.peer_user import kernel_tells
+from logging_proxy.net.peer_user import kernel_tells
 from logging_proxy.test.e2e.case import (
     START_TIMEOUT,
     EndToEndCase,

@@ -5,7 +5,7 @@ A twistd whose spool lies on a disk that fails as a file says.
 
 The file holds the name of an errno, such as EIO, or `stall`, or nothing while the disk is well.  What
 stalls goes on when the file says something else.  Only the spool's own calls are touched, those of
-`logging_proxy.capture.disk.Disk`: the logging server, a process of its own, finds the disk as it is.
+`logging_proxy.recording.disk.Disk`: the logging server, a process of its own, finds the disk as it is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from logging_proxy.capture import disk
 from logging_proxy.demo import tether
+from logging_proxy.recording import disk
 
 
 class ToldDisk:

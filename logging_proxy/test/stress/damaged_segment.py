@@ -11,9 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from logging_proxy.capture.records import Kind, RecordReader, decode_request_head
-from logging_proxy.capture.segments import whole_blocks
 from logging_proxy.demo.processes import Program
+from logging_proxy.recording.records import Kind, RecordReader, decode_request_head
+from logging_proxy.recording.segments import whole_blocks
 from logging_proxy.test.e2e.case import Setup, wait_until
 from logging_proxy.test.stress.figures import Figure, at_least, exactly, named, told
 from logging_proxy.test.stress.peers import Upstream

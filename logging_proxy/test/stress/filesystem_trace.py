@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from logging_proxy.logserver.system import System
+from logging_proxy.logserver.store.system import System
 
 _CALLS = ("open", "pwrite", "pwritev", "ftruncate", "fsync", "fdatasync", "rename", "unlink", "mkdir")
 

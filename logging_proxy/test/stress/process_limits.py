@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from logging_proxy.demo.processes import Program
-from logging_proxy.descriptors import RESERVED
+from logging_proxy.net.descriptors import RESERVED
 from logging_proxy.test.e2e.case import Setup, run_twistd, wait_until
 from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
 from logging_proxy.test.stress.peers import (

@@ -1,0 +1,1 @@
+"""What a capture is, as values and files, without a server."""

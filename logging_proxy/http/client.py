@@ -1,0 +1,420 @@
+"""
+The client's side of the engine: one connection to an upstream.
+
+A `ProxyClient` carries one exchange at a time and goes back to its pool after
+a response that leaves the connection in a known state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from logging_proxy.http.bodies import (
+    NO_BODY,
+    BodyReader,
+    ChunkedReader,
+    CloseReader,
+    LengthReader,
+    faulty_line,
+    response_body,
+)
+from logging_proxy.http.deadlines import NEVER
+from logging_proxy.http.diagnosis import is_faulty_response_so_far, response_fault
+from logging_proxy.http.faults import ResponseFault
+from logging_proxy.http.gathering import Refusing
+from logging_proxy.http.heads import ResponseHead
+from logging_proxy.http.interfaces import TunnelEnd
+from logging_proxy.http.receiver import ResponseReceiver
+from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
+from logging_proxy.http.upstream import CLOSING_TIME, UpstreamConnection
+from logging_proxy.net.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
+from logging_proxy.outbound.failures import ProxyConnectFailed
+from logging_proxy.proxy.failures import HandshakeTimeout, UpstreamTimeout, handshake_failure
+
+if TYPE_CHECKING:
+    from logging_proxy.http.pool import Pool
+    from logging_proxy.net.shortcut._compiled import Reader
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class ProxyClient(Refusing, UpstreamConnection):
+    """One upstream connection; also the producer of its response's body."""
+
+    _log = Logger()
+
+    def __init__(self, pool: Pool, ready: Deferred[ProxyClient], handshake_until: float | None) -> None:
+        super().__init__(pool.now)
+        self.uses = 0
+        self.heard = False
+        """Whether any byte of the present response has come."""
+        self.born = self.idle_since = pool.now()
+        self.reuse: Reuse | None = None
+        """How the connection may be used after the present response, whose last byte came at `idle_since`."""
+        self._pool = pool
+        self._ready: Deferred[ProxyClient] | None = ready
+        self._handshake_until = handshake_until
+        self._receive: Callable[[bytes], None] = self._receive_unasked
+        self._receiver: ResponseReceiver | None = None
+        self._tunnel: TunnelEnd | None = None
+        self._reader: Reader | None = None
+        self._method = b""
+        self._buffer = b""
+        self._body: BodyReader = NO_BODY
+        self._reusable = True
+        self._interim = 0
+        """Bytes of the present response's interim heads."""
+        self._unasked: Callable[[bytes], None] | None = None
+        """Is told of what comes after the response."""
+
+    # --- the connection ----------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
+        self._pool.opened(self)
+        if self._handshake_until is None:
+            self._become_ready()
+        else:
+            self.deadline = self._handshake_until
+
+    def handshakeCompleted(self) -> None:
+        """Only now is it known whom we talk to; until now nothing of a request has been written."""
+        self.deadline = NEVER
+        self._become_ready()
+
+    def _become_ready(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.callback(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        reason = self._truly(reason)
+        self._reader = None
+        read_no_more(self.transport)
+        self._pool.closed(self)
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.errback(self._close_reason or handshake_failure(reason))
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.connectionLost(reason)
+        self._finish_gathering()
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        in_order = reason.check(ConnectionDone) or closed_by_peer(self.transport)
+        if in_order and self._receive == self._receive_body and self._body.finish():
+            receiver.bodyReceived(b"", b"", True, b"")
+        else:
+            receiver.upstreamLost(self._close_reason or reason, self._held())
+
+    # --- a request -------------------------------------------------------------------
+
+    def begin(
+        self, receiver: ResponseReceiver, method: bytes, unasked: Callable[[bytes], None] | None = None
+    ) -> None:
+        """
+        The next response is for `receiver`; the caller now sends a `method` request.
+
+        `unasked` is called with what comes after the response and before the next request.
+        """
+        self.uses += 1
+        self.heard = False
+        self._interim = 0
+        self._receiver = receiver
+        self._method = method
+        self._unasked = unasked
+        self._receive = self._receive_head
+        self._expect(self._pool.limits.head_timeout)
+
+    def sending(self) -> None:
+        """More of the request, or into the tunnel, has gone: the time for an answer starts again."""
+        if self._receive == self._receive_head or self._tunnel is not None:
+            self.deadline = self._now() + self._wait
+
+    def release(self) -> None:
+        """The exchange is over on this side: back to the pool, if the connection can be used again."""
+        self._receiver = None
+        if self._gathering is not None:
+            return  # it ends with the connection
+        self._receive = self._receive_unasked
+        if self._reusable and self.reuse is not None and not self._lost:
+            self._pool.put_back(self, self.reuse)
+        elif not self._lost:
+            self._gather_refused(b"", self._refuse_unasked)  # a body behind a 204 may only be on its way
+
+    def _is_idle(self) -> bool:
+        return self._reusable
+
+    def forsake(self) -> None:
+        """The receiver does not want the response any more, or nobody waits for the connection."""
+        self._receiver = self._tunnel = None
+        self._ready = None
+        self.abort()
+
+    def stopProducing(self) -> None:
+        self.forsake()
+
+    @property
+    def end_may_come_alone(self) -> bool:
+        """Whether the response's end is something that comes after its last byte."""
+        return isinstance(self._body, ChunkedReader | CloseReader)
+
+    def hand_to(self, receiver: ResponseReceiver) -> None:
+        """The rest of the response is for `receiver`."""
+        self._receiver = receiver
+
+    # --- after a switch of protocols ------------------------------------------------------
+
+    def switch(self, tunnel: TunnelEnd) -> None:
+        """
+        What comes from now on is for `tunnel`.  It ends with `close` or `forsake`.
+
+        Time runs while neither side sends anything.
+        """
+        self._receiver = None
+        self._reusable = False
+        self._tunnel = tunnel
+        self._receive = self._receive_tunnel
+        self._expect(self._pool.limits.stream_timeout)
+        hear_half_close(self.transport, self)
+
+    def endSending(self) -> None:
+        """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
+        end_sending(self.transport, self.hurry)
+
+    def hurry(self) -> None:
+        """The upstream must end its side of the tunnel soon."""
+        if not self._lost:
+            self._expect(CLOSING_TIME)
+
+    def _receive_tunnel(self, data: bytes) -> None:
+        self.deadline = self._now() + self._wait
+        if self._tunnel is not None:
+            self._tunnel.bytesReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """The upstream has ended its direction of the tunnel."""
+        self._read_ended = True
+        if self._tunnel is None:
+            self.close()
+        elif self._send_failed:
+            self._lose_tunnel(Failure(CONNECTION_LOST))
+        else:
+            self._tunnel.sendingEnded()
+
+    def _lose_tunnel(self, reason: Failure) -> None:
+        """Give the connection up; the tunnel is told `reason`."""
+        tunnel, self._tunnel = self._tunnel, None
+        self.abort()
+        if tunnel is not None:
+            tunnel.connectionLost(reason)
+
+    def writeConnectionLost(self) -> None:
+        """What we had to say through the tunnel is said."""
+
+    # --- the response ------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        self._receive(data)
+
+    def _gather_refused(self, data: bytes, done: Callable[[bytes], None]) -> None:
+        """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
+        self._reusable = False
+        self._pool.forget(self)
+        self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
+
+    def _refuse_head(self, data: bytes, fault: Exception | None = None) -> None:
+        """The head that `data` begins with is refused, for `fault` or for what is wrong with its lines."""
+        limits = self._pool.limits
+
+        def refuse(kept: bytes) -> None:
+            self._refuse(fault or response_fault(kept, limits.header_fields, limits.head_limit), kept)
+
+        self._gather_refused(data, refuse)
+
+    def _refuse_body(self, data: bytes) -> None:
+        """The body's framing is at fault where `data` begins."""
+        body = self._body
+
+        def refuse(kept: bytes) -> None:
+            self._refuse(ResponseFault(body.fault, faulty_line(body, kept)), kept)
+
+        self._gather_refused(data, refuse)
+
+    def _refuse(self, fault: Exception, kept: bytes) -> None:
+        self._gathering = None
+        receiver, self._receiver = self._receiver, None
+        self.abort()
+        if receiver is not None:
+            receiver.upstreamLost(Failure(fault), kept)
+
+    def _receive_unasked(self, data: bytes) -> None:
+        """Bytes that belong to no request: they must never become the next response (RFC 9112 §9.2)."""
+        if not self._lost:
+            self._gather_refused(data, self._refuse_unasked)
+
+    def _refuse_unasked(self, kept: bytes) -> None:
+        self._gathering = None
+        if not kept:
+            self.close()
+            return
+        unasked, self._unasked = self._unasked, None
+        if unasked is not None and not kept.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
+            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(kept))
+            unasked(kept)
+        self.abort()
+
+    def _receive_head(self, data: bytes) -> None:
+        known = 0
+        if self._buffer:
+            known = len(self._buffer)
+            data = self._buffer + data
+            self._buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or end > self._pool.limits.head_limit:
+                self._await_head(data, known)
+                return
+            try:
+                head = self._pool.heads.get(data[:end]) or self._pool.heads.parse(data[:end])
+            except ResponseFault:
+                self._refuse_head(data)
+                return
+            except ProxyConnectFailed as failure:
+                self._refuse_head(data, failure)
+                return
+            rest = data[end:] if end < len(data) else b""
+            if head.status >= 200:
+                self._final(head, rest)
+                return
+            try:
+                if not self._goes_on(head, rest):
+                    return
+            except ResponseFault as fault:
+                self._refuse_head(data, fault)
+                return
+            data, known = rest, 0
+
+    def _goes_on(self, head: ResponseHead, rest: bytes) -> bool:
+        """Whether a head comes after this one, which is a 1xx with `rest` behind it."""
+        self.heard = True
+        if head.status == 101:
+            if self._receiver is not None:
+                self._receiver.switchReceived(head, rest)
+            return False
+        self._informational(head)
+        return self._receiver is not None
+
+    def _await_head(self, data: bytes, known: int) -> None:
+        self.heard = self.heard or bool(data)
+        if len(data) >= self._pool.limits.head_limit or is_faulty_response_so_far(data, known):
+            self._refuse_head(data)
+            return
+        self._buffer = data
+
+    def _informational(self, head: ResponseHead) -> None:
+        self._interim += len(head.raw)
+        if self._interim > self._pool.limits.head_limit:
+            raise ResponseFault("interim responses without end")
+        if contradicts(head):
+            self._reusable = False
+        if self._receiver is not None:
+            self._receiver.informationalReceived(head)
+
+    def _final(self, head: ResponseHead, data: bytes) -> None:
+        body = self._body = response_body(head, self._method)
+        self.reuse = reuse_after(head, self._method, body)
+        if self.reuse is None:
+            self._reusable = False
+        payload = wire = b""
+        if body is not NO_BODY:
+            if data:
+                payload, wire, data = body.feed(data)
+            if not body.done:
+                self._receive = self._receive_body
+                self._expect(self._pool.limits.stream_timeout)
+        receiver = self._receiver
+        if body.done:
+            self._ended(data)
+        if receiver is not None:
+            receiver.headReceived(head, payload, wire, body.done, body.trailers)
+        # Not if that was all of the body: the receiver may be the next response's by now.
+        if receiver is None or receiver is not self._receiver:
+            return
+        if body.fault:
+            self._refuse_body(data)
+        elif isinstance(body, ChunkedReader):
+            self._shorten(receiver, body)
+
+    def _receive_body(self, data: bytes) -> None:
+        body = self._body
+        payload, wire, rest = body.feed(data)
+        receiver = self._receiver
+        if body.done:
+            self._ended(rest)
+        else:
+            self.deadline = self._now() + self._wait
+        if receiver is not None and (wire or body.done):
+            receiver.bodyReceived(payload, wire, body.done, body.trailers)
+        if body.fault and receiver is self._receiver:
+            self._refuse_body(rest)
+
+    def _landing(self) -> memoryview | None:
+        """Where to read the next piece of a long body; its last byte comes the ordinary way."""
+        receiver = self._receiver
+        if receiver is None or self._receive != self._receive_body:
+            return None
+        place = receiver.landing(self._body.ahead - 1)
+        if place is not None and isinstance(self._body, LengthReader):
+            self._shorten(receiver, self._body)
+        return place
+
+    def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
+        """What is usual of the body takes a shorter way from the next read on, where there is one."""
+        if self._reader is not None and self._reader.passage is None:
+            self._reader.passage = receiver.shortcut(self, body, self._now, self._wait)
+
+    def _ended(self, rest: bytes) -> None:
+        self._receiver = None
+        self._receive = self._receive_unasked
+        self.deadline = NEVER
+        self.idle_since = self._now()
+        if self._reader is not None:
+            self._reader.passage = None
+        if rest:
+            self._receive_unasked(rest)
+
+    def _held(self) -> bytes:
+        """What has come of the response and was not passed on, since more of it had to come first."""
+        return self._body.held if self._receive == self._receive_body else self._buffer
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def timedOut(self) -> None:
+        if self._ready is not None:
+            self.abort(Failure(HandshakeTimeout("TLS handshake not complete in time")))
+        elif self._closing:
+            self.abort()
+        elif self._tunnel is not None:
+            self._lose_tunnel(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
+        elif self._receiver is not None:
+            what = "head" if self._receive == self._receive_head else "body"
+            receiver, self._receiver = self._receiver, None
+            kept = self._held()
+            self.abort()
+            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {what} in time")), kept)
+        else:
+            self._pool.forget(self)
+            self.close()

@@ -1,0 +1,243 @@
+"""
+The thread that keeps an index in step with what is stored.
+
+Storing captures comes first: it waits for the index only as long as a full
+queue is being worked off, and never when the index is in trouble.  What the index
+missed then is added from the files afterwards.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from logging_proxy.captures.bodies import Captures
+from logging_proxy.index.adding import Adder, EntryMaker
+from logging_proxy.index.rebuild import Progress, rebuild
+from logging_proxy.index.values import Entry, Index, IndexTrouble
+from logging_proxy.logserver.store.halves import Stored
+
+QUEUE = 4096
+"""Exchanges that wait for the index; each is a few KiB."""
+
+BATCH = 1024
+"""As many as a commit of the storage may bring: what all of them change is written once."""
+
+GATHER_SECONDS = 0.05
+"""How long a commit waits for more exchanges: each makes a segment of the full text that is merged later."""
+
+PUT_SECONDS = 5.0
+"""How long storing waits for an index that is behind; once, until that takes something again."""
+
+RETRY_SECONDS, LONGEST_RETRY = 1.0, 60.0
+"""Between two attempts to add what is missing, twice as long after each that failed."""
+
+UNREADABLE_SECONDS = 300.0
+"""After which files that could not be read are tried again."""
+
+STOP_SECONDS = 10.0
+"""For what waits at the stop; what does not get its turn is added in the next life."""
+
+KEPT_BYTES = 32 << 20
+"""Of bodies in the queue; those of exchanges beyond are read from their files."""
+
+
+class Indexer:
+    """
+    Hand `on_stored` to the spools.  `trouble` is empty while all can be indexed.
+
+    `progress` is that of adding what is missing, None when that is not going on.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, log_dir: str, index: Index, on_indexed: Callable[[list[Entry]], None] = lambda entries: None
+    ) -> None:
+        self.progress: Progress | None = None
+        self._trouble = self._unreadable = ""
+        self._unreadable_until = 0.0
+        self._seconds = time.monotonic
+        self._late_at: float | None = None
+        self._log_dir = log_dir
+        self._index = index
+        self._on_indexed = on_indexed
+        self._waiting: deque[Stored] = deque()
+        self._work = threading.Event()
+        self._idle = True
+        """Whether `on_stored` must set `_work`; without it every exchange would cost a lock."""
+        self._taken = threading.Event()
+        self._captures: Captures | None = None
+        self._kept = self._let_go = 0
+        self._hangs = False
+        self._missed = threading.Event()
+        self._stopping = threading.Event()
+        self._writer = threading.Thread(target=self._write_all, name="index", daemon=True)
+        self._catcher = threading.Thread(target=self._catch_up, name="index-rebuild", daemon=True)
+
+    def start(self) -> None:
+        """Begins, and adds what earlier lives left out.  Call it before the first `on_stored`."""
+        try:
+            if not self._index.whole:
+                self._missed.set()
+            self._index.mark_whole(False)
+        except IndexTrouble as error:
+            self._fail(error)
+        self._writer.start()
+        self._catcher.start()
+
+    def stop(self) -> None:
+        """Returns when all that was handed in is in the index, or is known to be missing.  It stays open."""
+        self._late_at = self._seconds() + STOP_SECONDS
+        self._stopping.set()
+        self._work.set()
+        self._writer.join()
+        self._catcher.join()
+        if self._captures is not None:
+            self._captures.close()
+        if not self._missed.is_set() and not self._unreadable:
+            try:
+                self._index.mark_whole(True)
+            except IndexTrouble as error:
+                self._fail(error)
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble or self._unreadable
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is in the index that could be read, but for what came just now."""
+        return not (self._trouble or self._missed.is_set() or self.progress is not None)
+
+    @property
+    def waiting(self) -> int:
+        """Exchanges that are stored and not yet in the index."""
+        return len(self._waiting)
+
+    def on_stored(self, stored: Stored) -> None:
+        """Takes an exchange whose files are there.  From one thread; may wait for a while, never raises."""
+        size = len(stored.request_body or b"") + len(stored.response_body or b"")
+        if self._kept - self._let_go + size > KEPT_BYTES:
+            stored, size = stored._replace(request_body=None, response_body=None), 0
+        if len(self._waiting) >= QUEUE and not self._gets_room():
+            self._missed.set()
+            return
+        self._kept += size
+        self._waiting.append(stored)
+        # The other side says that it is idle first and takes second, here it is the reverse: one notices.
+        if self._idle:
+            self._idle = False
+            self._work.set()
+
+    def _gets_room(self) -> bool:
+        """Waits, unless the index is in trouble or has let us wait in vain before."""
+        self._taken.clear()
+        if len(self._waiting) >= QUEUE and not self._trouble and not self._hangs:
+            self._hangs = not self._taken.wait(PUT_SECONDS)
+        return len(self._waiting) < QUEUE
+
+    def look_again(self) -> None:
+        """Something stored may be missing in the index: the files are to be looked through."""
+        self._missed.set()
+
+    # --- the writer's thread
+
+    def _write_all(self) -> None:
+        while True:
+            self._work.wait()
+            self._stopping.wait(GATHER_SECONDS)
+            # Asked before the queue is emptied: what was handed in before `stop` is written.
+            stopping = self._stopping.is_set()
+            self._work.clear()
+            self._idle = True
+            while self._waiting and not self._is_late():
+                try:
+                    self._write(self._take())
+                except Exception as error:
+                    # A fault of ours must not end indexing either: the files are there to be read again.
+                    self._fail(error)
+            if stopping:
+                return
+
+    def _is_late(self) -> bool:
+        """Whether the stop has waited long enough: what is left then is missing."""
+        if self._late_at is None or self._seconds() < self._late_at:
+            return False
+        self._missed.set()
+        return True
+
+    def _take(self) -> list[Stored]:
+        waiting = self._waiting
+        batch = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
+        self._let_go += sum(
+            [len(each.request_body or b"") + len(each.response_body or b"") for each in batch]
+        )
+        self._hangs = False
+        self._taken.set()
+        return batch
+
+    def _write(self, batch: list[Stored]) -> None:
+        if self._captures is None:
+            self._captures = Captures(self._log_dir)
+        maker, adder = EntryMaker(self._captures), Adder(self._index, self._on_indexed)
+        for stored in batch:
+            if self._is_late():
+                break
+            adder.take(maker.of_stored(stored))
+        adder.flush()
+        self._trouble = ""
+
+    def _fail(self, error: Exception) -> None:
+        self._missed.set()
+        trouble = (
+            str(error) if isinstance(error, IndexTrouble) else f"internal error ({type(error).__name__})"
+        )
+        if trouble != self._trouble:
+            self._log.error("exchanges cannot be indexed: {reason}", reason=trouble)
+        self._trouble = trouble
+
+    # --- what was missed
+
+    def _catch_up(self) -> None:
+        pause = RETRY_SECONDS
+        while not self._stopping.is_set():
+            if self._is_due() and not self._waiting:
+                pause = RETRY_SECONDS if self._add_missed() else min(2 * pause, LONGEST_RETRY)
+            self._stopping.wait(pause)
+
+    def _is_due(self) -> bool:
+        return self._missed.is_set() or (bool(self._unreadable) and self._seconds() >= self._unreadable_until)
+
+    def _add_missed(self) -> bool:
+        """Whether all was added that could be read."""
+        self.progress = progress = Progress(0, 0, 0)
+        self._missed.clear()
+        try:
+            for progress in rebuild(self._log_dir, self._index):
+                self.progress = progress
+                if self._stopping.is_set():
+                    self._missed.set()
+                    return True
+            self._trouble = ""
+            self._note_unreadable(progress)
+            return True
+        except Exception as error:
+            self._fail(error)
+            return False
+        finally:
+            self.progress = None
+
+    def _note_unreadable(self, progress: Progress) -> None:
+        """What could not be read is tried again in minutes, and the index is whole without it."""
+        before, self._unreadable = self._unreadable, ""
+        if progress.unreadable:
+            self._unreadable_until = self._seconds() + UNREADABLE_SECONDS
+            self._unreadable = f"{progress.unreadable} files of captures cannot be read"
+            if self._unreadable != before:
+                text = "not indexed: {reason}, of which {example} is one"
+                self._log.error(text, reason=self._unreadable, example=progress.example)

@@ -1,0 +1,132 @@
+"""
+Read-only connections, handed out one caller at a time.
+
+A question that takes too long is interrupted from another thread.  SQLite's own handler for that is
+called after a number of operations, and the full text is searched in a few long ones.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from logging_proxy.index.values import IndexTrouble, TooSlow
+
+QUERY_SECONDS = 5.0
+"""A question that takes longer is broken off; the target is 0.2 s with a million rows."""
+
+LOOK_SECONDS = 0.1
+"""Between two looks for questions that are over their time."""
+
+CACHE_KIB = 16 << 10
+
+
+class ReaderPool:
+    """Up to `places` connections to the database at `uri`, opened when needed.  Callers beyond wait."""
+
+    def __init__(self, uri: str, places: int, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._uri = uri
+        self._seconds = seconds
+        self._places = threading.BoundedSemaphore(places)
+        self._idle: list[sqlite3.Connection] = []
+        self._asked: dict[sqlite3.Connection, float] = {}
+        """Connections with a question, and until when it may take."""
+        self._lock = threading.Condition()
+        self._closed = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """
+        A connection for one question, which sees one state of the database.
+
+        Raises `TooSlow` for a question over the time, `IndexTrouble` for the rest.
+        """
+        with self._places:
+            connection = self._take()
+            try:
+                with self._timed(connection):
+                    connection.execute("BEGIN")
+                    yield connection
+                    connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                connection.close()
+                if "interrupted" in str(error):
+                    raise TooSlow("the search took too long") from None
+                raise IndexTrouble(str(error)) from error
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection)
+
+    def interrupt_late(self) -> None:
+        """Breaks off the questions that have taken longer than they may."""
+        with self._lock:
+            now = self._seconds()
+            for connection, deadline in self._asked.items():
+                if now > deadline:
+                    connection.interrupt()
+
+    def close(self) -> None:
+        """Breaks off what is being asked; closes what is idle now, and the rest when it comes back."""
+        with self._lock:
+            self._closed.set()
+            self._lock.notify()
+            idle, self._idle = self._idle, []
+            for connection in self._asked:
+                connection.interrupt()
+        for connection in idle:
+            connection.close()
+        if self._watch is not None:
+            self._watch.join()
+
+    @contextmanager
+    def _timed(self, connection: sqlite3.Connection) -> Iterator[None]:
+        with self._lock:
+            self._asked[connection] = self._seconds() + QUERY_SECONDS
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._watch_over, name="index-watch", daemon=True)
+                self._watch.start()
+            self._lock.notify()
+        try:
+            yield
+        finally:
+            # Behind the lock nobody interrupts it any more, and so not the next question either.
+            with self._lock:
+                del self._asked[connection]
+
+    def _watch_over(self) -> None:
+        while not self._closed.is_set():
+            with self._lock:
+                self._lock.wait_for(lambda: self._asked or self._closed.is_set())
+            self._closed.wait(LOOK_SECONDS)
+            self.interrupt_late()
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed.is_set():
+                raise IndexTrouble("closed")
+            connection = self._idle.pop() if self._idle else None
+        return connection or self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5
+            )
+            connection.execute("PRAGMA query_only = 1")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except sqlite3.Error as error:
+            raise IndexTrouble(str(error)) from error
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed.is_set():
+                self._idle.append(connection)
+                return
+        connection.close()

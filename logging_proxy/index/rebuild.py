@@ -1,0 +1,145 @@
+"""
+Filling an index from the files of a log directory.
+
+What is in the index already is left alone, so that a rebuild that was broken off
+goes on where it was, and one after a crash adds only what is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from logging_proxy.captures.bodies import METADATA, Captures
+from logging_proxy.index.adding import Adder, EntryMaker
+from logging_proxy.index.entries import Document
+from logging_proxy.index.values import Entry, Index
+
+BATCH = 256
+NAMES_AT_ONCE = 200_000
+"""Names held in memory: some 30 MB.  The directory is read again for each of these portions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """
+    How far a rebuild is: metadata files looked at, of how many, and exchanges added.
+
+    `unreadable` counts files that the disk would not give, and `example` tells of one.
+    """
+
+    done: int
+    total: int
+    added: int
+    unreadable: int = 0
+    example: str = ""
+
+
+def rebuild(log_dir: str, index: Index) -> Generator[Progress, None, None]:
+    """
+    Adds every capture of `log_dir` that `index` has not, a batch with each step.
+
+    May be broken off between any two steps.  What is wrong with one file stops none of the others.
+    Raises OSError when nothing can be read, and `IndexTrouble`.
+    """
+    captures = Captures(log_dir)
+    try:
+        yield from _Rebuild(captures, index).run()
+    finally:
+        captures.close()
+
+
+class _Rebuild:
+    def __init__(self, captures: Captures, index: Index) -> None:
+        self._captures = captures
+        self._index = index
+        self._maker = EntryMaker(captures)
+        self._adder = Adder(index)
+        self._waiting: dict[str, Document] = {}
+        self._done = self._total = self._unreadable = 0
+        self._example = ""
+
+    def run(self) -> Iterator[Progress]:
+        days = Counter(name[:10] for name in self._captures.metadata_names())
+        self._total = sum(days.values())
+        for first, last in _portions(days):
+            names = sorted(name for name in self._captures.metadata_names() if first <= name[:10] <= last)
+            for at in range(0, len(names), BATCH):
+                yield from self._add(names[at : at + BATCH])
+        # Halves without the other: it was removed, or is just being written and will be added when it is.
+        for half in self._waiting.values():
+            self._adder.take(self._entry(half, self._other_half(half)))
+            yield self._progress()
+        self._adder.flush()
+        yield self._progress()
+
+    def _progress(self) -> Progress:
+        total = max(self._total, self._done)
+        return Progress(self._done, total, self._adder.added, self._unreadable, self._example)
+
+    def _add(self, names: list[str]) -> Iterator[Progress]:
+        """
+        Takes in metadata files, in the order of their times; a step for each entry that was made.
+
+        A request waits for its response, which started later; so what waits is
+        what was under way at one time.
+        """
+        binaries = {name: name.removesuffix(METADATA) + ".bin" for name in names}
+        known = self._index.known(list(binaries.values()))
+        for name, binary in binaries.items():
+            self._done += 1
+            document = None if binary in known else self._document(name)
+            entry = document and self._pair(document)
+            if entry:
+                self._adder.take(entry)
+                yield self._progress()
+        self._adder.flush()
+        yield self._progress()
+
+    def _document(self, name: str) -> Document | None:
+        try:
+            return self._captures.metadata(name)
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EIO:
+                raise
+            self._unreadable += 1
+            self._example = f"{name}: {getattr(error, 'strerror', None) or type(error).__name__}"
+            return None
+
+    def _other_half(self, half: Document) -> Document | None:
+        """The metadata of the half that is in the index already, if it is: then only this one was missing."""
+        row = self._index.get(str(half.get("id")))
+        name = row and (row.response_file if half.get("stream_type") == "request" else row.request_file)
+        return self._document(name.removesuffix(".bin") + METADATA) if name else None
+
+    def _pair(self, document: Document) -> Entry | None:
+        """The entry, once both halves are there."""
+        id = document.get("id")
+        if not isinstance(id, str):
+            return None
+        if id not in self._waiting:
+            document.pop("pieces", None)
+            self._waiting[id] = document
+            return None
+        return self._entry(self._waiting.pop(id), document)
+
+    def _entry(self, *halves: Document | None) -> Entry | None:
+        sides = {half.get("stream_type"): half for half in halves if half}
+        return self._maker.of_documents(sides.get("request"), sides.get("response"))
+
+
+def _portions(days: Counter[str]) -> Iterator[tuple[str, str]]:
+    """The first and last day of portions of about `NAMES_AT_ONCE` names."""
+    first, size = "", 0
+    last = ""
+    for day in sorted(days):
+        if size and size + days[day] > NAMES_AT_ONCE:
+            yield first, last
+            size = 0
+        if not size:
+            first = day
+        last, size = day, size + days[day]
+    if size:
+        yield first, last

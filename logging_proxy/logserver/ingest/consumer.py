@@ -1,0 +1,303 @@
+"""
+One spool's way into the log directory: read, assemble, store, checkpoint, delete.
+
+A consumer is crash-only.  After any exception it is closed and opened again
+from its last checkpoint, as after a crash of the process; all it does can be
+done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.logger import Logger
+from zlib_ng.zlib_ng import crc32
+
+from logging_proxy.captures.exchanges import Exchange
+from logging_proxy.logserver.ingest.assembly import Assembler, Event, ResponseStarted, Started, restore_tally
+from logging_proxy.logserver.ingest.records import Damage, RecordStream
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.gather import Preview, Store
+from logging_proxy.logserver.store.halves import Stored
+from logging_proxy.recording.records import Record
+from logging_proxy.recording.tail import Piece, SpoolTail, load_json, save_durably
+
+CHECKPOINT = "consumer.json"
+VERSION, EARLIER = 2, 1
+"""Of the checkpoint; the earlier one has no check."""
+
+TURN_BYTES = 1 << 20
+"""Read per turn: some 500 small exchanges, a few milliseconds of a large body."""
+
+COMMIT_INTERVAL = 0.1
+"""Seconds from one commit to the next while all that is there has been read."""
+
+BEHIND_INTERVAL = 0.5
+"""
+The same while there is more: a commit writes directory blocks and inodes twice, however few are new.
+
+Measured with a backlog of small exchanges: commits of 1,024 cost each 12 of 212 µs less than of 512;
+larger ones gain little more, and need more memory for the first time.
+"""
+
+COMMIT_EXCHANGES = 1024
+COMMIT_BYTES = 8 << 20
+"""Of the spool, read since the last commit: small bodies are kept in memory until then."""
+
+CHECKPOINT_INTERVAL = 1.0
+CHECKPOINT_SHARE = 20
+"""A checkpoint may cost at most a 20th of the time: with many long streams open it is megabytes of JSON."""
+
+CHECKPOINT_BYTES = 32 << 20
+"""So much is read at most until a checkpoint lets segments go, however slow the disk: spools have a limit."""
+
+
+SAY_INTERVAL = 1.0
+"""Seconds between two lines about damage; all of it is counted."""
+
+DOUBTFUL = 24 * 3600 * 10**9
+"""Nanoseconds without a record after which an exchange that damage has met counts as ended."""
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+def _encode(state: dict[str, Any]) -> bytes:
+    return json.dumps(state, separators=(",", ":")).encode("ascii")
+
+
+class SpoolConsumer:
+    """
+    Moves one spool's captures into the log directory.
+
+    Every method may raise OSError; afterwards `close`, then `open` again.
+    `on_event` and `on_stored` are told what happens; a replay tells it again.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        path: str,
+        directory: LogDirectory,
+        seconds: Callable[[], float],
+        on_event: Callable[[Event], None] = _nothing,
+        on_stored: Callable[[Stored], None] = _nothing,
+    ) -> None:
+        self.path = path
+        self.stored = 0
+        self.assembler = Assembler()
+        self._directory = directory
+        self._seconds = seconds
+        self._on_event = on_event
+        self._on_stored = on_stored
+        self._said_at, self._unsaid = float("-inf"), 0
+        """When damage was told in the log, and how much has not been since."""
+        self._reset(None)
+
+    def _reset(self, offset: int | None) -> None:
+        self.assembler = Assembler()
+        self._store = Store(self._directory)
+        self._tail = SpoolTail(self.path, offset)
+        self._stream = RecordStream(offset)
+        self._durable = offset
+        self._committed_at = float("-inf")
+        self._gathered = 0
+        """Bytes read since the last commit."""
+        self._next_checkpoint = 0.0
+
+    @property
+    def offset(self) -> int | None:
+        """The stream offset after the last record taken in; None before the first."""
+        return self._stream.offset
+
+    @property
+    def open_exchanges(self) -> int:
+        return len(self.assembler.open)
+
+    def open(self) -> None:
+        """Takes up from the checkpoint, or from the oldest segment when there is none."""
+        if not os.path.exists(os.path.join(self.path, CHECKPOINT)):
+            self._reset(None)
+            return
+        try:
+            self._restore(load_json(self.path, CHECKPOINT))
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
+            self._log.error("{path}: checkpoint unreadable; reading the spool from its start", path=self.path)
+            self._store.close()
+            self._reset(None)
+            self.assembler.tally.damages += 1
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["version"] not in (VERSION, EARLIER):
+            raise ValueError("another version")
+        if state["version"] == VERSION and state.pop("check") != crc32(_encode(state)):
+            raise ValueError("damaged")
+        self._reset(int(state["offset"]))
+        self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
+        self.assembler.restore(state["exchanges"])
+        self._store.restore(self.assembler.open, state["files"])
+        for exchange in self.assembler.open.values():
+            self._on_event(Started(exchange))
+            if exchange.response is not None:
+                self._on_event(ResponseStarted(exchange))
+
+    def close(self) -> None:
+        """Drops everything since the last checkpoint."""
+        self._store.close()
+        self._tail.close()
+
+    # --- turns
+
+    def turn(self) -> int:
+        """Reads, stores and commits what is due; the bytes read, 0 when all was read before."""
+        taken = self._read()
+        if taken < TURN_BYTES:
+            # Else the next turn follows at once, and finds most exchanges whole.
+            self._store.flush()
+        self._gathered += taken
+        now = self._seconds()
+        if self._store.finished and self._is_due(
+            now, BEHIND_INTERVAL if taken >= TURN_BYTES else COMMIT_INTERVAL
+        ):
+            self._commit()
+        if self._durable != self.offset and (now >= self._next_checkpoint or self._much_to_delete()):
+            self.checkpoint()
+        return taken
+
+    def _is_due(self, now: float, interval: float) -> bool:
+        much = self._store.finished >= COMMIT_EXCHANGES or self._gathered >= COMMIT_BYTES
+        return much or now >= self._committed_at + interval
+
+    def _much_to_delete(self) -> bool:
+        return (self.offset or 0) - (self._durable or 0) >= CHECKPOINT_BYTES
+
+    def settle(self) -> None:
+        """Commits and checkpoints now."""
+        if self._store.dirty or self._durable != self.offset:
+            self.checkpoint()
+
+    def lengths(self) -> tuple[int, int]:
+        """Up to which stream offsets the spool is read, and about is written."""
+        return self.offset or 0, self._tail.end()
+
+    def backlog(self) -> int:
+        return self._tail.backlog()
+
+    @property
+    def read_until(self) -> int | None:
+        """When the last record read was made, in nanoseconds since 1970; None when that is unknown."""
+        offset = self.assembler.wall_offset
+        return None if offset is None else self.assembler.last_time + offset
+
+    def find(self, id: bytes) -> Exchange | None:
+        """An exchange whose files are not published yet."""
+        unpublished = [*self.assembler.open.values(), *self._store.finished_exchanges()]
+        return next((exchange for exchange in unpublished if exchange.uuid == id), None)
+
+    def preview(self, exchange: Exchange) -> Preview:
+        """What its metadata will be, as far as it has come; to be made in another thread."""
+        return self._store.preview(exchange)
+
+    def checkpoint(self) -> None:
+        """Makes all that was taken in durable, then lets go of the segments behind it."""
+        began = self._seconds()
+        self._end_doubtful()
+        self._tell(self._store.settle())
+        self._tail.sync()
+        offset = self.offset
+        state = {
+            "version": VERSION,
+            "offset": offset,
+            "tally": self.assembler.tally.state(),
+            "exchanges": self.assembler.checkpoint(),
+            "files": self._store.checkpoint(),
+        }
+        if offset is not None:
+            data = _encode(state)  # once: with many long streams open it is megabytes
+            save_durably(self.path, CHECKPOINT, b'%b,"check":%d}' % (data[:-1], crc32(data)))
+            self._tail.delete_before(offset)
+        self._durable = offset
+        ended = self._seconds()
+        self._next_checkpoint = ended + max(CHECKPOINT_INTERVAL, CHECKPOINT_SHARE * (ended - began))
+
+    def _commit(self) -> None:
+        self._tell(self._store.commit())
+
+    def _tell(self, committed: list[Stored]) -> None:
+        self.assembler.stored()
+        self.stored += sum([not stored.again for stored in committed])
+        for stored in committed:
+            self._on_stored(stored)
+        self._committed_at, self._gathered = self._seconds(), 0
+
+    # --- reading
+
+    def _read(self) -> int:
+        taken = 0
+        while taken < TURN_BYTES:
+            piece = self._tail.peek()
+            if piece is None:
+                if self._tail.rewound:
+                    self._start_over()
+                    return TURN_BYTES
+                break
+            self._take(piece)
+            taken += len(piece.data)
+        return taken
+
+    def _take(self, piece: Piece) -> None:
+        assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
+        for item in self._stream.feed(piece):
+            if isinstance(item, Damage):
+                self._say(item.reason)
+                self.assembler.mark_damaged(item.reason, item.missing)
+                continue
+            try:
+                events = assemble(item)
+            except Exception as error:  # whatever a sender has made up: what follows is stored all the same
+                self._skip(item, error)
+                continue
+            for event in events:
+                store(event)
+                tell(event)
+
+    def _skip(self, record: Record, error: Exception) -> None:
+        """A record that nobody understands is damage of its spool, and of its exchange."""
+        self._say(f"a record cannot be understood ({type(error).__name__})")
+        self.assembler.mark_malformed(record.exchange, f"a record made no sense ({type(error).__name__})")
+
+    def _say(self, damage: str) -> None:
+        """In the log, where a spool full of damage is not to fill the disk."""
+        now = self._seconds()
+        if now < self._said_at + SAY_INTERVAL:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more before)" if self._unsaid else ""
+        self._log.error("{path}: damage: {reason}{more}", path=self.path, reason=damage, more=more)
+        self._said_at, self._unsaid = now, 0
+
+    def interrupt(self, error: str) -> None:
+        """What is under way will not go on."""
+        self._pass_on(self.assembler.interrupt(error))
+
+    def _end_doubtful(self) -> None:
+        """Damage may have met the ends of exchanges: those of which nothing comes any more."""
+        self._pass_on(self.assembler.end_doubtful(DOUBTFUL))
+
+    def _pass_on(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._store.handle(event)
+            self._on_event(event)
+
+    def _start_over(self) -> None:
+        """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""
+        self._log.error("{path}: the spool ends before what was read of it; reading it anew", path=self.path)
+        self.interrupt("the spool was replaced")
+        self._tail.close()
+        self._tail = SpoolTail(self.path)
+        self._stream = RecordStream()

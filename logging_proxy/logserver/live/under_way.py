@@ -1,0 +1,223 @@
+"""
+Exchanges that are under way, or have ended and are not yet in the index.
+
+The storage thread tells what happens; any thread may ask.  After a retry a
+consumer tells everything since its last checkpoint once more: `UnderWay` knows
+what it was told, and lets only what is new pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+
+from logging_proxy.captures.exchanges import Exchange, Side, verdict
+from logging_proxy.captures.heads import known_head
+from logging_proxy.index import Filters, Row, meets
+from logging_proxy.index.entries import opening_row
+from logging_proxy.logserver.ingest.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
+from logging_proxy.logserver.store.halves import Stored
+from logging_proxy.logserver.telemetry.prometheus import MOST_SERIES, OTHER
+from logging_proxy.redaction.redact import redact_url
+
+_RESPONSE = Side.RESPONSE
+
+MOST_ENDED = 8192
+"""Ended exchanges that are kept for an index that is behind; the files have them all."""
+
+REMEMBERED = 65_536
+"""So many ids at least of exchanges that have ended: a replay goes back a few seconds."""
+
+
+class _Member:
+    __slots__ = ("before", "ended", "exchange", "files", "response_told", "row", "told")
+
+    def __init__(self, exchange: Exchange, ended: bool = False) -> None:
+        self.exchange = exchange
+        self.before = _sizes(exchange)
+        """Bytes of the bodies that came in an earlier life of this process."""
+        self.told = _NONE
+        """Bytes that were told of before the spool was read again."""
+        self.response_told = False
+        self.files: tuple[str | None, str | None] = (None, None)
+        self.row: Row | None = None
+        """As it was at the start, once somebody has asked; what changes is filled in then."""
+        self.ended = ended
+
+    def replace(self, exchange: Exchange) -> None:
+        """The same exchange is read again, and its pieces come once more."""
+        old, self.exchange = _sizes(self.exchange), exchange
+        self.told = max(old[0], self.told[0]), max(old[1], self.told[1])
+        exchange.again = True
+
+    def passed(self) -> tuple[int, int]:
+        """Bytes of the bodies that have passed in this life."""
+        now = _sizes(self.exchange)
+        return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
+
+
+def _is_same(one: Exchange, other: Exchange) -> bool:
+    """Whether it was read again; one that only has the same id is another's, who may have made it up."""
+    return (one.number, one.began, one.wall_ns) == (other.number, other.began, other.wall_ns)
+
+
+_NONE = (0, 0)
+
+
+def _sizes(exchange: Exchange) -> tuple[int, int]:
+    return exchange.request.size, 0 if exchange.response is None else exchange.response.size
+
+
+class UnderWay:
+    """What happens now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._members: dict[str, _Member] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._remembered: set[str] = set()
+        self._remembered_longer: set[str] = set()
+        self._in_flight: Counter[str] = Counter()
+        self._passed: dict[str, tuple[int, int]] = {}
+
+    # --- from the storage thread
+
+    def tell(self, event: Event) -> Sequence[Event]:
+        """
+        Takes an event in; what of it is new, a `Started` before anything else of an exchange.
+
+        Of pieces only those of exchanges that are read `again` need be asked for.
+        """
+        exchange = event[0]
+        id = exchange.id
+        with self._lock:
+            member = self._members.get(id)
+            if member is not None and not member.ended:
+                if member.exchange is not exchange:
+                    if not _is_same(member.exchange, exchange):
+                        exchange.again = True
+                        return _NOTHING
+                    member.replace(exchange)
+                return (event,) if self._is_news(id, member, event) else _NOTHING
+            if id in self._remembered or id in self._remembered_longer:
+                exchange.again = True
+                return _NOTHING
+            member = self._members[id] = _Member(exchange)
+            self._in_flight[exchange.opening.route_name] += 1
+            if type(event) is Started:
+                return (event,)
+            started = Started(exchange)
+            return (started, event) if self._is_news(id, member, event) else (started,)
+
+    def _is_news(self, id: str, member: _Member, event: Event) -> bool:
+        kind = type(event)
+        if kind is Ended:
+            self._end(id, member)
+            return True
+        if kind is ResponseStarted:
+            told, member.response_told = member.response_told, True
+            return not told
+        if isinstance(event, BodyPiece):
+            return event.offset + len(event.data) > member.told[event.side is _RESPONSE]
+        return False
+
+    def _end(self, id: str, member: _Member) -> None:
+        member.ended = True
+        route = member.exchange.opening.route_name
+        self._in_flight[route] -= 1
+        _add(self._passed, route, member.passed())
+        self._remembered.add(id)
+        if len(self._remembered) >= REMEMBERED:
+            self._remembered_longer, self._remembered = self._remembered, set()
+        self._ended[id] = None
+        if len(self._ended) > MOST_ENDED:
+            oldest, _ = self._ended.popitem(last=False)
+            self._members.pop(oldest, None)
+
+    def stored(self, stored: Stored) -> None:
+        """The files of an exchange are published."""
+        with self._lock:
+            member = self._members.get(stored.exchange.id)
+            if member is not None and _is_same(member.exchange, stored.exchange):
+                member.files = stored.request_file, stored.response_file
+
+    # --- from any thread
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """These are in the index now."""
+        with self._lock:
+            for id in ids:
+                if id in self._ended:
+                    del self._ended[id], self._members[id]
+
+    def rows(self, filters: Filters) -> list[Row]:
+        """The exchanges that meet `filters`, newest first; none when texts are searched."""
+        if filters.need_bodies:
+            return []
+        with self._lock:
+            rows = [_current_row(member) for member in self._members.values()]
+        rows = [row for row in rows if meets(row, filters)]
+        rows.sort(key=lambda row: (row.started, row.id), reverse=True)
+        return rows
+
+    def row(self, id: str) -> Row | None:
+        with self._lock:
+            member = self._members.get(id)
+            return None if member is None else _current_row(member)
+
+    def has_half(self, id: str, side: Side) -> bool:
+        with self._lock:
+            member = self._members.get(id)
+            return member is not None and member.exchange.half(side) is not None
+
+    def in_flight(self) -> dict[str, int]:
+        """How many are under way, by route; the empty name is for what no route took."""
+        with self._lock:
+            return dict(self._in_flight)
+
+    def body_bytes(self) -> dict[str, tuple[int, int]]:
+        """How many bytes of requests' and of responses' bodies have passed, by route."""
+        with self._lock:
+            sums = dict(self._passed)
+            for member in self._members.values():
+                if not member.ended:
+                    _add(sums, member.exchange.opening.route_name, member.passed())
+        return sums
+
+
+_NOTHING: tuple[Event, ...] = ()
+
+
+def _add(sums: dict[str, tuple[int, int]], route: str, sizes: tuple[int, int]) -> None:
+    if route not in sums and len(sums) >= MOST_SERIES:
+        route = OTHER
+    before = sums.get(route, _NONE)
+    sums[route] = before[0] + sizes[0], before[1] + sizes[1]
+
+
+def snapshot(exchange: Exchange) -> Row:
+    """The exchange as a row, as far as it has come."""
+    return _current_row(_Member(exchange, bool(exchange.outcome)))
+
+
+def _current_row(member: _Member) -> Row:
+    exchange, response = member.exchange, member.exchange.response
+    member.row = member.row or opening_row(exchange)
+    row = member.row._replace(
+        request_file=member.files[0],
+        response_file=member.files[1],
+        duration=exchange.elapsed // 1000,
+        request_bytes=exchange.request.size,
+    )
+    if response is not None:
+        row = row._replace(
+            status=known_head(response.head).status,
+            answered_by="proxy" if response.ours else "destination",
+            head_after=response.started // 1000,
+            response_bytes=response.size,
+        )
+    if member.ended:
+        outcome, error = verdict(exchange)
+        row = row._replace(outcome=outcome, error=redact_url(error) or None)
+    return row

@@ -1,0 +1,345 @@
+"""
+The services of the logging server: storing on a thread of its own, listening, following a parent.
+
+The reactor's thread answers HTTP and decides when storage work is due; the
+work itself, which a disk may hold up for seconds, runs on one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.application.service import MultiService, Service
+from twisted.internet import abstract
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from logging_proxy.logserver.ingest.consumer import TURN_BYTES
+from logging_proxy.logserver.ingest.spools import RETRY_INTERVAL, Spools
+from logging_proxy.net.admission import listen
+from logging_proxy.service.output import Output
+from logging_proxy.service.signals import Signals
+
+BUSY_INTERVAL = 0.015
+"""Seconds between turns while somebody watches: a live stream is 50 ms behind at most."""
+
+UNWATCHED_INTERVAL = 0.05
+"""Seconds between turns with traffic that nobody watches: 20 turns a second cost a third less than 66."""
+
+FIRST_IDLE, LONGEST_IDLE = 0.02, 0.25
+"""Seconds between turns without traffic, growing by half each time."""
+
+DRAIN_LIMIT = 10.0
+"""Seconds that a drain goes on while nothing can be stored; the spool keeps what is left."""
+
+Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
+"""Runs a function elsewhere; the Deferred has its result."""
+
+
+class Worker(Protocol):
+    """Does storage work, one piece after the other."""
+
+    def start(self) -> None: ...
+
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]: ...
+
+    def stop(self) -> None: ...
+
+
+class Drainable(Protocol):
+    """What works through spools and can be told to finish."""
+
+    def drain(self) -> Deferred[None]:
+        """Fires when all that is in the spools now has been dealt with, or cannot be."""
+
+    def wake(self) -> None:
+        """There is something to do."""
+
+
+class StorageThread:
+    """A `Worker` that is one thread."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(1, 1, "storage")
+
+    def start(self) -> None:
+        self._pool.start()
+
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._pool, work)
+
+    def stop(self) -> None:
+        self._pool.stop()
+
+
+class StorageService(Service):
+    """Gives the spools their turns, from start to stop.  What is stored when it has stopped is durable."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        spools: Spools,
+        worker: Worker,
+        closing: Callable[[], None] = lambda: None,
+        attentive: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        `closing` is called last, on the storage thread.
+
+        While `attentive` says so spools are looked at often, for somebody watches.
+        """
+        self._closing = closing
+        self._attentive = attentive
+        self._clock = clock
+        self._spools = spools
+        self._worker = worker
+        self._stopping = False
+        self._draining: list[Deferred[None]] = []
+        self._drain_until = 0.0
+        self._pause: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._idle = FIRST_IDLE
+        self._done: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._worker.start()
+        self._done = Deferred.fromCoroutine(self._work())
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+        self.wake()
+        return self._done
+
+    def wake(self) -> None:
+        """There is, or may be, something to read."""
+        self._idle = FIRST_IDLE
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+            self._go_on()
+
+    def drain(self) -> Deferred[None]:
+        """Fires when everything in the spools is stored, or cannot be for `DRAIN_LIMIT` seconds."""
+        drained: Deferred[None] = Deferred()
+        self._drain_until = self._clock.seconds() + DRAIN_LIMIT
+        self._draining.append(drained)
+        self.wake()
+        return drained
+
+    # --- the loop
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            patient = not self._awaited
+            taken = await self._turn(patient)
+            if not patient:  # else there may be more
+                await self._settle_drains(taken)
+            delay = self._delay(taken)
+            if delay and not self._stopping:
+                await self._sleep(delay)
+        await self._worker.run(self._finish)
+        self._worker.stop()
+
+    async def _turn(self, patient: bool) -> int:
+        try:
+            return int(await self._worker.run(partial(self._spools.turn, patient)))
+        except Exception:
+            # Spools keep trouble to themselves: this is a fault of ours, and no reason to stop storing.
+            self._log.failure("storage")
+            await self._sleep(RETRY_INTERVAL)
+            return 0
+
+    async def _settle_drains(self, taken: int) -> None:
+        if not self._draining or taken:
+            return
+        settled = await self._worker.run(self._spools.settle)
+        if settled or self._clock.seconds() >= self._drain_until:
+            draining, self._draining = self._draining, []
+            for drained in draining:
+                drained.callback(None)
+
+    def _finish(self) -> None:
+        """What is in the spool at the stop is stored, unless there is more of it than a turn takes."""
+        self._spools.turn()
+        self._spools.settle()
+        self._closing()
+        self._spools.close()
+
+    def _delay(self, taken: int) -> float:
+        if taken >= TURN_BYTES:
+            return 0.0
+        if taken:
+            self._idle = FIRST_IDLE
+        if self._awaited:
+            return BUSY_INTERVAL
+        if taken:
+            return UNWATCHED_INTERVAL
+        delay, self._idle = self._idle, min(self._idle * 1.5, LONGEST_IDLE)
+        return delay
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether somebody waits for what is in the spools."""
+        return bool(self._draining) or self._stopping or self._attentive()
+
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        self._pause = Deferred()
+        self._timer = self._clock.callLater(seconds, self._go_on)
+        return self._pause
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if self._pause is not None:
+            pause, self._pause = self._pause, None
+            pause.callback(None)
+
+
+class Listeners(Service):
+    """Serves a site on sockets that listen already."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, sockets: list[socket.socket], site: Any) -> None:
+        self._reactor = reactor
+        self._sockets = sockets
+        self._site = site
+        self._ports: list[IListeningPort] = []
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        for listener in self._sockets:
+            family, fd = listener.family, listener.detach()
+            self._ports.append(listen(self._reactor, fd, family, self._site, self._site.admission.room))
+            os.close(fd)
+        for port in self._ports:
+            where: Any = port.getHost()
+            host = f"[{where.host}]" if ":" in where.host else where.host
+            self._log.info("Logging server on http://{host}:{port}", host=host, port=where.port)
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            result = port.stopListening()
+            if isinstance(result, Deferred):
+                await result
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+
+class _Pipe(abstract.FileDescriptor):
+    """Reads the parent's pipe: a byte is a doorbell, its end is the parent's."""
+
+    def __init__(self, reactor: Any, fd: int, rang: Callable[[], None], closed: Callable[[], None]) -> None:
+        super().__init__(reactor)
+        self._fd = fd
+        self._rang = rang
+        self._closed = closed
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def doRead(self) -> Exception | None:
+        try:
+            data = os.read(self._fd, 4096)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            return CONNECTION_LOST
+        self._rang()
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Also called by the reactor itself: an end without bytes before it is no event of reading."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        os.close(self._fd)
+        self._closed()
+
+
+class ParentWatch(Service):
+    """
+    Ties this process to the one that started it.
+
+    When the pipe's other end closes, however the parent ended, the ports are
+    given up at once, so that a new proxy can bind them, the spools are drained,
+    and the reactor is stopped.  Until then SIGINT and SIGTERM are left to the
+    parent: a terminal sends them to both, and the parent is still recording.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, fd: int, listeners: Listeners, work: Drainable) -> None:
+        self._reactor = reactor
+        self._listeners = listeners
+        self._work = work
+        self._pipe = _Pipe(reactor, fd, work.wake, self._parent_gone)
+        os.set_blocking(fd, False)
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._pipe.startReading()  # type: ignore[no-untyped-call]
+        self._reactor.callWhenRunning(_ignore_signals)
+
+    def _parent_gone(self) -> None:
+        gone = Deferred.fromCoroutine(self._leave())
+        gone.addErrback(lambda failure: self._log.failure("draining", failure=failure))
+        gone.addBoth(lambda _: self._reactor.stop())
+
+    async def _leave(self) -> None:
+        await self._listeners.stopService()
+        await self._work.drain()
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class ServerService(MultiService):
+    """
+    The logging server: its parts, and where its words go.
+
+    Standing alone it has an `output` of its own and ends with status 0 when
+    it is told to; as the proxy's child it has an `observer`, and the pipe decides.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, output: Output | None, observer: Any = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._output = output
+        self._observer = observer if output is None else output
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd asks its application for a log observer after this, and before it starts to log."""
+        if hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        if self._output is not None:
+            self._output.start()
+            signals = Signals(self._reactor, self._reactor.stop, self._output.rotate, self._stay)
+            self._reactor.callWhenRunning(signals.install)
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def _stay(self) -> None:
+        self._log.info("SIGHUP: a logging server reads its configuration at the start only")

@@ -1,0 +1,1 @@
+"""What is deleted when, and whether the clock is to be believed."""

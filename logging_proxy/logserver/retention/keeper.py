@@ -1,0 +1,305 @@
+"""
+What is kept for how long.
+
+`Keeper` asks the index for what is to go, a page at a time, and deletes files
+first and index entries second: what is broken off in between is still in the
+index, and goes with the next round.
+
+For ages it walks by the starts of exchanges, from a mark in the index that says how far it came
+the last time: nobody looks twice at what is to stay.  What comes late moves the mark back.
+What cannot be deleted is left out, told of, and tried again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from twisted.logger import Logger
+
+from logging_proxy.index import Filters, Index, Row
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.telemetry.counters import Deleted, Sizes
+
+STEP = 50
+"""Exchanges deleted at a time: four files each, so a few milliseconds of the storage thread."""
+
+PAGE = 500
+
+FILES = 4
+"""Of an exchange: bytes and metadata of two halves."""
+
+FEW_FILES = 256
+"""Files that are not of exchanges in the index, and may be: of what is just being stored."""
+
+MOST_FAILED = 1000
+"""Exchanges that cannot be deleted and are left out; with more it is the disk, and the round ends."""
+
+OTHER_BYTES = 4096
+"""What an exchange has besides its bodies, about: heads and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ages are microseconds.  None is no limit."""
+
+    max_age: int | None = None
+    max_bytes: int | None = None
+    max_exchanges: int | None = None
+    errors_max_age: int | None = None
+    """For exchanges that went wrong, in place of `max_age`."""
+    bodies_max_age: int | None = None
+    """After which only the metadata of an exchange are kept."""
+
+
+class What(Enum):
+    """How much of an exchange goes."""
+
+    ALL = auto()
+    BYTES = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Exchanges to delete at once."""
+
+    what: What
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    what: What
+    row: Row
+    reason: str
+
+
+class _Walk(NamedTuple):
+    """Exchanges of some kind that go at an age."""
+
+    mark: str
+    """Its name in the index."""
+    what: What
+    age: int
+    chosen: Callable[[Row], bool]
+
+
+def _walks(limits: Limits) -> list[_Walk]:
+    errors = limits.max_age if limits.errors_max_age is None else limits.errors_max_age
+    walks = []
+    if limits.max_age is not None:
+        walks.append(_Walk("others", What.ALL, limits.max_age, lambda row: not went_wrong(row)))
+    if errors is not None:
+        walks.append(_Walk("errors", What.ALL, errors, went_wrong))
+    if limits.bodies_max_age is not None:
+        walks.append(_Walk("bodies", What.BYTES, limits.bodies_max_age, lambda row: True))
+    return walks
+
+
+def went_wrong(row: Row) -> bool:
+    """Whether an exchange counts as an error: cut, failed, or answered with 4xx or 5xx."""
+    return row.outcome != "complete" or (row.status or 0) >= 400
+
+
+class Keeper:
+    """
+    Keeps the log directory within `limits`.
+
+    `plan` reads the index, so it is for a thread of its own; `delete_files` is for the
+    storage thread.  `trouble` tells of what cannot be deleted, and is empty without any.
+    """
+
+    _log = Logger()
+
+    def __init__(self, limits: Limits, index: Index) -> None:
+        self.deleted = Deleted()
+        self.trouble = ""
+        self._limits = limits
+        self._walks = _walks(limits)
+        self._index = index
+        self._failed: dict[str, _Failed] = {}
+        self._reached: dict[str, tuple[int, int]] = {}
+        """How far each walk came in this life, and where its mark was left."""
+
+    def plan(self, sizes: Sizes, now: int | None) -> Generator[Step, None, None]:
+        """
+        What is to go, oldest first.  Each step is done before the next is asked for.
+
+        `now` is microseconds since 1970.  With None the clock is not trusted: nothing goes for its age.
+        Some steps are empty: they are there so that the caller may stop.
+        """
+        yield from self._again()
+        for walk in self._walks:
+            if now is not None and walk.what is What.ALL:
+                yield from self._go(walk, now)
+        yield from self._over_number()
+        yield from self._over_bytes(sizes)
+        for walk in self._walks:
+            if now is not None and walk.what is What.BYTES:
+                yield from self._go(walk, now)
+
+    def _again(self) -> Iterator[Step]:
+        failed = list(self._failed.values())
+        for what in What:
+            yield from _steps(what, [each.row for each in failed if each.what is what])
+
+    def over_age(self, now: int, has: Callable[[str], bool]) -> tuple[int, int]:
+        """
+        How many exchanges are over an age, and of how many: of all, or of those with bytes if that is more.
+
+        `has` tells whether there is a file of that name.
+        """
+        total = self._index.counts().exchanges
+        over = whole = bare = 0
+        for walk in self._walks:
+            for rows, _ in self._pages(walk, 0, now - walk.age):
+                if walk.what is What.ALL:
+                    over += len(rows)
+                    continue
+                found = sum(any(map(has, _files(row, What.BYTES))) for row in rows)
+                whole, bare = whole + found, bare + len(rows) - found
+        return max((over, total), (whole, total - bare), key=lambda each: each[0] / max(1, each[1]))
+
+    def _go(self, walk: _Walk, now: int) -> Iterator[Step]:
+        """All exchanges that have become so old since the last walk, and those that came late."""
+        until = max(0, now - walk.age)
+        position = self._begin(walk.mark, until)
+        try:
+            for rows, behind in self._pages(walk, position, until):
+                yield from _steps(walk.what, rows)
+                position = behind
+        finally:
+            self._end(walk.mark, position)
+
+    def _pages(self, walk: _Walk, since: int, until: int) -> Iterator[tuple[Sequence[Row], int]]:
+        """What is to go of each page, and up to which start all is known behind it."""
+        cursor: str | None = None
+        while since < until:
+            page = self._index.list(Filters(since=since, until=until), cursor, PAGE, oldest_first=True)
+            rows = [row for row in page.rows if walk.chosen(row) and row.id not in self._failed]
+            cursor = page.next
+            yield rows, page.rows[-1].started if cursor else until
+            if cursor is None:
+                return
+
+    def _begin(self, mark: str, until: int) -> int:
+        """Where a walk begins: at its mark, or behind what could not be deleted, which is tried by itself."""
+        found = self._index.begin_walk(mark, until)
+        reached, left_at = self._reached.get(mark, (found, found))
+        return reached if found == left_at else found
+
+    def _end(self, mark: str, position: int) -> None:
+        """In another life the walk begins at the first that could not be deleted."""
+        wanted = min([position, *(failed.row.started for failed in self._failed.values())])
+        left_at = self._index.end_walk(mark, wanted)
+        # Else something came late, and the walk goes back to it.
+        self._reached[mark] = (position if left_at == wanted else left_at), left_at
+
+    def _over_number(self) -> Iterator[Step]:
+        most = self._limits.max_exchanges
+        if most is not None:
+            yield from self._oldest(lambda: self._index.counts().exchanges - most, lambda row: 1)
+
+    def _over_bytes(self, sizes: Sizes) -> Iterator[Step]:
+        most, before = self._limits.max_bytes, self.deleted.bytes
+        if most is None or sizes.log_dir_bytes is None:
+            return
+        found = self._size_of_known(sizes)
+        yield from self._oldest(lambda: found - (self.deleted.bytes - before) - most, _size)
+
+    def _size_of_known(self, sizes: Sizes) -> int:
+        """
+        The bytes of the captures that are in the index: only these can be deleted.
+
+        Files that nobody knows would have all others deleted in their place.
+        """
+        found, counts = sizes.log_dir_bytes or 0, self._index.counts()
+        if (sizes.log_dir_files or 0) <= FILES * counts.exchanges + FEW_FILES:
+            return found
+        return min(found, counts.body_bytes + OTHER_BYTES * counts.exchanges)
+
+    def _oldest(self, over: Callable[[], int], weight: Callable[[Row], int]) -> Iterator[Step]:
+        """The oldest exchanges, until nothing is over any more; each is tried once."""
+        cursor: str | None = None
+        while (left := over()) > 0:
+            page = self._index.list(Filters(), cursor, STEP, oldest_first=True)
+            rows = [row for row in page.rows if row.id not in self._failed]
+            chosen = _enough(rows, left, weight)
+            yield Step(What.ALL, chosen)
+            if len(chosen) == len(rows):
+                cursor = page.next
+                if cursor is None:
+                    return
+
+    # --- doing it
+
+    def delete_files(self, step: Step, directory: LogDirectory) -> Step:
+        """
+        Deletes the files of a step; what was deleted, whose entries may go.
+
+        Raises OSError when so much cannot be deleted that it is no matter of single files.
+        """
+        done = []
+        for row in step.rows:
+            try:
+                freed = sum(directory.delete(name) for name in _files(row, step.what))
+            except OSError as error:
+                self._fail(row, step.what, error)
+                continue
+            done.append(row)
+            if self._failed.pop(row.id, None):
+                self._tell()
+            self.deleted.bytes += freed
+            if step.what is What.BYTES:
+                self.deleted.bodies += freed > 0
+        return Step(step.what, done)
+
+    def delete_entries(self, step: Step) -> None:
+        if step.what is What.ALL:
+            self.deleted.exchanges += self._index.delete(row.id for row in step.rows)
+
+    def _fail(self, row: Row, what: What, error: OSError) -> None:
+        if len(self._failed) >= MOST_FAILED and row.id not in self._failed:
+            raise error
+        self._failed[row.id] = _Failed(what, row, error.strerror or "")
+        self._tell()
+
+    def _tell(self) -> None:
+        before, self.trouble = self.trouble, ""
+        for failed in self._failed.values():
+            self.trouble = f"{len(self._failed)} exchanges cannot be deleted: {failed.reason}"
+            if not before:
+                self._log.error(
+                    "retention: {name}: {reason}", name=failed.row.request_file, reason=failed.reason
+                )
+            return
+
+
+def _steps(what: What, rows: Sequence[Row]) -> Iterator[Step]:
+    """At least one, be it empty."""
+    for at in range(0, max(1, len(rows)), STEP):
+        yield Step(what, rows[at : at + STEP])
+
+
+def _size(row: Row) -> int:
+    return row.request_bytes + row.response_bytes + OTHER_BYTES
+
+
+def _enough(rows: Sequence[Row], size: int, weight: Callable[[Row], int]) -> Sequence[Row]:
+    """The first of `rows` that have about this size, at least one if there is any."""
+    for count, row in enumerate(rows, 1):
+        size -= weight(row)
+        if size <= 0:
+            return rows[:count]
+    return rows
+
+
+def _files(row: Row, what: What) -> Iterator[str]:
+    """The bytes before the metadata: without metadata nobody would find them again."""
+    names = [name for name in (row.request_file, row.response_file) if name]
+    yield from names
+    if what is What.ALL:
+        for name in names:
+            yield name.removesuffix(".bin") + "_metadata.json"

@@ -1,0 +1,206 @@
+"""
+From the events of exchanges to capture files.
+
+`Store` gathers what arrives, writes it when told to `flush`, and with `commit`
+publishes the exchanges that have ended.  `settle` makes the metadata durable as
+well; until then what was committed must not leave the spool.
+
+After an OSError a store is of no use: drop it and restore another from the last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from logging_proxy.captures import metadata
+from logging_proxy.captures.exchanges import Exchange, Side, snapshot
+from logging_proxy.logserver.ingest.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
+from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.halves import Finished, HalfFile, Stored
+from logging_proxy.logserver.store.publishing import Publisher
+
+BUFFER_LIMIT = 256 << 10
+"""Bytes of one half that wait for the next flush; more are written at once."""
+
+WAITING_LIMIT = 8 << 20
+"""Bytes that wait in all halves together; more are written at once."""
+
+_REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
+"""Looking up a member of an enumeration takes as long as a call."""
+
+_new = tuple.__new__
+"""Makes a named tuple without the call of a function in Python."""
+
+
+Preview = Callable[[], tuple[dict[str, Any], dict[str, Any] | None]]
+"""Gives the metadata of both halves."""
+
+
+class Store:
+    """Writes the capture files of one spool's exchanges."""
+
+    def __init__(self, directory: LogDirectory) -> None:
+        self._publisher = Publisher(directory)
+        self._open: dict[HalfFile, None] = {}
+        """Those of exchanges that have not ended."""
+        self._unwritten: dict[HalfFile, None] = {}
+        self._finished: list[Finished] = []
+        self._waiting = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            BodyPiece: self._piece,
+            Started: self._started,
+            ResponseStarted: self._response_started,
+            Ended: self._ended,
+        }
+
+    @property
+    def finished(self) -> int:
+        """Exchanges that wait for `commit`."""
+        return len(self._finished)
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self._finished or self._unwritten or self._publisher.dirty)
+
+    def handle(self, event: Event) -> None:
+        """Takes in one event.  May write, so may raise OSError."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def flush(self) -> None:
+        """Writes what waits of exchanges under way, so that readers of the files see it."""
+        publisher = self._publisher
+        while self._unwritten:
+            half, _ = self._unwritten.popitem()
+            self._waiting -= half.waiting_size
+            publisher.write(half)
+
+    def commit(self) -> list[Stored]:
+        """Publishes the exchanges that have ended."""
+        finished, publisher = self._finished, self._publisher
+        self._waiting -= publisher.complete_all(finished)
+        publisher.publish(finished)
+        stored = [_stored(*item) for item in finished]
+        for exchange, request, response in finished:
+            publisher.release(request)
+            publisher.release(response)
+            exchange.request.forget_times()
+            if exchange.response is not None:
+                exchange.response.forget_times()
+        self._finished = []
+        return stored
+
+    def settle(self) -> list[Stored]:
+        """Commits, and makes all that was written durable, names as well."""
+        self.flush()
+        stored = self.commit()
+        self._publisher.settle()
+        return stored
+
+    def close(self) -> None:
+        """Lets go of all descriptors and names, and of whatever was not committed."""
+        ended = (half for item in self._finished for half in (item.request, item.response))
+        self._publisher.close((*self._open, *ended))
+        self._open.clear()
+        self._finished.clear()
+
+    def preview(self, exchange: Exchange) -> Preview:
+        """
+        Makes the documents of an exchange that is not published yet, as far as it has come.
+
+        For any thread: with 100,000 pieces it takes 0.15 s, in which nothing would be stored.
+        """
+        names = {Side.REQUEST: "", Side.RESPONSE: ""}
+        for half in (exchange.request, exchange.response):
+            if half is not None and half.file is not None and half.file.base:
+                names[half.file.side] = f"{half.file.base}.bin"
+        now = snapshot(exchange)
+        return partial(metadata.preview, now, names[Side.REQUEST], names[Side.RESPONSE])
+
+    def finished_exchanges(self) -> list[Exchange]:
+        return [item.exchange for item in self._finished]
+
+    # --- checkpoints: the names of the unfinished files
+
+    def checkpoint(self) -> list[list[Any]]:
+        """The files of the open exchanges as JSON-able values; only right after `settle`."""
+        return [[half.exchange.number, half.side.value, half.base] for half in self._open]
+
+    def restore(self, exchanges: dict[int, Exchange], state: Iterable[list[Any]]) -> None:
+        """Takes up the files of `exchanges`.  Raises KeyError, TypeError or ValueError else."""
+        for number, side_name, base in state:
+            exchange, side = exchanges[number], Side(side_name)
+            tracked = exchange.half(side)
+            assert tracked is not None
+            half = HalfFile(exchange, side, _prefix(exchange, side))
+            half.base, half.read_back = base, True
+            half.written = len(half.prefix) + tracked.size
+            self._publisher.take_up(half)
+            tracked.file = half
+            self._open[half] = None
+
+    # --- the life of a half
+
+    def _started(self, event: Started) -> None:
+        (exchange,) = event
+        half = exchange.request.file = HalfFile(exchange, _REQUEST, exchange.opening.prefix)
+        self._open[half] = self._unwritten[half] = None
+
+    def _response_started(self, event: ResponseStarted) -> None:
+        (exchange,) = event
+        response = exchange.response
+        assert response is not None
+        half = response.file = HalfFile(exchange, _RESPONSE, response.head)
+        self._open[half] = self._unwritten[half] = None
+
+    def _piece(self, event: BodyPiece) -> None:
+        exchange, side, _, data, _ = event
+        tracked = exchange.request if side is _REQUEST else exchange.response
+        half: HalfFile = tracked.file  # type: ignore[union-attr]
+        size = len(data)
+        half.waiting.append(data)
+        half.waiting_size += size
+        self._waiting += size
+        if half.waiting_size > BUFFER_LIMIT:
+            self._unwritten.pop(half, None)
+            self._waiting -= half.waiting_size
+            self._publisher.write(half)
+        else:
+            self._unwritten[half] = None
+            if self._waiting > WAITING_LIMIT:
+                self._write_everything()
+
+    def _write_everything(self) -> None:
+        """Also what has ended: its metadata wait for `commit`."""
+        self.flush()
+        self._waiting -= self._publisher.complete_all(self._finished)
+
+    def _ended(self, event: Ended) -> None:
+        (exchange,) = event
+        request: HalfFile = exchange.request.file
+        if exchange.response is None:
+            response = HalfFile(exchange, _RESPONSE, b"")
+        else:
+            response = exchange.response.file
+            del self._open[response]
+            self._unwritten.pop(response, None)
+        del self._open[request]
+        self._unwritten.pop(request, None)
+        self._finished.append(_new(Finished, (exchange, request, response)))
+
+
+def _prefix(exchange: Exchange, side: Side) -> bytes:
+    """What stands in the file before the body."""
+    if side is _REQUEST:
+        return exchange.opening.prefix
+    return exchange.response.head if exchange.response else b""
+
+
+def _stored(exchange: Exchange, request: HalfFile, response: HalfFile) -> Stored:
+    files = f"{request.base}.bin", f"{response.base}.bin"
+    again = request.stored and response.stored
+    return _new(Stored, (exchange, *files, request.body, response.body, again))

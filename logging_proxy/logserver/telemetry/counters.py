@@ -1,0 +1,188 @@
+"""
+What is measured: of the exchanges as they pass, and of the server as it stands.
+
+No header values, no paths: labels are routes, methods, statuses and outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from logging_proxy.captures.exchanges import Exchange, Side, verdict
+from logging_proxy.captures.heads import known_head, status_class
+from logging_proxy.logserver.ingest.assembly import Ended, Event, ResponseStarted
+from logging_proxy.logserver.ingest.spools import Status
+from logging_proxy.logserver.telemetry.prometheus import Counter, Histogram, Labels, gauge, text
+
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+"""Clients may make up others: those are `other`."""
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+"""Prometheus' own buckets, and on to what a long answer of a model takes."""
+
+P = "logging_proxy"
+
+_CLASSES = {status: f"{status_class(status)}xx" for status in range(1, 1000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What is kept, as of the last look; None for what is not known (yet)."""
+
+    log_dir_bytes: int | None = None
+    log_dir_files: int | None = None
+    index_bytes: int | None = None
+    exchanges: int | None = None
+    oldest: int | None = None
+    """Microseconds since 1970."""
+
+
+@dataclass(slots=True)
+class Deleted:
+    """What retention has deleted since the start."""
+
+    exchanges: int = 0
+    bodies: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the server stands now."""
+
+    status: Status
+    sizes: Sizes
+    deleted: Deleted
+    in_flight: Mapping[str, int]
+    body_bytes: Mapping[str, tuple[int, int]]
+    """Of requests and of responses, by route."""
+    viewers: int = 0
+    index_waiting: int = 0
+    index_trouble: str = ""
+    indexing: tuple[int, int] | None = None
+    """Of files looked at while missing captures are added: how many, of how many."""
+    retention: str = "off"
+    """`on`, `waiting` for an index that has all captures, or `off`."""
+    retention_trouble: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, the worst first; empty while all is well."""
+        if self.status.reason:
+            return self.status.reason
+        if self.index_trouble:
+            return f"index: {self.index_trouble}"
+        return f"retention: {self.retention_trouble}" if self.retention_trouble else ""
+
+
+class Telemetry:
+    """Counts what passes; from the storage thread, once for each event but pieces."""
+
+    def __init__(self) -> None:
+        self._exchanges = Counter(
+            f"{P}_exchanges_total", "Exchanges that have ended.", ("route", "method", "status", "outcome")
+        )
+        self._duration = Histogram(
+            f"{P}_exchange_duration_seconds", "From the request's head to the end.", SECONDS, ("route",)
+        )
+        self._first_byte = Histogram(
+            f"{P}_time_to_first_byte_seconds",
+            "From the request's head to the response's head.",
+            SECONDS,
+            ("route",),
+        )
+
+    def take(self, event: Event) -> None:
+        kind = type(event)
+        if kind is ResponseStarted:
+            exchange = event[0]
+            response = exchange.response
+            if response is not None and not response.ours:
+                self._first_byte.observe(response.started / 1e9, exchange.opening.route_name)
+        elif kind is Ended:
+            self._end(event[0])
+
+    def _end(self, exchange: Exchange) -> None:
+        opening = exchange.opening
+        route, method = opening.route_name, opening.method
+        status = known_head(exchange.response.head).status if exchange.response else None
+        self._exchanges.add(
+            1,
+            route,
+            method if method in METHODS else "other",
+            _CLASSES.get(status, "none") if status is not None else "none",
+            verdict(exchange)[0],
+        )
+        self._duration.observe(exchange.elapsed / 1e9, route)
+
+    def exposition(self, standing: Standing, uptime: float, wall_ns: int) -> bytes:
+        """All metrics as text."""
+        return text(self._lines(standing, uptime, wall_ns))
+
+    def _lines(self, standing: Standing, uptime: float, wall_ns: int) -> Iterator[str]:
+        for metric in (self._exchanges, self._duration, self._first_byte):
+            yield from metric.lines()
+        passed: dict[Labels, float] = {
+            (route, side): float(size)
+            for route, sizes in standing.body_bytes.items()
+            for side, size in zip(Side, sizes, strict=True)
+        }
+        yield from gauge(f"{P}_body_bytes_total", "Bytes of bodies.", passed, ("route", "side"), "counter")
+        flying: dict[Labels, float] = {(route,): float(count) for route, count in standing.in_flight.items()}
+        yield from gauge(f"{P}_exchanges_in_flight", "Exchanges under way.", flying, ("route",))
+        yield from _storage(standing.status, wall_ns)
+        yield from _kept(standing)
+        yield from gauge(f"{P}_live_viewers", "Viewers of the live feed.", standing.viewers)
+        yield from gauge(f"{P}_uptime_seconds", "Since the logging server started.", uptime)
+
+
+def behind(status: Status, wall_ns: int) -> float:
+    """Seconds between the oldest bytes that wait in a spool and now."""
+    return 0.0 if status.behind_since is None else max(0.0, (wall_ns - status.behind_since) / 1e9)
+
+
+def _storage(status: Status, wall_ns: int) -> Iterator[str]:
+    yield from gauge(f"{P}_spool_backlog_bytes", "Bytes in spools, not read yet.", status.backlog)
+    yield from gauge(
+        f"{P}_spool_backlog_seconds", "Age of the oldest bytes in spools.", behind(status, wall_ns)
+    )
+    yield from gauge(f"{P}_spools", "Spools that are read.", status.spools)
+    yield from gauge(f"{P}_storage_trouble", "1 while captures cannot be stored.", int(bool(status.trouble)))
+    yield from gauge(
+        f"{P}_recording_trouble", "1 while a proxy cannot write its spool.", int(bool(status.unwritten))
+    )
+    for name, help, value in (
+        ("captures_stored", "Exchanges whose files are on disk.", status.stored),
+        ("captures_lost", "Exchanges that proxies could not record in full.", status.lost_exchanges),
+        ("capture_bytes_lost", "Bytes that proxies could not record.", status.lost_bytes),
+        ("spool_damages", "Places in spools that could not be read.", status.damages),
+    ):
+        yield from gauge(f"{P}_{name}_total", help, value, kind="counter")
+
+
+def _kept(standing: Standing) -> Iterator[str]:
+    sizes, deleted = standing.sizes, standing.deleted
+    for name, help, size in (
+        ("log_dir_bytes", "Bytes of the captures' files.", sizes.log_dir_bytes),
+        ("log_dir_files", "Files of captures.", sizes.log_dir_files),
+        ("index_bytes", "Bytes of the index.", sizes.index_bytes),
+        ("index_exchanges", "Exchanges in the index.", sizes.exchanges),
+    ):
+        if size is not None:
+            yield from gauge(f"{P}_{name}", help, size)
+    yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", standing.index_waiting)
+    yield from gauge(
+        f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(standing.index_trouble))
+    )
+    yield from gauge(
+        f"{P}_retention_trouble",
+        "1 while old captures cannot be deleted.",
+        int(bool(standing.retention_trouble)),
+    )
+    for name, help, value in (
+        ("deleted_exchanges", "Exchanges that retention has deleted.", deleted.exchanges),
+        ("deleted_bodies", "Exchanges whose bytes retention has deleted.", deleted.bodies),
+        ("deleted_bytes", "Bytes of files that retention has deleted.", deleted.bytes),
+    ):
+        yield from gauge(f"{P}_{name}_total", help, value, kind="counter")

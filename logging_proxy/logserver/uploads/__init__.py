@@ -1,0 +1,1 @@
+"""Captures that were made elsewhere, as they are put."""

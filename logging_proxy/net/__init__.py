@@ -1,0 +1,4 @@
+"""What knows the privates of Twisted or of the kernel.
+
+The reactor, sending and reading, listening, limits, the part in C.
+"""

@@ -1,0 +1,260 @@
+/* A Passage: from a Reader to a Sender, whole chunks, or what comes of a body with a length
+   (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the halves). */
+
+#include "shortcut.h"
+
+#include <string.h>
+
+#define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: no overflow */
+
+static int
+hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Where the payload of the chunk at `data` begins, and its size; NULL if it is not a plain chunk, here from
+   size line to CRLF.  The last chunk is none: what follows it is for others. */
+static const char *
+whole_chunk(const char *data, const char *end, size_t *size)
+{
+    const char *at = data;
+    int digit;
+    *size = 0;
+    while (at < end && at - data < MOST_DIGITS && (digit = hex_digit(*at)) >= 0) {
+        *size = *size << 4 | (size_t)digit;
+        at++;
+    }
+    if (at == data || *size == 0 || end - at < 4 || at[0] != '\r' || at[1] != '\n')
+        return NULL;
+    at += 2;
+    if (*size > (size_t)(end - at) - 2 || at[*size] != '\r' || at[*size + 1] != '\n')
+        return NULL;
+    return at;
+}
+
+/* The payload of `data`, if that is plain chunks, all of them whole; NULL, and perhaps an exception, if not. */
+static PyObject *
+payload_of_chunks(const char *data, Py_ssize_t length)
+{
+    const char *end = data + length, *at, *chunk;
+    size_t size, total = 0;
+    for (at = data; at < end; at = chunk + size + 2) {
+        chunk = whole_chunk(at, end, &size);
+        if (chunk == NULL)
+            return NULL;
+        total += size;
+    }
+    PyObject *payload = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)total);
+    if (payload == NULL)
+        return NULL;
+    char *to = PyBytes_AS_STRING(payload);
+    for (at = data; at < end; at = chunk + size + 2) {
+        chunk = whole_chunk(at, end, &size);
+        memcpy(to, chunk, size);
+        to += size;
+    }
+    return payload;
+}
+
+/* 1 while nothing of `unusual`, which is pairs of an object and the name of an attribute, is true. */
+static int
+looks_usual(PyObject *unusual)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(unusual); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(unusual, i), *attribute = PyTuple_GET_ITEM(pair, 1);
+        int usual = none_is_true(PyTuple_GET_ITEM(pair, 0), &attribute, 1);
+        if (usual != 1)
+            return usual;
+    }
+    return 1;
+}
+
+int
+is_usual(Passage *self)
+{
+    if (self->usual)
+        return 1;
+    int usual = is_still(self->half, name.sink, self->sink);
+    return usual == 1 ? looks_usual(self->unusual) : usual;
+}
+
+/* The source has time again; 0, or -1 with an exception. */
+static int
+postpone(Passage *self)
+{
+    PyObject *now = PyObject_CallNoArgs(self->now);
+    if (now == NULL)
+        return -1;
+    double seconds = PyFloat_AsDouble(now);
+    Py_DECREF(now);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    PyObject *deadline = PyFloat_FromDouble(seconds + self->patience);
+    if (deadline == NULL)
+        return -1;
+    int result = PyObject_SetAttr(self->source, name.deadline, deadline);
+    Py_DECREF(deadline);
+    return result;
+}
+
+/* As `Capture.passed`, but without its event, which would go to the writer all the same: 10 % of what an event of a
+   stream costs.  1 if the payload may be sent, 0 if the half has to know that the spool is full, -1 with an
+   exception. */
+static int
+record(Passage *self, PyObject *payload)
+{
+    if (self->writing == Py_None)
+        return 1;
+    PyObject *record = PyTuple_Pack(3, self->kind, self->no_flags, payload);
+    PyObject *records = record == NULL ? NULL : PyTuple_Pack(1, record);
+    Py_XDECREF(record);
+    int stored = records == NULL ? -1 : write_records((Writing *)self->writing, self->exchange, records);
+    Py_XDECREF(records);
+    return stored == 0 ? none_is_true(self->writer, &name.full, 1) : stored;
+}
+
+/* `data` to the sink, if it may be sent: 1, or 0 if the half keeps some of it; -1 with an exception. */
+static int
+send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
+{
+    Py_ssize_t sent = may ? send_directly((Sender *)self->send, data, size) : 0;
+    if (sent < 0 || sent == size)
+        return sent < 0 ? -1 : 1;
+    self->usual = 0;
+    PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
+    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name.pass_on, rest);
+    Py_XDECREF(rest);
+    return succeeded(done);
+}
+
+int
+is_current(Passage *self)
+{
+    return is_still(self->source, self->role, self->receiver);
+}
+
+/* Whole chunks: 1, 0 if that is not what they are, -1 with an exception. */
+static int
+pass_chunks(Passage *self, const char *data, Py_ssize_t size)
+{
+    int usual = is_usual(self);
+    if (usual != 1)
+        return usual;
+    PyObject *payload = payload_of_chunks(data, size);
+    if (payload == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    int may = postpone(self) < 0 ? -1 : record(self, payload);
+    Py_DECREF(payload);
+    if (may < 0)
+        return -1;
+    self->usual = 1;
+    return send_onward(self, may, data, size) < 0 ? -1 : 1;
+}
+
+int
+pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
+{
+    long long ahead;
+    if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
+        return -1;
+    int may = postpone(self) < 0 ? -1 : record(self, piece);
+    if (may < 0)
+        return -1;
+    int sent = send_onward(self, may, data, size);
+    if (sent >= 0 && self->sending != Py_None && succeeded(PyObject_CallNoArgs(self->sending)) < 0)
+        return -1;
+    return sent;
+}
+
+/* What came of a counted body, if it is not the last of it: 1, 0 if it may be, -1 with an exception. */
+static int
+pass_little(Passage *self, const char *data, Py_ssize_t size)
+{
+    long long ahead;
+    int usual = is_usual(self);
+    if (usual != 1)
+        return usual;
+    if (get_number(self->counted, name.ahead, &ahead) < 0)
+        return -1;
+    if (size >= ahead)
+        return 0;
+    PyObject *piece = PyBytes_FromStringAndSize(data, size);
+    int sent = piece == NULL ? -1 : pass_piece(self, piece, data, size);
+    Py_XDECREF(piece);
+    return sent < 0 ? -1 : 1;
+}
+
+int
+pass_along(Passage *self, const char *data, Py_ssize_t size)
+{
+    return self->counted == Py_None ? pass_chunks(self, data, size) : pass_little(self, data, size);
+}
+
+HOLDS(passage, Passage, source, no_flags)
+
+/* Whether it is a tuple of pairs. */
+static int
+are_pairs(PyObject *unusual)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(unusual); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(unusual, i);
+        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
+            PyErr_SetString(PyExc_TypeError, "not pairs");
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Whether it is None or of the type. */
+static int
+may_be(PyObject *object, PyTypeObject *type)
+{
+    if (object == Py_None || PyObject_TypeCheck(object, type))
+        return 1;
+    PyErr_Format(PyExc_TypeError, "None or a %s", type->tp_name);
+    return 0;
+}
+
+static PyObject *
+passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"source",  "role", "receiver", "half",    "sink",   "send",    "exchange", "writer",
+                            "writing", "kind", "unusual",  "counted", "shared", "sending", "now",      "patience",
+                            "least",   "largest", NULL};
+    Passage made;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOOO!OOOOO!OOOOdnn:Passage", names, &made.source, &made.role,
+                                     &made.receiver, &made.half, &made.sink, &SenderType, &made.send, &made.exchange,
+                                     &made.writer, &made.writing, &made.kind, &PyTuple_Type, &made.unusual,
+                                     &made.counted, &made.shared, &made.sending, &made.now, &made.patience,
+                                     &made.least, &made.largest))
+        return NULL;
+    if (!are_pairs(made.unusual) || !may_be(made.writing, &WritingType))
+        return NULL;
+    Passage *self = (Passage *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    for (PyObject **from = &made.source, **to = &self->source; to <= &self->now; from++, to++)
+        *to = Py_NewRef(*from);
+    self->patience = made.patience;
+    self->least = made.least;
+    self->largest = made.largest;
+    self->no_flags = PyLong_FromLong(0);
+    if (self->no_flags == NULL)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+PyTypeObject PassageType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "logging_proxy.net.shortcut._compiled.Passage",
+    .tp_basicsize = sizeof(Passage),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = passage_new,
+    .tp_traverse = (traverseproc)passage_traverse,
+    .tp_dealloc = (destructor)passage_dealloc,
+};

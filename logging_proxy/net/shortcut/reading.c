@@ -1,0 +1,293 @@
+/* A Reader: what takes the place of a transport's `doRead` (`http.wire.read_directly`). */
+
+#include "shortcut.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#define TURN (1 << 20) /* bytes after which it is others' turn */
+
+PyObject *connection_done, *connection_lost;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *socket, *fileno, *received, *landing, *filled, *passage;
+    Py_ssize_t smallest, largest, size;
+} Reader;
+
+/* Where a small read goes.  It is taken away while in use, for what it leads to may read as well. */
+static char *place;
+
+/* As recv(2), but for interruptions; -1 and `errno` also when the socket is closed. */
+static Py_ssize_t
+receive(PyObject *fileno, char *to, Py_ssize_t size)
+{
+    int fd = descriptor(fileno);
+    if (fd < 0) {
+        errno = EBADF;
+        return -1;
+    }
+    Py_ssize_t got;
+    do {
+        if (size <= SMALL)
+            got = recv(fd, to, (size_t)size, 0);
+        else {
+            int error;
+            Py_BEGIN_ALLOW_THREADS
+            got = recv(fd, to, (size_t)size, 0);
+            error = errno;
+            Py_END_ALLOW_THREADS
+            errno = error;
+        }
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+/* What the reactor is told when a read gave nothing. */
+static PyObject *
+nothing(Py_ssize_t got)
+{
+    if (got == 0)
+        return Py_NewRef(connection_done);
+    return Py_NewRef(errno == EAGAIN || errno == EWOULDBLOCK ? Py_None : connection_lost);
+}
+
+/* The next read is larger after one that was filled, and small again after one that was not worth it. */
+static int
+learn(Reader *self, Py_ssize_t got)
+{
+    Py_ssize_t size = self->size;
+    if (got == size) {
+        self->size = self->largest;
+        if (size == self->smallest)
+            return tell(self->filled, Py_NewRef(self->socket));
+    }
+    else if (got < self->smallest)
+        self->size = self->smallest;
+    return 0;
+}
+
+/* The ordinary way for `data`, which is taken over. */
+static PyObject *
+hand_over(Reader *self, PyObject *data)
+{
+    if (self->passage != NULL)
+        ((Passage *)self->passage)->usual = 0;
+    PyObject *received = Py_NewRef(self->received);
+    int told = tell(received, data);
+    Py_DECREF(received);
+    return told < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+take(Reader *self, const char *data, Py_ssize_t got)
+{
+    if (learn(self, got) < 0)
+        return NULL;
+    if (self->passage != NULL) {
+        Passage *passage = (Passage *)Py_NewRef(self->passage);
+        int done = is_current(passage);
+        if (done == 1)
+            done = pass_along(passage, data, got);
+        else if (done == 0)
+            Py_CLEAR(self->passage);
+        Py_DECREF(passage);
+        if (done != 0)
+            return done < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return hand_over(self, PyBytes_FromStringAndSize(data, got));
+}
+
+static PyObject *
+read_little(Reader *self)
+{
+    char *to = place;
+    place = NULL;
+    if (to == NULL && (to = PyMem_Malloc(SMALL)) == NULL)
+        return PyErr_NoMemory();
+    Py_ssize_t got = receive(self->fileno, to, self->smallest);
+    PyObject *result = got > 0 ? take(self, to, got) : nothing(got);
+    if (place == NULL)
+        place = to;
+    else
+        PyMem_Free(to);
+    return result;
+}
+
+static PyObject *
+read_much(Reader *self)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, self->size);
+    if (data == NULL)
+        return NULL;
+    Py_ssize_t got = receive(self->fileno, PyBytes_AS_STRING(data), self->size);
+    if (got <= 0) {
+        PyObject *result = nothing(got);
+        Py_DECREF(data);
+        return result;
+    }
+    if (_PyBytes_Resize(&data, got) < 0)
+        return NULL;
+    if (learn(self, got) < 0) {
+        Py_DECREF(data);
+        return NULL;
+    }
+    return hand_over(self, data);
+}
+
+/* A read into `land`; how many bytes came, or what the reactor is to be told. */
+static Py_ssize_t
+receive_into(Reader *self, PyObject *land, char **data, PyObject **told)
+{
+    Py_buffer memory;
+    if (PyObject_GetBuffer(land, &memory, PyBUF_WRITABLE) < 0)
+        return -1;
+    Py_ssize_t got = receive(self->fileno, memory.buf, memory.len);
+    if (got <= 0)
+        *told = nothing(got);
+    *data = memory.buf;
+    PyBuffer_Release(&memory);
+    return got;
+}
+
+static PyObject *
+read_into(Reader *self, PyObject *land)
+{
+    char *data;
+    PyObject *told = NULL;
+    Py_ssize_t got = receive_into(self, land, &data, &told);
+    if (got <= 0)
+        return told;
+    return learn(self, got) < 0 ? NULL : hand_over(self, PySequence_GetSlice(land, 0, got));
+}
+
+static PyObject *
+read_large(Reader *self)
+{
+    PyObject *land = PyObject_CallNoArgs(self->landing);
+    if (land == NULL)
+        return NULL;
+    PyObject *result = land == Py_None ? read_much(self) : read_into(self, land);
+    Py_DECREF(land);
+    return result;
+}
+
+/* What was read into `land` goes on: 1 if there may be more at once, 0 if not, -1 with an exception. */
+static int
+take_piece(Reader *self, Passage *passage, PyObject *land, const char *data, Py_ssize_t got)
+{
+    if (lengthen_stride(passage) < 0 || learn(self, got) < 0)
+        return -1;
+    Py_ssize_t size = PyObject_Size(land);
+    PyObject *piece = got == size ? Py_NewRef(land) : PySequence_GetSlice(land, 0, got);
+    int sent = piece == NULL ? -1 : pass_piece(passage, piece, data, got);
+    Py_XDECREF(piece);
+    return sent == 1 ? got == size : sent;
+}
+
+/* Pieces of a body with a length, while they come and go, up to `TURN`. */
+static PyObject *
+read_pieces(Reader *self, Passage *passage)
+{
+    Py_ssize_t read = 0, got;
+    int more = 1;
+    while (more == 1 && read < TURN) {
+        int current = is_current(passage);
+        PyObject *told = NULL, *land = current == 1 ? landing_of(passage) : NULL;
+        if (land == NULL) {
+            if (PyErr_Occurred())
+                return NULL;
+            return read ? Py_NewRef(Py_None) : read_large(self);
+        }
+        char *data;
+        got = receive_into(self, land, &data, &told);
+        if (got > 0)
+            more = take_piece(self, passage, land, data, got);
+        Py_DECREF(land);
+        if (got <= 0)
+            return told;
+        read += got;
+    }
+    return more < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+reader_call(Reader *self, PyObject *args, PyObject *kwargs)
+{
+    if (self->size <= self->smallest)
+        return read_little(self);
+    Passage *passage = (Passage *)self->passage;
+    if (passage == NULL || passage->counted == Py_None)
+        return read_large(self);
+    Py_INCREF(passage);
+    PyObject *result = read_pieces(self, passage);
+    Py_DECREF(passage);
+    return result;
+}
+
+HOLDS(reader, Reader, socket, passage)
+
+static PyObject *
+reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *transport, *received, *landing, *filled;
+    Py_ssize_t largest;
+    if (!PyArg_ParseTuple(args, "OOOOn:Reader", &transport, &received, &landing, &filled, &largest))
+        return NULL;
+    Reader *self = (Reader *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    PyObject *smallest = PyObject_GetAttr(transport, name.bufferSize);
+    self->smallest = smallest == NULL ? -1 : PyLong_AsSsize_t(smallest);
+    Py_XDECREF(smallest);
+    self->socket = PyErr_Occurred() ? NULL : PyObject_GetAttr(transport, name.socket);
+    self->fileno = self->socket == NULL ? NULL : PyObject_GetAttr(self->socket, name.fileno);
+    if (self->fileno == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    if (self->smallest > SMALL)
+        self->smallest = SMALL;
+    self->largest = largest;
+    self->size = self->smallest;
+    self->received = Py_NewRef(received);
+    self->landing = Py_NewRef(landing);
+    self->filled = Py_NewRef(filled);
+    return (PyObject *)self;
+}
+
+static int
+set_passage(Reader *self, PyObject *value, void *closure)
+{
+    if (value == Py_None)
+        value = NULL;
+    if (value != NULL && !PyObject_TypeCheck(value, &PassageType)) {
+        PyErr_SetString(PyExc_TypeError, "a Passage or None");
+        return -1;
+    }
+    Py_XSETREF(self->passage, Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_passage(Reader *self, void *closure)
+{
+    return Py_NewRef(self->passage == NULL ? Py_None : self->passage);
+}
+
+static PyGetSetDef reader_attributes[] = {
+    {"passage", (getter)get_passage, (setter)set_passage, NULL, NULL},
+    {NULL},
+};
+
+PyTypeObject ReaderType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "logging_proxy.net.shortcut._compiled.Reader",
+    .tp_basicsize = sizeof(Reader),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = reader_new,
+    .tp_call = (ternaryfunc)reader_call,
+    .tp_getset = reader_attributes,
+    .tp_traverse = (traverseproc)reader_traverse,
+    .tp_dealloc = (destructor)reader_dealloc,
+};

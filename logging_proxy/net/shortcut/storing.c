@@ -1,0 +1,313 @@
+/* A Writing: records into the ring (`CaptureWriter.write`, `Ring.store`). */
+
+#include "shortcut.h"
+
+#include <string.h>
+
+/* The numbers in the ring's header, as ring.py has them: all of them stream offsets but the capacity. */
+enum { STORED, CAPACITY, TAKEN, MAGIC, NEXT_MARK, WAKE_AT };
+
+typedef struct {
+    long long stored, capacity, taken, next_mark;
+} Offsets;
+
+/* One of the ring's views of its memory; 0, or -1 with an exception, as after `Ring.close`. */
+static int
+get_memory(PyObject *view, Py_buffer *memory)
+{
+    return PyObject_GetBuffer(view, memory, PyBUF_WRITABLE);
+}
+
+/*
+ * 1; 0 if the numbers make no sense, -1 with an exception.
+ *
+ * They lie in a file, where others of the same user can write; no more than the numbers of a ring may come of that.
+ * Its size is the one that it was made with.
+ */
+static int
+get_offsets(Writing *self, Offsets *offsets)
+{
+    Py_buffer memory;
+    if (get_memory(self->header, &memory) < 0)
+        return -1;
+    const long long *numbers = memory.buf;
+    *offsets = (Offsets){numbers[STORED], self->capacity, numbers[TAKEN], numbers[NEXT_MARK]};
+    PyBuffer_Release(&memory);
+    return offsets->taken >= 0 && offsets->taken <= offsets->stored &&
+           offsets->stored - offsets->taken <= offsets->capacity;
+}
+
+/* 1 while nothing waits and nothing is lost, 0 if something is, -1 with an exception. */
+static int
+is_untroubled(Writing *self)
+{
+    PyObject *const troubles[] = {name._waiting, name._losing};
+    return none_is_true(self->writer, troubles, 2);
+}
+
+/* A number that fits into a byte; -1 without an exception if it is none. */
+static int
+small_number(PyObject *number)
+{
+    int overflow;
+    long value = PyLong_Check(number) ? PyLong_AsLongAndOverflow(number, &overflow) : -1;
+    return value < 0 || value > 255 ? -1 : (int)value;
+}
+
+/* The payload of a record, borrowed; NULL without an exception if it is not kind, flags and payload. */
+static PyObject *
+payload_of(PyObject *record)
+{
+    if (!PyTuple_Check(record) || PyTuple_GET_SIZE(record) != 3 || small_number(PyTuple_GET_ITEM(record, 0)) < 0 ||
+        small_number(PyTuple_GET_ITEM(record, 1)) < 0)
+        return NULL;
+    return PyTuple_GET_ITEM(record, 2);
+}
+
+/* How many bytes these records are, -1 without an exception if one of them is not plain: kind, flags, payload. */
+static Py_ssize_t
+size_of(PyObject *records)
+{
+    Py_ssize_t total = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(records); i++) {
+        PyObject *payload = payload_of(PyTuple_GET_ITEM(records, i));
+        if (payload == NULL || !PyBytes_CheckExact(payload))
+            return -1;
+        total += HEADER + PyBytes_GET_SIZE(payload);
+    }
+    return total;
+}
+
+static void
+put_number(unsigned char *to, unsigned long long number, int size)
+{
+    for (int i = 0; i < size; i++)
+        to[i] = (unsigned char)(number >> 8 * i);
+}
+
+static void
+put_header(unsigned char *to, PyObject *record, size_t size, unsigned long long exchange, unsigned long long time)
+{
+    put_number(to, size, 4);
+    to[4] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 0));
+    to[5] = (unsigned char)small_number(PyTuple_GET_ITEM(record, 1));
+    put_number(to + 6, 0, 2);
+    put_number(to + 8, exchange, 8);
+    put_number(to + 16, time, 8);
+}
+
+static void
+put_records(unsigned char *to, PyObject *records, unsigned long long exchange, unsigned long long time)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(records); i++) {
+        PyObject *record = PyTuple_GET_ITEM(records, i), *payload = PyTuple_GET_ITEM(record, 2);
+        size_t size = (size_t)PyBytes_GET_SIZE(payload);
+        put_header(to, record, size, exchange, time);
+        memcpy(to + HEADER, PyBytes_AS_STRING(payload), size);
+        to += HEADER + size;
+    }
+}
+
+static int
+mark(Writing *self)
+{
+    return succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark));
+}
+
+/* What was put into the ring is stored now: first in the file, for who finds it after us; 0, or -1. */
+static int
+advance(Writing *self, long long next_mark, long long stored)
+{
+    Py_buffer header;
+    if (get_memory(self->header, &header) < 0)
+        return -1;
+    /* A single store, behind all others: a kill between two instructions leaves the old or the new offset. */
+    __atomic_store_n((unsigned long long *)header.buf + STORED, (unsigned long long)stored, __ATOMIC_RELEASE);
+    PyBuffer_Release(&header);
+    if (set_number(self->ring, name.stored, stored) < 0)
+        return -1;
+    return stored < next_mark ? 0 : mark(self);
+}
+
+/* The spool is told, once it wants to be: 0, or -1 with an exception. */
+static int
+tell_spool(Writing *self)
+{
+    Py_buffer header;
+    if (get_memory(self->header, &header) < 0)
+        return -1;
+    const unsigned long long *numbers = header.buf;
+    int due = numbers[STORED] >= numbers[WAKE_AT];
+    PyBuffer_Release(&header);
+    return due ? succeeded(PyObject_CallNoArgs(self->stored)) : 0;
+}
+
+static int
+get_time(Writing *self, unsigned long long *time)
+{
+    PyObject *now = PyObject_CallNoArgs(self->now);
+    *time = now == NULL ? 0 : PyLong_AsUnsignedLongLong(now);
+    Py_XDECREF(now);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* 1 if the records were stored, 0 if that is not for us, -1 with an exception. */
+static int
+store(Writing *self, unsigned long long exchange, PyObject *records)
+{
+    Offsets offsets;
+    Py_buffer memory;
+    unsigned long long time;
+    Py_ssize_t size = size_of(records);
+    int usual = size > 0 ? is_untroubled(self) : 0;
+    if (usual != 1)
+        return usual;
+    usual = get_offsets(self, &offsets);
+    if (usual != 1)
+        return usual;
+    long long start = offsets.stored % offsets.capacity;
+    if (size > offsets.capacity - offsets.stored + offsets.taken || start + size > offsets.capacity)
+        return 0;
+    if (get_time(self, &time) < 0 || get_memory(self->bytes, &memory) < 0)
+        return -1;
+    put_records((unsigned char *)memory.buf + start, records, exchange, time);
+    PyBuffer_Release(&memory);
+    return advance(self, offsets.next_mark, offsets.stored + size) < 0 ? -1 : 1;
+}
+
+/* --- pieces that were read into the ring */
+
+PyObject *
+landing_in_ring(Writing *self, long long least, long long most)
+{
+    Offsets offsets;
+    if (is_untroubled(self) != 1 || get_offsets(self, &offsets) != 1)
+        return NULL;
+    long long start = offsets.stored % offsets.capacity + HEADER, size = offsets.capacity - start;
+    long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
+    size = size < room ? size : room;
+    size = size < most ? size : most;
+    if (size < least || set_number(self->ring, name._landing, offsets.stored) < 0)
+        return NULL;
+    return PySequence_GetSlice(self->bytes, start, start + size);
+}
+
+/* The bytes of the piece that is `records`, -1 without an exception if that is not what they are. */
+static Py_ssize_t
+size_of_piece(PyObject *records)
+{
+    PyObject *piece = PyTuple_GET_SIZE(records) == 1 ? payload_of(PyTuple_GET_ITEM(records, 0)) : NULL;
+    return piece == NULL || !PyMemoryView_Check(piece) ? -1 : PyObject_Size(piece);
+}
+
+/* `Ring.land`: the header is all that is missing.  1, 0 if that is not for us, -1 with an exception. */
+static int
+land(Writing *self, unsigned long long exchange, PyObject *records)
+{
+    Offsets offsets;
+    Py_buffer memory;
+    unsigned long long time;
+    long long landing, piece;
+    Py_ssize_t size = size_of_piece(records);
+    if (size < 0 || get_number(self->ring, name._landing, &landing) < 0 ||
+        get_number(self->ring, name._piece, &piece) < 0)
+        return PyErr_Occurred() ? -1 : 0;
+    if (size >= piece && mark(self) < 0)
+        return -1;
+    int usual = get_offsets(self, &offsets);
+    if (usual != 1 || get_time(self, &time) < 0)
+        return usual != 1 ? usual : -1;
+    if (landing != offsets.stored || offsets.stored % offsets.capacity + HEADER + size > offsets.capacity)
+        return 0; /* which is a mistake, and said so there */
+    if (get_memory(self->bytes, &memory) < 0)
+        return -1;
+    put_header((unsigned char *)memory.buf + offsets.stored % offsets.capacity, PyTuple_GET_ITEM(records, 0),
+               (size_t)size, exchange, time);
+    PyBuffer_Release(&memory);
+    long long stored = offsets.stored + HEADER + size;
+    if (succeeded(PyObject_CallMethod(self->ring, "sum_up", "LL", offsets.stored + HEADER, (long long)size)) < 0)
+        return -1;
+    if (advance(self, offsets.next_mark, stored) < 0)
+        return -1;
+    return stored % offsets.capacity == 0 && mark(self) < 0 ? -1 : 1;
+}
+
+/* 1 if the records are in the ring now, 0 if that is not for us, -1 with an exception. */
+static int
+put(Writing *self, unsigned long long exchange, PyObject *records)
+{
+    if (!PyTuple_Check(records))
+        return 0;
+    int done = store(self, exchange, records);
+    if (done == 0)
+        done = land(self, exchange, records);
+    return done == 1 && tell_spool(self) < 0 ? -1 : done;
+}
+
+int
+write_records(Writing *self, PyObject *exchange, PyObject *records)
+{
+    unsigned long long number = PyLong_AsUnsignedLongLong(exchange);
+    if (PyErr_Occurred())
+        return -1;
+    int done = put(self, number, records);
+    if (done != 0)
+        return done;
+    return succeeded(PyObject_CallMethodObjArgs(self->writer, name.write, exchange, records, NULL));
+}
+
+static PyObject *
+writing_call(Writing *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *exchange, *records;
+    if (!PyArg_ParseTuple(args, "OO", &exchange, &records))
+        return NULL;
+    return write_records(self, exchange, records) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+HOLDS(writing, Writing, writer, now)
+
+/* Whether the views are as long as a ring of that capacity has them; 0, or -1 with an exception. */
+static int
+check_views(Writing *self)
+{
+    Py_ssize_t header = PyObject_Size(self->header), bytes = PyObject_Size(self->bytes);
+    if (header < 0 || bytes < 0)
+        return -1;
+    if (self->capacity > 0 && bytes == self->capacity && header > WAKE_AT)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "the ring's memory has another size");
+    return -1;
+}
+
+static PyObject *
+writing_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *writer, *ring, *stored, *now;
+    if (!PyArg_ParseTuple(args, "OOOO:Writing", &writer, &ring, &stored, &now))
+        return NULL;
+    Writing *self = (Writing *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->writer = Py_NewRef(writer);
+    self->ring = Py_NewRef(ring);
+    self->header = PyObject_GetAttr(ring, name._header);
+    self->bytes = PyObject_GetAttr(ring, name._bytes);
+    self->stored = Py_NewRef(stored);
+    self->now = Py_NewRef(now);
+    if (self->header == NULL || self->bytes == NULL || get_number(ring, name.capacity, &self->capacity) < 0 ||
+        check_views(self) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+PyTypeObject WritingType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "logging_proxy.net.shortcut._compiled.Writing",
+    .tp_basicsize = sizeof(Writing),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = writing_new,
+    .tp_call = (ternaryfunc)writing_call,
+    .tp_traverse = (traverseproc)writing_traverse,
+    .tp_dealloc = (destructor)writing_dealloc,
+};

@@ -1,0 +1,1 @@
+"""Reaching a destination: names, addresses, outbound proxies."""

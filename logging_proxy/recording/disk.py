@@ -1,0 +1,344 @@
+"""
+The segment files of a spool: the one place that writes them.  See `segments` for what is in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from logging_proxy.recording.direct_io import Bypass
+from logging_proxy.recording.reserve import Reserve
+from logging_proxy.recording.ring import PAGE
+from logging_proxy.recording.segments import (
+    BLOCK,
+    LONGEST_SEGMENT,
+    Sum,
+    block_header,
+    segment_name,
+    segment_start,
+    whole_blocks,
+)
+
+SEGMENT_SIZE = 32 << 20
+"""Bytes after which a new segment file is begun: what the logging server can delete at a time."""
+
+LEAST_SEGMENTS = 8
+"""A spool's limit holds at least so many segments, for the newest is never deleted."""
+
+PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The calls that a disk may refuse, cut short or hold up.  Tests put others in their place."""
+
+    open: Callable[[Path, int, int], int] = os.open
+    write: Callable[[int, Sequence[bytes | memoryview], int], int] = os.pwritev
+    sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+class SegmentFiles:
+    """
+    Appends blocks to the segments in `directory`.
+
+    `end` is the stream offset after the last block.  One thread appends;
+    `sync` may be called on another, and only it closes files, so that no
+    descriptor is closed, and given to somebody else, while it is being synced.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        end: int,
+        limit: int,
+        settle: Callable[[], None] = lambda: None,
+        disk: Disk | None = None,
+    ) -> None:
+        """`limit` is the most bytes on disk; `settle` is called when the directory had to be made again."""
+        self.directory = directory
+        self.end = end
+        self._limit = limit
+        self.segment_size = min(SEGMENT_SIZE, limit // LEAST_SEGMENTS)
+        """Bytes after which a new segment begins."""
+        self._settle = settle
+        self._settled = True
+        self._disk = disk or Disk()
+        self._fd = -1
+        self._size = 0
+        self._ended: deque[int] = deque()
+        self._new_name = False
+        self._syncing = threading.Lock()
+        self._salt = secrets.randbits(32)
+        self._bypass = Bypass(self._disk.open, self._disk.write, self._salt)
+        self._reserve = Reserve()
+
+    def append(self, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> None:
+        """
+        One block with `payload`, of which `sums` are known, wholly or not at all.  Raises OSError.
+
+        What refuses a block is left behind for a new segment: a reader finds
+        looks for no more in a segment once there is a newer one, and can delete it,
+        which is how a full disk gets room again.
+        """
+        if self._fd < 0 or self._size >= self.segment_size or not self._still_there():
+            self._reserve.run(self._begin)
+        if self._size and self._refused(payload, sums) is not None:
+            self._reserve.run(self._begin)
+        if not self._size and (error := self._refused(payload, sums)) is not None:
+            raise error
+
+    def sync(self) -> None:
+        """What was appended before survives a power cut afterwards.  Raises OSError when that is not sure."""
+        with self._syncing:
+            errors = self._sync_all()
+        if errors:
+            raise errors[0]
+
+    @property
+    def unsynced(self) -> int:
+        """How many ended segments wait for their sync."""
+        return len(self._ended)
+
+    def close(self) -> None:
+        """Sync and let go of everything.  Nobody else may be using this any more."""
+        self._end_segment()
+        try:
+            self.sync()
+        finally:
+            self._reserve.close()
+
+    # --- blocks
+
+    def _refused(self, payload: bytes | memoryview, sums: Sequence[Sum]) -> OSError | None:
+        """Write the block, or say why not, with the segment as it was."""
+        if self._bypass.takes(payload) and self._bypassed(payload, sums):
+            return None
+        header = block_header(self.end, payload, sums=sums, salt=self._salt)
+        size = len(header) + len(payload)
+        try:
+            self._write(header, payload, size)
+        except OSError as error:
+            # Should this fail too, the next block is written over the rest of this one.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            return error
+        self._size += size
+        self.end += len(payload)
+        return None
+
+    def _bypassed(self, payload: memoryview, sums: Sequence[Sum]) -> bool:
+        """Whether the block could be written past the page cache."""
+        try:
+            self._fill_page()
+        except OSError:
+            return False
+        size = self._bypass.write(self.end, payload, self._size, sums)
+        self._size += size
+        self.end += len(payload) if size else 0
+        return size > 0
+
+    def _fill_page(self) -> None:
+        """An empty block up to the next page, if this one has begun."""
+        if self._size % PAGE:
+            after = -(self._size + BLOCK.size) % PAGE
+            header = block_header(self.end, b"", 0, after, salt=self._salt)
+            self._write(header, b"", len(header))
+            self._size += len(header) + after
+
+    def _write(self, header: bytes, payload: bytes | memoryview, size: int) -> None:
+        written = self._disk.write(self._fd, [header, payload], self._size)
+        while written < size:  # the next attempt says what is wrong
+            rest = (header + bytes(payload))[written:]
+            more = self._disk.write(self._fd, [rest], self._size + written)
+            if more <= 0:
+                raise OSError(errno.EIO, "the disk writes nothing")
+            written += more
+
+    # --- segments
+
+    def _still_there(self) -> bool:
+        """Whether the segment has a name still: someone may have emptied the directory under us."""
+        return os.fstat(self._fd).st_nlink > 0
+
+    def _begin(self) -> None:
+        if not self.directory.is_dir():
+            make_private_directory(self.directory)
+            self._settled = False
+        if not self._settled:
+            self._settle()
+            self._settled = True
+        if spool_size(self.directory) > self._limit - self.segment_size:
+            raise OSError(errno.EDQUOT, "the spool's limit is reached")
+        path = self.directory / segment_name(self.end)
+        fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
+        try:
+            os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._end_segment()
+        self._fd, self._size, self._new_name = fd, 0, True
+        self._bypass.begin(path)
+        self._reserve.fill()
+
+    def _end_segment(self) -> None:
+        self._bypass.end()
+        if self._fd >= 0:
+            self._ended.append(self._fd)
+            self._fd = -1
+
+    def _sync_all(self) -> list[OSError]:
+        errors: list[OSError] = []
+        # Oldest first, so that a power cut leaves a stream without holes, as far as it is up to us.
+        while self._ended:
+            fd = self._ended.popleft()
+            self._attempt(self._disk.sync, fd, errors)
+            os.close(fd)
+            self._reserve.fill()  # what was ours is ours again
+        # Read once: the thread that appends may end the segment meanwhile.  Only this one closes it.
+        if (fd := self._fd) >= 0:
+            self._attempt(self._disk.sync, fd, errors)
+        if self._new_name:
+            # Cleared first, for the other thread may begin another segment meanwhile; owed still if it fails.
+            self._new_name = False
+            if not self._attempt(self._sync_directory, self.directory, errors):
+                self._new_name = True
+        return errors
+
+    def _sync_directory(self, path: Path) -> None:
+        self._reserve.run(lambda: sync_directory(path))
+
+    @staticmethod
+    def _attempt(call: Callable[[T], None], of: T, errors: list[OSError]) -> bool:
+        """Whether it worked."""
+        try:
+            call(of)
+        except OSError as error:
+            errors.append(error)
+            return False
+        return True
+
+
+# --- directories ------------------------------------------------------------------
+
+
+def make_private_directory(path: Path) -> None:
+    """A directory of mode 0700, with all above it.  Raises OSError, also if others may write to it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, "not ours alone to write to", str(path))
+
+
+def sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def last_offset(directory: Path) -> int:
+    """
+    The stream offset after the last whole block in a spool's segments, or after what was consumed of it.
+
+    The second is larger when segments were lost that the consumer had already seen to.
+    """
+    return max(_newest_segment(directory)[0], _consumed(directory))
+
+
+def next_offset(directory: Path) -> int:
+    """
+    The same, but behind what is not whole at the end: where a stream goes on that has no ring any more.
+
+    Those bytes are nowhere else, so they are lost, and a reader of the stream finds a gap there.
+    """
+    return max(sum(_newest_segment(directory)), _consumed(directory))
+
+
+def _newest_segment(directory: Path) -> tuple[int, int]:
+    """The stream offset behind the last whole block in the newest segment, and the bytes that follow it."""
+    starts = [start for name in os.listdir(directory) if (start := segment_start(name)) is not None]
+    if not starts:
+        return 0, 0
+    newest = max(starts)
+    data = _read_private_file(directory / segment_name(newest))
+    end, end_in_file = newest, 0
+    for _, block in whole_blocks(data, newest, newest + LONGEST_SEGMENT):
+        if block.start >= end:
+            end, end_in_file = block.start + len(block.payload), block.end_in_file
+    return end, max(0, len(data) - end_in_file)
+
+
+def _consumed(directory: Path) -> int:
+    """The offset up to which the consumer has taken the spool; 0 if it has not said."""
+    try:
+        return int(json.loads((directory / "consumer.json").read_bytes())["offset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def spool_size(directory: Path) -> int:
+    """Bytes in the segments of a spool."""
+    total = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if segment_start(entry.name) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def read_what_can_be_read(fd: int, size: int, at: int) -> bytes:
+    """
+    Up to `size` bytes of a file from `at` on, with zeros for pages that the disk cannot read any more.
+
+    A sector that is lost is damage as any other: it must not keep all that is behind it from being read.
+    """
+    try:
+        return _pread(fd, size, at)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    end = min(at + size, os.fstat(fd).st_size)
+    return b"".join(_page(fd, start, max(at, start), end) for start in range(at - at % PAGE, end, PAGE))
+
+
+def _page(fd: int, start: int, at: int, end: int) -> bytes:
+    """What a page that begins at `start` has from `at` on."""
+    size = min(start + PAGE, end) - at
+    try:
+        return _pread(fd, size, at).ljust(size, b"\0")
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return bytes(size)
+
+
+def _pread(fd: int, size: int, at: int) -> bytes:
+    """In one go, or in several where the system reads no more at once."""
+    data = os.pread(fd, size, at)
+    while 0 < len(data) < size and (more := os.pread(fd, size - len(data), at + len(data))):
+        data += more
+    return data
+
+
+def _read_private_file(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | PRIVATE)
+    try:
+        return read_what_can_be_read(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)

@@ -1,0 +1,241 @@
+"""
+The spool: a ring, and the threads that bring what is stored in it to disk.
+
+Nothing here runs on the reactor's thread but `__init__` and `stored`: a disk
+that stalls or fails holds up these threads alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from logging_proxy.recording.disk import Disk, SegmentFiles, make_private_directory
+from logging_proxy.recording.ring import NEVER
+from logging_proxy.recording.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
+from logging_proxy.recording.segments import LARGEST_WRITE
+
+MOST_UNSYNCED = 4
+"""Ended segments that may wait for their sync; then writing waits as well."""
+
+WRITES = 8
+"""At least so many are made of a full ring, for only what is written makes room."""
+
+_FOREVER = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds."""
+
+    gather: float = 0.04
+    """
+    For which records gather before they are written as one block, unless they are many bytes.
+
+    Each time costs 60 µs, and as much again for passing the interpreter's lock back and forth: four
+    times as often, recording a hundred streams costs 9 µs an event instead of 3.
+    """
+
+    retry: float = 0.25
+    """Until the next attempt when the disk refuses."""
+
+    sync: float = 0.5
+    """Between two syncs while there is something to sync: power loss costs no more than 1 s."""
+
+
+class Spool:
+    """
+    Keeps what is stored in `ring` in segment files below `directory`.
+
+    `moved` is called from the spool's thread whenever the ring has more room
+    than before, and whenever `failure` (None, or why nothing can be written)
+    has changed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: Path,
+        ring_directory: Path,
+        ring_size: int,
+        limit: int,
+        moved: Callable[[], None],
+        disk: Disk | None = None,
+        pace: Pace | None = None,
+        workers: int = 1,
+    ) -> None:
+        """
+        Opens the spool, one of so many that `workers` fill; nothing is written before `start`.
+
+        Raises `SpoolBusy`, and OSError when the directories cannot be used.
+        """
+        make_private_directory(directory)
+        self.directory = directory
+        self.failure: str | None = None
+        self._moved = moved
+        self._pace = pace or Pace()
+        self._lock = lock_spool(directory)
+        try:
+            self.ring, self._ring_path = open_ring(directory, ring_directory, ring_size, workers)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._files = SegmentFiles(directory, self.ring.taken, limit, self._settle, disk)
+        self._largest_write = min(LARGEST_WRITE, self.ring.capacity // WRITES, self._files.segment_size)
+        self._sync_failure: str | None = None
+        self._bell = threading.Lock()
+        """Released to wake the thread that writes: a nap costs one system call, with an Event it is five."""
+        self.ring.wake_at = NEVER
+        """`stored` must do so when the ring holds more; without that every record would cost a lock."""
+        self._unsynced = threading.Event()
+        self._closing = threading.Event()
+        self._writing = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._syncing = threading.Thread(target=self._sync_now_and_then, name="spool-sync", daemon=True)
+
+    def start(self) -> None:
+        """Start the threads, in the process that will store: threads do not survive a fork."""
+        self._writing.start()
+        self._syncing.start()
+
+    def stored(self) -> None:
+        """
+        Something was stored in the ring.  Called on the reactor's thread for every record.
+
+        Nothing is missed if it is not called while the ring holds less than up to its `wake_at`.
+        """
+        if self.ring.stored >= self.ring.wake_at:
+            self._wake()
+
+    def close(self, patience: float = 10.0) -> bool:
+        """
+        Write and sync what the ring holds, then end; blocks.  Whether all of it is on disk now.
+
+        If the disk refuses, or has not answered after `patience` seconds, the
+        ring stays for the next start.  `stored` must not be called any more.
+        """
+        self._closing.set()
+        self._wake()
+        self._unsynced.set()
+        if self._syncing.ident is not None:
+            self._syncing.join(patience)
+        if self._syncing.is_alive():
+            self._log.critical("the disk does not answer; what it has not taken waits in the ring")
+            return False
+        empty = self.ring.taken == self.ring.stored
+        self.ring.close()
+        if empty:
+            forget_ring(self.directory)
+        os.close(self._lock)
+        return empty
+
+    # --- the thread that writes ---------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._nap(self.ring.taken + self._largest_write, self._pace.gather)
+            # Asked before the ring is emptied: what was stored before `close` is written.
+            closing = self._closing.is_set()
+            if self.ring.stored == self.ring.taken and not closing:
+                self._nap(self.ring.taken + 1, _FOREVER)
+                continue
+            emptied = self.write_out()
+            if closing:
+                return
+            if not emptied:
+                self._closing.wait(self._pace.retry)
+
+    def _nap(self, wake_at: int, seconds: float) -> None:
+        """Until the ring holds everything up to stream offset `wake_at`, or `close`, at most so long."""
+        self._bell.acquire(blocking=False)
+        self.ring.wake_at = wake_at
+        # The other side stores first and looks at `wake_at` second, we do the reverse: one of us notices.
+        if self.ring.stored < wake_at and not self._closing.is_set():
+            self._bell.acquire(timeout=seconds)
+        self.ring.wake_at = NEVER
+
+    def _wake(self) -> None:
+        self.ring.wake_at = NEVER
+        # It may be awake already: naps end by themselves as well.
+        with contextlib.suppress(RuntimeError):
+            self._bell.release()
+
+    def write_out(self) -> bool:
+        """
+        Write what the ring holds now; False when the disk refused.  For the spool's thread.
+
+        What is stored meanwhile gathers for the next time: to go after it, a few
+        records at a time, took a third of the processor time of a proxy with many streams.
+        """
+        ring = self.ring
+        end = ring.stored
+        most = self._largest_write
+        while ring.taken < end:
+            try:
+                with ring.peek(most) as piece:
+                    size = len(piece)
+                    self._files.append(piece, ring.sums(size))
+            except Exception as error:  # whatever it is: without this thread all that is recorded would wait
+                if most:
+                    most = 0  # a little may find room where much does not
+                    continue
+                self._failed(describe(error))
+                return False
+            ring.take(size)
+            if self.failure is not None or 2 * ring.room > ring.capacity:
+                self.failure = None
+                self._moved()
+            if not self._unsynced.is_set():
+                self._unsynced.set()
+            if self._files.unsynced > MOST_UNSYNCED:
+                self._try_to_sync(self._files.sync)
+        self._moved()
+        return True
+
+    def _failed(self, failure: str) -> None:
+        if failure != self.failure:
+            self.failure = failure
+            self._moved()
+
+    def _settle(self) -> None:
+        """The directory was removed and is there again: it is ours, and has a ring."""
+        old, self._lock = self._lock, lock_spool(self.directory)
+        os.close(old)
+        name_ring(self.directory, self._ring_path)
+
+    # --- the thread that syncs ------------------------------------------------------
+
+    def _sync_now_and_then(self) -> None:
+        while not self._closing.is_set():
+            self._unsynced.wait()
+            self._closing.wait(self._pace.sync)
+            # Cleared first: what is written from here on sets it again.
+            self._unsynced.clear()
+            self._try_to_sync(self._files.sync)
+        self._writing.join()
+        self._try_to_sync(self._files.close)
+
+    def _try_to_sync(self, sync: Callable[[], None]) -> None:
+        failure = None
+        try:
+            sync()
+        except Exception as error:
+            failure = describe(error)
+        if failure != self._sync_failure:
+            self._sync_failure = failure
+            if failure is not None:
+                self._log.critical("a power cut now would lose captures: {why}", why=failure)
+
+
+def describe(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+__all__ = ["Disk", "Pace", "Spool", "SpoolBusy", "describe"]

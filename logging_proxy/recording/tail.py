@@ -1,0 +1,327 @@
+"""
+Reading a spool directory: its segment files, block after block, from any offset.
+
+The reader never writes here but for `delete_before` and its own small files
+(`consumer.json`, `consumer.lock`).  A block that fails its check at the end of the
+newest segment is not there yet.  With a whole block behind it, or a later segment, it
+is damage, and reading goes on there: the caller gets a piece that says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Any
+
+from logging_proxy.recording.aligned import DirectReader
+from logging_proxy.recording.disk import read_what_can_be_read
+from logging_proxy.recording.segments import (
+    LARGEST_WRITE,
+    LONGEST_SEGMENT,
+    Block,
+    Place,
+    read_block,
+    read_header,
+    segment_name,
+    segment_start,
+    whole_blocks,
+)
+
+CHUNK = (1 << 20) + (64 << 10)
+"""Bytes read from a segment at a time: a MiB and what is around it.  Only a larger block is read again."""
+
+DIRECT_CHUNK = LARGEST_WRITE + (64 << 10)
+"""The same where blocks were written past the page cache."""
+
+FILLS = 2
+"""A large body has a block in the page cache here and there; behind it, too, reading goes on directly."""
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of the stream: `data` stands at offset `start`."""
+
+    start: int
+    data: bytes | memoryview
+    damaged: bool = False
+    """Whether a damaged block was left out before it, though perhaps nothing of the stream."""
+
+
+class SpoolTail:
+    """
+    Gives the stream of a spool from `offset` on, as far as it is written.
+
+    `offset` is the next byte to be given.  With None reading begins at the
+    oldest segment.
+    """
+
+    def __init__(self, directory: str, offset: int | None = None) -> None:
+        self._directory = directory
+        self.offset = offset
+        self._segment: int | None = None
+        self._fd = -1
+        self._data: bytes | memoryview = b""
+        self._data_at = 0
+        self._at = 0
+        self._block_start = 0
+        self._searchable = 0
+        """Where in the segment the last payload ends: from there on blocks are searched behind damage."""
+        self._salt: int | None = None
+        """That of the segment's blocks, as far as is known."""
+        self._whole: list[Place] = []
+        """The segment's blocks behind damage, as far as has been searched."""
+        self._searched = (0, False)
+        """The size of the segment at the last search, and whether it had ended."""
+        self._damaged = False
+        self._reader = DirectReader(DIRECT_CHUNK)
+        self._direct_fills = 0
+        """How many more reads are likely to find blocks that were written past the page cache."""
+
+    def read(self) -> Piece | None:
+        """The next piece, at most one block; None when no more is written yet."""
+        piece = self.peek()
+        return piece and Piece(piece.start, bytes(piece.data), piece.damaged)
+
+    def peek(self) -> Piece | None:
+        """The same, but that a large piece may be a view of memory that the next call uses again."""
+        while True:
+            if self._segment is None and not self._choose():
+                return None
+            block = self._block() or self._next_block()
+            if block is None:
+                return None
+            body = self._data_at + block.end_in_file - block.after
+            self._at, self._block_start = block.end_in_file, block.start + len(block.payload)
+            self._searchable, self._salt = body, block.salt
+            if block.fills_pages:
+                self._direct_fills = FILLS
+            if self.offset is None or self._block_start > self.offset:
+                piece = _from(block, self.offset, self._damaged)
+                self.offset, self._damaged = self._block_start, False
+                return piece
+
+    def _next_block(self) -> Block | None:
+        """The block after one that is not whole, or not there: in this segment or a later one."""
+        while True:
+            later = self._later()
+            block = self._block() or self._search(later)
+            if block is not None or later is None:
+                return block
+            self._open(later)
+            block = self._block()
+            if block is not None:
+                return block
+
+    @property
+    def rewound(self) -> bool:
+        """
+        Whether the spool now ends before `offset`: it is another one than was read before.
+
+        What is damaged at its end may have been whole when it was read.
+        """
+        if self._segment is None or self.offset is None:
+            return False
+        behind = max(0, os.fstat(self._fd).st_size - self._data_at - self._at)
+        return self._block_start + behind < self.offset
+
+    def segments(self) -> list[int]:
+        """The starts of all segments, in order."""
+        starts = map(segment_start, os.listdir(self._directory))
+        return sorted(start for start in starts if start is not None)
+
+    def backlog(self) -> int:
+        """About how many bytes wait, block headers included."""
+        total = 0
+        for start in self.segments():
+            if self._segment is None or start >= self._segment:
+                total += os.stat(os.path.join(self._directory, segment_name(start))).st_size
+        return max(0, total - self._data_at - self._at)
+
+    def end(self) -> int:
+        """The stream offset up to which is written, or a little more."""
+        newest = max(self.segments(), default=0)
+        try:
+            return newest + os.stat(os.path.join(self._directory, segment_name(newest))).st_size
+        except FileNotFoundError:
+            return newest
+
+    def sync(self) -> None:
+        """What was read of the current segment is durable afterwards."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+
+    def delete_before(self, offset: int) -> None:
+        """Removes segments that end at or before `offset`, but never the newest nor the one being read."""
+        starts = self.segments()
+        for start, after in zip(starts, starts[1:], strict=False):
+            if after <= offset and start != self._segment:
+                os.unlink(os.path.join(self._directory, segment_name(start)))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._segment, self._data = -1, None, b""
+
+    # --- segments
+
+    def _choose(self) -> bool:
+        """Opens the segment that holds `offset`, else the first one after it."""
+        starts = self.segments()
+        if not starts:
+            return False
+        before = [start for start in starts if self.offset is not None and start <= self.offset]
+        self._open(before[-1] if before else starts[0])
+        return True
+
+    def _open(self, start: int) -> None:
+        self.sync()
+        fd = os.open(os.path.join(self._directory, segment_name(start)), _READ)
+        self.close()
+        self._fd, self._segment, self._block_start = fd, start, start
+        self._data_at = self._at = self._searchable = 0
+        self._salt, self._whole, self._searched = None, [], (0, False)
+
+    def _later(self) -> int | None:
+        """
+        The segment after this one.
+
+        Asked before looking at this one again: once there is a later segment,
+        nothing more is written here, so what fails its check then always will.
+        """
+        return next(
+            (start for start in self.segments() if self._segment is None or start > self._segment), None
+        )
+
+    def _block(self) -> Block | None:
+        block = read_block(memoryview(self._data), self._at, self._block_start)
+        if block is None:
+            self._fill(CHUNK)
+            block = read_block(memoryview(self._data), 0, self._block_start)
+        if block is None and (size := self._announced_size()) > len(self._data):
+            self._fill(size)
+            block = read_block(memoryview(self._data), 0, self._block_start)
+        return block
+
+    def _announced_size(self) -> int:
+        """Bytes up to the end of the payload of the block whose header was read; 0 if it was not."""
+        header = read_header(self._data, 0)
+        return header.end if header is not None and header.start == self._block_start else 0
+
+    # --- damage
+
+    def _search(self, later: int | None) -> Block | None:
+        """The next whole block of this segment, if there is any behind one that is not whole."""
+        place = self._place(later)
+        if place is None:
+            return None
+        # Once there is a block behind it, nothing more is written to the one before.
+        block = self._block()
+        if block is None:
+            self._damaged = self._damaged or self._concerns(place.start)
+            self._data, self._data_at, self._at = b"", place.at, 0
+            self._block_start = place.start
+            block = self._block()
+        return block
+
+    def _concerns(self, end: int) -> bool:
+        """Whether damage from here up to the stream offset `end` is in what is still to be given."""
+        return self.offset is None or end > self.offset or self._block_start >= self.offset
+
+    def _place(self, later: int | None) -> Place | None:
+        first = Place(self._block_start, 0)
+        if bisect_left(self._whole, first) == len(self._whole):
+            self._look_for_blocks(later)
+        at = bisect_left(self._whole, first)
+        return self._whole[at] if at < len(self._whole) else None
+
+    def _look_for_blocks(self, later: int | None) -> None:
+        """
+        In what is behind the last payload, the bytes after it included: their number may be what is damaged.
+
+        Not again while nothing more is written.
+        """
+        size = os.fstat(self._fd).st_size
+        if (size, later is not None) <= self._searched or self._segment is None:
+            return
+        self._searched = (size, later is not None)
+        data = read_what_can_be_read(self._fd, size - self._searchable, self._searchable)
+        below = self._segment + LONGEST_SEGMENT if later is None else later
+        found = whole_blocks(data, self._block_start, below, self._salt, later is not None)
+        self._whole = sorted(Place(start, self._searchable + at) for (start, at), _ in found)
+
+    def _fill(self, size: int) -> None:
+        self._data_at += self._at
+        self._at = 0
+        data = None
+        if self._direct_fills:
+            self._direct_fills -= 1
+            data = self._reader.read(self._fd, max(size, DIRECT_CHUNK), self._data_at)
+        self._data = read_what_can_be_read(self._fd, size, self._data_at) if data is None else data
+
+
+def _from(block: Block, offset: int | None, damaged: bool) -> Piece:
+    """The part of `block` from `offset` on."""
+    skip = max(0, offset - block.start) if offset is not None else 0
+    payload = block.payload[skip:]
+    return Piece(block.start + skip, payload if block.fills_pages else bytes(payload), damaged)
+
+
+# --- small files beside the segments ---------------------------------------------
+
+
+class SpoolLock:
+    """One reader per spool: two logging servers may share a log directory."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = os.path.join(directory, "consumer.lock")
+        self._fd = -1
+
+    def acquire(self) -> bool:
+        """False when another process holds it.  The lock ends with the process."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def save_durably(directory: str, name: str, data: bytes) -> None:
+    """Replaces a file so that after any crash the old or the new one is there, whole."""
+    path = os.path.join(directory, name)
+    fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(f"{path}.tmp", path)
+    sync_directory(directory)
+
+
+def sync_directory(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def load_json(directory: str, name: str) -> Any:
+    """The value in a file; None when there is no such file or no JSON in it."""
+    try:
+        with open(os.path.join(directory, name), "rb") as file:
+            return json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,233 @@
+"""
+A child process of the proxy: started, watched, started again.
+
+The child inherits one end of a socket pair whose other end only the proxy
+holds: when the proxy dies, however it dies, the child reads the end of it, and
+goes.  The logging server also inherits the sockets that it listens on.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import IO, Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+LINK_FD = 3
+"""Where the child finds its end of the link; its listening sockets follow."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds until a child that ended is started again; doubled each time it does not last."""
+
+LASTING = 30.0
+"""Seconds after which a child counts as having lasted."""
+
+
+MOST_IN_A_LINE = 16384
+"""Bytes of the child's output that are kept while their line does not end."""
+
+
+NICENESS = 10
+"""How much the logging server gives way: exchanges wait for nobody, captures can wait in the spool."""
+
+
+_PROGRAM = (sys.executable, "-P", "-m", "logging_proxy.service.child_main")
+
+
+def _input(document: bytes) -> IO[bytes]:
+    """A file to read `document` from, which nobody else finds."""
+    if not document:
+        return open(os.devnull, "rb")
+    if sys.platform == "linux":
+        file = os.fdopen(os.memfd_create("configuration"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()
+    file.write(document)
+    file.seek(0)
+    return file
+
+
+class Link(Protocol):
+    """Our side of what connects us with a child."""
+
+    def attach(self, end: socket.socket) -> None:
+        """A child has begun and has the other end; `end` is the link's."""
+
+    def finish(self) -> None:
+        """Tell the child to finish its work and to end."""
+
+    def detach(self) -> None:
+        """The child is gone."""
+
+
+class Tether:
+    """A link that only lasts: when it is let go, the child finishes."""
+
+    def __init__(self) -> None:
+        self._end: socket.socket | None = None
+
+    def attach(self, end: socket.socket) -> None:
+        self._end = end
+
+    def finish(self) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        if self._end is not None:
+            self._end.close()
+
+
+class _Child(ProcessProtocol):
+    """One run of the child."""
+
+    def __init__(self, owner: ChildProcess) -> None:
+        self._owner = owner
+        self._rest = {1: b"", 2: b""}
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        lines, end, rest = (self._rest[childFD] + data).rpartition(b"\n")
+        self._rest[childFD] = rest[:MOST_IN_A_LINE]
+        if end:
+            self._owner.said(childFD, lines.decode("utf-8", "replace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        for childFD, rest in self._rest.items():
+            if rest:
+                self._owner.said(childFD, rest.decode("utf-8", "replace"))
+        self._owner.ended(reason)
+
+
+class ChildProcess:
+    """Keeps one child running from `start` to `stop`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        name: str,
+        arguments: Sequence[str],
+        listeners: Sequence[socket.socket] = (),
+        *,
+        folder: str | None = None,
+        document: bytes = b"",
+        niceness: int = 0,
+        link: Link | None = None,
+        heard: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """
+        `arguments` are those of twistd; the sockets `listeners` are handed down, and are closed by `stop`.
+
+        `folder` is the working directory, for relative paths mean the same as
+        they do here, before twistd's `--rundir`.  `document` is what the child reads from its standard
+        input, each time that it is started.  Lines of its output go to `heard`, with the number of their
+        descriptor; without one they are logged.
+        """
+        self._reactor: IReactorProcess = reactor
+        self._clock: IReactorTime = reactor
+        self._name = name
+        self._arguments = arguments
+        self._listeners = listeners
+        self._folder = os.getcwd() if folder is None else folder
+        self._document = document
+        self._niceness = niceness
+        self._link = Tether() if link is None else link
+        self.said = self._log_lines if heard is None else heard
+        self._process: IProcessTransport | None = None
+        self._wait = FIRST_WAIT
+        self._started_at = 0.0
+        self._again: IDelayedCall | None = None
+        self._kill_later: IDelayedCall | None = None
+        self._stopped: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Start the child; if that fails, try again later."""
+        self._again = None
+        self._started_at = self._clock.seconds()
+        try:
+            self._spawn()
+        except OSError as error:
+            self._start_again(f"could not be started: {error.strerror}")
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, _input(self._document) as given:
+            descriptors: dict[int, int | str] = {0: given.fileno(), 1: "r", 2: "r", LINK_FD: theirs.fileno()}
+            for number, listener in enumerate(self._listeners, LINK_FD + 1):
+                descriptors[number] = listener.fileno()
+            try:
+                self._process = self._reactor.spawnProcess(
+                    _Child(self),
+                    sys.executable,
+                    [*_PROGRAM, str(self._niceness), self._folder, *self._arguments],
+                    env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+                    childFDs=descriptors,
+                )
+            except OSError:
+                ours.close()
+                raise
+        self._link.attach(ours)
+
+    def _log_lines(self, fd: int, lines: str) -> None:
+        for line in lines.split("\n"):
+            self._log.info("{line}", line=line)
+
+    def ended(self, reason: Failure) -> None:
+        """The child is gone."""
+        self._process = None
+        self._link.detach()
+        if self._stopped is not None:
+            self._stopped.callback(None)
+        else:
+            self._start_again("ended" if reason.check(ProcessDone) else str(reason.value).rstrip("."))
+
+    def _start_again(self, how: str) -> None:
+        if self._clock.seconds() - self._started_at > LASTING:
+            self._wait = FIRST_WAIT
+        self._log.warn("{name}: {how}; again in {wait} s", name=self._name, how=how, wait=self._wait)
+        self._again = self._clock.callLater(self._wait, self.start)
+        self._wait = min(self._wait * 2, LONGEST_WAIT)
+
+    def stop(self, patience: float) -> Deferred[None]:
+        """Let the child finish its work; after `patience` seconds it is ended.  Fires when it is gone."""
+        self._stopped = stopped = Deferred[None]()
+        for listener in self._listeners:
+            listener.close()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self._process is None:
+            stopped.callback(None)
+            return stopped
+        self._link.finish()
+        self.hasten(patience)
+        stopped.addCallback(self._forget_to_kill)
+        return stopped
+
+    def hasten(self, patience: float) -> None:
+        """A child that was told to stop has only so many seconds left."""
+        if self._stopped is not None and not self._stopped.called:
+            self._forget_to_kill()
+            self._kill_later = self._clock.callLater(patience, self._kill)
+
+    def _forget_to_kill(self, result: None = None) -> None:
+        if self._kill_later is not None and self._kill_later.active():
+            self._kill_later.cancel()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._log.warn(
+                "{name}: did not end in time; killed, its work goes on at the next start", name=self._name
+            )
+            with suppress(ProcessExitedAlready):
+                self._process.signalProcess("KILL")

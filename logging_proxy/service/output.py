@@ -1,0 +1,312 @@
+"""
+Where the service's own words go: the terminal, the log file, or syslog.
+
+One stream takes both console lines and diagnostics, so that they stay in order
+and a log file that is rotated holds both.  A thread writes them: a terminal
+that was stopped, or a pager that nobody scrolls, takes nothing for hours, and
+the proxy goes on.  What does not fit meanwhile is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import syslog
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from zope.interface import implementer
+
+from logging_proxy.redaction.redact import redact_url
+from logging_proxy.service.console import exchange_line, safe, trouble_line
+
+MOST_WAITING = 10_000
+"""Lines that wait to be written; more are dropped and counted."""
+
+GATHER = 0.01
+"""Seconds that lines gather before they are written together."""
+
+CLOSE_PATIENCE = 1.0
+"""Seconds that the last lines have to be written."""
+
+ROTATE_SIZE = 64 << 20
+"""Bytes after which a log file is rotated.  Twisted's 1 MB is 7,000 exchanges."""
+
+MOST_LINES = 200
+"""Lines of one event that are written: those of a traceback."""
+
+
+class CannotLog(Exception):
+    """The text says why, in one line."""
+
+
+class Sink(Protocol):
+    """Takes encoded lines, on the output's thread; may block, and may raise OSError."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def rotate(self) -> None: ...
+
+
+@implementer(ILogObserver)
+class Output:
+    """Writes lines; as an observer, those of diagnostics.  May be called from any thread."""
+
+    def __init__(
+        self, sink: Sink, now: Callable[[], float] = time.time, name: str = "", gather: float = GATHER
+    ) -> None:
+        """
+        `name` stands before diagnostics, where several processes have one output.
+
+        Lines of `gather` seconds are written together.
+        """
+        self.dropped = 0
+        self._name = f"{name}: " if name else ""
+        self._gather = gather
+        self._sink = sink
+        self._now = now
+        self._second = -1
+        self._time = ""
+        self._lines: list[str] = []
+        self._more = 0
+        """Lines that are not counted in `_lines`, for their ends are within texts there."""
+        self._adding = threading.Lock()
+        self._work = threading.Event()
+        self._closing = threading.Event()
+        self._rotate = False
+        self._writing = False
+        self._stuck = False
+        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+
+    def start(self) -> None:
+        """From now on lines are written; until now they were kept, through a fork as well."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is left, unless that takes too long; later lines are written while there is time."""
+        self._closing.set()
+        if self._thread.ident is None:
+            self._write_all()
+        until = time.monotonic() + CLOSE_PATIENCE
+        while (self._lines or self._writing) and not self._stuck:
+            self._work.set()
+            time.sleep(GATHER / 10)
+            self._stuck = time.monotonic() > until
+
+    def rotate(self) -> None:
+        """Begin a new log file, if it is a file."""
+        self._rotate = True
+        self._work.set()
+
+    # --- lines ------------------------------------------------------------------------
+
+    def __call__(self, event: LogEvent) -> None:
+        level = event.get("log_level", LogLevel.info)
+        namespace = str(event.get("log_namespace", "-"))
+        quiet = level == LogLevel.debug or (
+            level == LogLevel.info and not namespace.startswith("logging_proxy")
+        )
+        if not quiet:
+            mark = "" if level == LogLevel.info else f"{level.name}: "
+            self.say(mark + eventAsText(event, includeTimestamp=False, includeSystem=False))
+
+    def say(self, text: str) -> None:
+        """`text` with the time, without secrets in URLs; lines after its first are indented."""
+        lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
+        self.line(f"{self._stamp()} {self._name}" + "\n    ".join(lines))
+
+    def confide(self, secret: str, otherwise: str) -> None:
+        """`secret` as it is, if a person at a terminal reads it, else `otherwise`."""
+        if isinstance(self._sink, Terminal) and self._sink.has_a_person():
+            self.line(f"{self._stamp()} {self._name}{safe(secret)}")
+        else:
+            self.say(otherwise)
+
+    def exchange(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
+        """An exchange has started."""
+        self.line(exchange_line(self._stamp(), id, method, target, where, recorded))
+
+    def trouble(self, id: bytes, outcome: str, error: str) -> None:
+        """An exchange has not ended well."""
+        self.line(trouble_line(self._stamp(), id, outcome, error))
+
+    def line(self, text: str) -> None:
+        """This line as it is.  Those of a few milliseconds are written together."""
+        with self._adding:
+            if len(self._lines) >= MOST_WAITING:
+                self.dropped += 1
+                return
+            self._lines.append(text)
+            first = len(self._lines) == 1
+        if first:
+            self._work.set()
+
+    def pass_on(self, text: str) -> None:
+        """Lines of another output, as they are; all or none of them."""
+        more = text.count("\n")
+        with self._adding:
+            if len(self._lines) + self._more >= MOST_WAITING:
+                self.dropped += 1 + more
+                return
+            self._lines.append(text)
+            self._more += more
+        self._work.set()
+
+    def _stamp(self) -> str:
+        now = int(self._now())
+        if now != self._second:
+            self._time = f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S}"
+            self._second = now
+        return self._time
+
+    # --- the thread -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._work.wait()
+            self._closing.wait(self._gather)
+            self._work.clear()
+            self._write_all()
+
+    def _write_all(self) -> None:
+        with self._adding:
+            lines, self._lines = self._lines, []
+            more, self._more = self._more, 0
+            dropped, self.dropped = self.dropped, 0
+            self._writing = True
+        if dropped:
+            lines.append(f"{self._stamp()} {self._name}warn: {dropped} lines could not be written")
+        try:
+            if self._rotate:
+                self._rotate = False
+                self._sink.rotate()
+            if lines:
+                self._sink.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+        except OSError:
+            # There is nowhere to say so; a full disk may have room again, and then it is said.
+            with self._adding:
+                self.dropped += dropped + len(lines) - bool(dropped) + more
+        finally:
+            self._writing = False
+
+
+# --- sinks ----------------------------------------------------------------------------
+
+
+def sink_for(options: Mapping[str, Any]) -> Sink:
+    """
+    What twistd's options ask for: the terminal in the foreground, else a file, or syslog.
+
+    Raises OSError when the file cannot be opened, and `CannotLog`.
+    """
+    name = options.get("logfile")
+    if options.get("syslog"):
+        return Syslog(str(options.get("prefix") or "logging-proxy"), int(options.get("facility") or 0))
+    if name == "-" and not options.get("nodaemon"):
+        raise CannotLog("a daemon cannot log to standard output")
+    if name == "-" or (options.get("nodaemon") and not name):
+        return Terminal(_descriptor_of(sys.stdout))
+    return LogFile(os.path.abspath(name or "twistd.log"))
+
+
+def _descriptor_of(stream: Any) -> int:
+    """The stream's own descriptor: its buffer and encoding are not wanted, and twistd replaces the object."""
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+class Terminal:
+    """A descriptor that somebody may be reading: a terminal, a pipe."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._gone = False
+
+    def write(self, data: bytes) -> None:
+        while data and not self._gone:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # somebody has made it non-blocking
+                time.sleep(GATHER)
+            except OSError:
+                self._gone = True
+                raise
+
+    def rotate(self) -> None:
+        """There is nothing to rotate."""
+
+    def has_a_person(self) -> bool:
+        """Whether it is a terminal; a pipe may lead to a log that others read."""
+        return os.isatty(self._fd)
+
+
+class Syslog:
+    """The system's log, line by line; it puts the time before each itself."""
+
+    _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+
+    def __init__(self, prefix: str, facility: int) -> None:
+        syslog.openlog(prefix, syslog.LOG_PID, facility or syslog.LOG_USER)
+
+    def write(self, data: bytes) -> None:
+        for line in data.decode("utf-8").splitlines():
+            syslog.syslog(self._TIME.sub("", line, count=1))
+
+    def rotate(self) -> None:
+        """There is nothing to rotate."""
+
+
+class LogFile:
+    """
+    A file that only we can read, and that becomes `.1` when it is rotated.
+
+    twisted.python.logfile changes the process's umask for a moment to open one,
+    and another thread's new file would get it.
+    """
+
+    def __init__(self, path: str, rotate_size: int = ROTATE_SIZE) -> None:
+        self._path = path
+        self._rotate_size = rotate_size
+        self._fd = self._open()
+
+    def write(self, data: bytes) -> None:
+        if self._size() >= self._rotate_size:
+            self.rotate()
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def rotate(self) -> None:
+        """
+        Begin a new file.
+
+        Earlier ones count up.  A file that was moved away, as logrotate does, is left where it is now.
+        """
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            return
+        if os.path.exists(self._path) and os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+            self._count_up()
+        old, self._fd = self._fd, self._open()
+        os.close(old)
+
+    def _count_up(self) -> None:
+        number = 1
+        while os.path.exists(f"{self._path}.{number}"):
+            number += 1
+        for each in range(number, 1, -1):
+            os.rename(f"{self._path}.{each - 1}", f"{self._path}.{each}")
+        os.rename(self._path, f"{self._path}.1")
+
+    def _size(self) -> int:
+        found = os.fstat(self._fd)
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

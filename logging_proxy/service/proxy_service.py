@@ -1,0 +1,208 @@
+"""
+The proxy's service: everything that `twistd logging-proxy` starts and stops.
+
+What forwards is an engine: this process itself, or workers that it looks
+after.  Around it are what there is one of: the listening sockets, the output,
+the signals, the configuration and its changes, the logging server's process.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+
+from logging_proxy import __version__
+from logging_proxy.configuration import Configuration, ConfigurationError
+from logging_proxy.net import shortcut
+from logging_proxy.net.listening import CannotListen, bind
+from logging_proxy.routing.mapping import destination_url
+from logging_proxy.service import changes
+from logging_proxy.service.child import ChildProcess
+from logging_proxy.service.engine import one_by_one
+from logging_proxy.service.output import Output
+from logging_proxy.service.signals import Signals
+from logging_proxy.tls.listener import ListenerTLS
+from logging_proxy.tls.pem import PEMError
+
+CHILD_PATIENCE = 20.0
+"""Seconds that the logging server has to empty the spool when the service stops."""
+
+
+class Engine(Protocol):
+    """Forwards and records; `Serving` does so in this process, a `Fleet` in others."""
+
+    async def start(self, listeners: list[socket.socket]) -> None:
+        """Accept on sockets that listen, which are the engine's from now on.  Returns when it does."""
+
+    async def use(self, configuration: Configuration, listeners: list[socket.socket]) -> None:
+        """
+        Go on with another configuration, and with `listeners`, if there are any, instead of those before.
+
+        No connection is dropped.  Returns when it has taken effect.
+        """
+
+    def hurry(self) -> None:
+        """Do not wait for what is in flight any longer."""
+
+    async def stop(self) -> None:
+        """End.  What has been recorded is safe when this returns."""
+
+
+class ProxyService(MultiService):
+    """The proxy, and the logging server it started."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        configuration: Configuration,
+        listeners: list[socket.socket],
+        engine: Engine,
+        child: ChildProcess | None,
+        output: Output,
+        reread: Callable[[], Configuration],
+        workers: int = 1,
+    ) -> None:
+        """
+        The sockets `listeners` listen already; everything else begins with `startService`.
+
+        `reread` gives the configuration as it is now, or raises `ConfigurationError`.
+        `workers` is how many processes forward, to be told.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._configuration = configuration
+        self._listeners = listeners
+        self._engine = engine
+        self._child = child
+        self._output = output
+        self._reread = reread
+        self._workers = workers
+        self._stopping = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd asks its application for a log observer after this, and before it starts to log."""
+        if hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, self._output)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    # --- start ------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start everything that has a thread or a process: twistd has made its daemon by now."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._output.start()
+        if self._child is not None:
+            self._child.start()
+        signals = Signals(self._reactor, self.hurry, self._output.rotate, self.reload)
+        self._reactor.callWhenRunning(signals.install)
+        Deferred.fromCoroutine(self._start()).addErrback(self._cannot_start)
+
+    async def _start(self) -> None:
+        port = self._listeners[0].getsockname()[1]
+        await self._engine.start(self._listeners)
+        if not self._stopping:
+            self._say_hello(port)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        self._log.failure("the proxy cannot start", failure)
+        self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _say_hello(self, port: int) -> None:
+        server = self._configuration.server
+        self._log.info(
+            "Logging Proxy {version} on {scheme}://{host}:{port}{workers}",
+            version=__version__,
+            scheme="http" if server.tls is None else "https",
+            host=f"[{server.host}]" if ":" in server.host else server.host,
+            port=port,
+            workers=f", {self._workers} workers" if self._workers > 1 else "",
+        )
+        if shortcut.trouble is not None:
+            self._log.warn("streams cost a fifth more: no part in C: {why}", why=shortcut.trouble)
+        self._say_routes()
+
+    def _say_routes(self) -> None:
+        configuration = self._configuration
+        for route in configuration.routes:
+            self._log.info(
+                "  {pattern} -> {destination} {log}",
+                pattern=str(route.pattern),
+                destination=destination_url(route.destination, route.destination.path).decode(),
+                log="[log]" if route.logging else "[no-log]",
+            )
+        for warning in configuration.warnings:
+            self._log.warn("{warning}", warning=str(warning))
+
+    # --- a new configuration --------------------------------------------------------------
+
+    def reload(self) -> None:
+        """
+        Read the configuration again and go on with it.
+
+        A bad one is reported and the old one stays.  No connection is dropped:
+        what is in flight finishes on the terms it began with.
+        """
+        if self._stopping:
+            return
+        old = self._configuration
+        try:
+            new = self._reread()
+            listeners = _listeners_for(old, new)
+        except (ConfigurationError, CannotListen, PEMError) as error:
+            self._log.error("the configuration stays as it was: {why}", why=str(error))
+            return
+        self._configuration = new
+        used = Deferred.fromCoroutine(self._engine.use(new, listeners))
+        used.addCallbacks(lambda _: self._say_changes(old, new), self._cannot_use, errbackArgs=(old,))
+
+    def _cannot_use(self, failure: Failure, old: Configuration) -> None:
+        self._configuration = old
+        self._log.failure("the configuration stays as it was: it cannot be used", failure)
+
+    def _say_changes(self, old: Configuration, new: Configuration) -> None:
+        self._log.info("the configuration has been read again")
+        for line in changes.routes(old, new):
+            self._log.info("  {line}", line=line)
+        for key in changes.waiting(old, new):
+            self._log.warn("{key} has changed; that takes effect at the next start", key=key)
+        self._say_routes()
+
+    # --- stop -------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Do not wait for what is in flight any longer."""
+        self._engine.hurry()
+
+    def stopService(self) -> Deferred[None]:
+        self._stopping = True
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        """First what forwards, then the child: it gets all that was recorded."""
+        await one_by_one(self._log, self._engine.stop, self._stop_child, super().stopService)
+        self._log.info("stopped")
+        self._output.close()
+
+    async def _stop_child(self) -> None:
+        if self._child is not None:
+            await self._child.stop(CHILD_PATIENCE)
+
+
+def _listeners_for(old: Configuration, new: Configuration) -> list[socket.socket]:
+    """
+    Sockets that listen where `new` says, if that is not where `old` did.
+
+    Raises `CannotListen`, and `PEMError` for a certificate that cannot be used.
+    """
+    was, to_be = old.server, new.server
+    if to_be.tls is not None:
+        ListenerTLS(to_be.tls)
+    return bind(to_be.host, to_be.port) if (was.host, was.port) != (to_be.host, to_be.port) else []

@@ -1,0 +1,220 @@
+"""`twistd logging-proxy`: its options, and the service they make."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.net.descriptors import raise_limit
+from logging_proxy.net.listening import CannotListen, bind
+from logging_proxy.outbound.ourselves import addresses_of
+from logging_proxy.recording.directories import make_directory_apart
+from logging_proxy.recording.disk import make_private_directory
+from logging_proxy.recording.recorder import RING_SIZE, Recording
+from logging_proxy.recording.rings import remove_unused, salvage_all
+from logging_proxy.recording.spool import Spool, SpoolBusy, describe
+from logging_proxy.service.bootstrap import (
+    give_up,
+    install_reactor,
+    spare_the_collector,
+    spool_root,
+    worker_count,
+)
+from logging_proxy.service.child import LINK_FD, NICENESS, ChildProcess
+from logging_proxy.service.engine import Serving
+from logging_proxy.service.handover import hand_over
+from logging_proxy.service.invitation import invite
+from logging_proxy.service.output import CannotLog, Output, sink_for
+from logging_proxy.service.proxy_service import Engine, ProxyService
+from logging_proxy.workers.fleet import Fleet
+from logging_proxy.workers.spools import end_sessions, former_spools, spool_directories
+from logging_proxy.workers.worker import GATHER, WorkerService
+
+PREDECESSOR = 3.0
+"""Seconds that a port or a spool may be busy at the start: a killed proxy's processes end soon after it."""
+
+T = TypeVar("T")
+
+
+class Options(usage.Options):
+    """The command line of `twistd logging-proxy`."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "A reverse proxy that keeps every HTTP request and response byte for byte."
+    optParameters = [["config", "c", "config.yaml", "The configuration file."]]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["worker"] = None
+
+    def opt_worker(self, number: str) -> None:
+        """(for the proxy) Be the worker with this number."""
+        self["worker"] = int(number)
+
+
+def makeService(options: Options) -> IService:
+    """
+    The service that the configuration describes, or a worker of it.
+
+    Every mistake ends the process with status 1 and clear lines, before
+    anything is started: ports are bound, the log and the spools are opened here.
+    """
+    reactor = install_reactor()
+    os.umask(0o077)
+    raise_limit()
+    if options["worker"] is not None:
+        return _worker(reactor, options)
+    try:
+        return _proxy(reactor, options)
+    except (ConfigurationError, CannotListen, SpoolBusy, CannotLog) as error:
+        give_up(str(error))
+    except OSError as error:
+        give_up(": ".join(str(each) for each in (error.filename, describe(error)) if each is not None))
+
+
+def _worker(reactor: Any, options: Options) -> IService:
+    number = options["worker"]
+    fcntl.fcntl(LINK_FD, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    output = Output(sink_for(options.parent or {"nodaemon": True}), name=f"worker {number}", gather=GATHER)
+    atexit.register(output.close)
+    spare_the_collector()
+    return WorkerService(reactor, number, LINK_FD, output)
+
+
+def _proxy(reactor: Any, options: Options) -> IService:
+    path = os.path.abspath(options["config"])
+    parent = options.parent or {"nodaemon": True}
+    configuration = load_configuration(options["config"], os.environ)
+    listeners = bind(configuration.server.host, configuration.server.port)
+    server_listeners = _server_listeners(configuration)
+    output = Output(sink_for(parent))
+    workers = worker_count(configuration)
+    root, port = spool_root(configuration), listeners[0].getsockname()[1]
+    spools = _spools(configuration, root, port, workers)
+    server = addresses_of(server_listeners)
+    engine: Engine
+    if workers == 1:
+        recording = _recording(reactor, configuration, spools)
+        engine = Serving(reactor, configuration, recording, output, server=server)
+    else:
+        _patiently(lambda: _try(spools, configuration))
+        homes: Sequence[Path | None] = spools or [None] * workers
+        engine = Fleet(reactor, configuration, homes, output, _worker_arguments(parent), server)
+    former = former_spools(root, port, workers)
+    end_sessions(former)
+    # What was logged by a start that fails after this is not kept back for ever.
+    atexit.register(output.close)
+    if server_listeners:
+        invite(configuration.logging_server, server_listeners[0].getsockname()[1], output)
+    spare_the_collector()
+    return ProxyService(
+        reactor,
+        configuration,
+        listeners,
+        engine,
+        _child(reactor, configuration, server_listeners, [*spools, *former]),
+        output,
+        lambda: load_configuration(path, os.environ),
+        workers,
+    )
+
+
+# --- spools -----------------------------------------------------------------------------
+
+
+def _spools(configuration: Configuration, root: Path, port: int, workers: int) -> list[Path]:
+    """The spools of this proxy, below those of its logging server; none if nothing is recorded."""
+    salvage_all(root)
+    remove_unused(Path(configuration.logging.ring_dir))
+    if not configuration.logging.default and not any(route.logging for route in configuration.routes):
+        return []
+    if configuration.embedded:
+        make_directory_apart(Path(configuration.logging_server.log_dir))
+    make_private_directory(root)
+    return spool_directories(root, port, workers)
+
+
+def _recording(reactor: Any, configuration: Configuration, spools: Sequence[Path]) -> Recording | None:
+    """That of a proxy with one process."""
+    if not spools:
+        return None
+    return _patiently(lambda: Recording(spools[0], configuration.logging, reactor))
+
+
+def _try(spools: Sequence[Path], configuration: Configuration) -> None:
+    """See whether workers can open their spools, all at once."""
+    logging = configuration.logging
+    with ExitStack() as stack:
+        for spool in spools:
+            opened = Spool(
+                spool,
+                Path(logging.ring_dir),
+                RING_SIZE,
+                logging.spool_limit,
+                lambda: None,
+                workers=len(spools),
+            )
+            stack.enter_context(closing(opened))
+
+
+def _patiently(attempt: Callable[[], T]) -> T:
+    """What `attempt` gives, after some attempts if a predecessor is still about to end."""
+    until = time.monotonic() + PREDECESSOR
+    while True:
+        try:
+            return attempt()
+        except (CannotListen, SpoolBusy):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+# --- processes --------------------------------------------------------------------------
+
+
+def _server_listeners(configuration: Configuration) -> list[socket.socket]:
+    """The embedded logging server's sockets are bound here, so that they outlive its restarts."""
+    if not configuration.embedded:
+        return []
+    server = configuration.logging_server
+    return _patiently(lambda: bind(server.host, server.port))
+
+
+def _child(
+    reactor: Any,
+    configuration: Configuration,
+    listeners: list[socket.socket],
+    spools: Sequence[Path],
+) -> ChildProcess | None:
+    """The logging server, or who sends all spools to the one that runs elsewhere."""
+    arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--handed-over"]
+    arguments += [f"--parent-pipe={LINK_FD}"]
+    if configuration.logging.server_url is not None:
+        if not spools:
+            return None
+        arguments += [f"--ship-to={configuration.logging.server_url}"]
+        arguments += [f"--spool={spool}" for spool in spools]
+    arguments += [f"--listen-fd={number}" for number, _ in enumerate(listeners, LINK_FD + 1)]
+    document = hand_over(configuration)
+    return ChildProcess(reactor, "logging server", arguments, listeners, document=document, niceness=NICENESS)
+
+
+def _worker_arguments(parent: Any) -> list[str]:
+    """twistd's, for a worker: our reactor if one was asked for."""
+    reactor = parent.get("reactor")
+    chosen = [] if reactor is None else [f"--reactor={reactor}"]
+    return [*chosen, "-n", "--pidfile=", "--logfile=-", "logging-proxy"]
+
+
+__all__ = ["Options", "makeService"]

@@ -1,0 +1,1 @@
+"""Sending a spool to a logging server elsewhere."""

@@ -1,0 +1,371 @@
+"""
+The shipper: replicates a local spool to a logging server that runs elsewhere.
+
+It asks the server how far it has the spool, sends what follows, and deletes
+segments that are acknowledged.  Sending twice does no harm, so after any error
+it waits and asks again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import readBody
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer
+from zope.interface import implementer
+
+from logging_proxy.configuration.listeners import is_loopback
+from logging_proxy.logserver.ingest.remote import SPOOL_NAME
+from logging_proxy.logserver.process import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
+from logging_proxy.proxy.failures import explain
+from logging_proxy.recording.tail import Piece, SpoolLock, SpoolTail, load_json, save_durably
+
+BATCH, LEAST_BATCH = 1 << 20, 4 << 10
+"""Bytes that are sent together at most; on a line that does not carry that in time, fewer."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0
+"""Seconds between attempts while the server does not answer, doubled each time."""
+
+ANSWER_TIMEOUT = 30.0
+QUICK = ANSWER_TIMEOUT / 4
+"""Seconds within which a batch must be taken for the next to be twice as large."""
+
+NAME_FILE = "spool.json"
+
+
+class NotTaken(Exception):
+    """The server answered, but did not take what was sent.  Text says what it said."""
+
+
+@implementer(IBodyProducer)
+class BytesProducer:
+    """A request's body that is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.length = len(data)
+        self._data = data
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """All is written already."""
+
+    def resumeProducing(self) -> None:
+        """All is written already."""
+
+    def stopProducing(self) -> None:
+        """All is written already."""
+
+
+class Batch:
+    """Bytes of the stream that are sent together; they follow on each other."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.start = piece.start
+        self.data = piece.data
+        self.damaged = piece.damaged
+        """Whether the spool is damaged before it."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+def spool_name(directory: str, new_name: Callable[[], str]) -> str:
+    """The name of a spool, by which servers know it; given when it is first asked for."""
+    known = load_json(directory, NAME_FILE)
+    name = known.get("name") if isinstance(known, dict) else None
+    if isinstance(name, str) and SPOOL_NAME.fullmatch(name):
+        return name
+    return give_name(directory, new_name())
+
+
+def give_name(directory: str, name: str) -> str:
+    save_durably(directory, NAME_FILE, json.dumps({"name": name}).encode())
+    return name
+
+
+class SpoolReader:
+    """The local side: batches to send, and segments to delete once they are safe."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._tail = SpoolTail(directory)
+        self._ahead: Piece | None = None
+
+    def seek(self, offset: int | None) -> None:
+        """Goes on at `offset`, or at the oldest byte there is."""
+        self._tail.close()
+        self._tail = SpoolTail(self._directory, offset)
+        self._ahead = None
+
+    @property
+    def rewound(self) -> bool:
+        """Whether the server has more of the spool than is here: this is another spool by now."""
+        return self._tail.rewound
+
+    def batch(self, most: int = BATCH) -> Batch | None:
+        """The next bytes, `most` of them at most; None when there are none yet."""
+        piece, self._ahead = self._ahead or self._tail.read(), None
+        if piece is None:
+            return None
+        if len(piece.data) > most:
+            self._ahead = Piece(piece.start + most, piece.data[most:])
+            return Batch(Piece(piece.start, piece.data[:most], piece.damaged))
+        parts, end = [piece.data], piece.start + len(piece.data)
+        while (following := self._tail.read()) is not None:
+            if following.start != end or following.damaged or end - piece.start + len(following.data) > most:
+                self._ahead = following
+                break
+            parts.append(following.data)
+            end += len(following.data)
+        return Batch(Piece(piece.start, b"".join(parts), piece.damaged))
+
+    def delete_before(self, offset: int) -> None:
+        self._tail.delete_before(offset)
+
+    def close(self) -> None:
+        self._tail.close()
+
+
+class Shipper(Service):
+    """
+    Sends the spool in `spool_dir` to the logging server at `url`, from start to stop.
+
+    `agent` makes the requests; `new_name` gives a spool its name.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        spool_dir: str,
+        url: str,
+        token: str | None,
+        agent: IAgent,
+        new_name: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self._clock = clock
+        self._directory = spool_dir
+        self._url = url.rstrip("/")
+        self._agent = agent
+        self._new_name = new_name
+        self._compress = not is_loopback(urlsplit(url).hostname or "")
+        self._headers = {b"User-Agent": [b"logging-proxy"]}
+        if token is not None:
+            self._headers[b"Authorization"] = [b"Bearer " + token.encode("ascii")]
+        self._lock = SpoolLock(spool_dir)
+        self._reader = SpoolReader(spool_dir)
+        self._stopping = False
+        self._wait = FIRST_WAIT
+        self._idle = FIRST_IDLE
+        self._most = BATCH
+        """Bytes of a batch, as far as the line has shown what it carries."""
+        self._trouble = ""
+        self._draining: list[Deferred[None]] = []
+        self._pause: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._asking: Deferred[Any] | None = None
+        self._done: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._done = Deferred.fromCoroutine(self._work())
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+        if self._asking is not None:
+            self._asking.cancel()
+        self._go_on()
+        return self._done
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._idle = FIRST_IDLE
+        if not self._trouble:
+            self._go_on()
+
+    def drain(self) -> Deferred[None]:
+        """Fires when all is sent, or at the first attempt that fails: the spool keeps the rest."""
+        drained: Deferred[None] = Deferred()
+        self._draining.append(drained)
+        self._go_on()
+        return drained
+
+    # --- the loop
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            try:
+                await self._replicate()
+            except CancelledError:
+                continue
+            except Exception as error:
+                self._say(_describe(error))
+                self._drained()
+                await self._sleep(self._wait)
+                self._wait = min(self._wait * 2, LONGEST_WAIT)
+        self._reader.close()
+        self._lock.release()
+        self._drained()
+
+    async def _replicate(self) -> None:
+        """Sends from where the server is, until something goes wrong."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._lock.release()
+        if not self._lock.acquire():
+            raise NotTaken("another process reads the spool")
+        name = spool_name(self._directory, self._new_name)
+        stored = await self._stored_offset(name)
+        self._reader.seek(stored)
+        self._say("")
+        while not self._stopping:
+            batch = self._reader.batch(self._most)
+            if batch is not None:
+                if batch.damaged:
+                    self._log.error("{path}: damaged before {at}", path=self._directory, at=batch.start)
+                stored = await self._send_in_time(name, batch, stored)
+                self._reader.delete_before(stored)
+                self._wait = FIRST_WAIT
+                continue
+            if self._reader.rewound:
+                self._log.warn("{path}: the server has more of this spool; renamed", path=self._directory)
+                give_name(self._directory, self._new_name())
+                return
+            self._drained()
+            await self._sleep(self._next_idle())
+
+    def _next_idle(self) -> float:
+        delay, self._idle = self._idle, min(self._idle * 1.5, LONGEST_IDLE)
+        return delay
+
+    async def _stored_offset(self, name: str) -> int | None:
+        status, value = await self._ask(b"GET", f"/api/spools/{name}", b"", {})
+        if status == 404 and "offset" in value:
+            return None
+        if status != 200:
+            raise _not_taken(status)
+        return int(value["offset"])
+
+    async def _send_in_time(self, name: str, batch: Batch, stored: int | None) -> int:
+        """A line that is too slow for a batch may carry half of it."""
+        began = self._clock.seconds()
+        try:
+            stored = await self._send(name, batch, stored)
+        except TimeoutError:
+            self._most = max(LEAST_BATCH, self._most // 2)
+            raise
+        if self._clock.seconds() - began < QUICK:
+            self._most = min(BATCH, 2 * self._most)
+        return stored
+
+    async def _send(self, name: str, batch: Batch, stored: int | None) -> int:
+        gap = "?gap=1" if stored is not None and batch.start > stored else ""
+        data, headers = bytes(batch.data), {b"Content-Type": [b"application/octet-stream"]}
+        if self._compress:
+            data, headers[b"Content-Encoding"] = gzip.compress(data, 1), [b"gzip"]
+        path = f"/api/spools/{name}/{batch.start}{gap}"
+        status, value = await self._ask(b"POST", path, data, headers)
+        if status != 200 or int(value["offset"]) < batch.end:
+            raise _not_taken(status)
+        self._idle = BUSY_INTERVAL
+        return int(value["offset"])
+
+    async def _ask(
+        self, method: bytes, path: str, data: bytes, more: dict[bytes, list[bytes]]
+    ) -> tuple[int, Any]:
+        self._asking = Deferred.fromCoroutine(self._exchange(method, path, data, more))
+        self._asking.addTimeout(ANSWER_TIMEOUT, self._clock)
+        try:
+            return await self._asking  # type: ignore[no-any-return]
+        finally:
+            self._asking = None
+
+    async def _exchange(
+        self, method: bytes, path: str, data: bytes, more: dict[bytes, list[bytes]]
+    ) -> tuple[int, Any]:
+        body = BytesProducer(data) if data else None
+        headers = Headers({**self._headers, **more})
+        response = await self._agent.request(method, (self._url + path).encode("ascii"), headers, body)
+        content = await readBody(response)
+        try:
+            value = json.loads(content[:4096])
+        except ValueError:
+            value = {}
+        return response.code, value if isinstance(value, dict) else {}
+
+    # --- waiting, telling
+
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        self._pause = Deferred()
+        if self._stopping:
+            self._pause.callback(None)
+            return self._pause
+        self._timer = self._clock.callLater(seconds, self._go_on)
+        return self._pause
+
+    def _go_on(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        pause, self._pause = self._pause, None
+        if pause is not None and not pause.called:
+            pause.callback(None)
+
+    def _drained(self) -> None:
+        draining, self._draining = self._draining, []
+        for drained in draining:
+            drained.callback(None)
+
+    def _say(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            self._log.warn("{url}: captures wait in the spool: {reason}", url=self._url, reason=trouble)
+        elif self._trouble and not trouble:
+            self._log.info("{url}: sending captures again", url=self._url)
+        self._trouble = trouble
+
+
+class Shippers(MultiService):
+    """Several, each with a spool of its own."""
+
+    def __init__(self, shippers: Sequence[Shipper]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._shippers = shippers
+        for shipper in shippers:
+            shipper.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def wake(self) -> None:
+        """There is something to send."""
+        for shipper in self._shippers:
+            shipper.wake()
+
+    def drain(self) -> Deferred[None]:
+        """Fires when each has sent all, or has failed to."""
+        return gatherResults([shipper.drain() for shipper in self._shippers]).addCallback(lambda _: None)
+
+
+def _not_taken(status: int) -> NotTaken:
+    what = "asks for a token (logging_server.token)" if status == 401 else f"answers {status}"
+    return NotTaken(f"it {what}")
+
+
+def _describe(error: BaseException) -> str:
+    """What went wrong; the agent wraps what happens to a connection."""
+    wrapped = getattr(error, "reasons", None)
+    return _describe(wrapped[0].value) if wrapped else explain(Failure(error))

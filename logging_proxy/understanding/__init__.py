@@ -1,0 +1,1 @@
+"""From bytes to meaning, without I/O: codings, text, JSON, model and session."""

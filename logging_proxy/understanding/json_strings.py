@@ -1,0 +1,191 @@
+"""
+The strings of JSON values, in order: alone for the full-text index, with their paths for streams.
+
+JSON that is cut, broken, too large or too deep gives its strings as well.  Those of members named like
+secrets are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from logging_proxy.redaction.redact import is_secret_key
+from logging_proxy.understanding.allowance import Allowance
+from logging_proxy.understanding.clean_text import without_blob
+
+JSON_LIMIT = 4 << 20
+"""A longer JSON text is searched for strings only: parsed values may need 50 times its size."""
+
+MOST_VALUES = 200_000
+"""Values of a JSON text that is parsed: each takes about 100 bytes, and up to a microsecond."""
+
+DEEPEST = 64
+"""Levels of a value that are walked by recursion; those below cost no more stack."""
+
+LONGEST_PATH = 24
+"""Names of a path that are kept."""
+
+MOST_NAMES, LONGEST_NAME = 4096, 128
+"""Of members' names that are remembered."""
+
+_JSON_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("(?:\s*+:)?|$)', re.DOTALL)
+"""Possessive: what could be tried in another way would be remembered, 70 bytes for every escape."""
+
+
+_scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_JSON_SPACE = " \t\n\r"
+
+_POSITIONS = ("index", "output_index", "content_index", "summary_index")
+_ANY_POSITION = frozenset(_POSITIONS)
+
+
+def is_plain(text: str) -> bool:
+    """Whether no string of a JSON text holds a control character: only escapes can stand for one."""
+    return "\\" not in text or not ("\\u" in text or "\\b" in text or "\\f" in text)
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text; None when it is none, or too large, too deep or of too many values."""
+    if len(text) > JSON_LIMIT or (len(text) > MOST_VALUES and _count_values(text) > MOST_VALUES):
+        return None
+    text = text.strip(_JSON_SPACE)
+    try:
+        value, end = _scan_once(text, 0)
+    except (ValueError, RecursionError, StopIteration):
+        return None
+    return value if end == len(text) else None
+
+
+def _count_values(text: str) -> int:
+    """How many values there are at most in a JSON text, in a hundredth of the time that parsing it takes."""
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+def string_literals(text: str, allowance: Allowance) -> Iterator[str]:
+    """The strings in something like JSON, cut or not, without the names of members, as far as time allows."""
+    secret = False
+    # With a lone backslash at the end the pattern would try again from every escaped quote.
+    for match in _JSON_STRING.finditer(text.rstrip("\\")):
+        string, end = match[1], match[2]
+        if not allowance.spend(len(string)):
+            return
+        if end.endswith(":"):
+            secret = is_secret_key(string)
+        elif not secret:
+            yield _unescaped(string)
+        else:
+            secret = False
+
+
+def _unescaped(literal: str) -> str:
+    if "\\" not in literal:
+        return literal
+    try:
+        return str(json.loads(f'"{literal}"', strict=False))
+    except ValueError:
+        return literal.replace("\\n", "\n").replace('\\"', '"')
+
+
+def all_strings(value: Any) -> list[str]:
+    """What `strings` gives, without paths and empty strings: in a third of the time."""
+    found: list[str] = []
+    _collect_strings(value, found, DEEPEST)
+    return found
+
+
+def _collect_strings(value: Any, found: list[str], levels: int) -> None:
+    if isinstance(value, str):
+        if value and (string := without_blob(value)):
+            found.append(string)
+    elif not levels:
+        found += [string for _, string in _deep_strings(value, ()) if string]
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            if _is_told(name, member):
+                _collect_strings(member, found, levels - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _collect_strings(item, found, levels - 1)
+
+
+def _is_told(name: str, member: Any) -> bool:
+    """
+    Whether there is text in a member: not if it is named like a secret.
+
+    An object of such a name is no secret: it is the schema of one, in the tools that a model is offered.
+    """
+    return isinstance(member, dict) or (isinstance(member, (str, list)) and not _is_secret(name))
+
+
+_public: set[str] = set()
+"""Names of members that are no secrets, as far as they have come."""
+
+
+def _is_secret(name: str) -> bool:
+    if name in _public:
+        return False
+    if is_secret_key(name):
+        return True
+    if len(_public) < MOST_NAMES and len(name) <= LONGEST_NAME:
+        _public.add(name)
+    return False
+
+
+Path = tuple[str, ...]
+
+
+def strings(value: Any) -> list[tuple[Path, str]]:
+    """
+    Every string in a JSON value, in order, with its path; not the values of members named like secrets.
+
+    Of a path there are the first `LONGEST_PATH` names: it is kept for every string.
+    """
+    found: list[tuple[Path, str]] = []
+    _collect(value, (), found, DEEPEST)
+    return found
+
+
+def _collect(value: Any, path: Path, found: list[tuple[Path, str]], levels: int) -> None:
+    if isinstance(value, str):
+        found.append((path, without_blob(value)))
+    elif not levels:
+        found += _deep_strings(value, path)
+    elif isinstance(value, dict):
+        here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
+        is_full = len(here) >= LONGEST_PATH
+        for name, member in value.items():
+            if _is_told(name, member):
+                _collect(member, here if is_full else (*here, name), found, levels - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _collect(item, path, found, levels - 1)
+
+
+def _position(value: dict[str, Any], path: Path) -> Path:
+    """The path of what is in `value`: members that say which of several it is belong to it."""
+    for name in _POSITIONS:
+        if isinstance(value.get(name), int) and len(path) < LONGEST_PATH:
+            path = (*path, str(value[name]))
+    return path
+
+
+def _deep_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """What `strings` gives, of a value that is too deep for it; takes twice the time."""
+    stack: list[tuple[Path, Any]] = [(path, value)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, str):
+            yield path, without_blob(value)
+        elif isinstance(value, dict):
+            path = _position(value, path)
+            is_full = len(path) >= LONGEST_PATH
+            stack += [
+                (path if is_full else (*path, name), member)
+                for name, member in reversed(value.items())
+                if _is_told(name, member)
+            ]
+        elif isinstance(value, list):
+            stack += [(path, item) for item in reversed(value)]
