@@ -9,22 +9,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator
 from typing import Any
 
-METADATA = "_metadata.json"
+from logging_proxy.captures.names import CAPTURE_FILE, METADATA
+
 METADATA_LIMIT = 64 << 20
 """A stream's arrival times are megabytes; more than this is none of ours."""
 
 HEAD_ROOM = 1 << 20
 """Heads are read along with bodies; none is longer."""
 
-_NAME = re.compile(
-    r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{3}_[0-9a-f]{8}(-\d{1,4})?_(request|response)(\.bin|_metadata\.json)",
-    re.ASCII,
-)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -43,7 +39,7 @@ class Captures:
         """The names of all metadata files, in no order."""
         with os.scandir(self._fd) as entries:
             for entry in entries:
-                if entry.name.endswith(METADATA) and _NAME.fullmatch(entry.name):
+                if entry.name.endswith(METADATA) and CAPTURE_FILE.fullmatch(entry.name):
                     yield entry.name
 
     def metadata(self, name: str) -> dict[str, Any] | None:
@@ -61,7 +57,7 @@ class Captures:
         return content.partition(b"\r\n\r\n")[2][:limit]
 
     def _read(self, name: str, limit: int) -> bytes | None:
-        if not _NAME.fullmatch(name):
+        if not CAPTURE_FILE.fullmatch(name):
             return None
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)

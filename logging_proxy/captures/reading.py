@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from logging_proxy.logserver.store.directory import CAPTURE_FILE
+from logging_proxy.captures.names import CAPTURE_FILE
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _GONE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES)

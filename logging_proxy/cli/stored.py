@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from logging_proxy.captures.bodies import METADATA, Captures
+from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.names import METADATA
 from logging_proxy.cli.sources import Document
 from logging_proxy.index import Filters, Row, entry_of, meets
 

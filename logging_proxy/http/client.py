@@ -30,7 +30,13 @@ from logging_proxy.http.bodies import (
 )
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.diagnosis import is_faulty_response_so_far, response_fault
-from logging_proxy.http.faults import ResponseFault
+from logging_proxy.http.faults import (
+    HandshakeTimeout,
+    NotConnected,
+    ResponseFault,
+    UpstreamTimeout,
+    handshake_failure,
+)
 from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.interfaces import TunnelEnd
@@ -38,8 +44,6 @@ from logging_proxy.http.receiver import ResponseReceiver
 from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
 from logging_proxy.http.upstream import CLOSING_TIME, UpstreamConnection
 from logging_proxy.net.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
-from logging_proxy.outbound.failures import ProxyConnectFailed
-from logging_proxy.proxy.failures import HandshakeTimeout, UpstreamTimeout, handshake_failure
 
 if TYPE_CHECKING:
     from logging_proxy.http.pool import Pool
@@ -292,7 +296,7 @@ class ProxyClient(Refusing, UpstreamConnection):
             except ResponseFault:
                 self._refuse_head(data)
                 return
-            except ProxyConnectFailed as failure:
+            except NotConnected as failure:
                 self._refuse_head(data, failure)
                 return
             rest = data[end:] if end < len(data) else b""

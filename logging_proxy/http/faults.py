@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet import error
+from twisted.python.failure import Failure
+
 from logging_proxy.redaction.redact import REDACTED, is_secret_header, redact_url
 
 LONGEST_SHOWN = 160
@@ -36,8 +39,35 @@ class ResponseFault(MessageFault):
     """The upstream sent what is not an acceptable response; the connection to it is not used again."""
 
 
+class UpstreamTimeout(Exception):
+    """The upstream did not go on in time; the text says with what."""
+
+
+class HandshakeFailed(Exception):
+    """The TLS handshake with the destination failed; the text says why."""
+
+
+class HandshakeTimeout(HandshakeFailed):
+    """The TLS handshake with the destination was not complete in time."""
+
+
+class NotConnected(Exception):
+    """What answers is an outbound proxy that does not connect us; `kept` is what it has answered."""
+
+    kept = b""
+
+
 class ClientGivenUp(Exception):
     """The client did not go on in time, and its connection is reset; the text says with what."""
+
+
+def handshake_failure(reason: Failure) -> Failure:
+    """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
+    if reason.check(error.ConnectionDone):
+        return Failure(HandshakeFailed("the connection was closed during the TLS handshake"))
+    if reason.check(error.ConnectionLost, error.ConnectionAborted):
+        return Failure(HandshakeFailed("the connection was lost during the TLS handshake"))
+    return reason
 
 
 def shown(line: bytes) -> str:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index.entries import Document, ReadBody, entry_of, entry_of_stored
 from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts
-from logging_proxy.logserver.store.halves import Stored
 
 MOST_TEXT = 16 << 20
 """Characters of text that are added at once; each is in memory several times meanwhile."""

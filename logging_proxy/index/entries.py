@@ -16,9 +16,9 @@ from typing import Any
 from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
 from logging_proxy.captures.heads import Head, known_head, telling_headers
 from logging_proxy.captures.metadata import client_of
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import NUMBERS, Row
 from logging_proxy.index.values import Entry, Texts, is_exchange_id, microseconds
-from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.redaction.redact import redact_text, redact_url
 from logging_proxy.understanding.decoding import Limits, decode
 from logging_proxy.understanding.facts import Understanding, understand

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index.adding import Adder, EntryMaker
 from logging_proxy.index.rebuild import Progress, rebuild
 from logging_proxy.index.values import Entry, Index, IndexTrouble
-from logging_proxy.logserver.store.halves import Stored
 
 QUEUE = 4096
 """Exchanges that wait for the index; each is a few KiB."""

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from logging_proxy.captures.bodies import METADATA, Captures
+from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.names import METADATA
 from logging_proxy.index.adding import Adder, EntryMaker
 from logging_proxy.index.entries import Document
 from logging_proxy.index.values import Entry, Index

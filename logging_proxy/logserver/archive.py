@@ -18,17 +18,17 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.events import BodyPiece, Event
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.reading import read_metadata
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Entry, Index, Indexer, IndexTrouble, SqliteIndex
 from logging_proxy.index.adding import Adder, EntryMaker
 from logging_proxy.index.sqlite import FILE
-from logging_proxy.logserver.ingest.assembly import BodyPiece, Event
 from logging_proxy.logserver.ingest.spools import describe_error
 from logging_proxy.logserver.live.feed import Feed
 from logging_proxy.logserver.live.under_way import UnderWay
 from logging_proxy.logserver.process import Drainable, Run
-from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.logserver.telemetry.counters import Telemetry
 from logging_proxy.logserver.uploads.intake import Target
 

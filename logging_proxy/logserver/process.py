@@ -27,17 +27,12 @@ from twisted.python.threadpool import ThreadPool
 from logging_proxy.logserver.ingest.consumer import TURN_BYTES
 from logging_proxy.logserver.ingest.spools import RETRY_INTERVAL, Spools
 from logging_proxy.net.admission import listen
+from logging_proxy.recording.tail import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
 from logging_proxy.service.output import Output
 from logging_proxy.service.signals import Signals
 
-BUSY_INTERVAL = 0.015
-"""Seconds between turns while somebody watches: a live stream is 50 ms behind at most."""
-
 UNWATCHED_INTERVAL = 0.05
 """Seconds between turns with traffic that nobody watches: 20 turns a second cost a third less than 66."""
-
-FIRST_IDLE, LONGEST_IDLE = 0.02, 0.25
-"""Seconds between turns without traffic, growing by half each time."""
 
 DRAIN_LIMIT = 10.0
 """Seconds that a drain goes on while nothing can be stored; the spool keeps what is left."""

@@ -26,7 +26,7 @@ from logging_proxy.logserver.live.feed import Feed
 from logging_proxy.logserver.process import Run, StorageService, StorageThread, Worker
 from logging_proxy.logserver.retention.keeper import Keeper, Limits
 from logging_proxy.logserver.retention.rounds import Housekeeping
-from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Deleted, Standing
 from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
 from logging_proxy.logserver.threads import SEARCHES, Threads
@@ -39,6 +39,7 @@ from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
 from logging_proxy.logserver.web.visitors import Visitors, look
+from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.token_file import keep_token
 
 _log = Logger()

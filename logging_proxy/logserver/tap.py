@@ -30,11 +30,12 @@ from logging_proxy.index.questions import check_version
 from logging_proxy.index.sqlite import FILE
 from logging_proxy.logserver.process import Drainable, Listeners, ParentWatch, ServerService
 from logging_proxy.logserver.server import make_server
-from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.net.descriptors import raise_limit
 from logging_proxy.net.listening import CannotListen, addresses, bind
 from logging_proxy.outbound.ourselves import Ourselves
 from logging_proxy.proxy.endpoints import endpoint_for
+from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.token_file import token_for
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.service.bootstrap import give_up, install_reactor, spare_the_collector, spool_root

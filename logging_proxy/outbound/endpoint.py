@@ -30,8 +30,8 @@ from logging_proxy.outbound.handshakes import Handshake, NoHandshake
 from logging_proxy.outbound.ourselves import LeadsToOurselves
 from logging_proxy.outbound.resolving import Find, find_addresses
 from logging_proxy.outbound.socks import Socks5Handshake
-from logging_proxy.proxy.failures import explain
 from logging_proxy.routing.mapping import Destination
+from logging_proxy.tls.reasons import explain
 
 
 @implementer(IStreamClientEndpoint)

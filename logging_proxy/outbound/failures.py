@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from logging_proxy.http.faults import NotConnected
 
-class ProxyConnectFailed(Exception):
-    """
-    The outbound proxy did not connect us to the destination; the text says why.
 
-    `kept` is what it has answered.
-    """
-
-    kept = b""
+class ProxyConnectFailed(NotConnected):
+    """The outbound proxy did not connect us to the destination; the text says why."""
 
 
 class ProxyAuthenticationFailed(ProxyConnectFailed):

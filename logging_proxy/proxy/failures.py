@@ -14,7 +14,13 @@ from twisted.internet import error
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
-from logging_proxy.http.faults import RequestFault, ResponseFault
+from logging_proxy.http.faults import (
+    HandshakeFailed,
+    HandshakeTimeout,
+    RequestFault,
+    ResponseFault,
+    UpstreamTimeout,
+)
 from logging_proxy.outbound.failures import (
     ProxyAuthenticationFailed,
     ProxyConnectFailed,
@@ -22,20 +28,8 @@ from logging_proxy.outbound.failures import (
     ProxyUnreachable,
 )
 from logging_proxy.outbound.ourselves import LeadsToOurselves
-from logging_proxy.tls.reasons import reasons
+from logging_proxy.tls.reasons import explain
 from logging_proxy.tls.verification import CertificateRefused
-
-
-class UpstreamTimeout(Exception):
-    """The upstream did not go on in time; the text says with what."""
-
-
-class HandshakeFailed(Exception):
-    """The TLS handshake with the destination failed; the text says why."""
-
-
-class HandshakeTimeout(HandshakeFailed):
-    """The TLS handshake with the destination was not complete in time."""
 
 
 class Shutdown(Exception):
@@ -91,27 +85,3 @@ def verdict(failure: Failure) -> Verdict:
         if failure.check(kind):
             return Verdict(outcome, status, text, explain(failure))
     return Verdict("interrupted", 500, "internal error", f"internal error: {type(failure.value).__name__}")
-
-
-def handshake_failure(reason: Failure) -> Failure:
-    """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
-    if reason.check(error.ConnectionDone):
-        return Failure(HandshakeFailed("the connection was closed during the TLS handshake"))
-    if reason.check(error.ConnectionLost, error.ConnectionAborted):
-        return Failure(HandshakeFailed("the connection was lost during the TLS handshake"))
-    return reason
-
-
-def explain(failure: Failure) -> str:
-    """What happened, in one line for the capture."""
-    value = failure.value
-    if isinstance(value, SSL.Error):
-        return _explain_tls(value)
-    return " ".join(str(value).split()) or type(failure.value).__name__
-
-
-def _explain_tls(failure: SSL.Error) -> str:
-    said = reasons(failure)
-    if "wrong version number" in said:
-        return "TLS: what listens there does not speak TLS"
-    return "TLS: " + ("; ".join(said) or "connection lost")

@@ -15,8 +15,14 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 import struct
 from pathlib import Path
+
+
+class UnsafeDirectory(Exception):
+    """The log directory may be written by others, or is not ours.  Text says which."""
+
 
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 _TOP_OF_HIERARCHY = 0x00020000
@@ -62,3 +68,10 @@ def _flag(directory: Path) -> None:
         fcntl.ioctl(fd, _SET_FLAGS, struct.pack("q", found | _TOP_OF_HIERARCHY))
     finally:
         os.close(fd)
+
+
+def check_private(path: str, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise UnsafeDirectory(f"{path}: belongs to user {found.st_uid}, not to {os.geteuid()}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeDirectory(f"{path}: others may write to it (mode {stat.S_IMODE(found.st_mode):04o})")

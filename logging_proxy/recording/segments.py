@@ -65,6 +65,8 @@ Sum = tuple[int, int, int]
 
 _NAME = re.compile(r"([0-9a-f]{16})\.seg")
 
+SPOOL_NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
 
 def segment_name(start: int) -> str:
     """The name of the segment that starts at offset `start` of the stream."""

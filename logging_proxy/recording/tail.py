@@ -41,6 +41,12 @@ FILLS = 2
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+BUSY_INTERVAL = 0.015
+"""Seconds between turns while somebody watches: a live stream is 50 ms behind at most."""
+
+FIRST_IDLE, LONGEST_IDLE = 0.02, 0.25
+"""Seconds between turns without traffic, growing by half each time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:

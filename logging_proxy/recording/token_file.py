@@ -12,13 +12,14 @@ import re
 import secrets
 import stat
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from logging_proxy.configuration.listeners import LOOPBACK, address, is_loopback
-from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.net.peer_user import ROOT, Address, user_of_listener
+from logging_proxy.recording.directories import check_private, make_directory_apart
 
 NAME = ".token"
 _TEMPORARY = f"{NAME}.tmp"
@@ -45,14 +46,14 @@ def keep_token(log_dir: str) -> str:
 
     Raises OSError and `UnsafeDirectory`.
     """
-    with closing(LogDirectory(log_dir)) as directory:
-        directory.open()
-        folder = os.open(directory.path, _DIRECTORY)
-        try:
-            kept = _read(folder, private=True)
-            return kept.token if kept is not None else _made(folder)
-        finally:
-            os.close(folder)
+    make_directory_apart(Path(log_dir))
+    folder = os.open(log_dir, _DIRECTORY)
+    try:
+        check_private(log_dir, os.fstat(folder))
+        kept = _read(folder, private=True)
+        return kept.token if kept is not None else _made(folder)
+    finally:
+        os.close(folder)
 
 
 def token_for(

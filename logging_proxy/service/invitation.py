@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from logging_proxy.configuration.options import LoggingServerOptions
-from logging_proxy.logserver.store.directory import UnsafeDirectory
 from logging_proxy.net.peer_user import kernel_tells
+from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.token_file import NAME, keep_token
 from logging_proxy.service.output import Output
 

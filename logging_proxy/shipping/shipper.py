@@ -27,10 +27,18 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from logging_proxy.configuration.listeners import is_loopback
-from logging_proxy.logserver.ingest.remote import SPOOL_NAME
-from logging_proxy.logserver.process import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
-from logging_proxy.proxy.failures import explain
-from logging_proxy.recording.tail import Piece, SpoolLock, SpoolTail, load_json, save_durably
+from logging_proxy.recording.segments import SPOOL_NAME
+from logging_proxy.recording.tail import (
+    BUSY_INTERVAL,
+    FIRST_IDLE,
+    LONGEST_IDLE,
+    Piece,
+    SpoolLock,
+    SpoolTail,
+    load_json,
+    save_durably,
+)
+from logging_proxy.tls.reasons import explain
 
 BATCH, LEAST_BATCH = 1 << 20, 4 << 10
 """Bytes that are sent together at most; on a line that does not carry that in time, fewer."""

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.captures.exchanges import Exchange, Half, Opening
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Entry, Filters, Page, Row, SqliteIndex, Texts
-from logging_proxy.logserver.store.halves import Stored
 
 START = 1_757_722_269_123_456
 """2025-09-13 00:11:09.123456 UTC."""

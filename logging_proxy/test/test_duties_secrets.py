@@ -8,8 +8,7 @@ from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http.faults import ResponseFault
-from logging_proxy.proxy.failures import HandshakeFailed
+from logging_proxy.http.faults import HandshakeFailed, ResponseFault
 from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.recording.records import Kind
 from logging_proxy.service.console import exchange_line

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index import (
     Entry,
     Filters,
@@ -25,7 +26,6 @@ from logging_proxy.index import (
 )
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
 from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.test.index_stage import IndexTestCase, documents, entry, id_of, stored, write_capture
 from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
 

@@ -11,11 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.captures import exchanges, heads, metadata
-from logging_proxy.captures.exchanges import Exchange, Opening, Side
-from logging_proxy.captures.metadata import StoredBody
-from logging_proxy.logserver.ingest import assembly
-from logging_proxy.logserver.ingest.assembly import (
-    Assembler,
+from logging_proxy.captures.events import (
     BodyPiece,
     Ended,
     Event,
@@ -25,6 +21,10 @@ from logging_proxy.logserver.ingest.assembly import (
     Started,
     TrailersCame,
 )
+from logging_proxy.captures.exchanges import Exchange, Opening, Side
+from logging_proxy.captures.metadata import StoredBody
+from logging_proxy.logserver.ingest import assembly
+from logging_proxy.logserver.ingest.assembly import Assembler
 from logging_proxy.recording.records import Flag, Kind, Record, RecordReader, encode
 from logging_proxy.test.logserver_spools import MS, WALL_NS, Script, other_id, session
 

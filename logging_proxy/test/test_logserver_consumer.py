@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.ingest import consumer as consumer_module
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
-from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
-from logging_proxy.logserver.store.halves import Stored
+from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.system import System
 from logging_proxy.recording import aligned
+from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.disk import SegmentFiles
 from logging_proxy.recording.segments import block_header
 from logging_proxy.test.capture_stage import let_go

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver import server
 from logging_proxy.logserver.server import kept_token
-from logging_proxy.logserver.store.directory import UnsafeDirectory
 from logging_proxy.recording import token_file
+from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.token_file import keep_token, token_for
 
 

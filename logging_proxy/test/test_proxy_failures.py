@@ -8,9 +8,9 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http.faults import ResponseFault
+from logging_proxy.http.faults import HandshakeFailed, HandshakeTimeout, ResponseFault, UpstreamTimeout
 from logging_proxy.outbound.ourselves import LeadsToOurselves
-from logging_proxy.proxy.failures import HandshakeFailed, HandshakeTimeout, Shutdown, UpstreamTimeout, verdict
+from logging_proxy.proxy.failures import Shutdown, verdict
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, post
 from logging_proxy.tls.verification import CertificateRefused
 

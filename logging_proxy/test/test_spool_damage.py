@@ -16,8 +16,9 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zlib_ng.zlib_ng import crc32
 
+from logging_proxy.captures.events import BodyPiece, Ended, Started
 from logging_proxy.captures.exchanges import Side, verdict
-from logging_proxy.logserver.ingest.assembly import Assembler, BodyPiece, Ended, Started
+from logging_proxy.logserver.ingest.assembly import Assembler
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
 from logging_proxy.logserver.ingest.records import Damage, RecordStream
 from logging_proxy.logserver.ingest.remote import RemoteSpool, stored_end

@@ -15,11 +15,11 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.stored import Stored
 from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.index.entries import entry_of_stored
 from logging_proxy.logserver.server import Builder, make_gate
 from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.logserver.web.visitors import Visitors
 from logging_proxy.test.logserver_spools import Script, SpoolWriter
 

@@ -14,8 +14,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from logging_proxy.captures.events import (
+    NOTHING,
+    BodyPiece,
+    Ended,
+    Event,
+    Informed,
+    Noted,
+    ResponseStarted,
+    Started,
+    TrailersCame,
+)
 from logging_proxy.captures.exchanges import (
     Exchange,
     Half,
@@ -32,65 +43,8 @@ _REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
 _LAST, _OURS, _REFUSED = int(Flag.LAST), int(Flag.OURS), int(Flag.REFUSED)
 
 
-# --- events ------------------------------------------------------------------
-
-
-class Started(NamedTuple):
-    """A request's head came."""
-
-    exchange: Exchange
-
-
-class ResponseStarted(NamedTuple):
-    """The final response's head came."""
-
-    exchange: Exchange
-
-
-class BodyPiece(NamedTuple):
-    """Bytes of a body, which stand at `offset` of it; `time` is nanoseconds since the exchange's start."""
-
-    exchange: Exchange
-    side: Side
-    offset: int
-    data: bytes | memoryview
-    time: int
-
-
-class Informed(NamedTuple):
-    """A 1xx head came."""
-
-    exchange: Exchange
-    head: bytes
-
-
-class TrailersCame(NamedTuple):
-    """The trailer section of one half."""
-
-    exchange: Exchange
-    side: Side
-    section: bytes
-
-
-class Noted(NamedTuple):
-    """The proxy had something to tell of this exchange."""
-
-    exchange: Exchange
-    note: Any
-
-
-class Ended(NamedTuple):
-    """The exchange is over; its `outcome` is final and no event of it follows."""
-
-    exchange: Exchange
-
-
 _new = tuple.__new__
 """Makes a named tuple without the call of a function in Python: there are five for every exchange."""
-
-Event = Started | ResponseStarted | BodyPiece | Informed | TrailersCame | Noted | Ended
-
-NOTHING: tuple[Event, ...] = ()
 
 MOST_LEVELS = 16
 """Of a note; ours have three.  A checkpoint could not write one of a thousand."""

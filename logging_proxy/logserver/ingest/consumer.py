@@ -16,12 +16,13 @@ from typing import Any
 from twisted.logger import Logger
 from zlib_ng.zlib_ng import crc32
 
+from logging_proxy.captures.events import Event, ResponseStarted, Started
 from logging_proxy.captures.exchanges import Exchange
-from logging_proxy.logserver.ingest.assembly import Assembler, Event, ResponseStarted, Started, restore_tally
+from logging_proxy.captures.stored import Stored
+from logging_proxy.logserver.ingest.assembly import Assembler, restore_tally
 from logging_proxy.logserver.ingest.records import Damage, RecordStream
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.gather import Preview, Store
-from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.recording.records import Record
 from logging_proxy.recording.tail import Piece, SpoolTail, load_json, save_durably
 

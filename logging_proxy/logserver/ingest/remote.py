@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import shutil
 import threading
@@ -23,7 +22,7 @@ from logging_proxy.logserver.ingest.closed import MOST_REMOTE, REMOTE, is_remote
 from logging_proxy.logserver.ingest.consumer import CHECKPOINT
 from logging_proxy.logserver.ingest.spools import make_private_directory, spool_directories
 from logging_proxy.recording.disk import spool_size
-from logging_proxy.recording.segments import BLOCK, block_header, segment_name
+from logging_proxy.recording.segments import BLOCK, SPOOL_NAME, block_header, segment_name
 from logging_proxy.recording.tail import SpoolTail, load_json, sync_directory
 
 SEGMENT_SIZE, LEAST_SEGMENTS = 16 << 20, 8
@@ -31,8 +30,6 @@ SEGMENT_SIZE, LEAST_SEGMENTS = 16 << 20, 8
 
 LEAST_LIMIT = 16 << 20
 """Bytes that a spool may have, whatever the limit: a batch must find room in it."""
-
-SPOOL_NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -21,7 +21,9 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from logging_proxy.logserver.ingest.assembly import Event, Tally
+from logging_proxy.captures.events import Event
+from logging_proxy.captures.stored import Stored
+from logging_proxy.logserver.ingest.assembly import Tally
 from logging_proxy.logserver.ingest.backoff import Courtesy
 from logging_proxy.logserver.ingest.closed import (
     FEW,
@@ -34,9 +36,9 @@ from logging_proxy.logserver.ingest.closed import (
     newest_segment,
 )
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
-from logging_proxy.logserver.store.directory import LogDirectory, UnsafeDirectory
+from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.gather import Preview
-from logging_proxy.logserver.store.halves import Stored
+from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.disk import spool_size
 from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.recording.telling import told_trouble

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from logging_proxy.captures.events import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.index import Entry, Row
-from logging_proxy.logserver.ingest.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.logserver.live.under_way import snapshot
 
 RING_BYTES = 16 << 20

@@ -12,12 +12,12 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
+from logging_proxy.captures.events import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.captures.exchanges import Exchange, Side, verdict
 from logging_proxy.captures.heads import known_head
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Filters, Row, meets
 from logging_proxy.index.entries import opening_row
-from logging_proxy.logserver.ingest.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
-from logging_proxy.logserver.store.halves import Stored
 from logging_proxy.logserver.telemetry.prometheus import MOST_SERIES, OTHER
 from logging_proxy.redaction.redact import redact_url
 

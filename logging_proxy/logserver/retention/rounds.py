@@ -11,12 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from logging_proxy.captures.names import CAPTURE_FILE
+from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Index
 from logging_proxy.logserver.process import Run
 from logging_proxy.logserver.retention.keeper import FILES, OTHER_BYTES, Keeper, Step
 from logging_proxy.logserver.retention.trust import Consent, WallClock
-from logging_proxy.logserver.store.directory import CAPTURE_FILE, LogDirectory
-from logging_proxy.logserver.store.halves import Stored
+from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Sizes
 
 INTERVAL = 10.0

@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from logging_proxy.captures.names import CAPTURE_FILE
 from logging_proxy.logserver.store.system import CREATE, System, usual_system
 from logging_proxy.recording.aligned import DirectWriter
-from logging_proxy.recording.directories import make_directory_apart
+from logging_proxy.recording.directories import check_private, make_directory_apart
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -44,18 +45,8 @@ Beyond it they are somebody's intent, and get names that cannot be told from the
 NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
 """Errors of opening what somebody else put under a name of ours."""
 
-CAPTURE_FILE = re.compile(
-    r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{3}_[0-9a-f]{8}(-\d{1,4})?_(request|response)(\.bin|_metadata\.json)",
-    re.ASCII,
-)
-"""The names of all files that a capture has."""
-
 _ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"')
 """How our metadata begin, however they are spaced."""
-
-
-class UnsafeDirectory(Exception):
-    """The log directory may be written by others, or is not ours.  Text says which."""
 
 
 PAGE = 4096
@@ -117,7 +108,7 @@ class LogDirectory:
         make_directory_apart(Path(self.path))
         fd = self._system.open(self.path, _DIRECTORY)
         try:
-            _check_safe(self.path, os.fstat(fd))
+            check_private(self.path, os.fstat(fd))
         except BaseException:
             os.close(fd)
             raise
@@ -388,10 +379,3 @@ def _names(stamp: str, id: str, side: str) -> Iterator[str]:
 
 def _temporary(base: str, id: str) -> str:
     return f".{base}_{id}.tmp"
-
-
-def _check_safe(path: str, found: os.stat_result) -> None:
-    if found.st_uid != os.geteuid():
-        raise UnsafeDirectory(f"{path}: belongs to user {found.st_uid}, not to {os.geteuid()}")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UnsafeDirectory(f"{path}: others may write to it (mode {stat.S_IMODE(found.st_mode):04o})")

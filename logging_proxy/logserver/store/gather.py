@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any
 
 from logging_proxy.captures import metadata
+from logging_proxy.captures.events import BodyPiece, Ended, Event, ResponseStarted, Started
 from logging_proxy.captures.exchanges import Exchange, Side, snapshot
-from logging_proxy.logserver.ingest.assembly import BodyPiece, Ended, Event, ResponseStarted, Started
+from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.halves import Finished, HalfFile, Stored
+from logging_proxy.logserver.store.halves import Finished, HalfFile
 from logging_proxy.logserver.store.publishing import Publisher
 
 BUFFER_LIMIT = 256 << 10

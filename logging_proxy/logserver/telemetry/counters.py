@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from logging_proxy.captures.events import Ended, Event, ResponseStarted
 from logging_proxy.captures.exchanges import Exchange, Side, verdict
 from logging_proxy.captures.heads import known_head, status_class
-from logging_proxy.logserver.ingest.assembly import Ended, Event, ResponseStarted
 from logging_proxy.logserver.ingest.spools import Status
 from logging_proxy.logserver.telemetry.prometheus import Counter, Histogram, Labels, gauge, text
 

@@ -20,7 +20,6 @@ from twisted.web.server import Request
 
 from logging_proxy.logserver.ingest.spools import describe_error
 from logging_proxy.logserver.process import Run
-from logging_proxy.logserver.store.directory import UnsafeDirectory
 from logging_proxy.logserver.uploads.intake import (
     MOST_BYTES,
     BadMessage,
@@ -41,6 +40,7 @@ from logging_proxy.logserver.web.answers import (
     json_answer,
     refuse,
 )
+from logging_proxy.recording.directories import UnsafeDirectory
 
 MOST_WAITING = 1 << 20
 """Bytes of a body that wait for the disk; then the client waits."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from logging_proxy.logserver.ingest.remote import SPOOL_NAME, Beyond, NoRoom, RemoteSpools
+from logging_proxy.logserver.ingest.remote import Beyond, NoRoom, RemoteSpools
 from logging_proxy.logserver.process import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
@@ -22,6 +22,7 @@ from logging_proxy.logserver.web.answers import (
 )
 from logging_proxy.logserver.web.bodies import BODY_LIMIT, read_body
 from logging_proxy.logserver.web.parameters import read_parameters
+from logging_proxy.recording.segments import SPOOL_NAME
 
 _OFFSET = re.compile(r"[0-9]{1,19}", re.ASCII)
 
