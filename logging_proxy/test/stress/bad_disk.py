@@ -11,8 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logging_proxy.demo.processes import Program, module
-from logging_proxy.test.e2e.case import wait_until
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, named
+from logging_proxy.test.e2e.case import (
+    PATIENCE,
+    wait_until,
+)
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_least,
+    at_most,
+    exactly,
+    named,
+    reached,
+)
 from logging_proxy.test.stress.peers import Upstream
 from logging_proxy.test.stress.recording import RESUMED, Echo, Traffic, judge_loss, kept
 from logging_proxy.test.stress.stage import MIB, Stage, lost_exchanges
@@ -63,7 +73,7 @@ async def _passes(stage: Stage, scale: Scale, word: str) -> list[Figure]:
         found = await asyncio.to_thread(kept, setup, traffic)
         return [
             exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
-            at_least("exchanges lost meanwhile", found.missing(), 10),
+            reached("exchanges lost meanwhile", found.missing(), 10),
             *await asyncio.to_thread(lambda: list(judge_loss(setup, found, since))),
             _no_traceback(program),
         ]
@@ -101,7 +111,7 @@ async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
         program = await asyncio.to_thread(stage.start, setup)
         traffic = Traffic(setup.port, scale.size)
         sending = asyncio.create_task(traffic.send(scale.requests))
-        await asyncio.to_thread(wait_until, lambda: len(traffic.answers) > scale.requests // 3, 20)
+        await asyncio.to_thread(wait_until, lambda: len(traffic.answers) > scale.requests // 3, PATIENCE)
         since = time.monotonic()
         await asyncio.to_thread(shutil.rmtree, setup.log_dir, True)
         await sending
@@ -109,7 +119,7 @@ async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
         found = await asyncio.to_thread(kept, setup, traffic)
         return [
             exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
-            at_least("captures that went with it", found.missing(), 1),
+            reached("captures that went with it", found.missing(), 1),
             exactly("captures that are not what they say", found.lying(), 0),
             at_most("captured again after", found.resumed(since), RESUMED, "s"),
             _no_traceback(program),

@@ -24,10 +24,15 @@ from logging_proxy.test.stress.peers import (
     read_answer,
     request,
 )
-from logging_proxy.test.stress.stage import Process, Stage, captures
+from logging_proxy.test.stress.stage import (
+    Process,
+    Stage,
+    captures,
+    settled,
+)
 
 PHASES = ("before-head", "upload", "body", "stream")
-NEVER = 10.0
+NEVER = 60.0
 """Seconds that count for an upstream connection that was not closed at all."""
 
 
@@ -48,13 +53,16 @@ class Watching:
 
     def __init__(self) -> None:
         self.left: dict[str, asyncio.Future[float]] = {}
+        self.came: dict[str, asyncio.Event] = {}
 
     def expect(self, target: str) -> asyncio.Future[float]:
         """Fires with the time at which the connection of this request was closed."""
         self.left[target] = asyncio.get_running_loop().create_future()
+        self.came[target] = asyncio.Event()
         return self.left[target]
 
     async def answer(self, request: Request, connection: Connection) -> None:
+        self.came[request.target].set()
         sending = asyncio.create_task(self._send(request, connection))
         await connection.left()
         sending.cancel()
@@ -76,6 +84,7 @@ async def watch_upload(watching: Watching, connection: Connection) -> None:
     """The upstream's side of an upload that is never complete."""
     data = await connection.reader.readuntil(b"\r\n\r\n")
     target = data.split(b" ")[1].decode()
+    watching.came[target].set()
     await connection.left()
     watching.left[target].set_result(time.monotonic())
     connection.close()
@@ -121,8 +130,7 @@ async def _run(stage: Stage, scale: Scale) -> tuple[dict[str, list[float]], Lost
         setup = stage.configure({"up": upstream.url, "upload": uploads_url})
         program = await asyncio.to_thread(stage.start, setup)
         process, gate = Process(program.process.pid), asyncio.Semaphore(scale.at_once)
-        await asyncio.sleep(1)
-        base = process.fds()
+        base = await asyncio.to_thread(settled, setup, process)
 
         async def one(phase: str, number: int) -> None:
             async with gate:
@@ -135,8 +143,8 @@ async def _run(stage: Stage, scale: Scale) -> tuple[dict[str, list[float]], Lost
         for phase in PHASES:
             await asyncio.gather(*(one(phase, number) for number in range(scale.trials)))
         count = scale.trials * len(PHASES)
-        found = await asyncio.to_thread(captures, setup.log_dir, count, 20)
-        await asyncio.to_thread(wait_until, lambda: process.fds() <= base, 5)
+        found = await asyncio.to_thread(captures, setup.log_dir, count)
+        await asyncio.to_thread(wait_until, lambda: process.fds() <= base)
         return delays, got, found, base, process.fds()
 
 
@@ -150,7 +158,9 @@ async def _leave(port: int, watching: Watching, phase: str, target: str) -> tupl
     else:
         await connection.send(request("GET", f"/up{target}"))
     reading = asyncio.create_task(read_answer(connection.reader, answer))
-    await asyncio.sleep(random.uniform(0.02, 0.06))
+    async with asyncio.timeout(NEVER):
+        await watching.came[target].wait()
+    await asyncio.sleep(random.uniform(0, 0.04))
     reading.cancel()
     await asyncio.wait([reading])
     began = time.monotonic()

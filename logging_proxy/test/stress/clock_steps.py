@@ -139,7 +139,7 @@ async def _step(
     answered += await _requests(setup.port, scale.requests)
     whole = sum(answer.whole for answer in await streams)
     began = time.monotonic()
-    found = await asyncio.to_thread(captures, setup.log_dir, passed, LEAST)
+    found = await asyncio.to_thread(captures, setup.log_dir, passed)
     took = time.monotonic() - began
     times = [half.metadata["processing_time_ms"] / 1000 for capture in found for half in capture.halves]
     cpu, log = await _at_rest(program)
@@ -150,7 +150,7 @@ async def _step(
         between("how long exchanges took", times, 0, PIECE * scale.pieces + LEAST, "s"),
         at_most("stored after", took, LEAST / 2, "s"),
         at_most("processor time at rest", cpu, 20, "%"),
-        at_most("bytes of log in a second at rest", log, 1000),
+        at_most("log in a second at rest", log, 1000, "bytes"),
     ]
 
 

@@ -34,8 +34,13 @@ def at_most(name: str, value: float, limit: float, unit: str = "") -> Figure:
 
 
 def at_least(name: str, value: float, limit: float, unit: str = "") -> Figure:
-    """A figure with a lower limit: that the fault was there at all, for example."""
+    """A figure with a lower limit."""
     return Figure(name, _text(value, unit), f">= {_text(limit, unit)}", value >= limit)
+
+
+def reached(name: str, value: float, wanted: float) -> Figure:
+    """How far a fault got: at least so far, on a machine that has nothing else to do."""
+    return replace(at_least(name, value, wanted), measured=True)
 
 
 def between(name: str, values: Sequence[float], low: float, high: float, unit: str = "") -> Figure:

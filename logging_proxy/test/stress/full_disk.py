@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, named, skipped, told
+from logging_proxy.test.e2e.case import PATIENCE
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_least,
+    at_most,
+    exactly,
+    named,
+    reached,
+    skipped,
+    told,
+)
 from logging_proxy.test.stress.peers import Upstream
 from logging_proxy.test.stress.recording import RESUMED, Echo, Kept, Traffic, judge_loss, kept
 from logging_proxy.test.stress.stage import Stage
@@ -63,14 +73,14 @@ async def _run(stage: Stage, scale: Scale, small: Path, mode: str) -> list[Figur
         traffic = Traffic(setup.port, scale.size)
         if mode == "block":
             await asyncio.to_thread(_fill, small / "filler")
-            await traffic.until(lambda answer: answer.status == 503, 5)
+            await traffic.until(lambda answer: answer.status == 503, PATIENCE)
         before = len(traffic.answers)
         await traffic.send(scale.requests)
         refused = sum(answer.status == 503 for answer in traffic.answers.values())
         hits = echo.hits
         since = time.monotonic()
         await asyncio.to_thread(_make_room, small)
-        took = await traffic.until(lambda answer: answer.status == 200, 10)
+        took = await traffic.until(lambda answer: answer.status == 200, PATIENCE)
         await traffic.until(lambda answer: False, scale.afterwards)
         found = await asyncio.to_thread(kept, setup, traffic)
         words = program.words()
@@ -80,7 +90,7 @@ async def _run(stage: Stage, scale: Scale, small: Path, mode: str) -> list[Figur
     whole = traffic.proxied()
     return [
         exactly("requests proxied", whole, len(traffic.answers)),
-        at_least("exchanges lost while it was full", found.missing(), 10),
+        reached("exchanges lost while it was full", found.missing(), 10),
         *judge_loss(setup, found, since),
         *common,
     ]

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from logging_proxy.demo.captures import Capture
 from logging_proxy.demo.processes import Program, ProgramError
 from logging_proxy.test.e2e.case import Setup
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_most,
+    exactly,
+    reached,
+    told,
+)
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     EVENTS,
@@ -90,8 +96,8 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
     cut = sum(not answer.whole for _, answer, _ in begun)
     total = sum(len(answer.body) for _, answer, _ in begun)
     lost = sum(len(answer.body) for _, answer, capture in begun if not _holds(answer, capture))
-    yield at_least("streams begun", len(begun), scale.streams * scale.rounds * 9 // 10)
-    yield at_least("streams cut by the kill", cut, len(begun) // 4)
+    yield reached("streams begun", len(begun), scale.streams * scale.rounds * 9 // 10)
+    yield reached("streams cut by the kill", cut, len(begun) // 4)
     yield exactly("streams whose capture has all that the client got", _held(begun), len(begun))
     yield exactly(f"bytes lost, of {total}", lost, 0)
     yield exactly("captures with bytes that were not sent", sum(_strange(p, c) for p, _, c in pairs), 0)

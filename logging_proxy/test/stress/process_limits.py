@@ -13,8 +13,19 @@ from dataclasses import dataclass, field
 
 from logging_proxy.demo.processes import Program
 from logging_proxy.net.descriptors import RESERVED
-from logging_proxy.test.e2e.case import Setup, run_twistd, wait_until
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
+from logging_proxy.test.e2e.case import (
+    PATIENCE,
+    Setup,
+    run_twistd,
+    wait_until,
+)
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_most,
+    exactly,
+    reached,
+    told,
+)
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     Answer,
@@ -29,7 +40,12 @@ from logging_proxy.test.stress.peers import (
     request,
     response,
 )
-from logging_proxy.test.stress.stage import Process, Stage, quiet
+from logging_proxy.test.stress.stage import (
+    Process,
+    Stage,
+    captures,
+    settled,
+)
 
 DESCRIPTORS = 256
 STREAM_PIECES = 15
@@ -80,8 +96,7 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
         setup = stage.configure({"up": peer.url})
         program = await asyncio.to_thread(stage.start, setup)
         process = Process(program.process.pid)
-        await asyncio.sleep(1)
-        base = process.fds()
+        base = await asyncio.to_thread(settled, setup, process)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         connections = await _crowd(setup.port, scale.clients)
         await asyncio.sleep(0.5)
@@ -91,10 +106,10 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
         for connection in connections:
             connection.close()
         recovery = await _until_served(setup.port)
-        await asyncio.to_thread(wait_until, lambda: process.fds() <= base + 1, 5)
+        await asyncio.to_thread(wait_until, lambda: process.fds() <= base + 1)
         after, words = process.fds(), program.words()
     return [
-        at_least("descriptors used, of 256", most, (DESCRIPTORS - RESERVED) // 2),
+        reached("descriptors used, of 256", most, (DESCRIPTORS - RESERVED) // 2),
         at_most("descriptors used, of 256", most, DESCRIPTORS - RESERVED // 2),
         at_most("CPU without a descriptor left", cpu, 20, "%"),
         at_most("served again after", recovery, 1, "s"),
@@ -118,7 +133,7 @@ async def _crowd(port: int, count: int) -> list[Connection]:
 async def _until_served(port: int) -> float:
     """Seconds until a request is answered again."""
     began = time.monotonic()
-    while time.monotonic() - began < 20:
+    while time.monotonic() - began < PATIENCE:
         if (await call(port, "GET", "/up/now")).status == 200:
             break
         await asyncio.sleep(0.02)
@@ -188,16 +203,15 @@ async def _terminated(stage: Stage, scale: Scale) -> list[Figure]:
         program = await asyncio.to_thread(stage.start, setup)
         running = asyncio.create_task(load.run(setup.port, scale.rate, over))
         await asyncio.sleep(scale.seconds)
-        stream = asyncio.create_task(call(setup.port, "GET", "/up/stream"))
-        await asyncio.sleep(0.5)
+        stream = await _streaming(setup.port)
         began = time.monotonic()
         program.process.send_signal(signal.SIGTERM)
-        status = await asyncio.to_thread(program.process.wait, 60)
+        status = await asyncio.to_thread(program.process.wait, PATIENCE)
         drain = time.monotonic() - began
         over.set()
         await running
         streamed = await stream
-    found = await asyncio.to_thread(quiet, setup.log_dir)
+    found = await asyncio.to_thread(captures, setup.log_dir, load.answered + streamed.whole)
     complete = sum(capture.outcome == "complete" for capture in found)
     return [
         told("SIGTERM: requests answered, refused afterwards", f"{load.answered}, {load.refused}"),
@@ -210,6 +224,15 @@ async def _terminated(stage: Stage, scale: Scale) -> list[Figure]:
     ]
 
 
+async def _streaming(port: int) -> asyncio.Task[Answer]:
+    """A stream that has begun, and the task that reads it to its end."""
+    connection, answer = await connect(port), Answer()
+    reading = asyncio.create_task(ask(connection, request("GET", "/up/stream"), answer))
+    while not answer.body and not reading.done():
+        await asyncio.sleep(0.01)
+    return reading
+
+
 # --- a bad configuration ------------------------------------------------------------------
 
 
@@ -217,8 +240,7 @@ async def _bad_configuration(stage: Stage) -> list[Figure]:
     async with Upstream(upstream) as peer:
         setup = stage.configure({"up": peer.url})
         program = await asyncio.to_thread(stage.start, setup)
-        stream = asyncio.create_task(call(setup.port, "GET", "/up/stream"))
-        await asyncio.sleep(0.3)
+        stream = await _streaming(setup.port)
         said = await asyncio.to_thread(_reload_badly, setup, program)
         after = await call(setup.port, "GET", "/up/now")
         streamed = await stream
@@ -239,4 +261,4 @@ def _reload_badly(setup: Setup, program: Program) -> bool:
     """Whether a bad configuration is reported with its place."""
     setup.path.write_text("bad: true\n" + setup.path.read_text())
     os.kill(program.process.pid, signal.SIGHUP)
-    return wait_until(lambda: "config.yaml:1:" in program.words(), 10)
+    return wait_until(lambda: "config.yaml:1:" in program.words())

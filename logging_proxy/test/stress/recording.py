@@ -154,7 +154,7 @@ def kept(setup: Setup, traffic: Traffic) -> Kept:
 def judge_loss(setup: Setup, kept: Kept, since: float) -> Iterator[Figure]:
     """The counter of lost exchanges is exact, no capture lies, and capturing went on in time."""
     missing = kept.missing()
-    wait_until(lambda: lost_exchanges(setup) == missing, 10)
+    wait_until(lambda: lost_exchanges(setup) == missing)
     yield exactly("lost exchanges, as counted and as missing", lost_exchanges(setup), missing)
     yield exactly("captures that are not what they say", kept.lying(), 0)
     yield at_most("captured again after", kept.resumed(since), RESUMED, "s")

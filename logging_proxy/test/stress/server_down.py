@@ -14,7 +14,13 @@ from pathlib import Path
 from logging_proxy.demo.captures import METADATA, Capture
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import wait_until
-from logging_proxy.test.stress.figures import Figure, at_least, exactly, named, told
+from logging_proxy.test.stress.figures import (
+    Figure,
+    exactly,
+    named,
+    reached,
+    told,
+)
 from logging_proxy.test.stress.peers import Upstream
 from logging_proxy.test.stress.recording import Echo, Kept, Traffic, judge_loss, kept
 from logging_proxy.test.stress.relay import HEALTHY, Relay, Toxics
@@ -54,7 +60,7 @@ async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
         await _steadily(traffic, scale.exchanges, scale.down)
         kills = await killing
         found = await asyncio.to_thread(captures, setup.log_dir, scale.exchanges)
-        return [at_least("times the child was killed", kills, 2), *_arrived(setup.log_dir, traffic, found)]
+        return [reached("times the child was killed", kills, 2), *_arrived(setup.log_dir, traffic, found)]
 
 
 async def _kill_children(program: Program, seconds: float) -> int:
@@ -127,14 +133,14 @@ async def _full_spool(stage: Stage, scale: Scale) -> list[Figure]:
         await traffic.send(max(300, scale.exchanges // 5))
         await asyncio.to_thread(stage.start, there, (), "logging-server")
         # The shipper looks every 10 s at most; it has looked when the losses are known.
-        await asyncio.to_thread(wait_until, lambda: lost_exchanges(there) > 0, 15)
+        await asyncio.to_thread(wait_until, lambda: lost_exchanges(there) > 0)
         since = time.monotonic()
         await traffic.until(lambda answer: False, 1)
         found = await asyncio.to_thread(kept, there, traffic)
         size = sum(path.stat().st_size for path in here.log_dir.rglob("*.seg")) / MIB
         return [
             exactly("exchanges proxied", traffic.proxied(), len(traffic.answers)),
-            at_least("exchanges that did not fit", found.missing(), 10),
+            reached("exchanges that did not fit", found.missing(), 10),
             *await asyncio.to_thread(lambda: list(judge_loss(there, found, since))),
             told("spool afterwards", f"{size:.2g} MiB"),
         ]

@@ -19,6 +19,7 @@ from typing import Any
 from logging_proxy.demo.captures import METADATA, Capture, read_captures
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import (
+    PATIENCE,
     START_TIMEOUT,
     Setup,
     environment,
@@ -141,11 +142,21 @@ def quiet(log_dir: Path, seconds: float = 1.0, timeout: float = 60.0) -> list[Ca
     return read_captures(log_dir)
 
 
+def settled(setup: Setup, process: Process, seconds: float = 1.0) -> int:
+    """The descriptors of a proxy that has started: their number has not changed for some seconds."""
+    wait_until(lambda: health(setup) != {})
+    before = -1
+    while (now := process.fds()) != before:
+        before = now
+        time.sleep(seconds)
+    return now
+
+
 def health(setup: Setup) -> dict[str, Any]:
     """What the logging server says of itself; nothing if it does not answer."""
     url = f"http://127.0.0.1:{setup.logging_port}/health"
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             value: dict[str, Any] = json.load(answer)
     except urllib.error.HTTPError as error:
         value = json.load(error)

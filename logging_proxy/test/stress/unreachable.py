@@ -36,7 +36,7 @@ class Scale:
 
 
 FULL = Scale(trials=20, timeout=3)
-SMALL = Scale(trials=2, timeout=1)
+SMALL = Scale(trials=2, timeout=5)
 
 
 @dataclass(frozen=True, slots=True)
