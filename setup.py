@@ -2,8 +2,8 @@
 Builds what setup.cfg cannot describe: the C extension, and the modules that mypyc compiles for a wheel.
 
 The C extension is built wherever there is a compiler.  mypyc is used only with MYPYC=1 in the environment,
-which `make wheel` and `make fast` set: Python would load a compiled module instead of the edited source beside
-it, so a source tree never contains one.
+which `make wheel` and `make fast` set.  A source tree never contains compiled modules, because Python would
+load them instead of the edited source beside them.
 """
 
 from __future__ import annotations
