@@ -150,12 +150,12 @@ async def _destinations(folder: Path, silent: Silent, stack: AsyncExitStack) -> 
         "no-such-name": Expected("http://no-such-name.invalid/", 502, "connect_failed", "no-such-name"),
         "refused": Expected(f"http://127.0.0.1:{free_port()}/", 502, "connect_failed", "refused"),
         "black-hole": Expected(f"http://{hole}/", 504, "connect_failed", "", slow=True),
-        "unknown-authority": Expected(await tls("stranger", stranger), 502, "tls_failed", "verify failed"),
+        "unknown-authority": Expected(await tls("stranger", stranger), 502, "tls_failed", "not trusted"),
         "self-signed": Expected(
-            await tls("self", certificates.self_signed("localhost")), 502, "tls_failed", "verify failed"
+            await tls("self", certificates.self_signed("localhost")), 502, "tls_failed", "self-signed"
         ),
-        "expired": Expected(await tls("expired", expired), 502, "tls_failed", "verify failed"),
-        "wrong-name": Expected(await tls("named", named), 502, "tls_failed", "verif"),
+        "expired": Expected(await tls("expired", expired), 502, "tls_failed", "expired on"),
+        "wrong-name": Expected(await tls("named", named), 502, "tls_failed", "not for localhost"),
         "no-handshake": Expected(f"https://localhost:{deaf.port}/", 504, "tls_failed", "", slow=True),
         "no-answer": Expected(mute.url, 504, "upstream_timeout", "", slow=True),
     }
