@@ -1,4 +1,4 @@
-"""Fault test 4: a disk that refuses, a directory that is removed, files that may not grow."""
+"""Fault test 4: disk errors, a removed log directory, and a limit on file sizes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from logging_proxy.test.stress.stage import MIB, Stage, lost_exchanges
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Requests for each fault, and the size of their bodies: together more than the ring holds."""
+    """Requests for each fault and the size of their bodies, which together exceed the ring."""
 
     requests: int
     size: int
     errors: tuple[str, ...] = ("EIO", "EROFS")
     afterwards: float = RESUMED + 0.2
-    """Seconds for which requests go on when the fault is over."""
+    """Seconds of requests after the fault has ended."""
 
 
 FULL = Scale(requests=1_000, size=64 << 10)
@@ -44,7 +44,7 @@ SMALL = Scale(requests=150, size=192 << 10, errors=("EIO",), afterwards=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """As with a full disk: everything is proxied and losses counted, or everything is refused."""
+    """As on a full disk: all requests are proxied and losses counted, or all are refused."""
     for word in scale.errors:
         yield from (named(f"{word}, pass", f) for f in asyncio.run(_passes(stage, scale, word)))
     yield from (named("EIO, block", f) for f in asyncio.run(_blocks(stage, scale, "EIO")))
@@ -53,7 +53,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
 
 
 def bad_twistd(told: Path) -> list[str]:
-    """The command of a twistd whose spool's disk does what a file says."""
+    """The command of a twistd whose spool disk behaves as the file `told` says."""
     told.write_text("")
     return module("logging_proxy.test.stress.bad_twistd", str(told))
 
@@ -104,7 +104,7 @@ async def _blocks(stage: Stage, scale: Scale, word: str) -> list[Figure]:
 
 
 async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
-    """What lay in the directory is gone with it; what comes afterwards is not."""
+    """Captures in the removed directory are lost; later ones are not."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         setup = stage.configure({"up": upstream.url})
@@ -127,7 +127,7 @@ async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _limited(stage: Stage, scale: Scale) -> list[Figure]:
-    """A write that reaches the limit is cut short; the spool goes on in another segment."""
+    """A write that reaches the size limit is short; the spool continues in a new segment."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         setup = stage.configure({"up": upstream.url})

@@ -1,4 +1,4 @@
-"""Fault test 7: the client leaves, before the head, in a body, in a stream."""
+"""Fault test 7: the client disconnects before the response head, in a body, or in a stream."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from logging_proxy.test.stress.stage import (
 
 PHASES = ("before-head", "upload", "body", "stream")
 NEVER = 60.0
-"""Seconds that count for an upstream connection that was not closed at all."""
+"""Seconds recorded for an upstream connection that was never closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Trials in each phase, and how many go on at a time."""
+    """Trials in each phase, and how many run concurrently."""
 
     trials: int
     at_once: int = 8
@@ -49,14 +49,14 @@ SMALL = Scale(trials=15)
 
 
 class Watching:
-    """An upstream that says when it was left."""
+    """An upstream that records when its connections arrive and when they are closed."""
 
     def __init__(self) -> None:
         self.left: dict[str, asyncio.Future[float]] = {}
         self.came: dict[str, asyncio.Event] = {}
 
     def expect(self, target: str) -> asyncio.Future[float]:
-        """Fires with the time at which the connection of this request was closed."""
+        """Fires with the time at which the upstream connection of this request was closed."""
         self.left[target] = asyncio.get_running_loop().create_future()
         self.came[target] = asyncio.Event()
         return self.left[target]
@@ -81,7 +81,7 @@ class Watching:
 
 
 async def watch_upload(watching: Watching, connection: Connection) -> None:
-    """The upstream's side of an upload that is never complete."""
+    """The upstream's side of an upload that never completes."""
     data = await connection.reader.readuntil(b"\r\n\r\n")
     target = data.split(b" ")[1].decode()
     watching.came[target].set()
@@ -91,7 +91,7 @@ async def watch_upload(watching: Watching, connection: Connection) -> None:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """The upstream is left within 100 ms; nothing stays open; the outcome says who left."""
+    """The upstream connection is closed within 100 ms, nothing stays open, and the outcome is right."""
     delays, lost, found, base, after = asyncio.run(_run(stage, scale))
     for phase in PHASES:
         worst = percentile(delays[phase], 0.99) * 1000
@@ -108,7 +108,7 @@ def _closed(found: list[Capture]) -> int:
 
 @dataclass(slots=True)
 class Lost:
-    """What clients got, by path."""
+    """The bytes that clients received, by path."""
 
     got: dict[str, bytes]
 
@@ -149,7 +149,7 @@ async def _run(stage: Stage, scale: Scale) -> tuple[dict[str, list[float]], Lost
 
 
 async def _leave(port: int, watching: Watching, phase: str, target: str) -> tuple[float, bytes]:
-    """Ask, leave; seconds until the upstream was left as well, and the body's bytes that came."""
+    """Request and disconnect; returns the seconds until the upstream noticed, and the received body."""
     left, answer = watching.expect(target), Answer()
     connection = await connect(port)
     if phase == "upload":

@@ -1,4 +1,4 @@
-"""Fault test 3: the disk is full, and then it has room again."""
+"""Fault test 3: the disk is full, and later has room again."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from logging_proxy.test.stress.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Requests, and the size of their bodies: together more than ring and disk hold."""
+    """Requests and the size of their bodies, which together exceed ring and disk."""
 
     requests: int
     size: int
     afterwards: float = RESUMED + 0.2
-    """Seconds for which requests go on when there is room again."""
+    """Seconds of requests after there is room again."""
 
 
 FULL = Scale(requests=1_000, size=64 << 10)
@@ -40,7 +40,7 @@ SMALL = Scale(requests=200, size=192 << 10, afterwards=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """In `pass` everything is proxied and what is lost is counted; in `block` nothing is lost."""
+    """With `pass` all requests are proxied and losses counted; with `block` nothing is lost."""
     for mode in ("pass", "block"):
         small = stage.folder / f"small-{mode}"
         small.mkdir()
@@ -51,7 +51,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
 
 
 def mount(folder: Path, options: str, stage: Stage) -> bool:
-    """Whether a file system in memory could be put at `folder`, until the stage is left."""
+    """Mount a tmpfs at `folder` until the stage is left; False if that is not permitted."""
     command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0:

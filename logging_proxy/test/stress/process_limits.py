@@ -53,7 +53,7 @@ STREAM_PIECES = 15
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Clients that take all descriptors, idle seconds then; seconds before SIGTERM, requests in each."""
+    """Clients that exhaust descriptors, idle seconds, seconds before SIGTERM, and requests a second."""
 
     clients: int
     seconds: float
@@ -66,7 +66,7 @@ SMALL = Scale(clients=400, seconds=0.5, rate=100, idle=1)
 
 
 async def upstream(request: Request, connection: Connection) -> None:
-    """Answers at once, after a moment, never, or as a stream of some seconds."""
+    """Responds at once, after a moment, never, or with a stream of some seconds."""
     if request.target == "/never":
         await connection.left()
         connection.close()
@@ -82,7 +82,7 @@ async def upstream(request: Request, connection: Connection) -> None:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """The accept loop lives, a drain fails nobody, a bad configuration changes nothing."""
+    """Accepting resumes, a drain fails no request, and a bad configuration changes nothing."""
     yield from asyncio.run(_descriptors(stage, scale))
     yield from asyncio.run(_bad_configuration(stage))
     yield from asyncio.run(_terminated(stage, scale))
@@ -119,7 +119,7 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _crowd(port: int, count: int) -> list[Connection]:
-    """Clients that each want an answer that never comes; every other one says nothing at all."""
+    """Clients that wait for a response that never comes; every other one sends nothing at all."""
     connections = []
     for number in range(count):
         with suppress(OSError):
@@ -145,7 +145,7 @@ async def _until_served(port: int) -> float:
 
 @dataclass(slots=True)
 class Load:
-    """What became of requests that are made at a steady rate."""
+    """The results of requests made at a steady rate."""
 
     answered: int = 0
     refused: int = 0
@@ -154,7 +154,7 @@ class Load:
     idle: list[Connection] = field(default_factory=list)
 
     async def run(self, port: int, rate: int, over: asyncio.Event) -> None:
-        """Half on new connections, half on kept ones."""
+        """Make requests until `over`, half of them on new connections, half on kept ones."""
         tasks, number = set(), 0
         began = time.monotonic()
         while not over.is_set():
@@ -172,7 +172,7 @@ class Load:
             if answer.whole or answer.status:
                 self._judge(path, answer)
                 return
-            # A kept connection may be closed at any time; every client asks again on a new one.
+            # A server may close a kept connection at any time, and clients then retry on a new one.
             self.retried += 1
         try:
             connection = await connect(port)

@@ -1,4 +1,4 @@
-"""Fault test 11: the logging server is down, is slow, is started again; and the spool is full meanwhile."""
+"""Fault test 11: the logging server is down, slow, or restarted, until the spool is full."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ SMALL = Scale(exchanges=300, down=1.5, slow=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """Everything arrives, once; what did not fit into the spool is counted."""
+    """Every exchange arrives once; those that did not fit into the spool are counted."""
     yield from (named("embedded", figure) for figure in asyncio.run(_embedded(stage, scale)))
     yield from (named("remote", figure) for figure in asyncio.run(_remote(stage, scale)))
     yield from (named("spool full", figure) for figure in asyncio.run(_full_spool(stage, scale)))
 
 
 async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
-    """The child is killed again and again."""
+    """The embedded logging server is killed repeatedly."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         setup = stage.configure({"up": upstream.url})
@@ -64,11 +64,11 @@ async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _kill_children(program: Program, seconds: float) -> int:
-    """Kill the logging server a moment after each of its starts; how often."""
+    """Kill the logging server shortly after each start; returns how often."""
     process, until, kills = Process(program.process.pid), time.monotonic() + seconds, 0
     while time.monotonic() < until:
         for child in process.children():
-            await asyncio.sleep(0.7)  # Long enough to have started, and to be at work.
+            await asyncio.sleep(0.7)  # The child has started, and is working.
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
                 kills += 1
@@ -77,7 +77,7 @@ async def _kill_children(program: Program, seconds: float) -> int:
 
 
 async def _steadily(traffic: Traffic, count: int, seconds: float) -> None:
-    """So many requests, spread over some seconds."""
+    """Make `count` requests, spread over `seconds`."""
     began, steps = time.monotonic(), 20
     for step in range(steps):
         await traffic.send(count * (step + 1) // steps - len(traffic.answers))
@@ -93,7 +93,7 @@ def _arrived(log_dir: Path, traffic: Traffic, found: list[Capture]) -> Iterator[
 
 
 async def _remote(stage: Stage, scale: Scale) -> list[Figure]:
-    """A logging server elsewhere is killed, stays away, comes back, is slow, is stopped and started."""
+    """A remote logging server is killed, stays down, returns, is slow, and is restarted."""
     echo, third = Echo(), scale.exchanges // 3
     async with Upstream(echo.answer) as upstream:
         there = stage.configure({"up": upstream.url})
@@ -122,7 +122,7 @@ async def _remote(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _full_spool(stage: Stage, scale: Scale) -> list[Figure]:
-    """While nobody takes the captures, more is said than the spool may hold."""
+    """Without a logging server, more is recorded than the spool may hold."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         there = stage.configure({"up": upstream.url})
@@ -132,7 +132,7 @@ async def _full_spool(stage: Stage, scale: Scale) -> list[Figure]:
         traffic = Traffic(here.port, 128 << 10)
         await traffic.send(max(300, scale.exchanges // 5))
         await asyncio.to_thread(stage.start, there, (), "logging-server")
-        # The shipper looks every 10 s at most; it has looked when the losses are known.
+        # The shipper retries at intervals; losses are known once it has reached the server.
         await asyncio.to_thread(wait_until, lambda: lost_exchanges(there) > 0)
         since = time.monotonic()
         await traffic.until(lambda answer: False, 1)

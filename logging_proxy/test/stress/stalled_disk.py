@@ -1,4 +1,4 @@
-"""Fault test 5: the disk does not answer for five seconds."""
+"""Fault test 5: the disk stalls for some seconds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STREAMS = 100
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Seconds of the stall, and bytes of each stream: all together more than the ring holds."""
+    """Seconds of the stall, and bytes of each stream, which together exceed the ring."""
 
     stall: float
     size: int
@@ -50,7 +50,7 @@ SMALL = Scale(stall=1.5, size=800 << 10)
 
 
 class Streaming:
-    """An upstream whose streams would end within the stall, if nobody held them up."""
+    """An upstream whose streams would end during the stall without back-pressure."""
 
     def __init__(self, scale: Scale) -> None:
         self._noise = random.Random(5).randbytes(scale.size)
@@ -76,7 +76,7 @@ class Streaming:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """Streams that are recorded wait, others do not; nothing grows, nothing is lost."""
+    """Recorded streams wait, others do not; memory does not grow, and nothing is lost."""
     streaming = Streaming(scale)
     answers, plain, held, growth, found = asyncio.run(_run(stage, scale, streaming))
     by_path = {capture.source_url.partition("/up")[2]: capture for capture in found}
@@ -125,7 +125,7 @@ async def _run(
 
 
 async def _ask_now_and_then(port: int, seconds: float) -> list[float]:
-    """How long requests to the route without logging take, while the disk stalls."""
+    """Durations of requests to the route without logging, for `seconds`."""
     until, times = time.monotonic() + seconds, []
     while time.monotonic() < until:
         began = time.monotonic()
