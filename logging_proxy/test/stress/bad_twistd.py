@@ -4,8 +4,8 @@ A twistd whose spool disk fails as a file says.
     python -m logging_proxy.test.stress.bad_twistd FILE [twistd's arguments]
 
 The file contains the name of an errno such as EIO, or `stall`, or nothing for a healthy disk.  A stalled
-call continues when the file changes.  Only the calls of `logging_proxy.recording.disk.Disk` are affected, which the
-spool makes; the logging server is another process and uses the real disk.
+call continues when the file changes.  Only the calls of `logging_proxy.recording.disk.Disk` are affected,
+which the spool makes; the logging server is another process and uses the real disk.
 """
 
 from __future__ import annotations

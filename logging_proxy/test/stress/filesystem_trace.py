@@ -3,7 +3,7 @@ Traces the changes that a program makes to files, and reconstructs the files aft
 
 While a `Trace` is entered, the calls of `os` that change files below a directory are executed and noted in
 the order in which they ended.  `Remains` replays the notes up to any point and determines what is certain to
-be on the disk then: a file's content at its last sync, and names as `Names` says.  Everything else may be lost.
+be on the disk then: a file's content at its last sync, and names as `Names` says.  All else may be lost.
 """
 
 from __future__ import annotations
