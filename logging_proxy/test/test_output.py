@@ -36,7 +36,7 @@ class Pipe:
     def write(self, data: bytes) -> None:
         if not self.gate.is_set():
             self.held_up.set()
-            self.gate.wait(30)
+            self.gate.wait(60)
         if self.error is not None:
             raise self.error
         self.data += data
