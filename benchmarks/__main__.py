@@ -4,11 +4,10 @@ Runs the benchmarks.
     python -m benchmarks [PART ...] [--rounds 3] [--seconds 2] [--results DIRECTORY]
     python -m benchmarks --draw
 
-The parts are side-by-side, connections, routes, sizes, idle, running and micro; all without a name.  Their
-results are kept in benchmarks/results/, those of side-by-side in docs/performance.md too.  The cases of
-side-by-side (post, post1, sse, flood, streams, down, up) may be named too: they are run and printed, and
-not kept.
-With --draw nothing is measured: tables and pictures are made anew from what is kept.
+The parts are side-by-side, connections, routes, sizes, idle, running and micro; the default is all of them.
+Their results are stored in benchmarks/results/, those of side-by-side also in docs/performance.md.  Single
+cases of side-by-side (post, post1, sse, flood, streams, down, up) are run and printed, but not stored.
+With --draw nothing is measured: tables and pictures are made from the stored results.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from benchmarks.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, and how long."""
+    """The parts and cases to run, and for how long."""
 
     parts: tuple[str, ...]
     cases: tuple[Case, ...]
@@ -47,7 +46,7 @@ class Plan:
 
 
 def read_arguments(arguments: Sequence[str]) -> Plan:
-    """Exits with a message about what it does not understand."""
+    """Parse the arguments; exits with a message if they are invalid."""
     parser = argparse.ArgumentParser(
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,12 +72,12 @@ def read_arguments(arguments: Sequence[str]) -> Plan:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what is asked for; the exit status is returned."""
+    """Run the requested parts; returns the exit status."""
     plan = read_arguments(arguments)
     if plan.only_draw:
         _draw(plan.folder)
         return 0
-    # What was started is ended on the way out.
+    # SystemExit runs the context managers, which end the started programs.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     try:
         require_tools()
@@ -98,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_part(stage: Stage, part: str, plan: Plan, here: dict[str, str]) -> None:
-    """Run one part, print it, keep it, and draw what there is."""
+    """Run one part, print and store its results, and draw all results."""
     began = time.monotonic()
     _say(f"\n{part}")
     results.keep(plan.folder, part, here, _measure(stage, part, plan))

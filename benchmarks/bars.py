@@ -1,4 +1,4 @@
-"""The picture of the comparison: for each figure a panel with a bar for each proxy."""
+"""Draws the comparison: a panel for each figure, with a bar for each proxy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmarks.side_by_side import Runs, shown, value
 
 COLUMNS = 3
 WIDTH, HEIGHT, MARGIN = 292.0, 160.0, 16.0
-"""Of a panel, its distance to the next included, and of the space around all."""
+"""Size of a panel including the gap to the next, and the margin of the picture."""
 
 HEADING, ROW, THICK = 48.0, 20.0, 13.0
 NAME, NUMBER = 82.0, 50.0
-"""Room for a name before a bar, and for the number behind it."""
+"""Widths reserved for the name before a bar and for the number after it."""
 
 KINDS = {"capturing": "a", "plain": "b"}
 OTHERS = "c"
@@ -55,6 +55,6 @@ def _panel(x: float, y: float, figure: Figure, values: dict[str, float]) -> Iter
 
 
 def longest(values: Sequence[float]) -> float:
-    """What the longest bar stands for: one value that dwarfs all others is cut, so that these are seen."""
+    """The value of the longest bar.  One value far above all others is cut, so that those stay visible."""
     *_, second, first = [0.0, *sorted(values)]
     return second * 1.5 if first > 3 * second > 0 else first or 1.0

@@ -1,4 +1,4 @@
-"""The kinds of work that proxies are compared in, and the figures that are shown of each."""
+"""The workloads of the comparison, and the figures shown for each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from benchmarks.loads import Work
 from benchmarks.stage import Stage
 
 Drive = Callable[[Stage, int, int], Work]
-"""Drives the proxy on a port for about so many seconds."""
+"""Puts load on the proxy at a port for about the given number of seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`warm` drives are made for a second before the one that counts."""
+    """A workload; with `warm`, it first runs for a second unmeasured."""
 
     name: str
     title: str
@@ -48,7 +48,7 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table: `key` of the case's figures, divided by `scale`."""
+    """A row of the table: the case's figure `key`, divided by `scale`."""
 
     case: str
     key: str

@@ -1,4 +1,4 @@
-"""The proxies that are compared: how each is configured and started, and whether it is here at all."""
+"""The proxies to compare: how each is configured and started, and whether it is installed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TOOLS = HERE.parent / ".venv-bench" / "bin"
 """Where `make bench` installs mitmproxy and builds the Go programs."""
 
 PREFIX = "/bench"
-"""Every proxy takes paths that begin so, and cuts it off."""
+"""The path prefix that every proxy accepts and strips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a proxy works: folders of its own on disk and in memory, its ports, and the upstream's."""
+    """The surroundings of a proxy: its folders on disk and in memory, its ports, and the upstream's port."""
 
     folder: Path
     memory: Path
@@ -29,7 +29,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`command` writes what configuration it needs and says how to start; `program` must be there for it."""
+    """A proxy.  `command` writes its configuration and returns its command line; `program` is required."""
 
     name: str
     label: str
@@ -37,11 +37,11 @@ class Contender:
     program: str | None
     command: Callable[[Place], Sequence[str | Path]]
     whole: bool = True
-    """Whether all its processes are in the way of a request; of ours it is the first."""
+    """Whether all its processes handle requests.  In Logging Proxy only the first one does."""
 
 
 def configure(place: Place, capture: bool = True, routes: int = 1) -> Path:
-    """A configuration of ours; of the routes, `bench` is the last, the others lie beside it."""
+    """A configuration of Logging Proxy with `routes` routes; the last one, `bench`, is the one in use."""
     others = "".join(
         f'  other{number}: {{pattern: "/other/{number}/", destination: "http://127.0.0.1:{place.upstream}/"}}\n'
         for number in range(routes - 1)
@@ -64,7 +64,7 @@ def ours(configuration: Path) -> list[str | Path]:
 
 
 def _nginx(place: Place) -> list[str | Path]:
-    """One worker that passes everything on at once, in large pieces, and keeps connections."""
+    """nginx with one worker, without buffering whole bodies, with large buffers and kept connections."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"  {kind}_temp_path {place.folder}/{kind};\n" for kind in kinds)
     path = place.folder / "nginx.conf"
@@ -89,7 +89,7 @@ def _go(place: Place) -> list[str | Path]:
 
 
 def _mitmproxy(place: Place) -> list[str | Path]:
-    """Flows are written to a file, as ours are; bodies above 1 MiB and streams are passed on and not kept."""
+    """mitmproxy writing flows to a file.  Bodies above 1 MiB and streams are relayed without being stored."""
     return [
         *(TOOLS / "mitmdump", "--quiet", "--set", f"confdir={place.folder}/mitmproxy"),
         *("--mode", f"reverse:http://127.0.0.1:{place.upstream}"),
@@ -100,7 +100,7 @@ def _mitmproxy(place: Place) -> list[str | Path]:
 
 
 GO = "go"
-"""The one that the others are compared with."""
+"""The name of the proxy to which ratios are computed."""
 
 CONTENDERS = (
     Contender(

@@ -1,4 +1,4 @@
-"""How the cost of our proxy grows as its work grows: connections, routes, sizes of bodies, memory."""
+"""How the cost of Logging Proxy grows with connections, routes and body sizes, and its memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ IDLE = (500, 1000, 1500, 2000)
 STREAMS = (250, 500, 750, 1000)
 MOST_REQUESTS = 4000
 BYTES = 128 << 20
-"""What is sent of each size: as many bodies as make this, but a few thousand at most, and one at least."""
+"""Bytes sent of each size: at least one body and at most a few thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values at points, for one line or several."""
+    """The values of one or several lines at common points."""
 
     title: str
     x: str
@@ -39,7 +39,7 @@ class Curve:
 
 
 def connections(stage: Stage, seconds: int) -> Curve:
-    """CPU per request, by the number of connections that have one in flight."""
+    """CPU per request, by the number of concurrent connections."""
     title = "CPU per request by connections"
     curve = Curve(title, "connections", "µs of CPU per request", CONNECTIONS)
     for label, capture in (("capture on", True), ("capture off", False)):
@@ -60,7 +60,7 @@ def routes(stage: Stage, seconds: int) -> Curve:
 
 
 def _request(stage: Stage, server: Server, port: int, count: int, seconds: int) -> float:
-    """µs of the proxy process per request, after a second in which connections are made."""
+    """Microseconds of CPU in the proxy process per request, after a warm-up of one second."""
     loads.post(port, stage.load_processor, count, 1)
     before = server.cpu()
     work = _sound(loads.post(port, stage.load_processor, count, seconds))
@@ -68,7 +68,7 @@ def _request(stage: Stage, server: Server, port: int, count: int, seconds: int) 
 
 
 def sizes(stage: Stage, seconds: int) -> Curve:
-    """CPU per byte, by the size of bodies, in both directions."""
+    """CPU per byte, by body size, in both directions."""
     curve = Curve(
         "CPU per byte by size of the body", "size of the body", "ns of CPU per byte", SIZES,
         both_logarithmic=True, x_in_bytes=True,
@@ -83,7 +83,7 @@ def sizes(stage: Stage, seconds: int) -> Curve:
 
 
 def _byte(stage: Stage, server: Server, port: int, size: int, up: bool) -> float:
-    """ns of the proxy process per byte."""
+    """Nanoseconds of CPU in the proxy process per byte."""
     requests = max(1, min(MOST_REQUESTS, BYTES // size))
     before = server.cpu()
     work = _sound(loads.bodies(port, stage.load_processor, size, requests, up, min(4, requests)))
@@ -92,7 +92,7 @@ def _byte(stage: Stage, server: Server, port: int, size: int, up: bool) -> float
 
 @contextmanager
 def _alone(stage: Stage, capture: bool, routes: int = 1) -> Iterator[tuple[Server, int]]:
-    """Our proxy without its logging server, which would take its processor from it now and then."""
+    """Logging Proxy with its logging server stopped, so that the two do not share the processor."""
     with stage.our_proxy(capture, routes) as (server, port):
         server.hold_children()
         yield server, port
@@ -115,12 +115,12 @@ STREAM = (REQUEST % "/v1/stream?n=600&gap=500ms").encode()
 
 
 def idle(stage: Stage, seconds: int) -> Curve:
-    """Memory of the proxy process, by connections of clients that had an answer and are idle since."""
+    """Memory of the proxy process, by idle client connections that have had one response."""
     return _memory(stage, "Memory by idle connections", "idle connections", IDLE, ASK, b'"usage"')
 
 
 def running(stage: Stage, seconds: int) -> Curve:
-    """Memory of the proxy process, by streams that are running."""
+    """Memory of the proxy process, by running streams."""
     return _memory(stage, "Memory by running streams", "running streams", STREAMS, STREAM, b'"token0 "')
 
 
@@ -142,7 +142,7 @@ def _memory(stage: Stage, title: str, x: str, points: tuple[int, ...], ask: byte
 
 
 def _ask(client: socket.socket, ask: bytes, sign: bytes) -> None:
-    """Send a request; returns when `sign` has come, so that the exchange is sure to be what it should be."""
+    """Send a request, and return once `sign` has arrived, which proves that the response is right."""
     client.sendall(ask)
     received = b""
     while sign not in received:

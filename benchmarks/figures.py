@@ -1,17 +1,17 @@
-"""How numbers are written, in tables and in pictures."""
+"""Formats numbers for tables and pictures."""
 
 from __future__ import annotations
 
 
 def number(value: float) -> str:
-    """Three digits that say something, and commas between thousands."""
+    """Up to three significant digits, with commas between thousands."""
     size = abs(value)
     digits = 0 if size >= 99.5 or size == 0 else 1 if size >= 9.95 else 2
     return f"{value:,.{digits}f}"
 
 
 def byte_count(count: int) -> str:
-    """A number of bytes that is a power of two."""
+    """A number of bytes that is a power of two, with its unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count} {unit}"

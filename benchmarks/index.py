@@ -1,12 +1,11 @@
 """
-How fast the index takes in exchanges, lists, filters, fetches and searches.
+Measures the speed of the index: ingest, listing, filtering, fetching and searching.
 
     python benchmarks/index.py --rows 100000
 
-Ingest starts where the logging server does: with the metadata documents and the bodies
-of small LLM exchanges (about 1 KB of text), half of them streamed; reading the files is left out.
-The targets, with a million rows: ingest 2,000 exchanges a second on one core; list, filter and
-fetch 20 ms; search 200 ms at the median.
+Ingest starts from the metadata and the bodies of small LLM exchanges (about 1 KB of text), half of them
+streamed; reading files is not included.  The targets with a million rows: ingest of 2,000 exchanges a second
+on one core; list, filter and fetch in 20 ms; search in 200 ms at the median.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Document = dict[str, Any]
 
 
 class Generator:
-    """Exchanges whose words have the frequencies of a language (Zipf's law); the same for the same seed."""
+    """Generates exchanges with word frequencies as in a language (Zipf's law), reproducible by seed."""
 
     def __init__(self, seed: int = 1) -> None:
         self.random = random.Random(seed)
@@ -59,7 +58,7 @@ class Generator:
         return " ".join(self.random.choices(self.words, cum_weights=self._weights, k=count))
 
     def exchanges(self, count: int) -> Iterator[tuple[Document, Document, dict[str, bytes]]]:
-        """Both documents, and the bodies by file name."""
+        """The metadata of both halves, and the bodies by file name."""
         for _ in range(count):
             self._started += self.random.randint(100, 50_000)
             yield self._exchange(self._started)
@@ -122,7 +121,7 @@ def _whole(model: str, text: str) -> bytes:
 
 
 def _streamed(model: str, text: str) -> bytes:
-    """Ten chunks: what a short answer has."""
+    """A stream of ten chunks, like a short answer."""
     size = len(text) // 10 + 1
     chunks = [text[at : at + size] for at in range(0, len(text), size)]
     events = [

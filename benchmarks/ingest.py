@@ -1,12 +1,11 @@
 """
-How fast the logging server takes a spool in: files, index, feed and metrics, as in its process.
+Measures how fast a logging server takes in a spool: files, index, feed and metrics.
 
     python benchmarks/ingest.py --exchanges 5000 [--stream] [--log-dir DIR]
 
-Everything runs on one processor: the storage and the index thread of a logging server
-without HTTP.  The exchanges are small JSON POSTs (a request of 450 bytes, a response of
-600), or with `--stream` answers of 50 server-sent events.
-The target: 2,000 small exchanges a second, so at most 500 µs of the processor for each.
+The storage thread and the index thread of a logging server, without HTTP, run on one processor.  The
+exchanges are small JSON POSTs, or with `--stream` responses of 50 server-sent events.  The target is 2,000
+small exchanges a second.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: 600\r\nX-Reque
 
 
 def exchange(number: int, stream: bool, pick: random.Random) -> Iterator[bytes]:
-    """The records of one exchange."""
+    """The spool records of one exchange."""
     clock = 10**12 + number * 250_000
 
     def record(kind: Kind, payload: bytes, last: bool = False) -> bytes:
@@ -93,7 +92,7 @@ def _events(pick: random.Random) -> Iterator[bytes]:
 
 
 def make_spool(directory: str, count: int, stream: bool) -> None:
-    """A spool as a proxy leaves it: blocks of many records in a segment."""
+    """Write a spool as a proxy does: blocks of many records in a segment."""
     os.makedirs(directory, mode=0o700)
     pick, offset, waiting = random.Random(1), 0, bytearray()
     with open(os.path.join(directory, segment_name(0)), "wb") as file:
@@ -107,7 +106,7 @@ def make_spool(directory: str, count: int, stream: bool) -> None:
 
 
 def take_in(log_dir: str, count: int, clocks: tuple[Callable[[], float], ...]) -> list[list[float]]:
-    """Stores and indexes `count` exchanges; what `clocks` say before, when all is stored, and at the end."""
+    """Store and index `count` exchanges; returns the `clocks` at the start, once stored, and once indexed."""
     directory = LogDirectory(log_dir)
     index = open_index(log_dir)
     assert index is not None

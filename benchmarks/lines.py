@@ -1,4 +1,4 @@
-"""The picture of a curve."""
+"""Draws a curve."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _y(curve: Curve, value: float, ticks: list[float]) -> float:
 
 
 def y_ticks(curve: Curve) -> list[float]:
-    """Round numbers from what is below all values, or from 0, to what is above them."""
+    """Round numbers that enclose all values; on a linear axis they start at 0."""
     values = [value for line in curve.lines.values() for value in line]
     if curve.both_logarithmic:
         low = math.floor(math.log10(min(value for value in values if value > 0)))

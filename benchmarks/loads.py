@@ -1,4 +1,4 @@
-"""What drives a proxy: wrk, curl and the load generator of `go/load`, and how to read what they say."""
+"""Puts load on a proxy with wrk, curl and the load generator in `go/load`, and parses their output."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How many units of work were done, and what the load generator measured."""
+    """The units of work done, and the figures of the load generator."""
 
     units: int
     figures: dict[str, float]
 
 
 def require_tools() -> None:
-    """Raises `Trouble` that says what to install."""
+    """Raise `Trouble`, saying what to install, if a tool is missing."""
     missing = [tool for tool in ("wrk", "curl") if shutil.which(tool) is None]
     if missing:
         raise Trouble(f"{' and '.join(missing)} missing: apt-get install wrk curl nginx-light")
@@ -37,13 +37,13 @@ def url(port: int, path: str) -> str:
 
 
 def post(port: int, processor: int, connections: int, seconds: int) -> Work:
-    """Small JSON POSTs, one after another on each of `connections`."""
+    """Small JSON POSTs, sequentially on each of `connections` connections."""
     load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(HERE / "post.lua")]
     return read_wrk(run([*load, url(port, "/v1/chat/completions")], processor))
 
 
 def read_wrk(output: str) -> Work:
-    """What wrk with --latency has printed."""
+    """Parse the output of `wrk --latency`."""
     found = {
         name: re.search(pattern, output, re.MULTILINE)
         for name, pattern in (
@@ -66,7 +66,7 @@ def read_wrk(output: str) -> Work:
 
 
 def sse(port: int, processor: int, streams: int, events: int, gap: str) -> Work:
-    """Server-sent events on `streams` connections; `p50_us` and `p99_us` are delays of events."""
+    """Server-sent events on `streams` connections; `p50_us` and `p99_us` are delays of single events."""
     where = url(port, f"/v1/stream?n={events}&gap={gap}")
     figures = _load(processor, "sse", "-url", where, "-streams", str(streams))
     units = int(figures.pop("events"))
@@ -75,7 +75,7 @@ def sse(port: int, processor: int, streams: int, events: int, gap: str) -> Work:
 
 
 def bodies(port: int, processor: int, size: int, requests: int, up: bool, connections: int = 4) -> Work:
-    """Bodies of one size; a byte is the unit."""
+    """Bodies of one size; the unit is a byte."""
     way = ["-url", url(port, "/sink"), "-up"] if up else ["-url", url(port, f"/bytes/{size}")]
     amount = ["-size", str(size), "-requests", str(requests), "-connections", str(connections)]
     return Work(size * requests, _load(processor, "bodies", *way, *amount))
@@ -91,13 +91,13 @@ def _load(processor: int, *arguments: str) -> dict[str, float]:
 
 
 def down(port: int, processor: int) -> Work:
-    """1 GiB from the upstream; a MiB is the unit."""
+    """1 GiB from the upstream; the unit is a MiB."""
     words = ("%{size_download}", "%{time_total}", "%{http_code}")
     return _curl(port, processor, f"/bytes/{GIB}", " ".join(words), "--output", "/dev/null")
 
 
 def up(port: int, processor: int, blob: Path) -> Work:
-    """1 GiB to the upstream, which answers with the size that it took."""
+    """1 GiB to the upstream, which responds with the received size; the unit is a MiB."""
     if not blob.exists():
         with blob.open("wb") as file:
             file.truncate(GIB)

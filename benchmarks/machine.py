@@ -1,4 +1,4 @@
-"""What a result depends on: processor, kernel, and the versions of everything."""
+"""Describes the machine of a result: processor, kernel and versions of the programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.contenders import TOOLS
 
 
 def describe() -> dict[str, str]:
-    """Name and version, as they are shown; what is not here is left out."""
+    """The shown names and values; programs that are not installed are omitted."""
     found = {
         "date": date.today().isoformat(),
         "processor": _processor(),
@@ -34,7 +34,7 @@ def _processor() -> str:
 
 
 def _word(pattern: str, *command: str | Path) -> str:
-    """What the pattern's group finds in a program's output; nothing if there is no such program."""
+    """The group that the pattern finds in a program's output; empty if the program is not installed."""
     if shutil.which(command[0]) is None:
         return ""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)

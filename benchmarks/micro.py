@@ -1,4 +1,4 @@
-"""What single parts of the proxy cost, each alone: parsing, matching, recording, writing out, the index."""
+"""The cost of single parts in isolation: parsing, route matching, recording, writing segments, indexing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RING, PIECE, LIMIT = 8 << 20, 64 << 10, 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one unit of something costs, in ns of processor time."""
+    """The processor time of one unit of a part, in nanoseconds."""
 
     name: str
     unit: str
@@ -47,7 +47,7 @@ class Cost:
 
 
 def costs(least_ns: int = LEAST_NS) -> Iterator[Cost]:
-    """All of them, each repeat of which takes `least_ns` at least."""
+    """The costs of all parts; each repeat takes at least `least_ns`."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         for part in (_heads, _bodies, _routes, _records, _spool, _index):
             yield from part(Path(folder), least_ns)
@@ -80,7 +80,7 @@ def _routes(folder: Path, least: int) -> Iterator[Cost]:
 
 
 def _records(folder: Path, least: int) -> Iterator[Cost]:
-    """Storing an event in the ring, from which it is taken at once."""
+    """Storing an event in the ring, which is emptied at once."""
     with (folder / "ring").open("w+b") as file, closing(Ring.create(file.fileno(), RING, 0)) as ring:
         writer = CaptureWriter(ring, lambda: ring.take(ring.stored - ring.taken), True, Clock())
         records = [(int(Kind.RESPONSE_PIECE), 0, EVENT)]
@@ -88,7 +88,7 @@ def _records(folder: Path, least: int) -> Iterator[Cost]:
 
 
 def _spool(folder: Path, least: int) -> Iterator[Cost]:
-    """Writing out what fills the ring to segment files; they are not waited for."""
+    """Writing the ring's content to segment files, without syncs."""
     spool = Spool(folder / "spool", folder, RING, LIMIT, lambda: None)
     record = encode(Kind.RESPONSE_PIECE, 0, 1, 0, bytes(PIECE - 64))
 
@@ -103,7 +103,7 @@ def _spool(folder: Path, least: int) -> Iterator[Cost]:
 
 
 def _index(folder: Path, least: int) -> Iterator[Cost]:
-    """Taking exchanges in, and asking for them; `benchmarks/index.py` asks more of a larger one."""
+    """Indexing and querying exchanges; `benchmarks/index.py` measures more queries on a larger index."""
     generator = Generator()
     batches = iter([_entries(generator) for _ in range(REPEATS + 1)])
     words = cycle(generator.words[:100])

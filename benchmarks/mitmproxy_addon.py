@@ -1,4 +1,4 @@
-"""For mitmproxy: cut the route's prefix off, and pass streams on as they come instead of at their end."""
+"""An addon for mitmproxy that strips the path prefix, and relays streams as they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that are started, pinned to a processor, measured through /proc, and ended."""
+"""Starts programs, pins them to a processor, measures them through /proc, and ends them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from logging_proxy.demo.processes import free_port
 START_SECONDS, STOP_SECONDS = 30.0, 20.0
 LONGEST_SETTLING = 120.0
 QUIET = 0.02
-"""Seconds of processor time within 0.3 s below which a program counts as idle."""
+"""A program is idle if it uses less than these seconds of processor time within 0.3 s."""
 
 
 class Trouble(Exception):
-    """A benchmark cannot be run here; the message is for the reader."""
+    """A benchmark cannot run here; the message says why."""
 
 
 def processors() -> tuple[int, int]:
-    """The processor for what is measured, and the one for load and upstream."""
+    """The processor for the measured program, and the one for load generator and upstream."""
     if not hasattr(os, "sched_getaffinity"):
         raise Trouble("benchmarks need Linux: they pin programs to processors and read /proc")
     usable = sorted(os.sched_getaffinity(0))
@@ -38,7 +38,7 @@ def processors() -> tuple[int, int]:
 
 
 def raise_descriptor_limit(count: int) -> None:
-    """As many open files as benchmarks need, here and in what is started."""
+    """Raise the limit on open files, for this process and its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         raise Trouble(f"benchmarks need {count} open files, and 'ulimit -Hn' says {hard}")
@@ -47,7 +47,7 @@ def raise_descriptor_limit(count: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses."""
+    """Free ports on the loopback interface."""
     try:
         return [free_port() for _ in range(count)]
     except OSError:
@@ -55,7 +55,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def run(command: Sequence[str | Path], processor: int, timeout: float = 300) -> str:
-    """What a program prints to standard output; it runs to its end on one processor."""
+    """Run a program to its end on one processor; returns its standard output."""
     pin = partial(os.sched_setaffinity, 0, {processor})
     words = [str(word) for word in command]
     try:
@@ -66,7 +66,7 @@ def run(command: Sequence[str | Path], processor: int, timeout: float = 300) -> 
 
 
 class Server:
-    """A program that listens on a port, from `with` to its end, on one processor with all that it starts."""
+    """A context manager: a program that listens on a port, pinned with its children to one processor."""
 
     def __init__(self, command: Sequence[str | Path], port: int, processor: int, folder: Path) -> None:
         self._command = [str(word) for word in command]
@@ -114,7 +114,7 @@ class Server:
         raise Trouble(f"{self._command[0]} does not listen on port {self._port}:\n{words}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL to all that is left; at once if its children are held."""
+        """Send SIGTERM, then SIGKILL to all remaining processes; SIGKILL at once if children are stopped."""
         tree = self.tree()
         if self._process.poll() is None and not self._held:
             self._process.terminate()
@@ -127,9 +127,9 @@ class Server:
 
     def hold_children(self) -> None:
         """
-        From now on only the process that was started runs.
+        Stop all child processes for good, so that only the started process runs.
 
-        What its children would have done behind the answers waits, and is never done.
+        Their work in the background is never done.
         """
         self._held = True
         for pid in self.tree()[1:]:
@@ -138,33 +138,33 @@ class Server:
     # --- what it uses -------------------------------------------------------------------
 
     def tree(self) -> list[int]:
-        """The process and all that it started."""
+        """The process ids of the program and of all its descendants."""
         return _tree(self.pid)
 
     def cpu(self) -> float:
-        """Seconds of processor time of the process that was started."""
+        """Processor time of the started process, in seconds."""
         return _cpu(self.pid)
 
     def tree_cpu(self) -> float:
-        """Seconds of processor time of it and of all that it started."""
+        """Processor time of the process and its descendants, in seconds."""
         return sum(_cpu(pid) for pid in self.tree())
 
     def memory(self) -> int:
-        """Resident memory of the process that was started, in bytes."""
+        """Resident memory of the started process, in bytes."""
         return _status(self.pid, "VmRSS")
 
     def tree_memory(self) -> int:
         return sum(_status(pid, "VmRSS") for pid in self.tree())
 
     def peak(self) -> int:
-        """The most that `memory` ever was."""
+        """The highest value that `memory` has had."""
         return _status(self.pid, "VmHWM")
 
     def tree_peak(self) -> int:
         return sum(_status(pid, "VmHWM") for pid in self.tree())
 
     def settle(self) -> None:
-        """Returns when what is done behind the answers (files, index) is done."""
+        """Wait until background work (files, index) is done."""
         deadline = time.monotonic() + LONGEST_SETTLING
         before, now = -1.0, self.tree_cpu()
         while now - before > QUIET and time.monotonic() < deadline:
@@ -182,7 +182,7 @@ def _tree(pid: int) -> list[int]:
 
 
 def _cpu(pid: int) -> float:
-    """As clock_getcpuclockid(3) names the clock: to the nanosecond, with threads that have ended."""
+    """The clock id of clock_getcpuclockid(3), which includes ended threads and counts nanoseconds."""
     with contextlib.suppress(OSError):
         return time.clock_gettime(~pid << 3 | 2)
     return 0.0

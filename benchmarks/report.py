@@ -1,4 +1,4 @@
-"""Results as Markdown: tables, and the page that shows them all."""
+"""Formats results as Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ERRORS = " †: with errors."
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; all columns but the first are numbers."""
+    """A table in Markdown, with numbers in all columns except the first."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def comparison(results: Mapping[str, Runs], machine: Mapping[str, str]) -> str:
-    """The figures of all contenders."""
+    """The table that compares all contenders."""
     names = list(next(iter(results.values())))
     titles = {case.name: case.title for case in CASES}
     rows: list[list[str]] = []
@@ -45,7 +45,7 @@ def _cell(value: float, ratio: float | None, failed: bool) -> str:
 
 
 def curve(curve: Curve, machine: Mapping[str, str]) -> str:
-    """The values of a curve's lines at its points."""
+    """The table of a curve."""
     points = [byte_count(point) if curve.x_in_bytes else f"{point:,}" for point in curve.points]
     rows = [[label, *map(number, values)] for label, values in curve.lines.items()]
     note = f"\n{curve.note}\n" if curve.note else ""
@@ -53,13 +53,13 @@ def curve(curve: Curve, machine: Mapping[str, str]) -> str:
 
 
 def micro(costs: Sequence[Cost], machine: Mapping[str, str]) -> str:
-    """What single parts cost."""
+    """The table of the costs of single parts."""
     rows = [[cost.name, duration(cost.ns), cost.unit] for cost in costs]
     return f"{table(['part', 'CPU', 'per'], rows)}\n{line(machine)}\n"
 
 
 def line(machine: Mapping[str, str]) -> str:
-    """What was measured on, in one line."""
+    """The machine, in one line."""
     plain = ("date", "processor", "kernel")
     words = [value if name in plain else f"{name} {value}" for name, value in machine.items()]
     return ", ".join(words) + "."

@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON, and drawn from it: pictures, and docs/performance.md's table."""
+"""Stores results as JSON, and makes the pictures and the table of docs/performance.md from them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ it starts has one processor, load and upstream have another.
 
 
 def keep(folder: Path, part: str, machine: dict[str, str], measured: Any) -> None:
-    """Write a part's figures; `measured` is what JSON can hold."""
+    """Write the figures of a part; `measured` must be serialisable as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine, "measured": measured}
     (folder / f"{part}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def load(folder: Path, part: str) -> tuple[dict[str, str], Any] | None:
-    """The machine, and what was measured there; None for a part that was never run."""
+    """The machine and the figures of a part; None if it was never run."""
     path = folder / f"{part}.json"
     if not path.exists():
         return None
@@ -42,7 +42,7 @@ def load(folder: Path, part: str) -> tuple[dict[str, str], Any] | None:
 
 
 def draw(folder: Path) -> None:
-    """Pictures and page of everything that is in the folder."""
+    """Write the pictures and the page for all results in the folder."""
     sections = [INTRODUCTION]
     for part in PARTS:
         found = load(folder, part)
@@ -68,13 +68,13 @@ def _section(part: str, machine: dict[str, str], measured: Any) -> tuple[str, st
 
 
 def text(folder: Path, part: str) -> str:
-    """A part's table, and what it was measured on; nothing if it was never run."""
+    """The table of a part, and its machine; empty if it was never run."""
     found = load(folder, part)
     return "" if found is None else _section(part, *found)[1]
 
 
 def put_into_page(text: str, table: str) -> str:
-    """The page with this table instead of the one between the marks.  Raises ValueError without marks."""
+    """The page with the table between its marks replaced.  Raises ValueError if there are no marks."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,4 +1,4 @@
-"""Our proxy beside others: rounds in which each has its turn, so that a bad moment hits all."""
+"""Compares proxies in alternating rounds, so that disturbances affect all of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from benchmarks.processes import Server
 from benchmarks.stage import Stage
 
 Runs = dict[str, list[dict[str, float]]]
-"""The figures of one case: for each contender those of its rounds, in order."""
+"""The figures of one case: those of each round, by contender."""
 
 
 def compare(stage: Stage, case: Case, contenders: Sequence[Contender], rounds: int, seconds: int) -> Runs:
-    """Every contender in turn, `rounds` times."""
+    """Run every contender in turn, `rounds` times."""
     runs: Runs = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:
@@ -31,10 +31,10 @@ def _measure(
     stage: Stage, case: Case, contender: Contender, server: Server, port: int, seconds: int
 ) -> dict[str, float]:
     """
-    What the load measured, and processor time and memory of the proxy.
+    The figures of the load generator, and processor time and memory of the proxy.
 
-    `cpu_us` is what a unit of work costs until it is answered, `tree_cpu_us` until all that is
-    done for it behind the answer is done too.
+    `cpu_us` is the processor time of a unit of work up to the response; `tree_cpu_us` includes the work in
+    the background afterwards.
     """
     cpu = server.tree_cpu if contender.whole else server.cpu
     memory = server.tree_memory if contender.whole else server.memory
@@ -61,14 +61,14 @@ def value(runs: Runs, name: str, figure: Figure) -> float:
 
 
 def ratio(runs: Runs, name: str, figure: Figure) -> float | None:
-    """The median of the rounds' ratios to Go's proxy; None where that has no sense."""
+    """The median of the rounds' ratios to Go's proxy; None if there is none."""
     pairs = zip(runs[name], runs.get(GO, ()), strict=False)
     ratios = [mine[figure.key] / go[figure.key] for mine, go in pairs if go[figure.key] > 0]
     return statistics.median(ratios) if ratios and name != GO else None
 
 
 def failed(runs: Runs, name: str) -> bool:
-    """Whether the load met errors, so that figures tell little."""
+    """Whether the load generator saw errors, which makes the figures unreliable."""
     return any(run.get("errors", 0) for run in runs[name])
 
 

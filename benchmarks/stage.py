@@ -1,4 +1,4 @@
-"""Where benchmarks play: two processors, an upstream that is always there, and proxies that come and go."""
+"""The surroundings of benchmarks: two processors, an upstream, and the proxies under test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.contenders import TOOLS, Place, configure, ours
 from benchmarks.processes import Server, free_ports, processors, raise_descriptor_limit
 
 DESCRIPTORS = 4096
-"""Open files: 2,000 clients, or 1,000 and as many connections to the upstream."""
+"""Limit on open files: 1,000 clients need as many connections to the upstream."""
 
 
 class Stage:
-    """Entered, it has an upstream; left, nothing of it runs and its files are gone."""
+    """A context manager with an upstream; on exit all programs have ended and all files are deleted."""
 
     def __init__(self) -> None:
         raise_descriptor_limit(DESCRIPTORS)
@@ -47,7 +47,7 @@ class Stage:
 
     @contextmanager
     def proxy(self, command: Callable[[Place], Sequence[str | Path]]) -> Iterator[tuple[Server, int]]:
-        """A proxy that runs and is idle, and its port; what it wrote is gone afterwards."""
+        """A started, idle proxy and its port; its files are deleted afterwards."""
         port, logging_port = free_ports(2)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         memory = Path(tempfile.mkdtemp(prefix="benchmarks-", dir="/dev/shm"))
@@ -62,6 +62,6 @@ class Stage:
 
     @contextmanager
     def our_proxy(self, capture: bool = True, routes: int = 1) -> Iterator[tuple[Server, int]]:
-        """Ours, with so many routes besides that to the upstream."""
+        """Logging Proxy with `routes` routes, and its port."""
         with self.proxy(lambda place: ours(configure(place, capture, routes))) as running:
             yield running

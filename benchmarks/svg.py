@@ -1,4 +1,4 @@
-"""The few pieces of SVG that charts are made of: readable in light and dark, without scripts."""
+"""The SVG elements of charts, for light and dark pages, without scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLE = """
 
 
 def picture(width: float, height: float, title: str, parts: Iterable[str]) -> str:
-    """A whole picture on a card of its own, so that it does not depend on the page's colour."""
+    """A complete picture on its own background, independent of the page's colour."""
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '

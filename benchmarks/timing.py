@@ -1,4 +1,4 @@
-"""The one way in which small things are timed: processor time of a call, the median of some repeats."""
+"""Measures the processor time of a call, as the median of several repeats."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 REPEATS = 7
 LEAST_NS = 20_000_000
-"""What a repeat takes at least: much more than reading the clock."""
+"""Minimum duration of a repeat, far above the cost of reading the clock."""
 
 
 def per_call(call: Callable[[], object], least_ns: int = LEAST_NS, repeats: int = REPEATS) -> float:
-    """ns of processor time per call; collections of garbage are left out."""
+    """Processor time per call in nanoseconds, without garbage collection."""
     calls, took = 1, _time(call, 1)
     while took < least_ns:
         calls = max(calls * 2, calls * least_ns // max(took, 1))

@@ -1,8 +1,7 @@
 """
-The index of captures: what can be listed, filtered and searched.
+The index of captures, for listing, filtering and full-text search.
 
-It holds nothing that the files of the log directory do not: it may be deleted
-and is rebuilt from them.
+It is derived data: deleting it is safe, because it is rebuilt from the files of the log directory.
 """
 
 from logging_proxy.index.columns import Row

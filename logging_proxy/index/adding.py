@@ -1,7 +1,7 @@
 """
-Making entries and adding them, so that no exchange stops the others.
+Creates entries and adds them to an index, isolating faults of single exchanges.
 
-Whatever goes wrong with one exchange costs its text at first, and its place in the index at last.
+An exchange that cannot be indexed with its text is indexed without it; failing that, it is skipped.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from logging_proxy.index.entries import Document, ReadBody, entry_of, entry_of_s
 from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts
 
 MOST_TEXT = 16 << 20
-"""Characters of text that are added at once; each is in memory several times meanwhile."""
+"""Maximum characters of text in one batch; several copies are in memory while it is added."""
 
 _NOBODY_S_FAULT = (errno.EMFILE, errno.ENFILE)
-"""Errors of reading that have nothing to do with the file that is read."""
+"""Read errors that are not the fault of the file."""
 
 _FAULTS_OF_ENTRIES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError)
 
@@ -29,13 +29,13 @@ _log = Logger()
 
 
 class EntryMaker:
-    """Makes the entries of exchanges whose files are there."""
+    """Creates the entries of stored exchanges."""
 
     def __init__(self, captures: Captures) -> None:
         self._captures = captures
 
     def of_stored(self, stored: Stored) -> Entry | None:
-        """The entry, without texts if they cannot be had; None when there can be none at all."""
+        """The entry, without texts if they cannot be read; None if the exchange cannot be indexed."""
         bare = stored._replace(request_body=None, response_body=None)
         return self._make(
             stored.request_file,
@@ -43,7 +43,7 @@ class EntryMaker:
         )
 
     def of_documents(self, request: Document | None, response: Document | None) -> Entry | None:
-        """The same for an exchange of which there are these metadata."""
+        """Like `of_stored`, from the metadata of the two halves."""
         name = (request or response or {}).get("filename")
         return self._make(name, lambda read: entry_of(request, response, read or _nothing))
 
@@ -68,15 +68,15 @@ def _nothing(name: str, limit: int) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """Without what was being read."""
+    """A description of `error` that cannot contain captured data."""
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
 class Adder:
     """
-    Gathers entries and adds them to an index; `flush` adds those that are left.
+    Adds entries to an index in batches; `flush` adds the last one.
 
-    Raises `IndexTrouble` when the index is in trouble, but not for what is wrong with an entry.
+    Raises `IndexTrouble` if the index fails.  A bad entry is logged and skipped.
     """
 
     def __init__(self, index: Index, on_added: Callable[[list[Entry]], None] = lambda entries: None) -> None:
@@ -101,7 +101,7 @@ class Adder:
         self._on_added(done)
 
     def _add(self, entries: list[Entry]) -> list[Entry]:
-        """Those that could be added: together, else each for itself."""
+        """Add `entries` in one transaction, or one by one if that fails; returns the entries added."""
         try:
             self._index.add(entries)
         except Exception as error:
@@ -126,5 +126,5 @@ class Adder:
 
 
 def _is_trouble(error: Exception) -> bool:
-    """Whether it is the index that is in trouble, and not an entry that cannot be stored."""
+    """Whether `error` is a failure of the index, rather than a fault of an entry."""
     return isinstance(error, IndexTrouble) and not isinstance(error.__cause__, _FAULTS_OF_ENTRIES)

@@ -1,9 +1,9 @@
 """
-The table of columns: one entry for everything that is listed of an exchange.
+The table of columns: one field of `Row` for each property listed of an exchange.
 
-The SQL table and its INSERT, rows as JSON, filters (in SQL, in memory, as parameters of the API and as
-options of the command line), marks, tallies and the API's description follow from the fields of `Row`.
-A new figure is one field here, and one place that computes it.
+The SQL table and its INSERT, rows as JSON, filters (in SQL, in memory, as API parameters and as command-line
+options), marks, tallies and the API description are derived from it.  A new column needs one field here and
+one place that computes it.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ OUTCOMES = (
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """How exchanges are chosen by a column: by its value, or by its class (`4xx` of a status) as well."""
+    """A filter on a column: by value, and optionally by class (such as `4xx` for a status)."""
 
     description: str
     help: str
-    """For the command line."""
+    """The help text on the command line."""
     metavar: str = "NAME"
     upper: bool = False
-    """Values are in upper case, and what is asked for is made so."""
+    """The column is in upper case, so the requested value is converted to upper case."""
     classes: bool = False
-    """A number below 10 stands for all values with so many hundreds."""
+    """A requested number below 10 is a class: 4 matches 400 to 499."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What is known of a column beside its name, its type and its default."""
+    """The properties of a column besides its name, type and default."""
 
     description: str = ""
     json: str = ""
-    """Its member of a row's JSON, with a dot for one in an object; the column's name when empty."""
+    """The member in a row's JSON, `object.member` if nested; empty for the column's name."""
     schema: Mapping[str, Any] = field(default_factory=dict)
-    """What its JSON Schema has beside type and description."""
+    """Additions to the JSON Schema, besides type and description."""
     form: Callable[[Any], Any] | None = None
-    """From the column's value to that in JSON, which is then a number or a text that the schema describes."""
+    """Converts the column's value to its JSON form, whose type `schema` then states."""
     filter: Filter | None = None
     tally: bool = False
-    """Exchanges are counted by its values."""
+    """Whether exchanges are counted by the values of this column."""
     from_bodies: bool = False
-    """Only the bodies tell it: it is not known of what is under way."""
+    """Whether it is derived from the bodies, and so unknown while an exchange is under way."""
     seldom: bool = False
-    """Mostly NULL."""
+    """Whether it is usually NULL."""
 
 
 def iso_time(microseconds: int) -> str:
@@ -70,11 +70,10 @@ _BYTES = {"minimum": 0}
 
 class Row(NamedTuple):
     """
-    One exchange as it is listed.  Times are microseconds, `started` since 1970.
+    One exchange in a listing.  Times are in microseconds; `started` counts from 1970.
 
-    A named tuple, for there is one for every exchange: it is made in a tenth of a frozen dataclass's time.
-
-    URLs come redacted.  The files hold everything else.
+    URLs are redacted.  It is a named tuple because one is created for every exchange, and a frozen dataclass
+    is much slower to create.
     """
 
     id: Annotated[str, Column(schema={"format": "uuid"})]
@@ -139,7 +138,7 @@ class Row(NamedTuple):
     response_file: Annotated[str | None, Column(json="response.filename")] = None
 
     def document(self) -> dict[str, Any]:
-        """The row as a JSON object, with the names of the metadata."""
+        """The row as a JSON object, with the member names of the metadata."""
         document: dict[str, Any] = {}
         for member in FIELDS:
             value = self[member.at]
@@ -153,7 +152,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of `Row` with its type, as the derivations need it."""
+    """A field of `Row`, resolved for the derivations."""
 
     at: int
     name: str
@@ -161,13 +160,13 @@ class Field:
     nullable: bool
     column: Column
     object: str
-    """The object of a row's JSON in which `member` stands; empty for the row itself."""
+    """The object in a row's JSON that contains `member`; empty for the row itself."""
     member: str
     form: Callable[[Any], Any] | None
 
     @property
     def definition(self) -> str:
-        """The column in SQL.  One that comes later needs a default, for the rows that are there."""
+        """The column definition in SQL.  The default serves existing rows when the column is added later."""
         type = "TEXT" if self.type is str else "INTEGER"
         if self.nullable:
             return f"{self.name} {type}"
@@ -175,7 +174,7 @@ class Field:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """JSON Schema of the member."""
+        """The JSON Schema of the member."""
         name = {str: "string", int: "integer", bool: "boolean"}[self.type]
         schema: dict[str, Any] = {"type": [name, "null"] if self.nullable else name}
         if "enum" in self.column.schema and "type" not in self.column.schema:
@@ -201,7 +200,7 @@ FIELDS: Sequence[Field] = tuple(_fields())
 FILTERS: Mapping[str, Filter] = {
     each.name: each.column.filter for each in FIELDS if each.column.filter is not None
 }
-"""The filters by the columns that they choose by."""
+"""The filters, by column name."""
 
 FROM_BODIES = frozenset(each.name for each in FIELDS if each.column.from_bodies)
 TALLIED = tuple(each.name for each in FIELDS if each.column.tally)
@@ -210,7 +209,7 @@ NUMBERS = frozenset(each.name for each in FIELDS if each.type is not str)
 
 
 def row_schema() -> dict[str, Any]:
-    """JSON Schema of what `Row.document` gives, and of a row under way."""
+    """The JSON Schema of `Row.document`, and of a row that is under way."""
     properties: dict[str, Any] = {}
     for each in FIELDS:
         place = properties

@@ -1,8 +1,7 @@
 """
-Cursors: where the next page begins, as an opaque text.
+Keyset cursors: the position after the last row of a page, as opaque text.
 
-A cursor holds a position and a check value, so that one that was cut or typed
-is refused instead of leading anywhere.  It is no secret and grants nothing.
+A checksum makes truncated or invented cursors invalid.  A cursor is not a secret and grants no access.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _LENGTH = 18
 
 
 class BadCursor(ValueError):
-    """Not a cursor of ours."""
+    """The text is not a valid cursor."""
 
 
 def write_cursor(position: int) -> str:

@@ -1,8 +1,8 @@
 """
-From an exchange to its entry: decoded, understood, redacted.
+Creates the index entry of an exchange: decodes, understands and redacts it.
 
-There are two ways, from the exchange as it was just stored, and from its documents, as a rebuild finds
-them; they give the same.
+An entry is created from an exchange that was just stored, or in a rebuild from its metadata.  Both give the
+same result.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from logging_proxy.understanding.text import Content, read_content
 
 Document = dict[str, Any]
 ReadBody = Callable[[str, int], bytes]
-"""Up to so many bytes of the body in a `.bin` of this name; empty when it cannot be read."""
+"""Takes the name of a `.bin` file and a maximum; returns the start of its body, empty if it is unreadable."""
 
 BODY_LIMIT = 16 << 20
-"""Bytes of a body, as stored and decoded, that are looked at for its text."""
+"""Maximum bytes of a body that are read for its text, both before and after decoding."""
 
 _LIMITS = Limits(output=BODY_LIMIT, seconds=1.0)
 _NOTHING = Content()
 _NO_HEAD = Head("", "", "", [])
 _LONGEST_URL = 4096
 _LOOKED_AT = 4 * _LONGEST_URL
-"""Of a longer URL: taking escapes apart costs 200 bytes for each, and what is taken out shortens it."""
+"""Characters of a URL to redact: parsing costs memory for each escape, and redaction shortens the URL."""
 
 
 def entry_of(request: Document | None, response: Document | None, read_body: ReadBody) -> Entry:
     """
-    The entry of an exchange of which at least one half is there.
+    The entry of an exchange, from the metadata of one half or both.
 
-    Raises ValueError, KeyError or TypeError when the documents are not ours.
+    Raises ValueError, KeyError or TypeError if the documents are not valid metadata.
     """
     about_request, about_response = _telling(request), _telling(response)
     asked = _content(request, about_request, read_body)
@@ -55,7 +55,7 @@ def entry_of(request: Document | None, response: Document | None, read_body: Rea
 
 
 def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
-    """The entry of an exchange that was just stored; the same that `entry_of` makes of its documents."""
+    """The entry of an exchange that was just stored; equal to `entry_of` of its metadata."""
     exchange, request_file, response_file = stored[:3]
     request, response = exchange.request, exchange.response
     fields = exchange.opening.parsed.telling
@@ -103,7 +103,7 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
 
 
 def _redacted(understood: Understanding) -> dict[str, Any]:
-    """What was understood, by the names of its columns."""
+    """The understanding as redacted values by column name."""
     return {
         name: _redacted_name(value) if isinstance(value, str) else value
         for name, value in zip(understood._fields, understood, strict=True)
@@ -111,11 +111,11 @@ def _redacted(understood: Understanding) -> dict[str, Any]:
 
 
 _redacted_name = lru_cache(maxsize=256)(redact_text)
-"""Models are few, and of sessions few are under way: 0.4 µs less for each."""
+"""Cached, because few models and sessions are in use at a time."""
 
 
 def opening_row(exchange: Exchange) -> Row:
-    """What a row says from the start on."""
+    """The row of an exchange that is under way."""
     route, pattern, method, source_url, destination_url = exchange.opening.row or _opened(exchange.opening)
     return Row(
         exchange.id,
@@ -130,7 +130,7 @@ def opening_row(exchange: Exchange) -> Row:
 
 
 def _opened(opening: Opening) -> tuple[str | None, str | None, str, str, str | None]:
-    """Route, pattern, method and URLs of a row; kept, as they are the same for many exchanges."""
+    """Route, pattern, method and URLs of a row, cached in `opening`, which many exchanges share."""
     opening.row = row = (
         opening.route_name or None,
         opening.pattern.decode("utf-8", "replace") or None,
@@ -164,14 +164,14 @@ def _content(document: Document | None, about: Mapping[str, str], read_body: Rea
 
 
 def body_size(document: Document) -> int:
-    """Bytes of a half's body; what was refused, and so not passed on, stands behind it in the file."""
+    """Size of a half's body.  The file may continue with refused bytes, which were not passed on."""
     refused = document.get("refused")
     size: int = refused["offset"] if refused else document.get("bytes") or 0
     return size
 
 
 def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
-    """What can be read in a body of which this is the beginning."""
+    """Text and values of a body of `size` bytes, of which `body` is the whole or the start."""
     cut, coding = size > BODY_LIMIT, about.get("content-encoding")
     if coding:
         decoded = decode(body, coding, _LIMITS, thread_time)
@@ -208,7 +208,7 @@ def _row(request: Document | None, response: Document | None) -> dict[str, Any]:
 
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
-    """`row` if every value is of its column's type: one that is not would spoil the whole batch."""
+    """`row`, with its types checked: one bad value would make the whole batch fail."""
     for name, value in row.items():
         wanted = int if name in NUMBERS else str
         if value is not None and not isinstance(value, wanted):
@@ -231,7 +231,7 @@ def _of_response(response: Document | None, started: int) -> dict[str, Any]:
     return {
         "status": status,
         "answered_by": response.get("answered_by"),
-        # Halves that were put one by one have each a time of the wall clock, which may be set back meanwhile.
+        # Halves uploaded one by one carry wall-clock times; the clock may have been set back in between.
         "head_after": None if status is None else max(0, _time(response["started_at"]) - started),
     }
 

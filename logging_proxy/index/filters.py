@@ -1,4 +1,4 @@
-"""Filters as the API's parameters have them: text in, `Filters` out."""
+"""Parses the API's query parameters into `Filters`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ZONE_WITHOUT_PLUS = re.compile(r" (\d\d:?\d\d)$", re.ASCII)
 _DATE = re.compile(r"\d{4}-?\d\d-?\d\d", re.ASCII)
 
 LONGEST = 1000
-"""Characters of a filter."""
+"""Maximum characters of a filter's value."""
 
 
 class BadFilter(ValueError):
-    """A filter's value makes no sense; `name` says which."""
+    """The value of the filter `name` is invalid."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -29,9 +29,9 @@ class BadFilter(ValueError):
 
 def parse_filters(parameters: Mapping[str, str]) -> Filters:
     """
-    The filters in the API's parameters; empty ones count as absent, unknown names are ignored.
+    The filters in the API's query parameters.  Empty values and unknown names are ignored.
 
-    Raises `BadFilter`.
+    Raises `BadFilter` for an invalid value.
     """
     found: dict[str, Any] = {}
     for name, read in _READERS.items():
@@ -59,7 +59,7 @@ def _status(name: str, value: str) -> int:
 
 
 def _time(name: str, value: str) -> int:
-    """ISO 8601; without a zone it is local time, as in the files' names."""
+    """A time in ISO 8601; local time if it has no zone, as in file names."""
     value = _ZONE_WITHOUT_PLUS.sub(r"+\1", value)
     try:
         return microseconds(datetime.fromisoformat(value))
@@ -68,7 +68,7 @@ def _time(name: str, value: str) -> int:
 
 
 def _until(name: str, value: str) -> int:
-    """Until a day means until its end."""
+    """The exclusive upper bound: a date alone means the end of that day."""
     if not _DATE.fullmatch(value):
         return _time(name, value)
     try:

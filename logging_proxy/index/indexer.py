@@ -1,9 +1,8 @@
 """
-The thread that keeps an index in step with what is stored.
+Keeps an index up to date with the stored captures, in threads of its own.
 
-Storing captures comes first: it waits for the index only as long as a full
-queue is being worked off, and never when the index is in trouble.  What the index
-missed then is added from the files afterwards.
+Storing captures has priority: it waits for the index only while the queue is full and the index works.
+Exchanges that the index missed are added later from their files.
 """
 
 from __future__ import annotations
@@ -22,35 +21,36 @@ from logging_proxy.index.rebuild import Progress, rebuild
 from logging_proxy.index.values import Entry, Index, IndexTrouble
 
 QUEUE = 4096
-"""Exchanges that wait for the index; each is a few KiB."""
+"""Maximum exchanges in the queue; each takes a few KiB."""
 
 BATCH = 1024
-"""As many as a commit of the storage may bring: what all of them change is written once."""
+"""Exchanges in a transaction: as many as a commit of the storage brings, so shared pages are written once."""
 
 GATHER_SECONDS = 0.05
-"""How long a commit waits for more exchanges: each makes a segment of the full text that is merged later."""
+"""Delay of a commit to gather more exchanges: each commit creates a full-text segment to merge later."""
 
 PUT_SECONDS = 5.0
-"""How long storing waits for an index that is behind; once, until that takes something again."""
+"""How long storing waits for a full queue to move; it does not wait again until the index takes something."""
 
 RETRY_SECONDS, LONGEST_RETRY = 1.0, 60.0
-"""Between two attempts to add what is missing, twice as long after each that failed."""
+"""Delay between attempts to add missing exchanges, doubled after each failure."""
 
 UNREADABLE_SECONDS = 300.0
-"""After which files that could not be read are tried again."""
+"""Delay before unreadable files are tried again."""
 
 STOP_SECONDS = 10.0
-"""For what waits at the stop; what does not get its turn is added in the next life."""
+"""How long a stop waits for the queue; the rest is added from files at the next start."""
 
 KEPT_BYTES = 32 << 20
-"""Of bodies in the queue; those of exchanges beyond are read from their files."""
+"""Maximum bytes of bodies in the queue; beyond it, bodies are read from their files."""
 
 
 class Indexer:
     """
-    Hand `on_stored` to the spools.  `trouble` is empty while all can be indexed.
+    Adds exchanges to an index as they are stored; `on_stored` takes them.
 
-    `progress` is that of adding what is missing, None when that is not going on.
+    `trouble` is empty while everything can be indexed.  `progress` describes the catch-up of missing
+    exchanges, and is None when none is running.
     """
 
     _log = Logger()
@@ -69,7 +69,7 @@ class Indexer:
         self._waiting: deque[Stored] = deque()
         self._work = threading.Event()
         self._idle = True
-        """Whether `on_stored` must set `_work`; without it every exchange would cost a lock."""
+        """Whether `on_stored` must set `_work`; it saves a lock for most exchanges."""
         self._taken = threading.Event()
         self._captures: Captures | None = None
         self._kept = self._let_go = 0
@@ -80,7 +80,7 @@ class Indexer:
         self._catcher = threading.Thread(target=self._catch_up, name="index-rebuild", daemon=True)
 
     def start(self) -> None:
-        """Begins, and adds what earlier lives left out.  Call it before the first `on_stored`."""
+        """Start, and add what earlier processes left out.  Call it before the first `on_stored`."""
         try:
             if not self._index.whole:
                 self._missed.set()
@@ -91,7 +91,7 @@ class Indexer:
         self._catcher.start()
 
     def stop(self) -> None:
-        """Returns when all that was handed in is in the index, or is known to be missing.  It stays open."""
+        """Stop; afterwards every exchange is indexed, or recorded as missing.  The index stays open."""
         self._late_at = self._seconds() + STOP_SECONDS
         self._stopping.set()
         self._work.set()
@@ -111,16 +111,16 @@ class Indexer:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all is in the index that could be read, but for what came just now."""
+        """Whether the index has every readable capture except those still in the queue."""
         return not (self._trouble or self._missed.is_set() or self.progress is not None)
 
     @property
     def waiting(self) -> int:
-        """Exchanges that are stored and not yet in the index."""
+        """Stored exchanges that are not yet in the index."""
         return len(self._waiting)
 
     def on_stored(self, stored: Stored) -> None:
-        """Takes an exchange whose files are there.  From one thread; may wait for a while, never raises."""
+        """Queue a stored exchange.  Call from one thread; may block for `PUT_SECONDS`, never raises."""
         size = len(stored.request_body or b"") + len(stored.response_body or b"")
         if self._kept - self._let_go + size > KEPT_BYTES:
             stored, size = stored._replace(request_body=None, response_body=None), 0
@@ -129,20 +129,21 @@ class Indexer:
             return
         self._kept += size
         self._waiting.append(stored)
-        # The other side says that it is idle first and takes second, here it is the reverse: one notices.
+        # Lost-wake-up guard: the writer sets `_idle` before it drains the queue; this thread appends before
+        # it reads `_idle`.  In any interleaving one of them sees the other.
         if self._idle:
             self._idle = False
             self._work.set()
 
     def _gets_room(self) -> bool:
-        """Waits, unless the index is in trouble or has let us wait in vain before."""
+        """Wait for room in the queue, unless the index is in trouble or the last wait timed out."""
         self._taken.clear()
         if len(self._waiting) >= QUEUE and not self._trouble and not self._hangs:
             self._hangs = not self._taken.wait(PUT_SECONDS)
         return len(self._waiting) < QUEUE
 
     def look_again(self) -> None:
-        """Something stored may be missing in the index: the files are to be looked through."""
+        """Have the files compared with the index, because captures may be missing in it."""
         self._missed.set()
 
     # --- the writer's thread
@@ -151,7 +152,7 @@ class Indexer:
         while True:
             self._work.wait()
             self._stopping.wait(GATHER_SECONDS)
-            # Asked before the queue is emptied: what was handed in before `stop` is written.
+            # Read before the queue is drained, so that everything queued before `stop` is written.
             stopping = self._stopping.is_set()
             self._work.clear()
             self._idle = True
@@ -159,13 +160,13 @@ class Indexer:
                 try:
                     self._write(self._take())
                 except Exception as error:
-                    # A fault of ours must not end indexing either: the files are there to be read again.
+                    # An internal error must not end indexing: the files are read again later.
                     self._fail(error)
             if stopping:
                 return
 
     def _is_late(self) -> bool:
-        """Whether the stop has waited long enough: what is left then is missing."""
+        """Whether the time for a stop is over; the exchanges left are then recorded as missing."""
         if self._late_at is None or self._seconds() < self._late_at:
             return False
         self._missed.set()
@@ -214,7 +215,7 @@ class Indexer:
         return self._missed.is_set() or (bool(self._unreadable) and self._seconds() >= self._unreadable_until)
 
     def _add_missed(self) -> bool:
-        """Whether all was added that could be read."""
+        """Add the captures that the index lacks; whether every readable one was added."""
         self.progress = progress = Progress(0, 0, 0)
         self._missed.clear()
         try:
@@ -233,7 +234,7 @@ class Indexer:
             self.progress = None
 
     def _note_unreadable(self, progress: Progress) -> None:
-        """What could not be read is tried again in minutes, and the index is whole without it."""
+        """Schedule another attempt for unreadable files; the index counts as whole without them."""
         before, self._unreadable = self._unreadable, ""
         if progress.unreadable:
             self._unreadable_until = self._seconds() + UNREADABLE_SECONDS

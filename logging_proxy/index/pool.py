@@ -1,8 +1,8 @@
 """
-Read-only connections, handed out one caller at a time.
+A pool of read-only connections, each used by one caller at a time.
 
-A question that takes too long is interrupted from another thread.  SQLite's own handler for that is
-called after a number of operations, and the full text is searched in a few long ones.
+A query that exceeds its time is interrupted from another thread.  SQLite's progress handler would not do: it
+is called between virtual-machine operations, and a full-text search runs in a few long ones.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from logging_proxy.index.values import IndexTrouble, TooSlow
 
 QUERY_SECONDS = 5.0
-"""A question that takes longer is broken off; the target is 0.2 s with a million rows."""
+"""Time limit of a query, far above what an ordinary one takes on a large index."""
 
 LOOK_SECONDS = 0.1
-"""Between two looks for questions that are over their time."""
+"""Interval between checks for overdue queries."""
 
 CACHE_KIB = 16 << 10
 
 
 class ReaderPool:
-    """Up to `places` connections to the database at `uri`, opened when needed.  Callers beyond wait."""
+    """Up to `places` connections to the database at `uri`, opened on demand.  Further callers wait."""
 
     def __init__(self, uri: str, places: int, seconds: Callable[[], float] = time.monotonic) -> None:
         self._uri = uri
@@ -33,7 +33,7 @@ class ReaderPool:
         self._places = threading.BoundedSemaphore(places)
         self._idle: list[sqlite3.Connection] = []
         self._asked: dict[sqlite3.Connection, float] = {}
-        """Connections with a question, and until when it may take."""
+        """The deadlines of running queries, by connection."""
         self._lock = threading.Condition()
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
@@ -41,9 +41,9 @@ class ReaderPool:
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """
-        A connection for one question, which sees one state of the database.
+        A connection in a read transaction, for one query.
 
-        Raises `TooSlow` for a question over the time, `IndexTrouble` for the rest.
+        Raises `TooSlow` if the query exceeds its time, and `IndexTrouble` for other errors.
         """
         with self._places:
             connection = self._take()
@@ -63,7 +63,7 @@ class ReaderPool:
             self._give_back(connection)
 
     def interrupt_late(self) -> None:
-        """Breaks off the questions that have taken longer than they may."""
+        """Interrupt overdue queries."""
         with self._lock:
             now = self._seconds()
             for connection, deadline in self._asked.items():
@@ -71,7 +71,7 @@ class ReaderPool:
                     connection.interrupt()
 
     def close(self) -> None:
-        """Breaks off what is being asked; closes what is idle now, and the rest when it comes back."""
+        """Interrupt running queries and close idle connections; the others close when they are returned."""
         with self._lock:
             self._closed.set()
             self._lock.notify()
@@ -94,7 +94,7 @@ class ReaderPool:
         try:
             yield
         finally:
-            # Behind the lock nobody interrupts it any more, and so not the next question either.
+            # Once removed under the lock, the connection cannot be interrupted during its next query.
             with self._lock:
                 del self._asked[connection]
 

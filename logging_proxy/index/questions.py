@@ -1,8 +1,7 @@
 """
-What an index in a SQLite database is asked.
+The queries of an index in a SQLite database.
 
-Searches, which may take their time, have connections of their own: to look up one exchange nobody waits
-for them.
+Searches may be slow, so they have their own connections; lookups never wait for them.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from logging_proxy.index.values import (
 from logging_proxy.index.words import match_expression
 
 SEARCHES, LOOKUPS = 5, 2
-"""Connections of each kind."""
+"""Number of connections of each kind."""
 
 _FILENAME = re.compile(r"[0-9_.-]{23}_([0-9a-f]{8})(-\d{1,4})?_(request|response)\.bin", re.ASCII)
 
 
 class IndexQuestions:
-    """The part of an `Index` that only reads; nothing is written, not even to open it."""
+    """The read-only part of an `Index`.  Nothing is written, not even on opening."""
 
     def __init__(self, path: str, mode: str) -> None:
         self.path = path
@@ -111,17 +110,17 @@ class IndexQuestions:
 _FILES_OF_PREFIX = "SELECT request_file, response_file FROM exchanges WHERE id BETWEEN ? AND ?"
 
 _UNCHANGING = "mode=ro&immutable=1"
-"""Without it SQLite makes files beside a database in WAL mode even to read it."""
+"""Without `immutable`, SQLite creates files beside a database in WAL mode even to read it."""
 
 
 def uri_of(path: str, mode: str) -> str:
-    """A database as SQLite's URIs name it."""
+    """The SQLite URI of the database at `path`."""
     quoted = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return f"file:{quoted}?{mode}"
 
 
 def check_version(path: str) -> None:
-    """Raises `IndexTrouble` when the database at `path`, if there is one, was made by a newer version."""
+    """Raise `IndexTrouble` if there is a database at `path` from a newer version of this program."""
     try:
         with closing(sqlite3.connect(uri_of(path, "mode=ro"), uri=True)) as connection:
             version = version_of(connection)
@@ -133,10 +132,10 @@ def check_version(path: str) -> None:
 
 def open_whole(path: str) -> IndexQuestions | None:
     """
-    The index in a database that nobody writes, if it has all that the files have, and needs no upgrade.
+    The index at `path`, if it is complete, current and not in use; None otherwise.
 
-    It has not while a logging server runs, nor after one that was killed.  Nothing is written.  Raises
-    `IndexTrouble` when it was made by a newer version.
+    It is incomplete while a logging server runs, and after one was killed.  Nothing is written.  Raises
+    `IndexTrouble` if it was made by a newer version of this program.
     """
     if os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal"):
         return None
@@ -157,7 +156,7 @@ def open_whole(path: str) -> IndexQuestions | None:
 
 
 def _question(filters: Filters, position: int | None, oldest_first: bool) -> tuple[str, list[Any]]:
-    """The SQL for a page and its values but the limit; the first column is the position."""
+    """SQL and parameters, except the limit, of the query for a page; the first column is the position."""
     match = match_expression(filters)
     tables, key = ("exchanges e", "e.key") if match is None else _MATCHED
     conditions = [] if match is None else ["words MATCH ?"]
@@ -171,10 +170,10 @@ def _question(filters: Filters, position: int | None, oldest_first: bool) -> tup
 
 
 _WIDEST = "SELECT value FROM facts WHERE name = 'widest'"
-"""How far the keys in this database are at most from the starts they stand for."""
+"""The largest distance of a key in this database from the start time of its exchange."""
 
 _MATCHED = ("words CROSS JOIN exchanges e ON e.key = words.rowid", "words.rowid")
-"""CROSS JOIN keeps the order of the tables: the rows come in the order of the key from the full text."""
+"""CROSS JOIN fixes the order of the tables, so rows come from the full-text index in key order."""
 
 
 def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,8 @@
 """
-Filling an index from the files of a log directory.
+Fills an index from the files of a log directory.
 
-What is in the index already is left alone, so that a rebuild that was broken off
-goes on where it was, and one after a crash adds only what is missing.
+Exchanges that are indexed already are skipped, so an interrupted rebuild resumes, and a rebuild after a crash
+adds only what is missing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from logging_proxy.index.values import Entry, Index
 
 BATCH = 256
 NAMES_AT_ONCE = 200_000
-"""Names held in memory: some 30 MB.  The directory is read again for each of these portions."""
+"""Maximum file names in memory.  The directory is read again for each portion of this size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """
-    How far a rebuild is: metadata files looked at, of how many, and exchanges added.
+    Progress of a rebuild: metadata files read, their total number, and exchanges added.
 
-    `unreadable` counts files that the disk would not give, and `example` tells of one.
+    `unreadable` counts files with read errors; `example` describes one of them.
     """
 
     done: int
@@ -40,10 +40,10 @@ class Progress:
 
 def rebuild(log_dir: str, index: Index) -> Generator[Progress, None, None]:
     """
-    Adds every capture of `log_dir` that `index` has not, a batch with each step.
+    Add every capture of `log_dir` that `index` lacks, in steps.
 
-    May be broken off between any two steps.  What is wrong with one file stops none of the others.
-    Raises OSError when nothing can be read, and `IndexTrouble`.
+    The iteration may be abandoned after any step.  A bad file does not affect the others.  Raises OSError if
+    the directory cannot be read, and `IndexTrouble`.
     """
     captures = Captures(log_dir)
     try:
@@ -69,7 +69,7 @@ class _Rebuild:
             names = sorted(name for name in self._captures.metadata_names() if first <= name[:10] <= last)
             for at in range(0, len(names), BATCH):
                 yield from self._add(names[at : at + BATCH])
-        # Halves without the other: it was removed, or is just being written and will be added when it is.
+        # Half exchanges: the other half was deleted, or is being written now and will be added later.
         for half in self._waiting.values():
             self._adder.take(self._entry(half, self._other_half(half)))
             yield self._progress()
@@ -82,10 +82,10 @@ class _Rebuild:
 
     def _add(self, names: list[str]) -> Iterator[Progress]:
         """
-        Takes in metadata files, in the order of their times; a step for each entry that was made.
+        Read metadata files in the order of their times, with a step for each entry.
 
-        A request waits for its response, which started later; so what waits is
-        what was under way at one time.
+        A request waits for its response, which has a later time; so the number of waiting halves is the
+        number of exchanges that were under way at one time.
         """
         binaries = {name: name.removesuffix(METADATA) + ".bin" for name in names}
         known = self._index.known(list(binaries.values()))
@@ -110,13 +110,13 @@ class _Rebuild:
             return None
 
     def _other_half(self, half: Document) -> Document | None:
-        """The metadata of the half that is in the index already, if it is: then only this one was missing."""
+        """The metadata of the other half, if that is in the index: then only `half` was missing."""
         row = self._index.get(str(half.get("id")))
         name = row and (row.response_file if half.get("stream_type") == "request" else row.request_file)
         return self._document(name.removesuffix(".bin") + METADATA) if name else None
 
     def _pair(self, document: Document) -> Entry | None:
-        """The entry, once both halves are there."""
+        """The entry, once both halves have been read."""
         id = document.get("id")
         if not isinstance(id, str):
             return None

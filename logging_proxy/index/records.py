@@ -1,4 +1,4 @@
-"""Entries as SQLite keeps them, and back."""
+"""Converts entries to the values stored in SQLite, and back."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ INSERT = f"INSERT INTO exchanges AS e (key, {', '.join(_NAMES)}) VALUES (?, {', 
 
 MAX_INTEGER = (1 << 63) - 1
 KEY_RANGE = 1 << 40
-"""How far a key may be from the start it stands for, in microseconds; almost always they are equal."""
+"""Maximum distance of a key from its start time, in microseconds.  Nearly always they are equal."""
 
 LEVEL = 1
-"""zlib's fastest."""
+"""The fastest level of zlib."""
 
 COMPRESSED_FROM = 1024
-"""Bytes: below, a compressor costs more time to set up (12 µs) than it saves room."""
+"""Minimum bytes to compress; for a shorter text, setting up a compressor costs more than it saves."""
 
 _PLAIN = b"\x00"
-"""Before a text that is not compressed; no zlib stream begins so (RFC 1950 §2.2)."""
+"""The prefix of an uncompressed text.  No zlib stream starts with it (RFC 1950 §2.2)."""
 
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python."""
+"""Creates a named tuple without a call of its Python-level constructor."""
 
 
 class Prepared(NamedTuple):
-    """An entry in the form of the tables, without its key."""
+    """An entry converted for the tables, without its key."""
 
     id: bytes
     row: Row
@@ -50,8 +50,7 @@ class Prepared(NamedTuple):
         """
         The values for `INSERT`.
 
-        In types that the driver hands on: for bytes, None and bool it looks for an adapter first,
-        which is 0.5 µs for each.
+        They avoid bytes, None and bool, for which the driver first searches for an adapter.
         """
         values: list[Any] = [*self.row]
         values[0] = bytearray(self.id)
@@ -69,9 +68,9 @@ _BOOLS_AT = [each.at for each in FIELDS if each.type is bool]
 
 def prepare(entries: Iterable[Entry]) -> list[Prepared]:
     """
-    The entries in the order of their starts, the last of each exchange.
+    The last entry of each exchange, converted and sorted by start time.
 
-    That order suits the full text: each step back makes it write out what it has.
+    FTS5 flushes its hash table whenever a rowid is lower than the previous one, hence the order.
     """
     given = list(entries)
     last = {entry.row.id: entry for entry in given}
@@ -92,25 +91,25 @@ def _last_of_each(entries: list[Entry]) -> dict[str, Entry]:
 
 def goes_on(request_file: str | None, response_file: str | None, row: Row) -> bool:
     """
-    Whether `row` is the exchange that has these files, told again or with its other half.
+    Whether `row` is the exchange with these files, in a replay or completed by its other half.
 
-    One that has other files only says that it has the same id, as what comes from elsewhere may do.
+    An exchange with other files only claims the same id, as exchanges from other programs may.
     """
     return request_file in (None, row.request_file) and response_file in (None, row.response_file)
 
 
 def id_apart(row: Row) -> str:
     """
-    An id for an exchange whose own is another's: made from its files, so always the same.
+    A substitute id for an exchange whose id is taken, derived from its files and so reproducible.
 
-    It begins as its own does, and so as the names of its files say.
+    The first eight digits stay, because the file names contain them.
     """
     digest = blake2b(f"{row.id}\n{row.request_file}\n{row.response_file}".encode(), digest_size=12)
     return unpack_id(bytes.fromhex(row.id[:8]) + digest.digest())
 
 
 def apart(prepared: Prepared) -> Prepared:
-    """The same under the id that `id_apart` gives it."""
+    """`prepared` with the substitute id of `id_apart`."""
     row = prepared.row._replace(id=id_apart(prepared.row))
     return prepared._replace(id=bytes.fromhex(row.id.replace("-", "")), row=row)
 
@@ -136,26 +135,26 @@ def _prepare(entry: Entry) -> Prepared:
 _TEXTS = itemgetter(*(at for at, name in enumerate(_NAMES) if name not in NUMBERS))
 _INTEGERS = itemgetter(*(at for at, name in enumerate(_NAMES) if name in NUMBERS))
 _STORED = struct.Struct(f"{len(NUMBERS)}q")
-"""Takes what SQLite's integers take, and sees to all of a row in a third of the time of comparing."""
+"""Checks that all integers of a row fit into SQLite's 64 bits; cheaper than comparing each."""
 
 
 def _is_storable(row: Row) -> bool:
-    """Whether SQLite takes everything in a row as it is: at once for the many that are plain."""
+    """Whether SQLite can store all values of a row unchanged, with a fast path for plain rows."""
     text = "".join(filter(None, _TEXTS(row)))
     if not text.isascii() or "\x00" in text:
         return False
     try:
         _STORED.pack(*_INTEGERS(row))
-    except struct.error:  # one is None, or too large
+    except struct.error:  # A value is None or too large.
         return all(number is None or abs(number) <= MAX_INTEGER for number in _INTEGERS(row))
     return True
 
 
 def key_candidates(id: bytes, started: int) -> Iterator[int]:
     """
-    Keys for an exchange, best first: its start, then later ones picked by its id.
+    Candidate keys for an exchange: its start time, then later values derived from its id.
 
-    The range grows, so that even a million exchanges of one microsecond need few tries.
+    The range grows, so that few attempts suffice even for many exchanges in one microsecond.
     """
     number = int.from_bytes(id, "big")
     yield started
@@ -170,7 +169,7 @@ def key_candidates(id: bytes, started: int) -> Iterator[int]:
 
 
 def pack_id(id: str) -> bytes | None:
-    """The 16 bytes of a UUID in its one form; None for anything else."""
+    """The 16 bytes of a UUID in canonical form; None for any other text."""
     return bytes.fromhex(id.replace("-", "")) if is_exchange_id(id) else None
 
 
@@ -180,7 +179,7 @@ def unpack_id(id: bytes) -> str:
 
 
 def row_of(columns: tuple[Any, ...]) -> Row:
-    """The row in the columns `COLUMNS`."""
+    """The row of a query result with the columns `COLUMNS`."""
     values = [*columns]
     values[0] = unpack_id(values[0])
     for at in _BOOLS_AT:
@@ -206,14 +205,14 @@ def _unpack_text(packed: bytes | None) -> str:
 
 
 def storable_filters(filters: Filters) -> Filters:
-    """The filters that stored rows meet where the rows as they came would meet `filters`."""
+    """`filters` converted like stored rows, so that both still compare equal."""
     where = {name: storable(value) for name, value in filters.where.items()}
     since, until, q = map(storable, (filters.since, filters.until, filters.q))
     return Filters(since=since, until=until, q=q, **where)
 
 
 def storable(value: Any) -> Any:
-    """`value` as SQLite takes it: no lone surrogates, no NUL, no integer over 63 bits."""
+    """`value` as SQLite can store it: no lone surrogates, no NUL, no integer beyond signed 64 bits."""
     if isinstance(value, str):
         if not value.isascii():
             value = value.encode("utf-8", "replace").decode("utf-8")

@@ -1,11 +1,11 @@
 """
-The SQLite schema and its history.
+The SQLite schema and its migrations.
 
-The columns of `exchanges` are those of `columns.Row`: one that is missing is added when an index is opened.
+The table `exchanges` has the columns of `columns.Row`; missing ones are added when an index is opened.
 
-`MIGRATIONS[n]` leads from version n to n + 1.  What was released is never
-changed; a change of the schema, of what `words` makes or of what `text` finds is one more
-migration, be it one that empties everything so that it is rebuilt.
+`MIGRATIONS[n]` upgrades version n to n + 1.  Released migrations never change.  A change of the schema, of
+the words that `words` makes, or of the text that is extracted needs a new migration, which may empty the
+index to have it rebuilt.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ INSERT INTO facts VALUES ('whole', 0), ('widest', 0);
 """
 
 _PLAIN_TEXTS = ""
-"""Short texts stand in `texts` behind a zero byte, not compressed, which version 1 could not read."""
+"""No change of tables: `texts` may hold uncompressed texts after a zero byte, unreadable for version 1."""
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST, _PLAIN_TEXTS)
-"""The first statement of the first one makes the table that holds the version."""
+"""The first statement of the first migration creates the table of the version."""
 
 
 NEWER = "made by a newer version (schema {}, this one knows {})"
@@ -60,10 +60,10 @@ def upgrade(
     connection: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS
 ) -> None:
     """
-    Brings a database to the newest version, each step in a transaction of its own.
+    Upgrade a database to the newest version, each migration in its own transaction.
 
-    What is there is first copied to `path` with `.vN.bak`.  Raises `IndexTrouble`
-    when the database is of a newer version than this program knows.
+    An existing database is first backed up to `path` with `.vN.bak`.  Raises `IndexTrouble` if the database
+    was made by a newer version of this program.
     """
     found = version_of(connection)
     if found > len(migrations):
@@ -76,7 +76,7 @@ def upgrade(
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:
-    """Add the columns of `Row` that the table does not have; rows that are there get the defaults."""
+    """Add the columns of `Row` that the table lacks; existing rows get the defaults."""
     connection.execute("BEGIN IMMEDIATE")
     for each in missing_columns(connection):
         connection.execute(f"ALTER TABLE exchanges ADD COLUMN {each.definition}")
@@ -84,13 +84,13 @@ def _add_columns(connection: sqlite3.Connection) -> None:
 
 
 def missing_columns(connection: sqlite3.Connection) -> list[Field]:
-    """The columns of `Row` that the table `exchanges` does not have."""
+    """The columns of `Row` that the table `exchanges` lacks."""
     found = {name for _, name, *_ in connection.execute("PRAGMA table_info(exchanges)")}
     return [each for each in FIELDS if each.name not in found]
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """0 for an empty database."""
+    """The schema version; 0 for an empty database."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema'").fetchone() is None:
         return 0
     return int(connection.execute("SELECT version FROM schema").fetchone()[0])
@@ -112,7 +112,7 @@ def _migrate(connection: sqlite3.Connection, migration: Migration, version: int)
 
 
 def _statements(script: str) -> list[str]:
-    """The statements of a script; `executescript` would commit before the first."""
+    """The statements of a script, to run in one transaction: `executescript` would commit first."""
     statements, statement = [], ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -130,5 +130,5 @@ def _back_up(connection: sqlite3.Connection, path: str) -> None:
 
 
 def make_private_file(path: str) -> None:
-    """An empty file of mode 0600 if there is none; SQLite gives its companions the same mode."""
+    """Create an empty file of mode 0600 if there is none.  SQLite gives its WAL the same mode."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))

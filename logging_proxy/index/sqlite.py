@@ -1,9 +1,8 @@
 """
-The index in a SQLite database: WAL mode, one writing connection, a few that read.
+The index in a SQLite database: WAL mode, one connection for writing and a few for reading.
 
-Readers never wait for the writer nor it for them.  A commit is safe against
-the end of the process but not of the machine (synchronous=NORMAL): what is lost
-then is in the files, and `whole` says that it is to be looked for.
+Readers and the writer do not block one another.  A commit survives a crash of the process, but not a power
+loss (synchronous=NORMAL).  Lost exchanges are still in the files, and `whole` is then false.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from logging_proxy.index.values import Entry, IndexTrouble
 from logging_proxy.index.writing import Writing
 
 FILE = ".index/exchanges.sqlite3"
-"""Below the log directory."""
+"""The database file, relative to the log directory."""
 
 PAGE_SIZE = 8192
 WRITER_CACHE_KIB = 64 << 10
 CHECKPOINT_PAGES = 4000
-"""Pages of WAL (32 MiB) before they go into the database: what many commits changed is written once."""
+"""Pages in the WAL (32 MiB) that start a checkpoint; pages changed by many commits are written once."""
 
 MERGED_AT_ONCE = 8
 """
-Segments of the full text that become one.  With 4, FTS5's own number, each word is written again
-twice as often, which was 5 µs of the 31 for an exchange; with 8 a search looks into a few more.
+Full-text segments merged at a time.  FTS5's default of 4 rewrites each word twice as often; with 8 a search
+reads a few more segments.
 """
 
 
 class SqliteIndex(IndexQuestions):
-    """See `Index`.  Makes the database, and its directory with mode 0700, when there is none."""
+    """An `Index` in SQLite.  Creates the database, and its directory with mode 0700, if there is none."""
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
@@ -64,9 +63,10 @@ class SqliteIndex(IndexQuestions):
 
     def _insert(self, prepared: Sequence[Prepared]) -> bool:
         """
-        Adds what is all new; else does nothing, and says so.
+        Add entries whose ids are all new; returns False, and adds none, if one is not.
 
-        Only what is told again, as after a crash, is not new: to look for every id costs 3 of 40 µs.
+        Ids repeat only in a replay, so entries are inserted without a search for their ids, and replaced on
+        an IntegrityError.
         """
         try:
             with self._transaction() as writing:

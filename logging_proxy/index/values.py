@@ -1,4 +1,4 @@
-"""What goes into an index and comes out of it, and the interface of every index."""
+"""The values that an index takes and returns, and the interface of an index."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 MAX_LIMIT = 1000
-"""The most rows of one page."""
+"""Maximum rows of a page."""
 
 
 class IndexTrouble(Exception):
-    """The index cannot be read or written now: disk full, file damaged, made by a newer version."""
+    """The index cannot be used: the disk is full, the file is damaged or made by a newer version."""
 
 
 class TooSlow(Exception):
-    """A question took longer than may be; ask a narrower one."""
+    """A query exceeded its time limit."""
 
 
 class Texts(NamedTuple):
-    """What can be read in the two bodies."""
+    """The readable text of the two bodies."""
 
     request: str = ""
     response: str = ""
 
 
 class Entry(NamedTuple):
-    """An exchange for the index."""
+    """An exchange as the index takes it."""
 
     row: Row
     texts: Texts = Texts()
@@ -43,10 +43,10 @@ class Entry(NamedTuple):
 
 class Filters:
     """
-    Which exchanges are meant: those for which everything given holds.
+    Conditions on exchanges, all of which must hold.
 
-    Any column with a filter may be given by its name, see `columns.FILTERS`; a status from 1 to 5 is a
-    class.  `since` is in, `until` is out; both are microseconds since 1970.  `q` is a search in the texts.
+    Each column in `columns.FILTERS` may be given by its name; a status from 1 to 5 is a class.  `since`
+    (inclusive) and `until` (exclusive) are microseconds since 1970.  `q` is a full-text search.
     """
 
     __slots__ = ("q", "since", "until", "where")
@@ -59,7 +59,7 @@ class Filters:
         q: str | None = None,
         **where: str | int | None,
     ) -> None:
-        """Raises TypeError for a name that is no filter's."""
+        """Raises TypeError for a name that is not in `columns.FILTERS`."""
         unknown = where.keys() - FILTERS.keys()
         if unknown:
             raise TypeError(f"no filters: {', '.join(sorted(unknown))}")
@@ -69,7 +69,7 @@ class Filters:
         self.where: Mapping[str, str | int] = {
             name: value for name, value in where.items() if value is not None
         }
-        """What is asked of columns, by their names."""
+        """The requested values, by column name."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filters) and self._key() == other._key()
@@ -85,15 +85,15 @@ class Filters:
 
     @property
     def need_bodies(self) -> bool:
-        """Whether only bodies tell if an exchange is meant."""
+        """Whether the filters depend on the bodies of an exchange."""
         return self.q is not None or not FROM_BODIES.isdisjoint(self.where)
 
 
 def meets(row: Row, filters: Filters, with_bodies: bool = True) -> bool:
     """
-    Whether a row is meant, `q` aside.
+    Whether a row satisfies the filters, `q` aside.
 
-    Without `with_bodies`, whether it may be meant, as far as that is known without its bodies.
+    Without `with_bodies`, columns derived from the bodies are ignored: the row may satisfy the filters.
     """
     for name, wanted in filters.where.items():
         if (with_bodies or name not in FROM_BODIES) and not fits(name, getattr(row, name), wanted):
@@ -104,20 +104,20 @@ def meets(row: Row, filters: Filters, with_bodies: bool = True) -> bool:
 
 
 def fits(name: str, value: object, wanted: str | int) -> bool:
-    """Whether the `value` of a column is what is `wanted` of it."""
+    """Whether the `value` of a column satisfies the filter value `wanted`."""
     if value == wanted:
         return True
     return is_class(name, wanted) and isinstance(value, int) and status_class(value) == wanted
 
 
 def is_class(name: str, wanted: str | int) -> bool:
-    """Whether a filter asks for a class of values instead of one."""
+    """Whether a filter value is a class of values rather than a value."""
     return FILTERS[name].classes and isinstance(wanted, int) and wanted < 10
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in order, and the cursor for those after them; None when there are none."""
+    """Rows in order, and the cursor of the next page; None on the last page."""
 
     rows: list[Row]
     next: str | None = None
@@ -126,9 +126,9 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """
-    How much is indexed.
+    Totals of an index.
 
-    `values` counts exchanges by the values of each column that is tallied.
+    `values` counts exchanges by value, for each tallied column.
     """
 
     exchanges: int = 0
@@ -141,66 +141,66 @@ class Counts:
 
 class Index(Protocol):
     """
-    An index.  Methods block and may be called from any thread.
+    The interface of an index.  Methods block and may be called from any thread.
 
-    Each call of `add` or `delete` is done as a whole or not at all.  All but
-    `close` may raise `IndexTrouble`.
+    `add` and `delete` are atomic.  All methods except `close` may raise `IndexTrouble`.
     """
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Adds exchanges; one that is there already is replaced."""
+        """Add exchanges; an exchange that is there already is replaced."""
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Removes exchanges; how many were there."""
+        """Remove exchanges; returns how many there were."""
 
     def get(self, id: str) -> Row | None:
-        """One exchange by its whole id."""
+        """The exchange with this id; None if there is none."""
 
     def texts(self, id: str) -> Texts | None:
-        """What was indexed of the bodies of one exchange."""
+        """The indexed text of the bodies of an exchange; None if it is not there."""
 
     def list(
         self, filters: Filters, cursor: str | None = None, limit: int = 50, oldest_first: bool = False
     ) -> Page:
         """
-        Exchanges by the time of their start, newest first.
+        A page of exchanges in the order of their start times, newest first by default.
 
-        Following `next` gives every exchange that was there at the first call
-        exactly once, whatever is added meanwhile.  Raises `BadCursor`, `TooSlow`.
+        Following `next` returns every exchange that existed at the first call exactly once, even if others
+        are added meanwhile.  Raises `BadCursor` and `TooSlow`.
         """
 
     def counts(self) -> Counts:
-        """Totals, without looking at all rows."""
+        """Totals, in a time that does not depend on the number of rows."""
 
     def known(self, filenames: Sequence[str]) -> set[str]:
-        """Which of these `.bin` names belong to exchanges in the index."""
+        """The names among these `.bin` names that belong to indexed exchanges."""
 
     @property
     def whole(self) -> bool:
-        """Whether all captures up to the last stop are known to be in: false after a crash and when new."""
+        """Whether every capture up to the last stop is indexed; false after a crash and for a new index."""
 
     def mark_whole(self, whole: bool) -> None:
-        """Durable when it returns."""
+        """Set `whole`, durably."""
 
     def begin_walk(self, mark: str, until: int) -> int:
         """
-        Where the mark of a walk stands: exchanges that started before were seen by it; at first 0.
+        Begin a walk up to `until`; returns its low-water mark, at first 0.
 
-        Adding one that started before the mark, or during a walk before `until`, moves it back to there.
+        Earlier walks have seen all exchanges that started before the mark.  Adding an exchange that started
+        before the mark, or before `until` during the walk, moves the mark back to its start.
         """
 
     def end_walk(self, mark: str, position: int) -> int:
-        """The walk came to `position`; where its mark stands now."""
+        """End a walk that reached `position`; returns its low-water mark."""
 
     def close(self) -> None:
-        """Lets go of everything; calls that are under way may fail."""
+        """Release all resources; calls that are running may fail."""
 
 
 def is_exchange_id(text: str) -> bool:
-    """Whether `text` is a UUID in its one form."""
+    """Whether `text` is a UUID in canonical form."""
     return _UUID.fullmatch(text) is not None
 
 
 def microseconds(time: datetime) -> int:
-    """Since 1970; a time without a zone is local."""
+    """Microseconds since 1970; a time without a zone is local time."""
     return (time.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)

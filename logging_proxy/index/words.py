@@ -1,9 +1,8 @@
 """
-From texts to what SQLite's FTS5 indexes, and from searches to its expressions.
+Converts texts to what SQLite's FTS5 indexes, and searches to FTS5 expressions.
 
-Besides its texts an exchange is indexed under *marks*: words made from its
-route, status, model and so on.  A combination of filters is then one
-intersection of posting lists, whatever is rare in it.
+An exchange is indexed under its texts and under *marks*: words derived from its route, status, model and so
+on.  Any combination of filters is then one intersection of posting lists.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from logging_proxy.index.columns import FILTERS, Row
 from logging_proxy.index.values import Filters, Texts, is_class
 
 TERMS = 32
-"""Terms of a search; more are ignored."""
+"""Maximum terms of a search; further ones are ignored."""
 
 MOST_PREFIXES = 4
-"""Of them such as `begin*`, each of which may stand for a large part of all words; more are ignored."""
+"""Maximum prefix terms (`begin*`), each of which may match many words; further ones are ignored."""
 
 SHORTEST_PREFIX = 2
-"""Letters before `*`: one letter begins a tenth of all words, and takes a second with a million rows."""
+"""Minimum letters before `*`: a single letter matches too many words to be fast."""
 
 _TERM = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))(\*?)')
 _NO_SPACES = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff])"
 )
-"""Scripts without spaces between words: each character becomes a word, a search for several a phrase."""
+"""Scripts without spaces: each character is indexed as a word, and several are searched as a phrase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Words in a row; `negated` for those that must not be there, `prefix` when the last may go on."""
+    """A phrase; `negated` if it must not occur, `prefix` if its last word is a prefix."""
 
     words: str
     negated: bool = False
@@ -46,13 +45,13 @@ class Term:
 
 
 def indexed_text(row: Row, texts: Texts) -> str:
-    """All that an exchange is found by.  The same for the same values: deleting needs it again."""
+    """The indexed text of an exchange.  It must be deterministic, because FTS5 needs it again to delete."""
     marks = _marks(*[getattr(row, name) for name in FILTERS])
     return f"{spread(texts.request)}\n{spread(texts.response)}\n{marks}"
 
 
 def spread(text: str) -> str:
-    """`text` with words that the tokenizer can tell apart."""
+    """`text` with spaces around characters of scripts that have none."""
     return text if text.isascii() else _NO_SPACES.sub(r" \1 ", text)
 
 
@@ -61,7 +60,7 @@ def spread(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _marks(*values: str | int | None) -> str:
-    """The marks of an exchange, one a line: the values of the columns in `FILTERS`, and their classes."""
+    """The marks of an exchange, one a line: the values of the filter columns, and their classes."""
     marks = [EVERY]
     for (name, filter), value in zip(FILTERS.items(), values, strict=True):
         if value is not None:
@@ -73,13 +72,13 @@ def _marks(*values: str | int | None) -> str:
 
 @lru_cache(maxsize=4096)
 def mark(name: str, value: str | int) -> str:
-    """One word that no text has but by intent; the caller compares the columns as well."""
+    """The word for a value.  A text may contain it on purpose, so the query compares the columns too."""
     digest = blake2b(f"{name}={value}".encode("utf-8", "replace"), digest_size=8)
     return f"lpx{digest.hexdigest()}"
 
 
 EVERY = mark("every", 1)
-"""Every exchange has it: what "all but" starts from."""
+"""The mark of every exchange, from which purely negative searches subtract."""
 
 
 def _wanted_marks(filters: Filters) -> Iterator[str]:
@@ -92,10 +91,9 @@ def _wanted_marks(filters: Filters) -> Iterator[str]:
 
 def match_expression(filters: Filters) -> str | None:
     """
-    The FTS5 expression for `filters` but their times; None when only times are asked for.
+    The FTS5 expression for `filters` without their times; None if there is no other filter.
 
-    Correct FTS5 syntax whatever the texts are.  A search without a single word
-    finds nothing, as no text holds what it asks for.
+    The result is valid FTS5 syntax for any input.  A search that contains no word matches nothing.
     """
     wanted = [f'"{word}"' for word in _wanted_marks(filters)]
     unwanted: list[str] = []
@@ -120,7 +118,7 @@ def parse_search(q: str) -> list[Term]:
     """
     The terms of a search: words, `"phrases"`, `-without`, `begin*`.
 
-    Never fails.  What has neither letter nor digit is left out.
+    Never raises.  Terms without a letter or digit are dropped.
     """
     terms: list[Term] = []
     prefixes = 0
@@ -139,12 +137,12 @@ def parse_search(q: str) -> list[Term]:
 
 
 def _last_word(words: str) -> str:
-    """Empty when there is no word at all."""
+    """The last word of `words`; empty if there is none."""
     separated = "".join(c if _is_token_character(c) else " " for c in words).split()
     return separated[-1] if separated else ""
 
 
 def _is_token_character(character: str) -> bool:
-    """Of the categories that the tokenizer unicode61 makes words of."""
+    """Whether the tokenizer unicode61 treats `character` as part of a word."""
     category = unicodedata.category(character)
     return category[0] in "LN" or category == "Co"

@@ -1,4 +1,4 @@
-"""What a transaction of the writer does.  Every table is kept in step with `exchanges`."""
+"""The changes made in a transaction of the writer.  All tables are kept consistent with `exchanges`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from logging_proxy.index.records import Prepared
 from logging_proxy.index.words import indexed_text
 
 _AT_ONCE = 500
-"""Ids of one question."""
+"""Maximum parameters of a query."""
 
 _TALLY = (
     "INSERT INTO tally VALUES (?, ?, ?)"
@@ -21,7 +21,7 @@ _TALLY = (
 )
 
 _MOVE_MARKS_BACK = "UPDATE facts SET value = ? WHERE name BETWEEN 'walk ' AND 'walk ~' AND value > ?"
-"""What comes late, as from a proxy that was away, is behind the marks of walks."""
+"""Moves the marks of walks back for late exchanges, such as those of a proxy that was offline."""
 
 Tally = Counter[tuple[str, str]]
 
@@ -29,7 +29,7 @@ _KEY = itemgetter(0)
 
 
 class Writing:
-    """The open transaction of `connection`."""
+    """Changes in the open transaction of `connection`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
@@ -37,9 +37,9 @@ class Writing:
 
     def replace(self, prepared: Sequence[Prepared]) -> None:
         """
-        What `insert` does, where there may be older entries of the same exchanges: they are removed.
+        Insert entries, replacing older entries of the same exchanges.
 
-        An exchange that only has the id of another one never takes its place.
+        An exchange that merely has the id of another one does not replace it.
         """
         taken = self._files_of([item.id for item in prepared])
         own = {}
@@ -63,7 +63,7 @@ class Writing:
         return files
 
     def insert(self, prepared: Sequence[Prepared]) -> None:
-        """Adds entries that stand in the order of their starts; an IntegrityError if an id is there."""
+        """Insert entries in the order of their start times.  Raises IntegrityError if an id exists."""
         keys = sorted(self._keys(prepared), key=_KEY)
         self._execute_many(records.INSERT, [item.columns(key) for key, item in keys])
         self._execute_many(
@@ -79,7 +79,7 @@ class Writing:
         self._count([item.row for item in prepared], 1)
 
     def delete(self, ids: Sequence[bytes]) -> int:
-        """Removes the exchanges with these ids."""
+        """Remove the exchanges with these ids; returns how many there were."""
         found = [row for at in range(0, len(ids), _AT_ONCE) for row in self._stored(ids[at : at + _AT_ONCE])]
         found.sort(key=lambda pair: pair[0])
         keys = [(key,) for key, _, _ in found]
@@ -109,7 +109,7 @@ class Writing:
         self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def _stored(self, ids: Sequence[bytes]) -> list[tuple[int, Row, str]]:
-        """Key, row and indexed text of what is there."""
+        """Key, row and indexed text of those exchanges that exist."""
         marks = ", ".join("?" * len(ids))
         found = self._execute(
             f"SELECT t.key, t.request, t.response, {records.COLUMNS} FROM exchanges e"
@@ -135,7 +135,7 @@ class Writing:
         return keys
 
     def _taken(self, keys: Sequence[int]) -> set[int]:
-        """Which of the keys are in the table."""
+        """The keys among `keys` that are in use."""
         taken: set[int] = set()
         for at in range(0, len(keys), _AT_ONCE):
             some = keys[at : at + _AT_ONCE]

@@ -83,7 +83,7 @@ class BadDisk:
     def _pass_gate(self) -> None:
         if not self.gate.is_set():
             self.waiting.set()
-            self.gate.wait(30)
+            self.gate.wait(60)
 
     def _sync(self, fd: int) -> None:
         self._pass_gate()
@@ -166,7 +166,7 @@ class ThreadedClock(Clock):
         """A thread pool's: here the work is done at once, on the caller's thread."""
         on_result(True, call())
 
-    def run_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    def run_until(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Do what threads ask for until `condition`."""
         waited = 0.0
         while not condition():

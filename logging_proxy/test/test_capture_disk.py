@@ -174,7 +174,7 @@ class AppendTests(DiskCase):
         files = SegmentFiles(self.directory, 0, LIMIT, settle)
         self.addCleanup(let_go, files)
         self.assertRaises(OSError, files.append, b"one")
-        self.assertEqual(segments(self.directory), [])
+        self.assertEqual(list(self.directory.glob("*.seg")), [])
         files.append(b"one")
         self.assertEqual(stream(self.directory), b"one")
 
@@ -285,10 +285,13 @@ class SyncTests(DiskCase):
         self.assertEqual(descriptors, [fd])
 
     def test_nothing(self) -> None:
-        """There may be nothing to sync."""
-        files = self.open()
+        """Without a segment there is nothing to sync, and nothing is left."""
+        bad = BadDisk()
+        files = self.open(bad=bad)
         files.sync()
         files.close()
+        self.assertEqual(bad.synced, [])
+        self.assertEqual(list(self.directory.glob("*.seg")), [])
 
 
 class LastOffsetTests(DiskCase):

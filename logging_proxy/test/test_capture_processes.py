@@ -69,7 +69,7 @@ class Writer:
         self.process.send_signal(signal.SIGKILL)
         rest = self.process.stdout.read().rpartition("\n")[0].splitlines()
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(60)
         return int(rest[-1]) if rest else -1
 
 

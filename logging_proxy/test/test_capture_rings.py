@@ -331,8 +331,10 @@ class SalvageTests(RingCase):
         self.assertEqual(stream(self.spool, 6), b"after")
 
     def test_no_root(self) -> None:
-        """There may be no spools at all."""
+        """Where there are no spools nothing is made."""
         salvage_all(self.root / "nowhere")
+        self.assertFalse((self.root / "nowhere").exists())
+        self.assertEqual(list(self.memory.iterdir()), [])
 
     def test_killed_while_saving(self) -> None:
         """What was saved already is not saved again when saving was cut short before the ring was removed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ RING = 1 << 16
 MIB = 1 << 20
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> bool:
     deadline = time.monotonic() + timeout
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -94,11 +95,9 @@ class ThreadTests(SpoolCase):
         """`close` brings what was stored just before to disk, synced, and leaves no ring."""
         bad = BadDisk()
         for number in range(20):
-            spool = self.started(bad, Pace(gather=0.2, retry=1, sync=5))
+            spool = self.started(bad, Pace(gather=0.2, retry=1, sync=600))
             self.store(spool, b"%02d" % number)
-            begin = time.monotonic()
-            self.assertTrue(spool.close())
-            self.assertLess(time.monotonic() - begin, 2)
+            self.assertTrue(spool.close(patience=60))
             self.assertEqual(list(self.memory.iterdir()), [])
         self.assertEqual(stream(self.directory), b"".join(b"%02d" % number for number in range(20)))
         inodes = {(self.directory / segment_name(start)).stat().st_ino for start in segments(self.directory)}
@@ -139,10 +138,13 @@ class ThreadTests(SpoolCase):
         spool = self.started(bad)
         self.store(spool, b"abc")
         self.assertTrue(wait_until(lambda: bool(bad.synced)))
-        time.sleep(0.05)
-        count = len(bad.synced)
-        time.sleep(0.1)
-        self.assertEqual(len(bad.synced), count)
+
+        def is_quiet() -> bool:
+            count = len(bad.synced)
+            time.sleep(0.1)
+            return len(bad.synced) == count
+
+        self.assertTrue(wait_until(is_quiet))
         spool.close()
 
     def test_busy(self) -> None:
@@ -192,11 +194,10 @@ class TroubleTests(SpoolCase):
         bad.gate.clear()
         spool = self.started(bad)
         self.store(spool, b"abc")
-        self.assertTrue(bad.waiting.wait(10))
-        begin = time.monotonic()
+        self.assertTrue(bad.waiting.wait(60))
         for _ in range(1000):
             self.store(spool, b"x")
-        self.assertLess(time.monotonic() - begin, 1)
+        self.assertEqual(spool.ring.taken, 0)
         self.assertIsNone(spool.failure)
         bad.gate.set()
         self.assertTrue(spool.close())
@@ -208,11 +209,11 @@ class TroubleTests(SpoolCase):
         bad.gate.clear()
         spool = self.started(bad)
         self.store(spool, b"abc")
-        self.assertTrue(bad.waiting.wait(10))
+        self.assertTrue(bad.waiting.wait(60))
         self.assertFalse(spool.close(patience=0.05))
         self.assertEqual(len(list(self.memory.iterdir())), 1)
         bad.gate.set()
-        spool._syncing.join(10)
+        spool._syncing.join(60)
         abandon(spool)
         self.open().close()
         self.assertEqual(stream(self.directory), b"abc")
@@ -267,7 +268,7 @@ class TroubleTests(SpoolCase):
             self.assertTrue(wait_until(lambda size=size: spool.ring.taken == size))  # type: ignore[misc]
             time.sleep(0.03)
         self.assertIsNone(spool.failure)
-        self.assertIsNotNone(spool._sync_failure)
+        self.assertTrue(wait_until(lambda: spool._sync_failure is not None))
         bad.sync_fate = None
         self.store(spool, b"x")
         self.assertTrue(wait_until(lambda: spool._sync_failure is None))
@@ -277,13 +278,13 @@ class TroubleTests(SpoolCase):
         """A sync that takes long holds up no write, until many segments wait for theirs."""
         bad = BadDisk()
         spool = Spool(self.directory, self.memory, RING, 8 * 100, self.moved, bad.disk, FAST)
-        spool._files.sync = lambda: time.sleep(0.2)  # type: ignore[method-assign]
+        synced = threading.Event()
+        spool._files.sync = lambda: synced.wait(60)  # type: ignore[method-assign,assignment]
         spool.start()
-        begin = time.monotonic()
         for size in range(1, 5):
             self.store(spool, b"x" * 100)
             self.assertTrue(wait_until(lambda size=size: spool.ring.taken == 100 * size))  # type: ignore[misc]
-        self.assertLess(time.monotonic() - begin, 0.2)
+        synced.set()
         spool.close()
 
 

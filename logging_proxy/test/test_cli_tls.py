@@ -39,8 +39,8 @@ class OpenSocketTests(SynchronousTestCase):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file("cert.pem", who.certificate), self.file("key.pem", who.key))
         ours, theirs = socket.socketpair()
-        ours.settimeout(10)
-        theirs.settimeout(10)
+        ours.settimeout(60)
+        theirs.settimeout(60)
 
         def serve() -> None:
             with contextlib.suppress(OSError), context.wrap_socket(theirs, server_side=True) as served:

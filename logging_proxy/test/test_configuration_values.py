@@ -305,10 +305,13 @@ class ListenersTests(SynchronousTestCase):
 
     def test_apart(self) -> None:
         """Listeners that do not meet, free ports and a logging server elsewhere may share a port's number."""
-        for text in (
-            "server: {port: 9, host: 127.0.0.1}\nlogging_server: {port: 9, host: 127.0.0.2}",
-            "server: {port: 0}\nlogging_server: {port: 0}",
-            "server: {port: 8080}\nlogging: {server_url: 'http://box.example:8080'}",
-            "logging: {server_url: 'http://a/'}\nroutes: {a: {pattern: /, destination: 'http://[::1]:8080'}}",
+        for port, text in (
+            (9, "server: {port: 9, host: 127.0.0.1}\nlogging_server: {port: 9, host: 127.0.0.2}"),
+            (0, "server: {port: 0}\nlogging_server: {port: 0}"),
+            (8080, "server: {port: 8080}\nlogging: {server_url: 'http://box.example:8080'}"),
+            (
+                5601,
+                "logging: {server_url: 'http://a/'}\nroutes: {a: {pattern: /, destination: 'http://[::1]:8080'}}",
+            ),
         ):
-            read(text)
+            self.assertEqual(read(text).server.port, port)

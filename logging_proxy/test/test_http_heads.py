@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from time import perf_counter
+from time import thread_time
 
 import h11
 from hypothesis import assume, given, settings
@@ -218,12 +218,12 @@ class RequestHeadTests(SynchronousTestCase):
                 request(run),
                 request(first=run),
             ):
-                start = perf_counter()
+                start = thread_time()
                 try:
                     parse(raw)
                 except RequestFault:
                     pass
-                self.assertLess(perf_counter() - start, 0.5, raw[:40])
+                self.assertLess(thread_time() - start, 2, raw[:40])
 
     def test_no_group_is_possessive(self) -> None:
         """Python up to 3.11.4 matches what it should not with one that is repeated so (gh-106052)."""

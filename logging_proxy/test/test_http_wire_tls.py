@@ -61,7 +61,7 @@ class SecurePair:
         self.look = looker(self.transport)
 
     def _shake_hands(self) -> None:
-        for _ in range(1000):
+        for _ in range(100_000):
             self._pump()
             if self.transport._handshakeDone:
                 try:
@@ -95,7 +95,7 @@ class SecurePair:
 
     def waits(self) -> None:
         """Something has come."""
-        assert select.select([self.below.socket], [], [], 10)[0]
+        assert select.select([self.below.socket], [], [], 60)[0]
 
 
 def _context(case: SynchronousTestCase, version: ssl.TLSVersion, tickets: int) -> ssl.SSLContext:

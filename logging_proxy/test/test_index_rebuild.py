@@ -207,7 +207,7 @@ class IndexerTests(LogDirTestCase):
 
     def wait(self, condition: Any) -> None:
         tick = threading.Event()
-        for _ in range(1000):
+        for _ in range(6000):
             if condition():
                 return
             tick.wait(0.01)

@@ -41,7 +41,7 @@ class KeepAliveTests(SynchronousTestCase):
         (listener,) = bind("127.0.0.1", 0)
         self.addCleanup(listener.close)
         with socket.create_connection(listener.getsockname()):
-            listener.settimeout(10)
+            listener.settimeout(60)
             accepted, _ = listener.accept()
             self.addCleanup(accepted.close)
             self.assertProbed(accepted)

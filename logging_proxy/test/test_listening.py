@@ -56,7 +56,7 @@ class BindTests(SynchronousTestCase):
             self.assertEqual([each.getsockname()[0] for each in sockets], ["0.0.0.0", "::"])
             (port,) = {each.getsockname()[1] for each in sockets}
             for address in ("127.0.0.1", "::1"):
-                with socket.create_connection((address, port), timeout=5):
+                with socket.create_connection((address, port), timeout=60):
                     pass
         (only,) = self.bind("0.0.0.0")
         self.assertEqual(only.getsockname()[0], "0.0.0.0")
@@ -90,7 +90,7 @@ class BindTests(SynchronousTestCase):
     def test_connects(self) -> None:
         """Clients can connect as soon as `bind` returns, and no descriptor is inherited."""
         for each in self.bind("localhost"):
-            with socket.create_connection(each.getsockname()[:2], timeout=5):
+            with socket.create_connection(each.getsockname()[:2], timeout=60):
                 pass
             self.assertFalse(each.get_inheritable())
             self.assertFalse(each.getblocking())

@@ -119,7 +119,7 @@ class ServiceTests(ServerTestCase):
         service = self.serve()
         indexer: Any = self.builder.observers.indexer
         assert self.builder.index is not None
-        for _ in range(500):
+        for _ in range(6000):
             if self.builder.index.counts().exchanges == wanted and indexer.progress is None:
                 break
             indexer._stopping.wait(0.01)

@@ -426,8 +426,11 @@ class FramingTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.binary(max_size=60))
     def test_any_head(self, head: bytes) -> None:
-        """Whatever was recorded as a head is parsed without an error."""
-        heads.parse_head(head)
+        """Whatever was recorded as a head, each line becomes one header, and the JSON has the same."""
+        parsed = heads.parse_head(head)
+        lines = [line for line in head.split(b"\r\n")[1:] if line]
+        self.assertEqual(len(parsed.headers), len(lines))
+        self.assertEqual(json.loads(parsed.json), [list(pair) for pair in parsed.headers])
 
 
 class NameTests(SynchronousTestCase):

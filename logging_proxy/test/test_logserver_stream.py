@@ -83,5 +83,12 @@ class RecordStreamTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.binary(max_size=300))
     def test_any_bytes(self, data: bytes) -> None:
-        """Whatever stands in a spool, reading it ends and does not raise."""
-        feed([Piece(0, data), Piece(len(data), data)], RecordStream(0))
+        """Whatever stands in a spool, reading it ends, and each record that is read stands there."""
+        stream = RecordStream(0)
+        for start in (0, len(data)):
+            for item in stream.feed(Piece(start, data)):
+                if isinstance(item, Record):
+                    self.assertIn(bytes(item.content), data + data)
+                else:
+                    self.assertNotEqual(item.reason, "")
+        self.assertIn(stream.offset, range(2 * len(data) + 1))

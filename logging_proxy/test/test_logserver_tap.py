@@ -73,7 +73,7 @@ class TapTestCase(SynchronousTestCase):
 class MistakeTests(TapTestCase):
     def refused(self) -> str:
         process = self.start()
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 1)
         self.assertNotIn(b"Traceback", output)
         return output.decode()
@@ -141,11 +141,11 @@ class AloneTests(TapTestCase):
 
 class ProcessTests(TapTestCase):
     def get(self, port: int, path: str) -> tuple[int, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, json.loads(answer.read())
 
     def wait_for(self, port: int, wanted: int) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             try:
                 if self.get(port, "/health")[1]["exchanges_stored"] >= wanted:
@@ -166,7 +166,7 @@ class ProcessTests(TapTestCase):
         process = self.start()
         self.wait_for(port, 1)
         process.terminate()
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
         self.assertNotIn(b"Traceback", output)
         # twistd ends by the signal that stopped it.
         self.assertIn(process.returncode, (0, -signal.SIGTERM))
@@ -190,7 +190,7 @@ class ProcessTests(TapTestCase):
         for number in range(2, 300):
             writer.block(b"".join(Script(number, other_id(number)).simple()))
         os.close(writing)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0)
         self.assertEqual(len(documents(self.log_dir)), 2 * 299)
 

@@ -45,8 +45,12 @@ class PacingTests(SynchronousTestCase):
             self.assertEqual(of.name, after)
 
     def test_no_tcp(self) -> None:
-        with socket.socket(socket.AF_UNIX) as of:
+        """A socket that is not TCP stays as it is, without an error."""
+        of, peer = socket.socketpair(socket.AF_UNIX)
+        with of, peer:
             do_not_pace(of)
+            of.sendall(b"still connected")
+            self.assertEqual(peer.recv(99), b"still connected")
 
     def test_is_local(self) -> None:
         """Numbers of the loopback interface; a name is nobody's before it is looked up."""

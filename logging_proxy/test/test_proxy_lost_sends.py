@@ -93,7 +93,7 @@ class LostSendTests(SynchronousTestCase):
         """What the client got until its connection was reset; an end in good order fails."""
         got = b""
         self.client.far.settimeout(0.05)
-        for _ in range(200):  # the reset waits for acknowledgements, which may be late
+        for _ in range(1200):  # the reset waits for acknowledgements, which may be late
             try:
                 data = self.client.far.recv(1 << 16)
             except TimeoutError:

@@ -260,7 +260,7 @@ class TimeTests(SynchronousTestCase):
         """Its seconds are those of the monotonic clock, for its calls as well."""
         self.assertIs(self.reactor.seconds, time.monotonic)
         call = self.reactor.callLater(60, int)
-        self.assertLess(abs(call.getTime() - time.monotonic() - 60), 1)
+        self.assertLess(abs(call.getTime() - time.monotonic() - 60), 30)
         self.assertIs(call.seconds, time.monotonic)
 
     def turn(self) -> float | None:
@@ -298,7 +298,7 @@ class OtherReactorTests(SynchronousTestCase):
         self.addCleanup(reactor.waker.connectionLost, Failure(ConnectionDone()))
         self.assertIs(make_monotonic(reactor), reactor)
         call = reactor.callLater(60, int)
-        self.assertLess(abs(call.getTime() - time.monotonic() - 60), 1)
+        self.assertLess(abs(call.getTime() - time.monotonic() - 60), 30)
         self.assertLessEqual(reactor.timeout() or 0, 60)
 
 

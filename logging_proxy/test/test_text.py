@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.understanding import clean_text, json_streams, json_strings
-from logging_proxy.understanding.clean_text import TEXT_LIMIT
+from logging_proxy.understanding.clean_text import BINARY, TEXT_LIMIT
 from logging_proxy.understanding.text import read_content, text_of
 
 JSON = "application/json"
@@ -75,7 +75,7 @@ class TypeTests(SynchronousTestCase):
     @given(st.binary(max_size=400), kinds, st.booleans())
     def test_anything(self, body: bytes, kind: str, cut: bool) -> None:
         """Any bytes of any type give text that can be stored."""
-        read_content(body, kind, cut).text.encode("utf-8")
+        self.assert_storable(read_content(body, kind, cut).text)
 
     @given(
         st.recursive(
@@ -87,8 +87,14 @@ class TypeTests(SynchronousTestCase):
         body = json.dumps(value).encode()
         for length in {len(body), len(body) // 2}:
             for kind in (JSON, EVENTS, "application/x-ndjson"):
-                text_of(body[:length], kind).encode("utf-8")
-                text_of(b"data: " + body[:length], kind).encode("utf-8")
+                self.assert_storable(text_of(body[:length], kind))
+                self.assert_storable(text_of(b"data: " + body[:length], kind))
+
+    def assert_storable(self, text: str) -> None:
+        """`text` is valid UTF-8 without control characters, and not too long."""
+        self.assertEqual(text.encode("utf-8", "replace").decode("utf-8"), text)
+        self.assertNotRegex(text, BINARY)
+        self.assertLessEqual(len(text), TEXT_LIMIT + 1)
 
 
 class BlobTests(SynchronousTestCase):

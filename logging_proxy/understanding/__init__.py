@@ -1,1 +1,1 @@
-"""From bytes to meaning, without I/O: codings, text, JSON, model and session."""
+"""Turns the bytes of a body into text, JSON values, model and session.  Pure functions, no I/O."""

@@ -1,4 +1,4 @@
-"""What understanding one body may cost: what is read is hostile, and its text is worth a second at most."""
+"""A budget of processor time for one body: bodies are untrusted, so every loop over one is bounded."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable
 
 TEXT_SECONDS = 0.5
-"""Processor time for the text of one body; 16 MiB of an ordinary one take a fifth of it."""
+"""Processor time for the text of one body.  An ordinary body of the maximum size stays far below it."""
 
 STEP = 64 << 10
-"""Characters between two looks at the clock."""
+"""Characters read between two checks of the clock."""
 
 PIECE = 64
-"""What each piece of text costs besides its characters, in characters."""
+"""The fixed cost of a piece of text, in characters, added to its length."""
 
 
 class Allowance:
     """
-    The processor time that a loop over one body has.
+    A budget of processor time for a loop over one body.
 
-    The time of the thread is counted and not the clock's: a machine that is busy with something else is no
-    reason to leave text out.  It begins with the first look, so that a small body costs no look at all.
+    Thread time is measured, not wall-clock time: load on the machine must not shorten the text.
+    The clock is first read after `step` characters, so a small body never reads it.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Allowance:
         self._until: float | None = None
 
     def spend(self, size: int) -> bool:
-        """Counts a piece of so many characters that is about to be read; False when the time is over."""
+        """Charge a piece of `size` characters before reading it.  False once the budget is spent."""
         self._spent += size + PIECE
         return self._spent < self._step or self._is_left()
 

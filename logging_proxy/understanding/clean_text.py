@@ -1,7 +1,7 @@
 """
-What is kept of a text: no blobs, no known secrets, nothing that cannot be stored, and not too much of it.
+Cleans text for the index: removes blobs, secrets and characters that cannot be stored, and limits its length.
 
-A blob is binary in letters: base64 in one line or wrapped, or a `data:` URL.
+A blob is binary data encoded as text: base64, in one line or wrapped, or a `data:` URL.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Iterable, Iterator
 from logging_proxy.redaction.redact import redact_text
 
 TEXT_LIMIT = 256 << 10
-"""Characters kept of a body: an agent sends its whole history again with every turn."""
+"""Maximum characters kept of a body.  Agents resend their whole history with every turn."""
 
 HEAD_SHARE = 64 << 10
-"""Of a longer text so much is from its beginning, the rest from its end, which is what is new."""
+"""Characters kept from the start of a longer text.  The rest comes from its end, where the new turn is."""
 
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])"
     r"(?:[A-Za-z0-9+/_-]{160,}+={0,2}|(?:[A-Za-z0-9+/]{60,159}+\r?\n){3,}+[A-Za-z0-9+/]*+={0,2})"
 )
 SHORTEST_BLOB = 160
-"""Characters in a row that are no spaces: `_BASE64` needs so many, three lines of 60 have more."""
+"""Minimum length of a run without spaces that `_BASE64` can match; three wrapped lines of 60 are longer."""
 
 _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
 BINARY = re.compile("[\x00-\x08\x0e-\x1f]")
 
 
 def ends_of(text: str, limit: int) -> str:
-    """At most about `limit` characters: of a longer text its beginning and its end, as `clean` has it."""
+    """`text`, or the start and the end of a longer one, together about `limit` characters."""
     if len(text) <= limit:
         return text
     head = limit * HEAD_SHARE // TEXT_LIMIT
@@ -38,7 +38,7 @@ def ends_of(text: str, limit: int) -> str:
 
 
 def first_and_last(strings: Iterable[str]) -> Iterator[str]:
-    """Of `strings` those of which `clean` keeps something, while no more than that is in memory."""
+    """The strings from the start and the end that `clean` would keep, holding only those in memory."""
     room = HEAD_SHARE
     last: deque[str] = deque()
     size = 0
@@ -56,9 +56,9 @@ def first_and_last(strings: Iterable[str]) -> Iterator[str]:
 
 def clean(text: str, plain: bool = False) -> str:
     """
-    `text` without blobs, secrets and what cannot be stored, and not too long.
+    `text` without blobs, secrets and unstorable characters, at most about `TEXT_LIMIT` long.
 
-    It is known to hold no control characters if it is `plain`: looking for them takes as long as all else.
+    `plain` promises that there are no control characters, which skips the expensive search for them.
     """
     text = ends_of(text, TEXT_LIMIT)
     if "data:" in text:
@@ -72,7 +72,7 @@ def clean(text: str, plain: bool = False) -> str:
 
 
 def _may_hold_blob(text: str) -> bool:
-    """Whether there is anything long enough; `_BASE64` itself takes five times as long to see it."""
+    """Whether any run without spaces is long enough for a blob: a cheap check before the slow `_BASE64`."""
     at, end = 0, len(text) - SHORTEST_BLOB
     while at <= end:
         space = text.rfind(" ", at, at + SHORTEST_BLOB)
@@ -83,7 +83,7 @@ def _may_hold_blob(text: str) -> bool:
 
 
 def without_blob(string: str) -> str:
-    """Nothing of a string that is one blob as a whole, so that it does not use up the limit."""
+    """`string`, or the empty string if all of it is one blob, so that blobs do not use up the text limit."""
     if len(string) < SHORTEST_BLOB:
         return string
     if string.startswith("data:") or _BASE64.fullmatch(string):

@@ -1,9 +1,8 @@
 """
-Undoing content codings for indexing and viewing, never on the data path.
+Decodes Content-Encoding for indexing and viewing.  Not used on the data path.
 
-What is decoded is hostile: nothing here raises because of it, and every step
-and the whole are bounded.  `Decoder` takes pieces and gives pieces; `decode`
-does it for a body at once.
+Input is untrusted: bad input never raises, and output, ratio, time and number of members are bounded.
+`Decoder` is incremental; `decode` takes a whole body.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from importlib import import_module
 from typing import Any, Protocol
 
 STEP = 64 << 10
-"""The most that one step takes in or gives out."""
+"""Maximum bytes that one step consumes or produces."""
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What decoding may cost."""
+    """Limits on the decoding of one body."""
 
     output: int = 64 * MIB
     ratio: int = 1000
-    """Output to input, once the output is over `ratio_from`."""
+    """Maximum ratio of output to input, applied once the output exceeds `ratio_from`."""
     ratio_from: int = MIB
     codings: int = 2
     seconds: float = 2.0
     members: int = 2048
-    """gzip members and zstd frames; a BGZF file has one for each 64 KiB, so 1,024 up to the output limit."""
+    """Maximum gzip members and zstd frames.  BGZF has one per 64 KiB, so 1,024 at the output limit."""
     window_log: int = 23
-    """zstd: RFC 9659 allows 8 MiB for HTTP."""
+    """Base-2 logarithm of the zstd window.  RFC 9659 allows 8 MiB for HTTP."""
 
 
 DEFAULT_LIMITS = Limits()
 
 
 class Trouble(StrEnum):
-    """Why decoding ended before the end."""
+    """Why decoding stopped before the end of the body."""
 
     CUT = "the body ends in the middle"
     CORRUPT = "the body is not what its coding says"
@@ -57,7 +56,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The bytes as far as they could be decoded; `trouble` is None when that is all of them."""
+    """The decoded bytes.  `trouble` is None if the whole body could be decoded."""
 
     data: bytes
     trouble: Trouble | None = None
@@ -68,7 +67,7 @@ class Decoded:
 
 
 def codings_of(content_encoding: str) -> list[str]:
-    """The codings in a Content-Encoding value, in the order in which they were applied."""
+    """The codings of a Content-Encoding value except `identity`, in the order in which they were applied."""
     names = (name.strip().lower() for name in content_encoding.split(","))
     return [name for name in names if name and name != "identity"]
 
@@ -79,7 +78,7 @@ def decode(
     limits: Limits = DEFAULT_LIMITS,
     seconds: Callable[[], float] = time.monotonic,
 ) -> Decoded:
-    """All of `body` decoded, within `limits`."""
+    """Decode a whole `body` within `limits`."""
     if not codings_of(content_encoding):
         return Decoded(body)
     decoder = Decoder(content_encoding, limits, seconds)
@@ -90,11 +89,10 @@ def decode(
 
 class Decoder:
     """
-    Decodes a body piece by piece.
+    An incremental decoder.
 
-    After a `trouble` nothing more comes out.  `feed` gives pieces of at most
-    `STEP` bytes; a caller that has other work leaves it between two of them, but must
-    come back and use the iterator up.
+    `feed` yields pieces of at most `STEP` bytes, and nothing once `trouble` is set.  A caller may do other
+    work between two pieces, but must exhaust the iterator.
     """
 
     def __init__(
@@ -114,7 +112,7 @@ class Decoder:
             self.trouble = stopped.trouble
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What comes out of `data`."""
+        """Decode `data`; exhaust the iterator before the next call."""
         for at in range(0, len(data), STEP):
             steps = self._run(0, data[at : at + STEP])
             while self.trouble is None:
@@ -125,7 +123,7 @@ class Decoder:
                     yield piece
 
     def finish(self) -> None:
-        """No more input comes: sets `trouble` when some is missing.  An empty body is whole."""
+        """End the input.  Sets `trouble` if a stream is incomplete; an empty body is complete."""
         if self.trouble is None and any(stage.begun and not stage.at_end for stage in self._stages):
             self.trouble = Trouble.CUT
 
@@ -146,7 +144,7 @@ class Decoder:
             self.trouble = stopped.trouble
             return stopped.rest
         except Exception:
-            # Each library has its own exception for bad input, and some let ValueError or MemoryError out.
+            # Every library raises its own exception for bad input; some also raise ValueError or MemoryError.
             self.trouble = Trouble.CORRUPT
             return None
         finally:
@@ -159,7 +157,7 @@ class Decoder:
 
 
 class _Stopped(Exception):
-    """A limit was reached; `rest` is the last that may still come out."""
+    """A limit was reached; `rest` is the final output within that limit."""
 
     def __init__(self, trouble: Trouble, rest: bytes = b"") -> None:
         super().__init__(trouble)
@@ -168,7 +166,7 @@ class _Stopped(Exception):
 
 
 class _Coding(Protocol):
-    """Decodes one coding in steps; raises whatever its library does for bad input."""
+    """Decodes one coding in steps.  Bad input raises the exceptions of the library behind it."""
 
     @property
     def at_end(self) -> bool: ...
@@ -177,7 +175,7 @@ class _Coding(Protocol):
 
 
 class _Stage:
-    """A coding, and the limits on what goes in and comes out of it."""
+    """One coding, with the limits on its input and output."""
 
     def __init__(self, coding: _Coding, limits: Limits) -> None:
         self.begun = False
@@ -204,7 +202,7 @@ class _Stage:
 
 
 def _make_stages(codings: list[str], limits: Limits) -> list[_Stage]:
-    """The stages that undo `codings`: the one applied last comes first (RFC 9110 §8.4)."""
+    """The stages that decode `codings`, the last applied coding first (RFC 9110 §8.4)."""
     if len(codings) > limits.codings:
         raise _Stopped(Trouble.STACKED)
     for coding in codings:
@@ -214,7 +212,7 @@ def _make_stages(codings: list[str], limits: Limits) -> list[_Stage]:
 
 
 class _Gzip:
-    """gzip, several members in a row; what follows the last one is ignored, as gzip(1) does."""
+    """gzip with any number of members.  Bytes after the last member are ignored, as gzip(1) does."""
 
     def __init__(self, limits: Limits) -> None:
         self.at_end = False
@@ -250,7 +248,7 @@ class _Gzip:
 
 
 class _Deflate:
-    """The coding deflate with the zlib wrapper (RFC 1950), or bare, as many send it."""
+    """deflate in the zlib format (RFC 1950), or raw (RFC 1951), which many servers send instead."""
 
     def __init__(self, limits: Limits) -> None:
         self._head = b""
@@ -288,7 +286,7 @@ class _Deflate:
 
 
 def _has_zlib_header(data: bytes) -> bool:
-    """RFC 1950 §2.2: method 8, and a multiple of 31."""
+    """Whether `data` starts with a zlib header (RFC 1950 §2.2): method 8, and a multiple of 31."""
     return data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
@@ -319,7 +317,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """Zstandard, several frames in a row."""
+    """Zstandard with any number of frames."""
 
     def __init__(self, limits: Limits) -> None:
         self.at_end = False
@@ -351,7 +349,7 @@ class _Zstd:
 
 
 def _package(*names: str) -> Any:
-    """The first of the optional packages that is installed."""
+    """The first installed package of `names`."""
     for name in names:
         try:
             return import_module(name)

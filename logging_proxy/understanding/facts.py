@@ -1,7 +1,7 @@
 """
-What an exchange is about, from its headers and the JSON values in its bodies: model, session, streaming.
+Finds model, session and streaming of an exchange in its headers and the JSON values of its bodies.
 
-Clients and servers leave out what they like, so nothing is required here.
+Every member is optional, and values of unexpected types are ignored.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any, NamedTuple
 from logging_proxy.captures.heads import SESSION_HEADERS
 
 LONGEST = 256
-"""Characters of a model's or session's name."""
+"""Maximum characters kept of a model or session name."""
 
 LOOKED_AT = 16
-"""The values of a stream that are looked at for the model: it stands in the first ones."""
+"""How many values of a stream are searched for the model, which is named in the first ones."""
 
 _SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "litellm_session_id"])
 LONGEST_USER = 1024
-"""Characters of a user's id that is looked into for a session."""
+"""Maximum length of a user id that is searched for a session; longer ids are ignored."""
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python."""
+"""Creates a named tuple without a call of its Python-level constructor."""
 
 
 class Understanding(NamedTuple):
-    """None for what was not found."""
+    """What was found in an exchange; None where it was not found."""
 
     model: str | None = None
     session: str | None = None
@@ -41,9 +41,10 @@ def understand(
     response_type: str,
 ) -> Understanding:
     """
-    `fields` are the `telling` ones of the request's head, `request` its JSON value or None.
+    Find the model and the session of an exchange, and whether its response is a stream.
 
-    `responses` are the JSON values of the response, several when it was streamed.
+    `fields` are the request's headers from `telling_headers`, `request` is its JSON value or None, and
+    `responses` are the JSON values of the response: several for a stream.
     """
     asked = request if isinstance(request, dict) else {}
     stream = asked.get("stream") is True or response_type.startswith("text/event-stream")
@@ -51,7 +52,7 @@ def understand(
 
 
 def _model(request: Mapping[str, Any], responses: Sequence[Any]) -> str | None:
-    """What was asked for; what answered, when the request does not say."""
+    """The requested model, or else the one that the response names."""
     if name := _name(request.get("model")):
         return name
     for value in (request, *responses[:LOOKED_AT]):
@@ -63,7 +64,7 @@ def _model(request: Mapping[str, Any], responses: Sequence[Any]) -> str | None:
 
 
 def _session(fields: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-    """The key that groups exchanges; the most trusted that is there."""
+    """The session from the most trusted source that is present (see `_keys`)."""
     if SESSION_HEADERS.isdisjoint(fields) and _SESSION_MEMBERS.isdisjoint(body):
         return None
     return next((name for value in _keys(fields, body) if (name := _name(value))), None)
@@ -71,10 +72,10 @@ def _session(fields: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
 
 def _keys(fields: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Any]:
     """
-    Candidates in order of trust.
+    Candidates for the session, most trusted first.
 
-    `previous_response_id` is not one of them: it differs with every turn, and
-    following the chain needs the exchanges before.
+    `previous_response_id` is not used: it changes with every turn, and following the chain would need the
+    previous exchanges.
     """
     metadata = body.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
@@ -93,7 +94,7 @@ def _keys(fields: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _session_of_user(user: Any) -> Any:
-    """The session in Anthropic's `metadata.user_id`: `user_…_account_…_session_<uuid>` or JSON."""
+    """The session in Anthropic's `metadata.user_id`, which is `user_…_account_…_session_<uuid>` or JSON."""
     if not isinstance(user, str) or len(user) > LONGEST_USER:
         return None
     if user.startswith("user_"):

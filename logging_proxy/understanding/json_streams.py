@@ -1,4 +1,4 @@
-"""What a stream of JSON values says, as that of a chat completion: what came in pieces is put together."""
+"""Reassembles the text of a stream of JSON values, such as the deltas of a chat completion."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from logging_proxy.understanding.clean_text import SHORTEST_BLOB
 from logging_proxy.understanding.json_strings import Path, parse, strings
 
 DOCUMENTS = 16
-"""Values kept of a stream: what it is about stands in the first ones."""
+"""How many values of a stream are kept; model and role are in the first ones."""
 
 DOCUMENTS_SIZE = 1 << 20
-"""Characters after which no more of them are kept: they may need 50 times as much memory."""
+"""Characters of JSON after which no more values are kept; parsed values need many times their size."""
 
 MOST_TEXT = 8 << 20
-"""Characters of a stream that are kept, with `PIECE` for each piece of text and `ENTRY` for each path."""
+"""Maximum characters kept of a stream, counting `PIECE` for each piece of text and `ENTRY` for each path."""
 
 ENTRY = 512
+"""The fixed cost of a path, in characters."""
 
 _GROWING = frozenset(["content", "response", "thinking", "reasoning", "text"])
-"""Members that streams of lines without `delta` (Ollama, LM Studio) send in pieces."""
+"""Members sent in pieces by line-based streams that have no `delta` (Ollama, LM Studio)."""
 _LABELS = frozenset(["type", "role", "id", "name"])
-"""Members below a `delta` that are whole."""
+"""Members below a `delta` that are complete values, not pieces."""
 
 
 class JsonStream:
     """
-    What a stream has said so far.
+    The strings of a stream so far.
 
-    Pieces are strings with the same path below a `delta`, or under a growing name in a
-    stream of lines.  All else is taken once: streams repeat `id` and `model` in every event.
+    Strings with the same path below a `delta`, or with a name in `_GROWING` in a line-based stream, are
+    pieces of one text and are joined.  Every other string is kept once: streams repeat `id` and `model`.
 
-    An event that is the last one but for one plain piece of text is not parsed again: most events of a
-    long answer are such, and are taken in a tenth of the time.
+    An event that equals the previous one except for one plain string is not parsed.  Most events of a long
+    answer are of this kind, and parsing is most of the cost.
 
-    When it `is_full` it should be given no more.
+    Stop feeding it once it `is_full`.
     """
 
     def __init__(self) -> None:
@@ -46,15 +47,15 @@ class JsonStream:
         self._growing: dict[Path, list[str]] = {}
         self._prefix = self._suffix = ""
         self._pieces: list[str] | None = None
-        """Where the text between `prefix` and `suffix` belongs; None when the last event had no such text."""
+        """Where to append the text between `_prefix` and `_suffix`; None if the last event had none."""
 
     @property
     def is_full(self) -> bool:
-        """Whether it holds as much as it may."""
+        """Whether the limit of kept text is reached."""
         return self._room <= 0
 
     def goes_on(self, item: str) -> bool:
-        """Takes an event that differs from the last one in one piece of text only."""
+        """Take `item` without parsing it, if it differs from the last event in one plain string only."""
         pieces, prefix, suffix = self._pieces, self._prefix, self._suffix
         if pieces is None or self._room <= 0 or not (item.startswith(prefix) and item.endswith(suffix)):
             return False
@@ -66,6 +67,7 @@ class JsonStream:
         return True
 
     def take(self, item: str) -> None:
+        """Parse and take one event."""
         value = parse(item)
         self._pieces = None
         if isinstance(value, dict):
@@ -81,21 +83,21 @@ class JsonStream:
             self._room -= len(item) + PIECE
 
     def _expect(self, item: str, pieces: list[str], text: str) -> None:
-        """Another event like `item`, whose one growing text this was."""
+        """Remember `item` as the form of the next event; `text` is its one growing string."""
         literal = f'"{text}"'
-        # With an escape anywhere the text might stand there in another form, and this be something else.
+        # With an escape anywhere, the growing string might be escaped and `literal` be a different string.
         if text and "\\" not in item and item.count(literal) == 1:
             at = item.index(literal) + 1
             self._prefix, self._suffix, self._pieces = item[:at], item[at + len(text) :], pieces
 
     def text(self) -> str:
-        """All strings, with what came in pieces put together; nothing of it is cleaned."""
+        """All strings, with the pieces joined, one a line.  The result still needs `clean`."""
         whole = self._whole
         joined = ("".join(pieces) for pieces in self._growing.values())
         return "\n".join([*whole, *(text for text in joined if text not in whole)])
 
     def _gather(self, event: dict[str, Any], grown: list[tuple[list[str], str]]) -> None:
-        """Sorts the strings of an event; `grown` gets those that go on, and where they were added."""
+        """Take the strings of an event; `grown` receives its growing strings, each with its list."""
         kind = event.get("type")
         kind = kind if isinstance(kind, str) else ""
         is_growing = kind.endswith("delta") or "done" in event
@@ -124,5 +126,5 @@ class JsonStream:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether a text stands in JSON as it is."""
+    """Whether JSON represents `text` without escapes."""
     return text.isprintable() and '"' not in text and "\\" not in text

@@ -1,8 +1,8 @@
 """
-The strings of JSON values, in order: alone for the full-text index, with their paths for streams.
+Extracts the strings of JSON values, in order: alone for the full-text index, with their paths for streams.
 
-JSON that is cut, broken, too large or too deep gives its strings as well.  Those of members named like
-secrets are left out.
+JSON that is truncated, malformed, too large or too deep yields its strings too.  Values of members whose
+names mark a secret are omitted.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from logging_proxy.understanding.allowance import Allowance
 from logging_proxy.understanding.clean_text import without_blob
 
 JSON_LIMIT = 4 << 20
-"""A longer JSON text is searched for strings only: parsed values may need 50 times its size."""
+"""Longer JSON is scanned for strings without parsing; parsed values need many times its size."""
 
 MOST_VALUES = 200_000
-"""Values of a JSON text that is parsed: each takes about 100 bytes, and up to a microsecond."""
+"""Maximum number of values in JSON that is parsed; it bounds memory and time."""
 
 DEEPEST = 64
-"""Levels of a value that are walked by recursion; those below cost no more stack."""
+"""Levels walked by recursion; deeper levels use an explicit stack."""
 
 LONGEST_PATH = 24
-"""Names of a path that are kept."""
+"""Maximum names in a path; deeper names are dropped."""
 
 MOST_NAMES, LONGEST_NAME = 4096, 128
-"""Of members' names that are remembered."""
+"""Limits on the cache of member names: entries, and characters of each."""
 
 _JSON_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("(?:\s*+:)?|$)', re.DOTALL)
-"""Possessive: what could be tried in another way would be remembered, 70 bytes for every escape."""
+"""Possessive quantifiers: a backtracking match would store a state for every escape."""
 
 
 _scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -43,12 +43,12 @@ _ANY_POSITION = frozenset(_POSITIONS)
 
 
 def is_plain(text: str) -> bool:
-    """Whether no string of a JSON text holds a control character: only escapes can stand for one."""
+    """Whether no string of the JSON `text` contains a control character; only an escape can represent one."""
     return "\\" not in text or not ("\\u" in text or "\\b" in text or "\\f" in text)
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON text; None when it is none, or too large, too deep or of too many values."""
+    """The value of a JSON text; None if it is not JSON, too large, too deep or has too many values."""
     if len(text) > JSON_LIMIT or (len(text) > MOST_VALUES and _count_values(text) > MOST_VALUES):
         return None
     text = text.strip(_JSON_SPACE)
@@ -60,14 +60,14 @@ def parse(text: str) -> Any:
 
 
 def _count_values(text: str) -> int:
-    """How many values there are at most in a JSON text, in a hundredth of the time that parsing it takes."""
+    """An upper bound on the number of values in a JSON text, far cheaper than parsing."""
     return text.count(",") + text.count("[") + text.count("{")
 
 
 def string_literals(text: str, allowance: Allowance) -> Iterator[str]:
-    """The strings in something like JSON, cut or not, without the names of members, as far as time allows."""
+    """The string values in complete or truncated JSON, without member names, within `allowance`."""
     secret = False
-    # With a lone backslash at the end the pattern would try again from every escaped quote.
+    # After a lone backslash at the end the pattern would be retried from every escaped quote.
     for match in _JSON_STRING.finditer(text.rstrip("\\")):
         string, end = match[1], match[2]
         if not allowance.spend(len(string)):
@@ -90,7 +90,7 @@ def _unescaped(literal: str) -> str:
 
 
 def all_strings(value: Any) -> list[str]:
-    """What `strings` gives, without paths and empty strings: in a third of the time."""
+    """The non-empty strings of `strings`, without paths; much cheaper."""
     found: list[str] = []
     _collect_strings(value, found, DEEPEST)
     return found
@@ -113,15 +113,15 @@ def _collect_strings(value: Any, found: list[str], levels: int) -> None:
 
 def _is_told(name: str, member: Any) -> bool:
     """
-    Whether there is text in a member: not if it is named like a secret.
+    Whether to read a member: it can hold strings, and its name does not mark a secret.
 
-    An object of such a name is no secret: it is the schema of one, in the tools that a model is offered.
+    An object under such a name is read: in tool definitions it is the schema of a secret, not the secret.
     """
     return isinstance(member, dict) or (isinstance(member, (str, list)) and not _is_secret(name))
 
 
 _public: set[str] = set()
-"""Names of members that are no secrets, as far as they have come."""
+"""Cache of member names that are known not to be secret."""
 
 
 def _is_secret(name: str) -> bool:
@@ -139,9 +139,9 @@ Path = tuple[str, ...]
 
 def strings(value: Any) -> list[tuple[Path, str]]:
     """
-    Every string in a JSON value, in order, with its path; not the values of members named like secrets.
+    Every string in a JSON value, in order, with its path; the values of secret members are omitted.
 
-    Of a path there are the first `LONGEST_PATH` names: it is kept for every string.
+    A path has at most `LONGEST_PATH` names, because one is kept for every string.
     """
     found: list[tuple[Path, str]] = []
     _collect(value, (), found, DEEPEST)
@@ -165,7 +165,7 @@ def _collect(value: Any, path: Path, found: list[tuple[Path, str]], levels: int)
 
 
 def _position(value: dict[str, Any], path: Path) -> Path:
-    """The path of what is in `value`: members that say which of several it is belong to it."""
+    """`path` extended by the position members of `value`, which tell parallel items apart."""
     for name in _POSITIONS:
         if isinstance(value.get(name), int) and len(path) < LONGEST_PATH:
             path = (*path, str(value[name]))
@@ -173,7 +173,7 @@ def _position(value: dict[str, Any], path: Path) -> Path:
 
 
 def _deep_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """What `strings` gives, of a value that is too deep for it; takes twice the time."""
+    """Like `strings`, without recursion, for the levels below `DEEPEST`; slower."""
     stack: list[tuple[Path, Any]] = [(path, value)]
     while stack:
         path, value = stack.pop()

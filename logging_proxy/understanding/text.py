@@ -1,9 +1,9 @@
 """
-What can be read in a body: the text for the full-text index and the views, and its JSON values.
+Extracts the readable text of a body, for the full-text index and for display, and its JSON values.
 
-Takes decoded bytes as they are, whole or cut, of any type.  What it costs is bounded by the bytes and
-not by what they are: text is cut before it is taken apart, and what takes too long ends there.
-Binary, base64 and secrets known by their name or form are left out.
+Accepts decoded bytes of any type, complete or truncated.  The cost is bounded whatever the content: text is
+cut before it is parsed, and loops stop when their time is spent.  Binary data, base64 and recognised secrets
+are omitted.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ _CHARSETS = re.compile(
     r"utf[-_]?(8|16|32)([-_]?[lb]e)?|(us-)?ascii|iso[-_]8859[-_]\d{1,2}|latin[-_]?1|(windows|cp)[-_]?125\d"
     r"|koi8[-_][ru]|shift[-_]jis|euc[-_](jp|kr)|gb(k|2312|18030)|big5"
 )
-"""Not whatever Python can decode: some of its codecs take quadratic time."""
+"""An allow-list, because some of Python's codecs take quadratic time."""
 
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 
 MARKUP_LIMIT = 2 << 20
-"""Characters of a longer page that are looked at, most of them of its end."""
+"""Maximum characters read of a page, most of them from its end."""
 
 FIELD_LIMIT = 512 << 10
-"""The same of a form's field, before it is decoded: nine of them may stand for one."""
+"""Maximum characters read of a form field before percent-decoding; nine of them may encode one character."""
 
 WIDE_LIMIT = 2 << 20
-"""Bytes of UTF-32 that are looked at: what is no character of it takes 0.3 µs, in one go."""
+"""Maximum bytes of UTF-32 read: invalid input is slow, and decoding cannot be interrupted."""
 
 LONGEST_NAME = 2048
-"""Characters of a field's name, or of a type."""
+"""Maximum characters read of a field name or a content type."""
 
 EVENT_LIMIT = 8 << 20
-"""Characters of an event, with `PIECE` for each of its lines; those beyond are left out."""
+"""Maximum characters of an event, counting `PIECE` for each line; further lines are omitted."""
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python."""
+"""Creates a named tuple without a call of its Python-level constructor."""
 
 
 class Content(NamedTuple):
-    """A body understood as far as its type allows; `documents` are its JSON values, of a stream the first."""
+    """The text of a body and its JSON values: for a stream, the first of them."""
 
     text: str = ""
     documents: Sequence[Any] = ()
 
 
 def text_of(body: bytes, content_type: str) -> str:
-    """The readable text in a decoded body."""
+    """The readable text of a decoded body."""
     return read_content(body, content_type).text
 
 
 def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
-    """Text and JSON values of a decoded body; `cut` when it is only the beginning of one."""
+    """Text and JSON values of a decoded body; `cut` means that `body` is only its beginning."""
     if not body:
         return Content()
     form, charset = _form_of(content_type[:LONGEST_NAME])
@@ -99,12 +99,12 @@ class _Form(enum.Enum):
 
 
 _JSON = _Form.JSON
-"""Looking up a member of an enumeration takes as long as a call."""
+"""The most frequent form as a global: looking up an enum member costs as much as a call."""
 
 
 @lru_cache(maxsize=256)
 def _form_of(content_type: str) -> tuple[_Form, str]:
-    """What a body of this type is, and its charset."""
+    """How to read a body of this content type, and its charset."""
     kind = content_type.partition(";")[0].strip().lower()
     found = _CHARSET.search(content_type)
     charset = found[1].lower() if found else "utf-8"
@@ -128,7 +128,7 @@ def _form_of_kind(kind: str) -> _Form:
 
 
 def _from_unknown(body: bytes, cut: bool) -> Content:
-    """A body without a type: JSON if it looks so, text if it is UTF-8 without control characters."""
+    """A body without a type: JSON if it starts like JSON, text if it is UTF-8 without control characters."""
     start = body[:64].lstrip()
     try:
         text = body[: len(body) - 3 if cut else None].decode("utf-8")
@@ -151,7 +151,7 @@ def _decoded(body: bytes, charset: str) -> str:
 
 
 def _from_charset(body: bytes, charset: str, allowance: Allowance) -> str:
-    """As far as time allows: a byte that is no character takes some codecs 0.3 µs."""
+    """Decode `body` in steps within `allowance`, because invalid bytes are slow in some codecs."""
     decoder = codecs.getincrementaldecoder(charset)("replace")
     pieces = []
     for at in range(0, len(body), STEP):
@@ -162,7 +162,7 @@ def _from_charset(body: bytes, charset: str, allowance: Allowance) -> str:
 
 
 def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
-    """The values of a form, but for those of secret fields."""
+    """The values of form fields, except secret fields."""
     at = 0
     while at <= len(text):
         end = text.find("&", at)
@@ -183,7 +183,7 @@ def _from_json(text: str, cut: bool) -> Content:
 
 
 def _blocks(text: str, allowance: Allowance) -> Iterator[list[str]]:
-    """Its lines as far as time allows, never all of a long text at once: each is an object of its own."""
+    """The lines of `text` in blocks, within `allowance`; splitting all of it at once takes much memory."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     at = 0
@@ -202,7 +202,7 @@ def _lines(text: str, allowance: Allowance) -> Iterator[str]:
 
 
 def _event_data(text: str, allowance: Allowance) -> Iterator[str]:
-    """The data of each server-sent event."""
+    """The data of each server-sent event, within `allowance`."""
     lines: list[str] = []
     room = EVENT_LIMIT
     for block in _blocks(text, allowance):
@@ -219,7 +219,7 @@ def _event_data(text: str, allowance: Allowance) -> Iterator[str]:
 
 
 def _from_events(text: str, split: Callable[[str, Allowance], Iterator[str]]) -> Content:
-    """The values of a stream, and its text with what came in pieces put together."""
+    """The first values of a stream, and its text with the pieces joined."""
     stream, allowance = JsonStream(), Allowance()
     for item in split(text, allowance):
         if stream.goes_on(item):

@@ -23,7 +23,10 @@ from logging_proxy.demo.processes import POLL, Program, free_port, module
 from logging_proxy.test.e2e.upstream import Script, Upstream
 
 ROOT = Path(logging_proxy.__file__).resolve().parents[1]
-START_TIMEOUT = 30.0
+PATIENCE = 60.0
+"""Seconds that a test waits for something to happen: long, because it ends early on success."""
+
+START_TIMEOUT = PATIENCE
 
 RUNNING = " on http://"
 """What a service of ours says once it listens and its reactor runs."""
@@ -86,7 +89,7 @@ def is_running(program: Program) -> bool:
     return RUNNING in program.words()
 
 
-def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool:
     """Whether the condition came true in time."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -137,7 +140,7 @@ class EndToEndCase(SynchronousTestCase):
     def capture_of(self, setup: Setup, path: str) -> Capture:
         """The one capture of the exchange with this path, when it has been written."""
         found = wait_for_captures(
-            setup.log_dir, 1, wanted=lambda capture: capture.source_url.endswith(path), timeout=15
+            setup.log_dir, 1, wanted=lambda capture: capture.source_url.endswith(path), timeout=PATIENCE
         )
         self.assertEqual(len(found), 1, f"captures of {path} in {sorted(setup.log_dir.glob('*'))}")
         return found[0]

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import h11
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 class Call:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import socket
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -36,8 +35,8 @@ class Mirror(Upstream):
     def __init__(self, scripts: Mapping[str, Script], stalls: Mapping[str, bytes] | None = None) -> None:
         super().__init__(scripts)
         self._stalls = stalls or {}
-        self.left: list[float] = []
-        """`time.monotonic` of each client's leaving."""
+        self.left = 0
+        """Clients that left while they waited."""
 
     def _exchange(self, connection: socket.socket, reader: Reader) -> bool:
         request = reader.head()
@@ -65,7 +64,7 @@ class Mirror(Upstream):
             connection.recv(1)
         except ConnectionError:
             pass
-        self.left.append(time.monotonic())
+        self.left += 1
 
     def taken(self) -> list[Received]:
         """What was received since the last time."""

@@ -126,7 +126,7 @@ class CaptureTests(EndToEndCase):
         paths = [f"/up/events?s{number}" for number in range(STREAMS)]
         with ThreadPoolExecutor(STREAMS) as pool:
             calls = list(pool.map(lambda path: get(self.config.port, path), paths))
-        captures = wait_for_captures(self.config.log_dir, STREAMS, timeout=30)
+        captures = wait_for_captures(self.config.log_dir, STREAMS, timeout=60)
         by_path = {capture.source_url.partition("/up/")[2]: capture for capture in captures}
         self.assertEqual(len(captures), STREAMS)
         for number, call in enumerate(calls):

@@ -15,11 +15,11 @@ from logging_proxy.demo.captures import wait_for_captures
 from logging_proxy.test.e2e.case import EndToEndCase
 from logging_proxy.test.e2e.mirror import SCRIPTS, Mirror, Seen, Sent
 
-TIMEOUT = 20
+TIMEOUT = 120.0
 
 BODY = bytes(range(256)) * 300
 MANY = tuple(f"-HX-Many-{number % 7}: {number}" for number in range(60))
-EXPECT = ("-HExpect: 100-continue", "--expect100-timeout", "15")
+EXPECT = ("-HExpect: 100-continue", "--expect100-timeout", "50")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ RUNS = (
     Run("/echo", ("-X", "BREW")),
     Run("/nothing-here"),
 )
-SLOW = 10.0
+SLOW = 45.0
 """Seconds: who took longer has waited for a `100 Continue` that did not come."""
 
 
@@ -75,7 +75,7 @@ class ProgramTests(EndToEndCase):
 
     def assert_all_complete(self, count: int) -> None:
         """So many captures, each of a whole exchange."""
-        captures = wait_for_captures(self.config.log_dir, count, timeout=15)
+        captures = wait_for_captures(self.config.log_dir, count, timeout=60)
         self.assertEqual([capture.outcome for capture in captures], ["complete"] * count)
 
 

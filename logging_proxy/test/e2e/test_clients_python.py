@@ -14,7 +14,7 @@ from logging_proxy.demo.captures import wait_for_captures
 from logging_proxy.test.e2e.case import EndToEndCase
 from logging_proxy.test.e2e.mirror import SCRIPTS, Mirror, Seen, Sent, latin
 
-TIMEOUT = 20
+TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class PythonClientTests(EndToEndCase):
             self.assertEqual(through[number], direct[number], f"{ask}: what the client saw")
             self.assertEqual(relayed[number], received[number], f"{ask}: what the upstream got")
         self.assertEqual(self.upstream.failures, [])
-        captures = wait_for_captures(self.config.log_dir, len(asks), timeout=15)
+        captures = wait_for_captures(self.config.log_dir, len(asks), timeout=60)
         self.assertEqual([capture.outcome for capture in captures], ["complete"] * len(asks))
 
     def test_http_client(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import time
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SkipTest
 
 from logging_proxy.test.e2e import upstream
-from logging_proxy.test.e2e.case import EndToEndCase, wait_until
+from logging_proxy.test.e2e.case import PATIENCE, EndToEndCase, wait_until
 from logging_proxy.test.e2e.mirror import Mirror, Sent
 from logging_proxy.test.e2e.upstream import Received, Step, answer
 
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from anthropic import Anthropic
     from openai import OpenAI
 
-PATIENCE = 0.4
-"""Seconds that the SDKs wait here."""
-NOTICED = 0.3
-"""Seconds: by then the upstream has lost a client that has gone."""
+TIMEOUT = 4.0
+"""Seconds after which an SDK gives up, where it is to: by then a busy machine has passed on its request."""
 
 MODEL = "scripted"
 QUESTION = "What is the weather in Zürich? ☂"
@@ -74,11 +72,9 @@ class SDKCase(EndToEndCase):
         self.assertEqual(relayed, received)
 
     def assert_left(self, path: str, use: Callable[[], Any]) -> None:
-        """After `use`, which gives up, the upstream's connection goes at once; the capture tells why."""
+        """After `use`, which gives up, the upstream's connection is closed; the capture tells why."""
         use()
-        gone = time.monotonic()
-        self.assertTrue(wait_until(lambda: bool(self.upstream.left), 5), "the upstream was never left")
-        self.assertLess(self.upstream.left[0] - gone, NOTICED)
+        self.assertTrue(wait_until(lambda: self.upstream.left > 0), "the upstream was never left")
         capture = self.capture_of(self.config, path)
         self.assertEqual(capture.outcome, "client_closed")
         self.assertEqual(capture.request.body, self.upstream.taken()[0].body)
@@ -87,17 +83,17 @@ class SDKCase(EndToEndCase):
 class OpenAITests(SDKCase):
     package = "openai"
 
-    def client(self, base: str) -> OpenAI:
+    def client(self, base: str, timeout: float = PATIENCE) -> OpenAI:
         import openai
 
-        client = openai.OpenAI(base_url=f"{base}/v1", api_key="sk-x", max_retries=0, timeout=PATIENCE)
+        client = openai.OpenAI(base_url=f"{base}/v1", api_key="sk-x", max_retries=0, timeout=timeout)
         self.addCleanup(client.close)
         return client
 
-    def ask(self, base: str, **more: Any) -> Any:
+    def ask(self, base: str, timeout: float = PATIENCE, **more: Any) -> Any:
         """A chat completion."""
         messages: Any = [{"role": "user", "content": QUESTION}]
-        return self.client(base).chat.completions.create(model=MODEL, messages=messages, **more)
+        return self.client(base, timeout).chat.completions.create(model=MODEL, messages=messages, **more)
 
     def test_whole(self) -> None:
         """An answer in one piece."""
@@ -124,7 +120,7 @@ class OpenAITests(SDKCase):
         import openai
 
         def wait() -> None:
-            self.assertRaises(openai.APITimeoutError, self.ask, f"{self.through}/silent")
+            self.assertRaises(openai.APITimeoutError, self.ask, f"{self.through}/silent", TIMEOUT)
 
         self.assert_left("/silent/v1/chat/completions", wait)
 
@@ -134,7 +130,7 @@ class OpenAITests(SDKCase):
         import openai
 
         def wait() -> None:
-            stream = iter(self.ask(f"{self.through}/stuck", stream=True))
+            stream = iter(self.ask(f"{self.through}/stuck", TIMEOUT, stream=True))
             next(stream)
             self.assertRaises((openai.APITimeoutError, httpx2.ReadTimeout), next, stream)
 
@@ -160,25 +156,28 @@ class OpenAITests(SDKCase):
         async def ask() -> None:
             base = f"{self.through}/silent/v1"
             async with openai.AsyncOpenAI(base_url=base, api_key="sk-x", max_retries=0) as client:
-                call = client.chat.completions.create(
-                    model=MODEL, messages=[{"role": "user", "content": QUESTION}]
+                call = asyncio.ensure_future(
+                    client.chat.completions.create(
+                        model=MODEL, messages=[{"role": "user", "content": QUESTION}]
+                    )
                 )
-                async with asyncio.timeout(PATIENCE):
+                arrived = await asyncio.to_thread(wait_until, lambda: bool(self.upstream.received))
+                self.assertTrue(arrived, "the request never arrived")
+                call.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
                     await call
+                self.assertTrue(call.cancelled())
 
-        def cancel() -> None:
-            self.assertRaises(TimeoutError, asyncio.run, ask())
-
-        self.assert_left("/silent/v1/chat/completions", cancel)
+        self.assert_left("/silent/v1/chat/completions", lambda: asyncio.run(ask()))
 
 
 class AnthropicTests(SDKCase):
     package = "anthropic"
 
-    def client(self, base: str) -> Anthropic:
+    def client(self, base: str, timeout: float = PATIENCE) -> Anthropic:
         import anthropic
 
-        client = anthropic.Anthropic(base_url=base, api_key="x", max_retries=0, timeout=PATIENCE)
+        client = anthropic.Anthropic(base_url=base, api_key="x", max_retries=0, timeout=timeout)
         self.addCleanup(client.close)
         return client
 
@@ -216,7 +215,7 @@ class AnthropicTests(SDKCase):
         """An SDK that times out has left: the upstream is cancelled, the capture says so."""
         import anthropic
 
-        client = self.client(f"{self.through}/silent")
+        client = self.client(f"{self.through}/silent", TIMEOUT)
 
         def wait() -> None:
             self.assertRaises(anthropic.APITimeoutError, client.messages.create, **self.arguments())

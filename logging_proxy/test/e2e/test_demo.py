@@ -8,7 +8,7 @@ import subprocess
 
 from logging_proxy.demo.conversation import TURNS
 from logging_proxy.demo.processes import Program, free_port, is_free, is_listening, module
-from logging_proxy.test.e2e.case import EndToEndCase, environment, wait_until, write_configuration
+from logging_proxy.test.e2e.case import PATIENCE, EndToEndCase, environment, wait_until, write_configuration
 from logging_proxy.test.e2e.model import require
 from logging_proxy.test.e2e.test_sdk import AT_DONE
 
@@ -28,10 +28,10 @@ class DemoTests(EndToEndCase):
             self.command, env=environment(), capture_output=True, text=True, timeout=120, cwd=self.folder
         )
 
-    def assert_ended(self, seconds: float) -> None:
+    def assert_ended(self) -> None:
         """Neither the model server nor the proxy nor the logging server listens any more."""
         ports = (self.model, self.config.port, self.config.logging_port)
-        ended = wait_until(lambda: all(is_free("127.0.0.1", port) for port in ports), seconds)
+        ended = wait_until(lambda: all(is_free("127.0.0.1", port) for port in ports))
         self.assertTrue(ended, f"somebody still listens on one of {ports}")
 
     def test_to_the_end(self) -> None:
@@ -46,7 +46,7 @@ class DemoTests(EndToEndCase):
         self.assertIn("POST /v1/chat/completions HTTP/1.1", done.stdout)
         self.assertIn(f"X-Proxy-Path: http://127.0.0.1:{self.config.port}/lmstudio/v1/", done.stdout)
         self.assertIn("_request_metadata.json", done.stdout)
-        self.assert_ended(1)
+        self.assert_ended()
 
     def test_busy_port(self) -> None:
         """A port that is in use is one line, and nothing is started."""
@@ -55,7 +55,7 @@ class DemoTests(EndToEndCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         (line,) = done.stderr.splitlines()
         self.assertIn(f"127.0.0.1:{self.model}", line)
-        self.assert_ended(1)
+        self.assert_ended()
 
     def test_killed(self) -> None:
         """Killed, it leaves nothing behind all the same."""
@@ -63,5 +63,5 @@ class DemoTests(EndToEndCase):
         with Program("the demonstration", self.command, output, environment=environment()) as demo:
             demo.wait_until(lambda: is_listening("127.0.0.1", self.config.port), 60)
             demo.process.kill()
-            demo.process.wait(10)
-            self.assert_ended(15)
+            demo.process.wait(PATIENCE)
+            self.assert_ended()

@@ -146,4 +146,4 @@ class CommandTests(EndToEndCase):
         listens = is_listening("127.0.0.1", port)
         os.kill(int(pidfile.read_text()), signal.SIGTERM)
         self.assertTrue(runs and listens, words)
-        self.assertTrue(wait_until(lambda: not pidfile.exists(), 15), words)
+        self.assertTrue(wait_until(lambda: not pidfile.exists()), words)

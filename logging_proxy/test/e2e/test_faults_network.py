@@ -28,11 +28,13 @@ async def echo(request: Request, connection: Connection) -> None:
     await connection.send(response(request.body))
 
 
-async def through(stage: Stage, back: Toxics) -> Ended:
-    """One exchange through a relay that does `back` to the response."""
+async def through(stage: Stage, back: Toxics, patience: float) -> Ended:
+    """One exchange through a relay that does `back` to the response, and a proxy with this patience."""
     async with Upstream(echo) as upstream, Relay(upstream.port) as relay:
         relay.back = back
-        setup = stage.configure({"up": relay.url}, http_client={"head_timeout": 1, "stream_timeout": 1})
+        setup = stage.configure(
+            {"up": relay.url}, http_client={"head_timeout": patience, "stream_timeout": patience}
+        )
         await asyncio.to_thread(stage.start, setup)
         answer = await call(setup.port, "POST", "/up/", body=BODY)
         (capture,) = await asyncio.to_thread(captures, setup.log_dir, 1)
@@ -41,10 +43,10 @@ async def through(stage: Stage, back: Toxics) -> Ended:
 
 
 class NetworkTests(SynchronousTestCase):
-    def end(self, **toxics: float) -> Ended:
-        """How an exchange ends when its response passes such a network."""
+    def end(self, patience: int = 60, **toxics: float) -> Ended:
+        """How an exchange ends whose response passes such a network; the proxy waits `patience` seconds."""
         with Stage() as stage:
-            return asyncio.run(through(stage, Toxics(**toxics)))  # type: ignore[arg-type]
+            return asyncio.run(through(stage, Toxics(**toxics), patience))  # type: ignore[arg-type]
 
     def assert_whole(self, ended: Ended) -> None:
         self.assertEqual((ended.outcome, ended.answer.whole), ("complete", True))
@@ -69,5 +71,5 @@ class NetworkTests(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """A network that swallows the response is an upstream that does not answer in time."""
-        ended = self.end(timeout=5)
+        ended = self.end(patience=1, timeout=60)
         self.assertEqual((ended.answer.status, ended.outcome), (504, "upstream_timeout"))

@@ -27,7 +27,7 @@ COUNT = int(os.environ.get("LOGGING_PROXY_EXCHANGES", "75"))
 """How many different exchanges; each takes place twice, because the proxy knows heads that come again."""
 SEED = int(os.environ.get("LOGGING_PROXY_SEED", "1"))
 CLIENTS = 6
-TIMEOUT = 20
+TIMEOUT = 60.0
 
 NAME = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.\d{3})_([0-9a-f]{8})_(request|response)\.bin")
 HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer"}
@@ -116,7 +116,7 @@ class FidelityTests(EndToEndCase):
     def captures(self, count: int) -> dict[bytes, list[Capture]]:
         """The captures by the exchange's path, each path's in the order in which they began."""
         found: dict[bytes, list[Capture]] = {}
-        everything = wait_for_captures(self.config.log_dir, count, timeout=30)
+        everything = wait_for_captures(self.config.log_dir, count, timeout=60)
         self.assertEqual(len(everything), count)
         for capture in sorted(everything, key=lambda capture: str(capture.request.metadata["started_at"])):
             path = str(capture.request.metadata["destination_url"]).partition("?")[0]

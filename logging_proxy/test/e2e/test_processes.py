@@ -7,7 +7,7 @@ import sys
 import time
 
 from logging_proxy.demo.processes import Program, ProgramError, free_port, is_free, is_listening, module
-from logging_proxy.test.e2e.case import EndToEndCase, environment, wait_until
+from logging_proxy.test.e2e.case import PATIENCE, EndToEndCase, environment, wait_until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
@@ -48,19 +48,19 @@ class ProgramTests(ProgramCase):
         """What an earlier program left in the same file is not taken for this one's words."""
         self.folder.joinpath("program.log").write_text("up\n")
         with self.program("print('down', flush=True); " + SLEEP) as program:
-            program.wait_until(lambda: "up" in program.words(), 10)
+            program.wait_until(lambda: "up" in program.words(), PATIENCE)
             self.assertEqual(program.words().split(), ["down", "up"])
 
     def test_deaf(self) -> None:
         """A process that ignores SIGTERM is killed when the patience is over."""
         with self.program(DEAF, patience=0.2) as program:
-            program.wait_until(lambda: program.last_words() == "up", 10)
+            program.wait_until(lambda: program.last_words() == "up", PATIENCE)
             self.assertEqual(program.stop(), -9)
 
     def test_early_end(self) -> None:
         """A process that ends instead of getting ready is told with its status and its last words."""
         with self.program("import sys; sys.exit('the reason')") as program:
-            error = self.assertRaises(ProgramError, program.wait_until, lambda: False, 10)
+            error = self.assertRaises(ProgramError, program.wait_until, lambda: False, PATIENCE)
         self.assertIn("status 1", str(error))
         self.assertIn("the reason", str(error))
 
@@ -69,15 +69,15 @@ class ProgramTests(ProgramCase):
         with self.program(SLEEP) as program:
             begin = time.monotonic()
             self.assertRaises(ProgramError, program.wait_until, lambda: False, 0.1)
-        self.assertLess(time.monotonic() - begin, 5)
+        self.assertLess(time.monotonic() - begin, 50)
 
     def test_orphan(self) -> None:
         """A tethered process ends when the one that started it is killed."""
         port = free_port()
         with self.program(MIDDLE, LISTEN + TETHERED, str(port)) as middle:
-            middle.wait_until(lambda: is_listening("127.0.0.1", port), 10)
+            middle.wait_until(lambda: is_listening("127.0.0.1", port), PATIENCE)
             middle.process.kill()
-            self.assertTrue(wait_until(lambda: is_free("127.0.0.1", port), 10))
+            self.assertTrue(wait_until(lambda: is_free("127.0.0.1", port)))
 
 
 class PortTests(ProgramCase):
@@ -94,7 +94,7 @@ class PortTests(ProgramCase):
             "import sys; from logging_proxy.demo.processes import free_port; free_port([int(sys.argv[1])])"
         )
         with self.program(again, str(port)) as rival:
-            self.assertEqual(rival.process.wait(30), 1)
+            self.assertEqual(rival.process.wait(PATIENCE), 1)
         self.assertIn("no free port", rival.words())
         self.assertRaises(OSError, free_port, [port])
 

@@ -9,7 +9,7 @@ import socket
 
 from logging_proxy.demo.processes import free_port, is_listening
 from logging_proxy.test.e2e import upstream
-from logging_proxy.test.e2e.case import EndToEndCase, wait_until
+from logging_proxy.test.e2e.case import PATIENCE, EndToEndCase, wait_until
 from logging_proxy.test.e2e.client import Call, get, request
 
 EVENTS = 12
@@ -26,7 +26,7 @@ class ReloadTests(EndToEndCase):
         """Write a configuration and wait for what the proxy says of it."""
         self.config.path.write_text(text)
         os.kill(self.proxy.process.pid, signal.SIGHUP)
-        self.assertTrue(wait_until(lambda: said in self.proxy.words(), 10), self.proxy.last_words())
+        self.assertTrue(wait_until(lambda: said in self.proxy.words()), self.proxy.last_words())
 
     def changed(self, old: str, new: str) -> str:
         """The configuration with a part replaced."""
@@ -45,7 +45,7 @@ class ReloadTests(EndToEndCase):
 
     def test_new_route(self) -> None:
         """A route that was added works, one that is gone does not, on a connection kept alive throughout."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.config.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.config.port, timeout=PATIENCE)
         self.addCleanup(connection.close)
         self.assertEqual(self.asked(connection, "/up/echo"), 200)
         self.assertEqual(self.asked(connection, "/new/echo"), 404)
@@ -74,7 +74,7 @@ class ReloadTests(EndToEndCase):
         """With another port the proxy listens there and no longer where it did."""
         port = free_port()
         self.reload(self.changed(f"port: {self.config.port}", f"port: {port}"), "has been read again")
-        self.assertTrue(wait_until(lambda: is_listening("127.0.0.1", port), 5))
+        self.assertTrue(wait_until(lambda: is_listening("127.0.0.1", port)))
         self.assertFalse(is_listening("127.0.0.1", self.config.port))
 
     def test_busy_port(self) -> None:

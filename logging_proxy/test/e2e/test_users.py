@@ -55,7 +55,7 @@ import http.client, json, sys
 host, port, token, questions = json.loads(sys.argv[1])
 found = []
 for method, path in questions:
-    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     headers = {"Authorization": "Bearer " + token} if token else {}
     body = None if method == "GET" else b"GET / HTTP/1.1\\r\\n\\r\\n"
     connection.request(method, path, body, headers)
@@ -223,5 +223,5 @@ class UnknownTests(ServerCase):
         )
         self.start_proxy(setup)
         self.assertEqual(get(setup.port, "/nowhere").status, 404)
-        captures = wait_for_captures(server.log_dir, 1)
+        captures = wait_for_captures(server.log_dir, 1, timeout=60)
         self.assertEqual([urlsplit(capture.source_url).path for capture in captures], ["/nowhere"])

@@ -22,7 +22,7 @@ from twisted.trial.unittest import SkipTest
 from logging_proxy.demo.captures import Capture, wait_for_captures
 from logging_proxy.test.e2e.case import EndToEndCase, Setup, write_configuration
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 LARGE = random.Random(3).randbytes(12 << 20)
 ASK = b"GET /up/socket HTTP/1.1\r\nHost: proxy.test\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
@@ -364,6 +364,6 @@ class WebSocketTests(EndToEndCase):
 
     def outcomes(self, setup: Setup, count: int) -> set[str]:
         """The outcomes of all captures, once there are `count`."""
-        found = wait_for_captures(setup.log_dir, count, timeout=30)
+        found = wait_for_captures(setup.log_dir, count, timeout=60)
         self.assertEqual(len(found), count)
         return {capture.outcome for capture in found}

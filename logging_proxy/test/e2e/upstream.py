@@ -17,7 +17,7 @@ from types import TracebackType
 
 import h11
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds: a test that hangs ends with an error, not with the suite."""
 
 
@@ -256,12 +256,21 @@ def event(tag: str, number: int) -> bytes:
     return f'data: {{"tag":"{tag}","number":{number}}}\n\n'.encode()
 
 
-def events(count: int, gap: float) -> Script:
-    """A script that sends `count` events, which carry the query of the request's target as their tag."""
+def events(count: int, gap: float, go_on: threading.Event | None = None) -> Script:
+    """
+    A script that sends `count` events, which carry the query of the request's target as their tag.
+
+    After the first event it waits for `go_on`, if that is given.
+    """
+
+    def pieces(tag: str) -> Iterable[bytes]:
+        for number in range(count):
+            if number == 1 and go_on is not None:
+                go_on.wait(TIMEOUT)
+            yield event(tag, number)
 
     def script(request: Received) -> Iterable[Step]:
         tag = request.target.partition(b"?")[2].decode()
-        pieces = (event(tag, number) for number in range(count))
-        return chunked(pieces, b"Content-Type: text/event-stream", gap=gap)(request)
+        return chunked(pieces(tag), b"Content-Type: text/event-stream", gap=gap)(request)
 
     return script

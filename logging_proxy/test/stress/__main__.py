@@ -1,9 +1,9 @@
 """
-Runs the fault tests in full and prints their figures.
+Runs the fault tests at full size and prints their figures.
 
     python -m logging_proxy.test.stress [--small] [NAME ...]
 
-The exit status is 1 if a figure is not what it must be.
+The exit status is 1 if a figure does not meet its criterion.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ FAULTS = {
     "clock-steps": 15,
     "descriptor-flood": 16,
 }
-"""The modules of this package that are fault tests, by name, and their numbers."""
+"""The numbers of the fault tests, by module name."""
 
 
 MOST = 600
-"""Seconds after which a fault test is given up; all together take less than 25 minutes."""
+"""Time limit of a fault test, in seconds."""
 
 
 def run(name: str, small: bool = False) -> Iterable[Figure]:
-    """The figures of one fault test, as they come; TimeoutError if they do not."""
+    """The figures of one fault test as they are measured.  Raises TimeoutError at the time limit."""
     module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
     with Stage() as stage, bounded(MOST):
         yield from module.figures(stage, module.SMALL if small else module.FULL)
@@ -53,7 +53,7 @@ def run(name: str, small: bool = False) -> Iterable[Figure]:
 
 @contextmanager
 def bounded(seconds: int) -> Iterator[None]:
-    """TimeoutError in what still goes on after so many seconds."""
+    """Raise TimeoutError in the block if it takes longer than this number of seconds."""
 
     def give_up(number: int, frame: object) -> None:
         raise TimeoutError(f"not done after {seconds} s")
@@ -67,7 +67,7 @@ def bounded(seconds: int) -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the fault tests that are named, or all; the exit status is returned."""
+    """Run the named fault tests, or all; returns the exit status."""
     parser = argparse.ArgumentParser(prog="stress", description="Runs fault tests and prints their figures.")
     parser.add_argument("--small", action="store_true", help="as small as in the end-to-end tests")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FAULTS))
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(name: str, small: bool) -> list[str]:
-    """Print a fault test's figures; its name if one is not as it must be."""
+    """Print the figures of a fault test; returns its name if one does not meet its criterion."""
     began = time.monotonic()
     print(f"\n{FAULTS[name]}. {name}", flush=True)
     passed = True

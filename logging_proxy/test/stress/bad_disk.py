@@ -1,4 +1,4 @@
-"""Fault test 4: a disk that refuses, a directory that is removed, files that may not grow."""
+"""Fault test 4: disk errors, a removed log directory, and a limit on file sizes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logging_proxy.demo.processes import Program, module
-from logging_proxy.test.e2e.case import wait_until
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, named
+from logging_proxy.test.e2e.case import (
+    PATIENCE,
+    wait_until,
+)
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_least,
+    at_most,
+    exactly,
+    named,
+    reached,
+)
 from logging_proxy.test.stress.peers import Upstream
 from logging_proxy.test.stress.recording import RESUMED, Echo, Traffic, judge_loss, kept
 from logging_proxy.test.stress.stage import MIB, Stage, lost_exchanges
@@ -20,13 +30,13 @@ from logging_proxy.test.stress.stage import MIB, Stage, lost_exchanges
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Requests for each fault, and the size of their bodies: together more than the ring holds."""
+    """Requests for each fault and the size of their bodies, which together exceed the ring."""
 
     requests: int
     size: int
     errors: tuple[str, ...] = ("EIO", "EROFS")
     afterwards: float = RESUMED + 0.2
-    """Seconds for which requests go on when the fault is over."""
+    """Seconds of requests after the fault has ended."""
 
 
 FULL = Scale(requests=1_000, size=64 << 10)
@@ -34,7 +44,7 @@ SMALL = Scale(requests=150, size=192 << 10, errors=("EIO",), afterwards=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """As with a full disk: everything is proxied and losses counted, or everything is refused."""
+    """As on a full disk: all requests are proxied and losses counted, or all are refused."""
     for word in scale.errors:
         yield from (named(f"{word}, pass", f) for f in asyncio.run(_passes(stage, scale, word)))
     yield from (named("EIO, block", f) for f in asyncio.run(_blocks(stage, scale, "EIO")))
@@ -43,7 +53,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
 
 
 def bad_twistd(told: Path) -> list[str]:
-    """The command of a twistd whose spool's disk does what a file says."""
+    """The command of a twistd whose spool disk behaves as the file `told` says."""
     told.write_text("")
     return module("logging_proxy.test.stress.bad_twistd", str(told))
 
@@ -63,7 +73,7 @@ async def _passes(stage: Stage, scale: Scale, word: str) -> list[Figure]:
         found = await asyncio.to_thread(kept, setup, traffic)
         return [
             exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
-            at_least("exchanges lost meanwhile", found.missing(), 10),
+            reached("exchanges lost meanwhile", found.missing(), 10),
             *await asyncio.to_thread(lambda: list(judge_loss(setup, found, since))),
             _no_traceback(program),
         ]
@@ -94,14 +104,14 @@ async def _blocks(stage: Stage, scale: Scale, word: str) -> list[Figure]:
 
 
 async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
-    """What lay in the directory is gone with it; what comes afterwards is not."""
+    """Captures in the removed directory are lost; later ones are not."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         setup = stage.configure({"up": upstream.url})
         program = await asyncio.to_thread(stage.start, setup)
         traffic = Traffic(setup.port, scale.size)
         sending = asyncio.create_task(traffic.send(scale.requests))
-        await asyncio.to_thread(wait_until, lambda: len(traffic.answers) > scale.requests // 3, 20)
+        await asyncio.to_thread(wait_until, lambda: len(traffic.answers) > scale.requests // 3, PATIENCE)
         since = time.monotonic()
         await asyncio.to_thread(shutil.rmtree, setup.log_dir, True)
         await sending
@@ -109,7 +119,7 @@ async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
         found = await asyncio.to_thread(kept, setup, traffic)
         return [
             exactly("requests proxied", traffic.proxied(), len(traffic.answers)),
-            at_least("captures that went with it", found.missing(), 1),
+            reached("captures that went with it", found.missing(), 1),
             exactly("captures that are not what they say", found.lying(), 0),
             at_most("captured again after", found.resumed(since), RESUMED, "s"),
             _no_traceback(program),
@@ -117,7 +127,7 @@ async def _removed(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _limited(stage: Stage, scale: Scale) -> list[Figure]:
-    """A write that reaches the limit is cut short; the spool goes on in another segment."""
+    """A write that reaches the size limit is short; the spool continues in a new segment."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         setup = stage.configure({"up": upstream.url})

@@ -1,11 +1,11 @@
 """
-A twistd whose spool lies on a disk that fails as a file says.
+A twistd whose spool disk fails as a file says.
 
     python -m logging_proxy.test.stress.bad_twistd FILE [twistd's arguments]
 
-The file holds the name of an errno, such as EIO, or `stall`, or nothing while the disk is well.  What
-stalls goes on when the file says something else.  Only the spool's own calls are touched, those of
-`logging_proxy.recording.disk.Disk`: the logging server, a process of its own, finds the disk as it is.
+The file contains the name of an errno such as EIO, or `stall`, or nothing for a healthy disk.  A stalled
+call continues when the file changes.  Only the calls of `logging_proxy.recording.disk.Disk` are affected,
+which the spool makes; the logging server is another process and uses the real disk.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from logging_proxy.recording import disk
 
 
 class ToldDisk:
-    """Does what the file says before every call."""
+    """Applies the fault in the file before every call."""
 
     def __init__(self, told: Path) -> None:
         self._told = told
 
     def disk(self) -> disk.Disk:
-        """The calls, to put in the place of the true ones."""
+        """The replacements of the real calls."""
         return disk.Disk(self._open, self._write, self._sync)
 
     def _fail(self) -> None:
@@ -52,7 +52,7 @@ class ToldDisk:
 
 
 def main() -> None:
-    """Run twistd with such a disk."""
+    """Run twistd with the faulty disk."""
     told = ToldDisk(Path(sys.argv.pop(1)))
     bad = told.disk()
     disk.Disk = lambda: bad  # type: ignore[assignment,misc]

@@ -1,4 +1,4 @@
-"""Fault test 13: the wall clock is set, forward and back, while streams run and retention is on."""
+"""Fault test 13: the wall clock is set forward and back while streams run and retention is active."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIBRARIES = (
     "/usr/lib64/faketime/libfaketimeMT.so.1",
     "/usr/lib/faketime/libfaketimeMT.so.1",
 )
-"""Where distributions put libfaketime, which tells a process another time."""
+"""Where distributions install libfaketime, which gives a process another wall clock."""
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -44,15 +44,15 @@ STEPS = {
 }
 
 PIECE = 0.5
-"""Seconds between two pieces of a stream."""
+"""Seconds between pieces of a stream."""
 
 LEAST = 20
-"""Seconds in which what was recorded must be stored, whatever the clock says."""
+"""Seconds in which records must be stored, whatever the wall clock says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Streams under way at each step, their pieces, and small requests before and after it."""
+    """Streams running at each step of the clock, their pieces, and small requests before and after it."""
 
     streams: int
     pieces: int
@@ -64,7 +64,7 @@ SMALL = Scale(streams=5, pieces=6, requests=10)
 
 
 async def upstream(request: Request, connection: Connection) -> None:
-    """A slow stream, or a small answer at once."""
+    """A slow stream, or an immediate small response."""
     if request.target.startswith("/stream"):
         await connection.send(head(CHUNKED))
         for number in range(int(request.target.partition("=")[2])):
@@ -76,7 +76,7 @@ async def upstream(request: Request, connection: Connection) -> None:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """No stream is cut, everything is stored soon, nothing is deleted, and nobody spins."""
+    """No stream is cut, everything is stored soon, nothing is deleted, and no process spins."""
     library = next((path for path in LIBRARIES if os.path.exists(path)), None)
     if library is None:
         yield skipped("the clock is set", "libfaketime is not installed")
@@ -85,7 +85,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
 
 
 class Clock:
-    """The wall clock of a program, which the test sets."""
+    """The wall clock of a program, under control of the test."""
 
     def __init__(self, folder: Path, library: str) -> None:
         self._path = folder / "clock"
@@ -93,13 +93,13 @@ class Clock:
         self.set(0)
 
     def set(self, seconds: int) -> None:
-        """So many seconds from the right time."""
+        """Set the clock to this many seconds from the real time."""
         new = self._path.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.replace(self._path)
 
     def command(self) -> Sequence[str]:
-        """twistd, with this clock for it and its children."""
+        """The command of a twistd that uses this clock, as do its children."""
         return [
             "/usr/bin/env",
             f"LD_PRELOAD={self._library}",
@@ -129,7 +129,7 @@ async def _run(stage: Stage, scale: Scale, library: str) -> list[Figure]:
 async def _step(
     setup: Setup, scale: Scale, clock: Clock, program: Program, seconds: int, passed: int
 ) -> list[Figure]:
-    """The clock is set in the middle of streams; `passed` exchanges have been made when they are over."""
+    """Set the clock in the middle of streams; `passed` is the number of exchanges after this step."""
     streams = asyncio.gather(
         *(call(setup.port, "GET", f"/up/stream?n={scale.pieces}") for _ in range(scale.streams))
     )
@@ -139,7 +139,7 @@ async def _step(
     answered += await _requests(setup.port, scale.requests)
     whole = sum(answer.whole for answer in await streams)
     began = time.monotonic()
-    found = await asyncio.to_thread(captures, setup.log_dir, passed, LEAST)
+    found = await asyncio.to_thread(captures, setup.log_dir, passed)
     took = time.monotonic() - began
     times = [half.metadata["processing_time_ms"] / 1000 for capture in found for half in capture.halves]
     cpu, log = await _at_rest(program)
@@ -150,7 +150,7 @@ async def _step(
         between("how long exchanges took", times, 0, PIECE * scale.pieces + LEAST, "s"),
         at_most("stored after", took, LEAST / 2, "s"),
         at_most("processor time at rest", cpu, 20, "%"),
-        at_most("bytes of log in a second at rest", log, 1000),
+        at_most("log in a second at rest", log, 1000, "bytes"),
     ]
 
 
@@ -162,7 +162,7 @@ async def _requests(port: int, count: int) -> int:
 
 
 async def _at_rest(program: Program, seconds: float = 1.0) -> tuple[float, int]:
-    """Processor time in percent of proxy and logging server, and bytes of log, while nothing happens."""
+    """Processor time of proxy and logging server in percent, and bytes logged, while idle."""
     proxy = Process(program.process.pid)
     processes = [proxy, *map(Process, proxy.children())]
     words, before = len(program.words()), sum(process.cpu() for process in processes)

@@ -1,4 +1,4 @@
-"""Fault test 13: bits of the spool's newest segment are flipped before it has been read."""
+"""Fault test 13: bit flips in the spool's newest segment before it is read."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from logging_proxy.test.stress.recording import Echo, Kept, Traffic, kept
 from logging_proxy.test.stress.stage import Process, Stage, health
 
 SIZE = 2000
-"""Bytes of a body."""
+"""The size of a body, in bytes."""
 
 WRITTEN = 0.5
-"""Seconds after which what was recorded is in the segment."""
+"""Seconds after which records have been written to the segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Exchanges before the damage and after it, and bits that are flipped."""
+    """Exchanges before and after the damage, and the number of flipped bits."""
 
     before: int
     after: int
@@ -41,13 +41,13 @@ SMALL = Scale(before=300, after=50, bits=3)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """Damage costs the blocks that it is in, it is counted, and no capture lies."""
+    """Damage affects only the blocks that contain it, is counted, and makes no capture wrong."""
     yield from (named("embedded", figure) for figure in asyncio.run(_embedded(stage, scale)))
     yield from (named("remote", figure) for figure in asyncio.run(_remote(stage, scale)))
 
 
 async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
-    """The proxy's own logging server is held up meanwhile."""
+    """With the proxy's own logging server, which is stopped during the damage."""
     async with Upstream(Echo().answer) as upstream:
         setup = stage.configure({"up": upstream.url})
         program = await asyncio.to_thread(stage.start, setup)
@@ -62,7 +62,7 @@ async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _held_up(program: Program, setup: Setup) -> list[int]:
-    """The proxy's logging server, which does nothing until it is told to go on."""
+    """Stop the proxy's logging server with SIGSTOP; returns its process ids."""
     await asyncio.to_thread(wait_until, lambda: health(setup) != {}, 30)
     children = Process(program.process.pid).children()
     for child in children:
@@ -71,7 +71,7 @@ async def _held_up(program: Program, setup: Setup) -> list[int]:
 
 
 async def _remote(stage: Stage, scale: Scale) -> list[Figure]:
-    """A logging server elsewhere is not there yet; the spool is sent when it is."""
+    """With a remote logging server, which starts after the damage."""
     async with Upstream(Echo().answer) as upstream:
         there = stage.configure({"up": upstream.url})
         url = f"http://127.0.0.1:{there.logging_port}"
@@ -86,7 +86,7 @@ async def _remote(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 def _damage(log_dir: Path, bits: int) -> set[str]:
-    """Flips some bits of the newest segment; the paths of the exchanges that have bytes in such blocks."""
+    """Flip bits in the newest segment; returns the paths of the exchanges in the affected blocks."""
     segment = max(log_dir.rglob("*.seg"))
     content = bytearray(segment.read_bytes())
     places = random.Random(13).sample(range(8 * len(content)), bits)
@@ -99,7 +99,7 @@ def _damage(log_dir: Path, bits: int) -> set[str]:
 
 
 def _exchanges_at(content: bytes, first: int, places: set[int]) -> set[str]:
-    """The paths of the exchanges with a record in a block that has one of these places in it."""
+    """The paths of the exchanges with a record in a block that contains one of `places`."""
     reader, names, hurt = RecordReader(), dict[int, str](), set[int]()
     for (_, at), block in whole_blocks(content, first, 1 << 62):
         is_hurt = any(at <= place < block.end_in_file for place in places)

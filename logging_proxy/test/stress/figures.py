@@ -1,4 +1,4 @@
-"""Figures of a fault test: what was measured, what was asked, and whether it is so."""
+"""The figures of a fault test: measured values, their criteria and the verdicts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table; `passed` is None for what is told and not judged."""
+    """A row of the table; `passed` is None for a value without a criterion."""
 
     name: str
     value: str
     criterion: str
     passed: bool | None
     measured: bool = False
-    """A time, a size or a share of the machine: true of a machine that has nothing else to do."""
+    """Whether the value depends on load (times, sizes), so that it is judged on an idle machine only."""
 
     def __str__(self) -> str:
         verdict = {True: "pass", False: "FAIL", None: "-"}[self.passed]
@@ -24,7 +24,7 @@ class Figure:
 
 
 def exactly(name: str, value: int | str, wanted: int | str) -> Figure:
-    """A figure that must be this and nothing else."""
+    """A figure that must equal `wanted`."""
     return Figure(name, str(value), f"= {wanted}", value == wanted)
 
 
@@ -34,12 +34,17 @@ def at_most(name: str, value: float, limit: float, unit: str = "") -> Figure:
 
 
 def at_least(name: str, value: float, limit: float, unit: str = "") -> Figure:
-    """A figure with a lower limit: that the fault was there at all, for example."""
+    """A figure with a lower limit."""
     return Figure(name, _text(value, unit), f">= {_text(limit, unit)}", value >= limit)
 
 
+def reached(name: str, value: float, wanted: float) -> Figure:
+    """A lower limit on how far a fault got, which depends on load and is judged on an idle machine only."""
+    return replace(at_least(name, value, wanted), measured=True)
+
+
 def between(name: str, values: Sequence[float], low: float, high: float, unit: str = "") -> Figure:
-    """The smallest and the largest of some values, both of which must be within limits."""
+    """The smallest and the largest of some values, both of which must lie within the limits."""
     least, most = (min(values), max(values)) if values else (math.nan, math.nan)
     shown = f"{_number(least)}-{_text(most, unit)}"
     within = low <= least and most <= high
@@ -47,22 +52,22 @@ def between(name: str, values: Sequence[float], low: float, high: float, unit: s
 
 
 def told(name: str, value: object) -> Figure:
-    """What a reader wants to know, and no limit applies to."""
+    """A value for information, without a criterion."""
     return Figure(name, str(value), "", None)
 
 
 def skipped(name: str, reason: str) -> Figure:
-    """What could not be tried here, and why."""
+    """A fault that cannot be tested here, and why."""
     return Figure(name, "skipped", reason, None)
 
 
 def named(what: str, figure: Figure) -> Figure:
-    """The same figure, of one case of several."""
+    """The figure with the name of its case in front."""
     return replace(figure, name=f"{what}: {figure.name}")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all do not exceed; not a number when there are none."""
+    """The value that `share` of the values do not exceed; NaN if there are none."""
     if not values:
         return math.nan
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]

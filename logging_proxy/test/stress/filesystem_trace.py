@@ -1,10 +1,9 @@
 """
-A trace of what a program does to its files, and the files as a power loss would have left them.
+Traces the changes that a program makes to files, and reconstructs the files after a power loss.
 
-While a `Trace` is entered, the calls of `os` that change files below a directory are carried out and
-noted, in the order in which they ended.  `Remains` replays the notes up to any point and knows what is
-certain to be on the disk then: a file's bytes from its last sync, a name as `Names` says.  Everything
-else may be gone.
+While a `Trace` is entered, the calls of `os` that change files below a directory are executed and noted in
+the order in which they ended.  `Remains` replays the notes up to any point and determines what is certain to
+be on the disk then: a file's content at its last sync, and names as `Names` says.  All else may be lost.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _CALLS = ("open", "pwrite", "pwritev", "ftruncate", "fsync", "fdatasync", "renam
 
 
 class Names(enum.Enum):
-    """Which names a file system still has after a power loss."""
+    """Which file names survive a power loss."""
 
     STRICT = "those that a sync of their directory has seen (POSIX)"
     JOURNAL = "those, and that of a file when it is synced (ext4, XFS, Btrfs, APFS)"
@@ -35,7 +34,7 @@ class Names(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One change: `node` is a file's number, `name` and `other` are paths."""
+    """A change; `node` is the number of a file, `name` and `other` are paths."""
 
     when: int
     what: str
@@ -47,7 +46,7 @@ class Note:
 
 
 class Trace:
-    """Notes what is done to the files below `root`."""
+    """Notes the changes to files below `root`."""
 
     def __init__(self, root: Path) -> None:
         self.notes: list[Note] = []
@@ -57,7 +56,7 @@ class Trace:
         self._system = {name: getattr(System, name) for name in ("fsync", "fdatasync", "sync_filesystem")}
         self._files: dict[str, int] = {}
         self._nodes: dict[int, int] = {}
-        """Inode to node, while the inode has a name."""
+        """Node by inode, while the inode has a name."""
 
     def __enter__(self) -> Trace:
         for name in _CALLS:
@@ -144,7 +143,7 @@ class Trace:
     # --- notes
 
     def _sync(self, call: str, fd: int) -> None:
-        """What a sync takes with it is what was there when it began, which is less than at its end."""
+        """A sync covers the content at its start, which is less than that at its end."""
         with self._lock:
             found = os.fstat(fd)
             if stat.S_ISDIR(found.st_mode):
@@ -155,7 +154,7 @@ class Trace:
                 self._note("sync", self._nodes[found.st_ino])
 
     def _fill(self, fd: int, found: os.stat_result) -> None:
-        """What was written by other calls than ours, such as those of buffered files."""
+        """Note content written by calls that are not traced, such as those of buffered files."""
         node = self._nodes[found.st_ino]
         if not any(note.node == node and note.what == "write" for note in reversed(self.notes[-50:])):
             path = f"/proc/self/fd/{fd}"
@@ -169,7 +168,7 @@ class Trace:
         return self._nodes.get(os.fstat(fd).st_ino, 0)
 
     def _path(self, path: Any, dir_fd: int | None) -> str:
-        """The absolute path of a name below the root; empty for any other."""
+        """The absolute path of a name below the root; empty for other names."""
         base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()
         name = os.path.normpath(os.path.join(base, os.fspath(path)))
         return name if name.startswith(self._root + os.sep) else ""
@@ -182,7 +181,7 @@ class _File:
 
 
 class Remains:
-    """The files after the first notes of a trace, and what a power loss would leave of them."""
+    """The files after the first notes of a trace, and their state after a power loss."""
 
     def __init__(self, names: Names) -> None:
         self._kind = names
@@ -192,11 +191,11 @@ class Remains:
         self._directories: list[str] = []
 
     def play(self, note: Note) -> None:
-        """One more note has come true."""
+        """Apply the next note."""
         getattr(self, "_" + note.what.replace(" ", "_"))(note)
 
     def lay_out(self, root: Path, target: Path) -> None:
-        """Put what is left at `target` instead of `root`."""
+        """Write the surviving files to `target` in place of `root`."""
         for name in self._directories:
             (target / Path(name).relative_to(root)).mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, node in (self._names if self._kind is Names.ALL else self._certain).items():

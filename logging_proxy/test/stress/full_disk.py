@@ -1,4 +1,4 @@
-"""Fault test 3: the disk is full, and then it has room again."""
+"""Fault test 3: the disk is full, and later has room again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, named, skipped, told
+from logging_proxy.test.e2e.case import PATIENCE
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_least,
+    at_most,
+    exactly,
+    named,
+    reached,
+    skipped,
+    told,
+)
 from logging_proxy.test.stress.peers import Upstream
 from logging_proxy.test.stress.recording import RESUMED, Echo, Kept, Traffic, judge_loss, kept
 from logging_proxy.test.stress.stage import Stage
@@ -17,12 +27,12 @@ from logging_proxy.test.stress.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Requests, and the size of their bodies: together more than ring and disk hold."""
+    """Requests and the size of their bodies, which together exceed ring and disk."""
 
     requests: int
     size: int
     afterwards: float = RESUMED + 0.2
-    """Seconds for which requests go on when there is room again."""
+    """Seconds of requests after there is room again."""
 
 
 FULL = Scale(requests=1_000, size=64 << 10)
@@ -30,7 +40,7 @@ SMALL = Scale(requests=200, size=192 << 10, afterwards=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """In `pass` everything is proxied and what is lost is counted; in `block` nothing is lost."""
+    """With `pass` all requests are proxied and losses counted; with `block` nothing is lost."""
     for mode in ("pass", "block"):
         small = stage.folder / f"small-{mode}"
         small.mkdir()
@@ -41,7 +51,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
 
 
 def mount(folder: Path, options: str, stage: Stage) -> bool:
-    """Whether a file system in memory could be put at `folder`, until the stage is left."""
+    """Mount a tmpfs at `folder` until the stage is left; False if that is not permitted."""
     command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0:
@@ -63,14 +73,14 @@ async def _run(stage: Stage, scale: Scale, small: Path, mode: str) -> list[Figur
         traffic = Traffic(setup.port, scale.size)
         if mode == "block":
             await asyncio.to_thread(_fill, small / "filler")
-            await traffic.until(lambda answer: answer.status == 503, 5)
+            await traffic.until(lambda answer: answer.status == 503, PATIENCE)
         before = len(traffic.answers)
         await traffic.send(scale.requests)
         refused = sum(answer.status == 503 for answer in traffic.answers.values())
         hits = echo.hits
         since = time.monotonic()
         await asyncio.to_thread(_make_room, small)
-        took = await traffic.until(lambda answer: answer.status == 200, 10)
+        took = await traffic.until(lambda answer: answer.status == 200, PATIENCE)
         await traffic.until(lambda answer: False, scale.afterwards)
         found = await asyncio.to_thread(kept, setup, traffic)
         words = program.words()
@@ -80,7 +90,7 @@ async def _run(stage: Stage, scale: Scale, small: Path, mode: str) -> list[Figur
     whole = traffic.proxied()
     return [
         exactly("requests proxied", whole, len(traffic.answers)),
-        at_least("exchanges lost while it was full", found.missing(), 10),
+        reached("exchanges lost while it was full", found.missing(), 10),
         *judge_loss(setup, found, since),
         *common,
     ]

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from logging_proxy.demo.captures import Capture
 from logging_proxy.demo.processes import Program, ProgramError
 from logging_proxy.test.e2e.case import Setup
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_most,
+    exactly,
+    reached,
+    told,
+)
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     EVENTS,
@@ -33,14 +39,14 @@ from logging_proxy.test.stress.peers import (
 from logging_proxy.test.stress.stage import Process, Stage, captures
 
 LONGEST = 150
-"""Pieces of the longest stream, 10 ms apart; the shortest ends after one, before most kills."""
+"""Pieces of the longest stream, 10 ms apart; the shortest has one, and ends before most kills."""
 
 ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Streams in a round, rounds, and captures that lie there before the first."""
+    """Streams in a round, rounds, and captures that exist before the first."""
 
     streams: int
     rounds: int
@@ -53,16 +59,16 @@ SMALL = Scale(streams=30, rounds=3, captures=50)
 
 @dataclass(slots=True)
 class Seen:
-    """What clients got, by path, and how long each start took."""
+    """The answers of clients by path, and the duration of each start."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    """What starts ended with that were tried again, as a supervisor does."""
+    """Errors of failed starts, which are retried as a supervisor would."""
 
 
 async def upstream(request: Request, connection: Connection) -> None:
-    """A stream whose pieces follow from its path, or a small answer."""
+    """A stream with pieces derived from its path, or a small response."""
     if request.method == "POST":
         await connection.send(response(request.body))
         return
@@ -82,7 +88,7 @@ def stream(target: str) -> Iterator[bytes]:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """Every byte that a client got is in the capture, and no capture says more than is true."""
+    """Every byte that a client received is in its capture, and no capture contains anything else."""
     seen, found = asyncio.run(_run(stage, scale))
     by_path = {capture.source_url.partition("/up")[2]: capture for capture in found}
     pairs = [(path, answer, by_path.get(path)) for path, answer in seen.answers.items()]
@@ -90,8 +96,8 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
     cut = sum(not answer.whole for _, answer, _ in begun)
     total = sum(len(answer.body) for _, answer, _ in begun)
     lost = sum(len(answer.body) for _, answer, capture in begun if not _holds(answer, capture))
-    yield at_least("streams begun", len(begun), scale.streams * scale.rounds * 9 // 10)
-    yield at_least("streams cut by the kill", cut, len(begun) // 4)
+    yield reached("streams begun", len(begun), scale.streams * scale.rounds * 9 // 10)
+    yield reached("streams cut by the kill", cut, len(begun) // 4)
     yield exactly("streams whose capture has all that the client got", _held(begun), len(begun))
     yield exactly(f"bytes lost, of {total}", lost, 0)
     yield exactly("captures with bytes that were not sent", sum(_strange(p, c) for p, _, c in pairs), 0)
@@ -130,7 +136,7 @@ def _false(path: str, capture: Capture | None) -> bool:
 
 
 def _true(capture: Capture) -> bool:
-    """Whether each file's digest and size are those that the metadata says."""
+    """Whether digest and size of each file match its metadata."""
     for half in capture.halves:
         body = half.body
         if half.metadata["bytes"] != len(body) or half.metadata["sha256"] != hashlib.sha256(body).hexdigest():
@@ -159,7 +165,7 @@ async def _run(stage: Stage, scale: Scale) -> tuple[Seen, list[Capture]]:
 
 
 async def _fill(stage: Stage, setup: Setup, count: int) -> None:
-    """Captures that lie there already."""
+    """Create captures before the test."""
     program = await asyncio.to_thread(stage.start, setup)
     numbers = iter(range(count))
 

@@ -1,4 +1,4 @@
-"""A body as large as one wishes, hashed at both ends: what runs through must need no memory."""
+"""Relays a body of any size, hashed at both ends, to show that memory does not grow with it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ RSS_DELTA = 32
 
 @dataclass(slots=True)
 class Passage:
-    """A body's digests where it came from and where it went."""
+    """The digests of a body at its source and at its destination."""
 
     sent: str = ""
     received: str = ""
 
 
 class Peak:
-    """The highest resident memory of processes while the context is entered, above what it was before."""
+    """The growth of the processes' peak resident memory while the context is entered."""
 
     def __init__(self, *pids: int) -> None:
         self._processes = [Process(pid) for pid in pids]
@@ -56,7 +56,7 @@ class Peak:
 
 
 def figures(stage: Stage, size: int) -> Iterator[Figure]:
-    """`size` bytes down and as many up: equal at both ends and in the capture, with no memory used for it."""
+    """`size` bytes in each direction: equal at both ends and in the capture, in constant memory."""
     with socket.create_server((HOST, 0)) as listener:
         setup = stage.configure({"up": f"http://{HOST}:{listener.getsockname()[1]}/"})
         program = stage.start(setup)
@@ -69,7 +69,7 @@ def figures(stage: Stage, size: int) -> Iterator[Figure]:
     yield told("through, each way", f"{size / MIB:.0f} MiB")
     yield at_most("RSS of the proxy, growth", peak.growth[0], RSS_DELTA, "MiB")
     for growth in peak.growth[1:]:
-        # The index looks at 16 MiB of a body, decodes them, and takes the text out: three times as much.
+        # The index reads up to 16 MiB of a body, decodes it and extracts its text, which takes a multiple.
         yield at_most("RSS of the logging server, growth", growth, 3 * RSS_DELTA, "MiB")
     yield exactly("digest of the download at the client", down.received[:12], down.sent[:12])
     yield exactly("digest of the upload at the upstream", up.received[:12], up.sent[:12])
@@ -87,7 +87,7 @@ def _through(listener: socket.socket, port: int, size: int, down: Passage, up: P
 
 
 def _serve(listener: socket.socket, size: int, passage: Passage) -> None:
-    """The upstream: one request."""
+    """The upstream; serves one request."""
     connection, _ = listener.accept()
     with connection:
         connection.settimeout(PATIENCE)
@@ -101,7 +101,7 @@ def _serve(listener: socket.socket, size: int, passage: Passage) -> None:
 
 
 def _call(port: int, method: str, size: int, passage: Passage) -> None:
-    """The client: one request."""
+    """The client; makes one request."""
     with socket.create_connection((HOST, port), PATIENCE) as connection:
         if method == "GET":
             connection.sendall(request(method, "/up/large", "Connection: close"))
@@ -115,7 +115,7 @@ def _call(port: int, method: str, size: int, passage: Passage) -> None:
 
 
 def _head(connection: socket.socket) -> tuple[bytes, bytes]:
-    """A head, and what of the body came with it."""
+    """A head, and the bytes of the body received with it."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
@@ -127,7 +127,7 @@ def _head(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def send(connection: socket.socket, size: int) -> str:
-    """Send `size` bytes, no two pieces of which are the same; their digest."""
+    """Send `size` bytes in distinct pieces; returns their digest."""
     digest, noise = hashlib.sha256(), random.Random(8).randbytes(PIECE)
     for start in range(0, size, PIECE):
         piece = (start.to_bytes(8, "big") + noise[8:])[: size - start]
@@ -137,7 +137,7 @@ def send(connection: socket.socket, size: int) -> str:
 
 
 def receive(connection: socket.socket, size: int, first: bytes) -> str:
-    """The digest of `size` bytes, of which the first are here."""
+    """The digest of `size` bytes, the first of which have been received already."""
     digest, missing = hashlib.sha256(first), size - len(first)
     buffer = memoryview(bytearray(PIECE))
     while missing:
@@ -150,7 +150,7 @@ def receive(connection: socket.socket, size: int, first: bytes) -> str:
 
 
 def _kept(found: list[Capture], method: str) -> str:
-    """Digest and size of the last body of an exchange, in the file as in the metadata."""
+    """Digest and size of an exchange's last body, which file and metadata must agree on."""
     halves = [
         c.request if method == "POST" else c.response for c in found if method in c.request.metadata["method"]
     ]
@@ -164,7 +164,7 @@ def _kept(found: list[Capture], method: str) -> str:
 
 
 def _digest_of(half: Half) -> tuple[str, int]:
-    """Of the body in a file, which may be larger than memory."""
+    """The digest of the body in a file, which may be larger than memory."""
     digest, size = hashlib.sha256(), 0
     with half.path.open("rb") as file:
         while file.readline() not in (b"\r\n", b""):

@@ -1,7 +1,7 @@
 """
-Peers on asyncio, as many as a test wants: upstreams that do what a script says, clients that read strictly.
+Peers on asyncio: scripted upstreams, and clients that parse strictly.
 
-They see and send exact bytes; what a peer does wrong is written in the test that makes it do so.
+They send and receive exact bytes; the test itself contains the misbehaviour.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from types import TracebackType
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0
-"""Seconds after which a peer that waits gives up: every test ends."""
+"""Seconds after which a waiting peer gives up, so that every test ends."""
 
 LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it arrived, with its whole body."""
+    """A received request with its whole body."""
 
     method: str
     target: str
@@ -31,23 +31,23 @@ class Request:
 
 
 class Connection:
-    """One side's end of a connection."""
+    """One end of a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Send all of `data`, as fast as the peer takes it."""
+        """Send all of `data`, waiting for the peer where necessary."""
         self.writer.write(data)
         await self.writer.drain()
 
     def close(self) -> None:
-        """FIN, behind what was sent."""
+        """Close with a FIN after the sent data."""
         self.writer.close()
 
     def reset(self) -> None:
-        """RST; what the peer has not received yet is gone."""
+        """Close with an RST, which discards undelivered data."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -57,7 +57,7 @@ class Connection:
         self.writer.transport.abort()
 
     async def left(self) -> None:
-        """Returns when the peer has left, however it did."""
+        """Wait until the peer has disconnected in any way."""
         try:
             while await self.reader.read(65536):
                 pass
@@ -70,16 +70,16 @@ Read = Callable[[asyncio.StreamReader], Awaitable[Request | None]]
 
 
 class Upstream:
-    """Answers each request by a script, while the context is entered."""
+    """A server that answers each request with a script while the context is entered."""
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, read: Read | None = None) -> None:
-        """`read` is how requests are read: whole, if nothing is said."""
+        """`read` reads requests; by default with their whole bodies."""
         self._script = script
         self._tls = tls
         self._read = read or read_request
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
-        """How many were ever made."""
+        """The number of connections ever accepted."""
         self.port = 0
 
     async def __aenter__(self) -> Upstream:
@@ -111,19 +111,19 @@ class Upstream:
             while not writer.is_closing() and (request := await self._read(reader)) is not None:
                 await self._script(request, connection)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # The other side has left, or the test is over.
+            pass  # The peer has disconnected, or the test is over.
         finally:
             self._tasks.discard(task)
             writer.close()
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """The next request; None when the peer has left instead."""
+    """The next request; None if the peer has disconnected."""
     return await _read_request(reader, True)
 
 
 async def read_request_head(reader: asyncio.StreamReader) -> Request | None:
-    """The next request's head, and nothing of its body; None when the peer has left instead."""
+    """The next request's head without its body; None if the peer has disconnected."""
     return await _read_request(reader, False)
 
 
@@ -138,7 +138,7 @@ async def _read_request(reader: asyncio.StreamReader, whole: bool) -> Request | 
 
 
 def fields(head: bytes) -> dict[str, str]:
-    """A head's fields, names in lower case."""
+    """The fields of a head by lower-case name."""
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = (line.partition(":") for line in lines if line)
     return {name.lower(): value.strip() for name, _, value in pairs}
@@ -149,7 +149,7 @@ def fields(head: bytes) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Answer:
-    """A response, as far as it came."""
+    """A response, as far as it was received."""
 
     status: int = 0
     fields: dict[str, str] = field(default_factory=dict)
@@ -159,12 +159,12 @@ class Answer:
 
     @property
     def keeps(self) -> bool:
-        """Whether the connection can be used again."""
+        """Whether the connection can be reused."""
         return self.whole and self.fields.get("connection", "").lower() != "close"
 
 
 async def connect(port: int, receive_buffer: int = 0) -> Connection:
-    """A connection to the proxy; raises OSError."""
+    """Connect to the proxy.  Raises OSError."""
     sock = socket.socket()
     sock.setblocking(False)
     if receive_buffer:
@@ -180,7 +180,7 @@ async def connect(port: int, receive_buffer: int = 0) -> Connection:
 
 
 def request(method: str, path: str, *lines: str, body: bytes = b"") -> bytes:
-    """A request's bytes."""
+    """The bytes of a request."""
     length = [f"Content-Length: {len(body)}"] if body or method == "POST" else []
     return (
         "\r\n".join([f"{method} {path} HTTP/1.1", "Host: proxy.test", *lines, *length, "", ""]).encode()
@@ -189,7 +189,7 @@ def request(method: str, path: str, *lines: str, body: bytes = b"") -> bytes:
 
 
 async def ask(connection: Connection, data: bytes, answer: Answer | None = None) -> Answer:
-    """Send a request's bytes and read the answer, into `answer` as it comes; never raises OSError."""
+    """Send a request and read the response into `answer` as it arrives.  Never raises OSError."""
     answer = Answer() if answer is None else answer
     try:
         await connection.send(data)
@@ -201,7 +201,7 @@ async def ask(connection: Connection, data: bytes, answer: Answer | None = None)
 
 
 async def call(port: int, method: str, path: str, *lines: str, body: bytes = b"") -> Answer:
-    """A request on a connection of its own, and its answer; status 0 if there is no connection."""
+    """Make a request on a new connection; the answer has status 0 if connecting fails."""
     try:
         connection = await connect(port)
     except OSError:
@@ -213,7 +213,7 @@ async def call(port: int, method: str, path: str, *lines: str, body: bytes = b""
 
 
 async def read_answer(reader: asyncio.StreamReader, answer: Answer) -> None:
-    """Read one response; raises IncompleteReadError or OSError when it is cut."""
+    """Read one response.  Raises IncompleteReadError or OSError if it is truncated."""
     head = await reader.readuntil(b"\r\n\r\n")
     answer.status, answer.fields = int(head[9:12]), fields(head)
     if answer.fields.get("transfer-encoding") == "chunked":
@@ -239,7 +239,7 @@ async def _read_body(reader: asyncio.StreamReader, answer: Answer, size: int) ->
 
 
 def response(body: bytes, *lines: str) -> bytes:
-    """A whole response with a length."""
+    """A complete response with a Content-Length."""
     return head(*lines, f"Content-Length: {len(body)}") + body
 
 
@@ -249,7 +249,7 @@ def head(*lines: str) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of the chunked coding; the last one if empty."""
+    """A chunk of the chunked coding; the last chunk if `data` is empty."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 

@@ -1,4 +1,4 @@
-"""Fault test 2: the power fails, at any moment between two calls that change files."""
+"""Fault test 2: a power loss between any two calls that change files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from logging_proxy.test.stress.filesystem_trace import Names, Note, Remains, Tra
 from logging_proxy.test.stress.stage import Stage
 
 FOREVER = 10_000
-"""Pieces of a stream that does not end before the power fails."""
+"""Pieces of a stream that lasts until the power loss."""
 
 PROMISE = 1.0
-"""Seconds of writes that may be lost."""
+"""Seconds of records that may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Seconds of recording, streams that go on at a time, crash points for each kind of file system."""
+    """Seconds of recording, concurrent streams, and crash points for each kind of file system."""
 
     seconds: float
     streams: int
@@ -49,7 +49,7 @@ SMALL = Scale(seconds=2, streams=6, points=25, names=(Names.JOURNAL, Names.ALL))
 
 @dataclass(slots=True)
 class Stream:
-    """What was recorded of one exchange: each piece of the response, and when it was safe to pass on."""
+    """The recorded pieces of one exchange's response, with the times at which they were recorded."""
 
     number: int
     recorder: Recorder
@@ -61,7 +61,7 @@ class Stream:
         return f"http://proxy.test/up/{self.number}"
 
     def until(self, when: int) -> bytes:
-        """The bytes that were recorded by then."""
+        """The bytes recorded up to `when`."""
         return b"".join(data for at, data in self.pieces if at <= when)
 
     def whole(self) -> bytes:
@@ -69,7 +69,7 @@ class Stream:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """No `complete` without its bytes, no more than a second lost, no store that cannot be read."""
+    """Every `complete` capture has its bytes, at most a second is lost, and every store is readable."""
     root = stage.folder / "true"
     root.mkdir()
     notes, streams = _record(stage.folder, root, scale)
@@ -104,13 +104,13 @@ def _record(folder: Path, root: Path, scale: Scale) -> tuple[list[Note], list[St
     with Trace(root) as trace:
         disk = Disk(trace.open, trace.pwritev, trace.fdatasync)
         recording = Recording(root / "logs/.spool/1", LoggingOptions(ring_dir=str(rings)), clock, disk)
-        directory = LogDirectory(str(root / "logs"), System())  # its calls one by one, to be noted
+        directory = LogDirectory(str(root / "logs"), System())  # without batching, so that each call is noted
         spools = Spools(directory, str(root / "logs/.spool"), time.monotonic)
         recording.start()
         going: list[Stream] = []
         began = time.monotonic()
         while (passed := time.monotonic() - began) < scale.seconds:
-            # At first streams come and go; later they only come, so that nothing else is stored meanwhile.
+            # At first streams begin and end; later they only begin, so that nothing else is stored.
             late = max(0, int((passed - scale.seconds / 3) * scale.streams))
             while len(going) < scale.streams + late:
                 length = FOREVER if late else source.choice((1, 5, 50, FOREVER))
@@ -142,7 +142,7 @@ def _begin(recording: Recording, number: int, length: int, source: random.Random
 
 
 def _go_on(stream: Stream, source: random.Random) -> bool:
-    """Record one more piece; False when it was the last."""
+    """Record another piece; False if it was the last."""
     data = source.randbytes(source.choice((10, 100, 3000)))
     last = len(stream.pieces) + 1 >= stream.length
     piece = (int(Kind.RESPONSE_PIECE), int(Flag.LAST) if last else 0, data)
@@ -156,7 +156,7 @@ def _go_on(stream: Stream, source: random.Random) -> bool:
 
 
 def _judge(target: Path, when: int, streams: list[Stream], tally: dict[str, int]) -> None:
-    """Let a logging server take up what is left, and compare."""
+    """Have a logging server read the surviving files, and compare the result."""
     log_dir = target / "logs"
     _add_session(target)
     if not _take_up(log_dir):
@@ -175,7 +175,7 @@ def _judge(target: Path, when: int, streams: list[Stream], tally: dict[str, int]
 
 
 def _take_up(log_dir: Path) -> bool:
-    """Whether a logging server reads all there is without trouble."""
+    """Whether a logging server reads all files without an error."""
     now = time.monotonic()
 
     def seconds() -> float:
@@ -193,7 +193,7 @@ def _take_up(log_dir: Path) -> bool:
 
 
 def _add_session(target: Path) -> None:
-    """The proxy starts again on what is left: whatever was open has been interrupted."""
+    """Start the proxy on the surviving files: open exchanges become interrupted."""
     clock, rings = ThreadedClock(), target / "rings"
     rings.mkdir(parents=True)
     recording = Recording(target / "logs/.spool/1", LoggingOptions(ring_dir=str(rings)), clock)

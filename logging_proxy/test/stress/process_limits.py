@@ -13,8 +13,19 @@ from dataclasses import dataclass, field
 
 from logging_proxy.demo.processes import Program
 from logging_proxy.net.descriptors import RESERVED
-from logging_proxy.test.e2e.case import Setup, run_twistd, wait_until
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, exactly, told
+from logging_proxy.test.e2e.case import (
+    PATIENCE,
+    Setup,
+    run_twistd,
+    wait_until,
+)
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_most,
+    exactly,
+    reached,
+    told,
+)
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     Answer,
@@ -29,7 +40,12 @@ from logging_proxy.test.stress.peers import (
     request,
     response,
 )
-from logging_proxy.test.stress.stage import Process, Stage, quiet
+from logging_proxy.test.stress.stage import (
+    Process,
+    Stage,
+    captures,
+    settled,
+)
 
 DESCRIPTORS = 256
 STREAM_PIECES = 15
@@ -37,7 +53,7 @@ STREAM_PIECES = 15
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Clients that take all descriptors, idle seconds then; seconds before SIGTERM, requests in each."""
+    """Clients that exhaust descriptors, idle seconds, seconds before SIGTERM, and requests a second."""
 
     clients: int
     seconds: float
@@ -50,7 +66,7 @@ SMALL = Scale(clients=400, seconds=0.5, rate=100, idle=1)
 
 
 async def upstream(request: Request, connection: Connection) -> None:
-    """Answers at once, after a moment, never, or as a stream of some seconds."""
+    """Responds at once, after a moment, never, or with a stream of some seconds."""
     if request.target == "/never":
         await connection.left()
         connection.close()
@@ -66,7 +82,7 @@ async def upstream(request: Request, connection: Connection) -> None:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """The accept loop lives, a drain fails nobody, a bad configuration changes nothing."""
+    """Accepting resumes, a drain fails no request, and a bad configuration changes nothing."""
     yield from asyncio.run(_descriptors(stage, scale))
     yield from asyncio.run(_bad_configuration(stage))
     yield from asyncio.run(_terminated(stage, scale))
@@ -80,8 +96,7 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
         setup = stage.configure({"up": peer.url})
         program = await asyncio.to_thread(stage.start, setup)
         process = Process(program.process.pid)
-        await asyncio.sleep(1)
-        base = process.fds()
+        base = await asyncio.to_thread(settled, setup, process)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         connections = await _crowd(setup.port, scale.clients)
         await asyncio.sleep(0.5)
@@ -91,10 +106,10 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
         for connection in connections:
             connection.close()
         recovery = await _until_served(setup.port)
-        await asyncio.to_thread(wait_until, lambda: process.fds() <= base + 1, 5)
+        await asyncio.to_thread(wait_until, lambda: process.fds() <= base + 1)
         after, words = process.fds(), program.words()
     return [
-        at_least("descriptors used, of 256", most, (DESCRIPTORS - RESERVED) // 2),
+        reached("descriptors used, of 256", most, (DESCRIPTORS - RESERVED) // 2),
         at_most("descriptors used, of 256", most, DESCRIPTORS - RESERVED // 2),
         at_most("CPU without a descriptor left", cpu, 20, "%"),
         at_most("served again after", recovery, 1, "s"),
@@ -104,7 +119,7 @@ async def _descriptors(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _crowd(port: int, count: int) -> list[Connection]:
-    """Clients that each want an answer that never comes; every other one says nothing at all."""
+    """Clients that wait for a response that never comes; every other one sends nothing at all."""
     connections = []
     for number in range(count):
         with suppress(OSError):
@@ -118,7 +133,7 @@ async def _crowd(port: int, count: int) -> list[Connection]:
 async def _until_served(port: int) -> float:
     """Seconds until a request is answered again."""
     began = time.monotonic()
-    while time.monotonic() - began < 20:
+    while time.monotonic() - began < PATIENCE:
         if (await call(port, "GET", "/up/now")).status == 200:
             break
         await asyncio.sleep(0.02)
@@ -130,7 +145,7 @@ async def _until_served(port: int) -> float:
 
 @dataclass(slots=True)
 class Load:
-    """What became of requests that are made at a steady rate."""
+    """The results of requests made at a steady rate."""
 
     answered: int = 0
     refused: int = 0
@@ -139,7 +154,7 @@ class Load:
     idle: list[Connection] = field(default_factory=list)
 
     async def run(self, port: int, rate: int, over: asyncio.Event) -> None:
-        """Half on new connections, half on kept ones."""
+        """Make requests until `over`, half of them on new connections, half on kept ones."""
         tasks, number = set(), 0
         began = time.monotonic()
         while not over.is_set():
@@ -157,7 +172,7 @@ class Load:
             if answer.whole or answer.status:
                 self._judge(path, answer)
                 return
-            # A kept connection may be closed at any time; every client asks again on a new one.
+            # A server may close a kept connection at any time, and clients then retry on a new one.
             self.retried += 1
         try:
             connection = await connect(port)
@@ -188,16 +203,15 @@ async def _terminated(stage: Stage, scale: Scale) -> list[Figure]:
         program = await asyncio.to_thread(stage.start, setup)
         running = asyncio.create_task(load.run(setup.port, scale.rate, over))
         await asyncio.sleep(scale.seconds)
-        stream = asyncio.create_task(call(setup.port, "GET", "/up/stream"))
-        await asyncio.sleep(0.5)
+        stream = await _streaming(setup.port)
         began = time.monotonic()
         program.process.send_signal(signal.SIGTERM)
-        status = await asyncio.to_thread(program.process.wait, 60)
+        status = await asyncio.to_thread(program.process.wait, PATIENCE)
         drain = time.monotonic() - began
         over.set()
         await running
         streamed = await stream
-    found = await asyncio.to_thread(quiet, setup.log_dir)
+    found = await asyncio.to_thread(captures, setup.log_dir, load.answered + streamed.whole)
     complete = sum(capture.outcome == "complete" for capture in found)
     return [
         told("SIGTERM: requests answered, refused afterwards", f"{load.answered}, {load.refused}"),
@@ -210,6 +224,15 @@ async def _terminated(stage: Stage, scale: Scale) -> list[Figure]:
     ]
 
 
+async def _streaming(port: int) -> asyncio.Task[Answer]:
+    """A stream that has begun, and the task that reads it to its end."""
+    connection, answer = await connect(port), Answer()
+    reading = asyncio.create_task(ask(connection, request("GET", "/up/stream"), answer))
+    while not answer.body and not reading.done():
+        await asyncio.sleep(0.01)
+    return reading
+
+
 # --- a bad configuration ------------------------------------------------------------------
 
 
@@ -217,8 +240,7 @@ async def _bad_configuration(stage: Stage) -> list[Figure]:
     async with Upstream(upstream) as peer:
         setup = stage.configure({"up": peer.url})
         program = await asyncio.to_thread(stage.start, setup)
-        stream = asyncio.create_task(call(setup.port, "GET", "/up/stream"))
-        await asyncio.sleep(0.3)
+        stream = await _streaming(setup.port)
         said = await asyncio.to_thread(_reload_badly, setup, program)
         after = await call(setup.port, "GET", "/up/now")
         streamed = await stream
@@ -239,4 +261,4 @@ def _reload_badly(setup: Setup, program: Program) -> bool:
     """Whether a bad configuration is reported with its place."""
     setup.path.write_text("bad: true\n" + setup.path.read_text())
     os.kill(program.process.pid, signal.SIGHUP)
-    return wait_until(lambda: "config.yaml:1:" in program.words(), 10)
+    return wait_until(lambda: "config.yaml:1:" in program.words())

@@ -1,4 +1,4 @@
-"""What the disk tests share: requests whose captures can be told apart, and the count of what is missing."""
+"""Shared by the disk tests: requests with distinguishable captures, and counts of missing ones."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from logging_proxy.test.stress.peers import Answer, Connection, Request, ask, ca
 from logging_proxy.test.stress.stage import lost_exchanges, quiet
 
 RESUMED = 2.0
-"""Seconds after which captures are written again, once they can be."""
+"""Seconds within which captures resume once the fault is over."""
 
 ARRIVAL = 60.0
-"""Seconds after which what has not come is missing."""
+"""Seconds after which a capture that has not been stored counts as missing."""
 
 PAYLOAD = random.Random(3).randbytes(1 << 20)
 
 
 @dataclass(slots=True)
 class Echo:
-    """An upstream that answers with what it got, and counts."""
+    """An upstream that echoes the request's body and counts requests."""
 
     hits: int = 0
 
@@ -36,7 +36,7 @@ class Echo:
 
 @dataclass(slots=True)
 class Traffic:
-    """Requests with bodies of a size, made by some clients, and their answers by path."""
+    """Requests with bodies of one size from several clients, and their answers by path."""
 
     port: int
     size: int
@@ -45,7 +45,7 @@ class Traffic:
     times: dict[str, float] = field(default_factory=dict)
 
     async def send(self, count: int) -> None:
-        """So many requests, as fast as it goes."""
+        """Make `count` requests as fast as possible."""
         numbers = iter(range(len(self.answers), len(self.answers) + count))
 
         async def client() -> None:
@@ -63,7 +63,7 @@ class Traffic:
         await asyncio.gather(*(client() for _ in range(self.clients)))
 
     async def until(self, good: Callable[[Answer], bool], timeout: float) -> float:
-        """Ask until an answer is good; the seconds that it took."""
+        """Make requests until an answer is `good` or the time is over; returns the seconds taken."""
         began = time.monotonic()
         while time.monotonic() < began + timeout:
             path = f"/{len(self.answers)}"
@@ -75,12 +75,12 @@ class Traffic:
         return time.monotonic() - began
 
     def body(self, path: str) -> bytes:
-        """The body of a request, which follows from its path."""
+        """The body of a request, derived from its path."""
         start = int(path[1:]) % 1000
         return PAYLOAD[start : start + self.size]
 
     def proxied(self, statuses: tuple[int, ...] = (200,)) -> int:
-        """How many were answered as the upstream does, to the last byte."""
+        """The number of requests with exactly the upstream's response."""
         return sum(
             answer.whole and answer.status in statuses and bytes(answer.body) == self.body(path)
             for path, answer in self.answers.items()
@@ -89,32 +89,32 @@ class Traffic:
 
 @dataclass(slots=True)
 class Kept:
-    """What was captured of some traffic."""
+    """The captures of some traffic."""
 
     traffic: Traffic
     found: list[Capture]
 
     def whole(self) -> set[str]:
-        """The paths of the exchanges that were captured to the last byte."""
+        """The paths of the exchanges that were captured completely."""
         return {path for path, capture in self._by_path().items() if self._is_whole(path, capture)}
 
     def holes(self) -> int:
-        """Captures that say themselves that something is missing."""
+        """Captures that say that bytes are missing."""
         return sum(has_hole(capture) for capture in self.found)
 
     def lying(self) -> int:
-        """Captures that are called complete and are not, without a word on what is missing."""
+        """Captures that claim to be complete although bytes are missing."""
         return sum(
             capture.outcome == "complete" and not has_hole(capture) and not self._is_whole(path, capture)
             for path, capture in self._by_path().items()
         )
 
     def missing(self) -> int:
-        """Exchanges of which something is not in any capture."""
+        """The number of exchanges that were not captured completely."""
         return len(self.traffic.answers) - len(self.whole())
 
     def resumed(self, since: float) -> float:
-        """Seconds after `since` until a request was made that, like all later ones, was captured."""
+        """Seconds from `since` to the first request from which on all were captured."""
         whole, late = self.whole(), 0.0
         for path, when in self.traffic.times.items():
             if when > since and path not in whole:
@@ -131,16 +131,16 @@ class Kept:
 
 
 def has_hole(capture: Capture) -> bool:
-    """Whether the capture's notes tell of lost bytes."""
+    """Whether the capture's notes mention lost bytes."""
     return any("capture_lost_bytes" in note for note in capture.request.metadata["notes"])
 
 
 def kept(setup: Setup, traffic: Traffic) -> Kept:
     """
-    What was captured, when no more comes.
+    The captures of `traffic`, once no more will be stored.
 
-    The last request must be one that can be captured: the spool keeps the order, so when that one is
-    there, what is missing will not come.
+    The last request must be one that can be captured: the spool keeps the order, so once it is stored, no
+    missing capture will follow.
     """
     last, found = list(traffic.answers)[-1], Kept(traffic, [])
     deadline = time.monotonic() + ARRIVAL
@@ -152,9 +152,9 @@ def kept(setup: Setup, traffic: Traffic) -> Kept:
 
 
 def judge_loss(setup: Setup, kept: Kept, since: float) -> Iterator[Figure]:
-    """The counter of lost exchanges is exact, no capture lies, and capturing went on in time."""
+    """The counter of lost exchanges is exact, no capture is wrong, and capturing resumed in time."""
     missing = kept.missing()
-    wait_until(lambda: lost_exchanges(setup) == missing, 10)
+    wait_until(lambda: lost_exchanges(setup) == missing)
     yield exactly("lost exchanges, as counted and as missing", lost_exchanges(setup), missing)
     yield exactly("captures that are not what they say", kept.lying(), 0)
     yield at_most("captured again after", kept.resumed(since), RESUMED, "s")

@@ -1,8 +1,8 @@
 """
-A relay that makes a network bad: a small Toxiproxy.
+A relay that simulates a bad network, like a small Toxiproxy.
 
-It passes bytes between whoever connects and a port of this machine.  What it does to them is said by a
-`Toxics` for each direction, which may be exchanged at any time and holds for the next piece.
+It relays bytes between its clients and a port of this machine.  A `Toxics` for each direction says what it
+does to them; it may be replaced at any time and applies from the next piece on.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ PIECE = 65536
 
 @dataclass(frozen=True, slots=True)
 class Toxics:
-    """What is done to the bytes of one direction.  Times are seconds; None and 0 do nothing."""
+    """The faults of one direction.  Times are in seconds; None and 0 disable a fault."""
 
     latency: float = 0
-    """Each piece goes on so much later."""
+    """Delay of each piece."""
     bandwidth: float = 0
-    """Bytes a second at most."""
+    """Maximum bytes a second."""
     slow_close: float = 0
-    """The end goes on so much later."""
+    """Delay of the end of the data."""
     timeout: float | None = None
-    """Nothing goes on, and after this time the connection is closed."""
+    """Drop all data, and close the connection after this time."""
     reset_peer: float | None = None
-    """After this time since the first piece both sides get an RST."""
+    """Reset both sides this long after the first piece."""
     slicer: int = 0
-    """Pieces have so many bytes at most, each sent for itself."""
+    """Send pieces of at most this many bytes."""
     limit_data: int | None = None
-    """The connection ends after so many bytes."""
+    """Close the connection after this many bytes."""
 
 
 HEALTHY = Toxics()
 
 
 class Relay:
-    """Relays to a port while the context is entered; `onward` is towards that port, `back` from it."""
+    """A relay to a port while the context is entered; `onward` is towards that port, `back` from it."""
 
     def __init__(self, target: int) -> None:
         self.onward = HEALTHY
@@ -89,7 +89,7 @@ class Relay:
             self._tasks.discard(task)
 
     async def _pass(self, source: Connection, sink: Connection, direction: str) -> None:
-        """One direction, to its end; OSError asks for a reset of both sides, EOFError for their close."""
+        """Relay one direction to its end.  OSError requests a reset of both sides, EOFError their close."""
         passed, began = 0, None
         while data := await source.reader.read(PIECE):
             began = began or time.monotonic()

@@ -1,4 +1,4 @@
-"""Fault test 11: the logging server is down, is slow, is started again; and the spool is full meanwhile."""
+"""Fault test 11: the logging server is down, slow, or restarted, until the spool is full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from pathlib import Path
 from logging_proxy.demo.captures import METADATA, Capture
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import wait_until
-from logging_proxy.test.stress.figures import Figure, at_least, exactly, named, told
+from logging_proxy.test.stress.figures import (
+    Figure,
+    exactly,
+    named,
+    reached,
+    told,
+)
 from logging_proxy.test.stress.peers import Upstream
 from logging_proxy.test.stress.recording import Echo, Kept, Traffic, judge_loss, kept
 from logging_proxy.test.stress.relay import HEALTHY, Relay, Toxics
@@ -37,14 +43,14 @@ SMALL = Scale(exchanges=300, down=1.5, slow=0.5)
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """Everything arrives, once; what did not fit into the spool is counted."""
+    """Every exchange arrives once; those that did not fit into the spool are counted."""
     yield from (named("embedded", figure) for figure in asyncio.run(_embedded(stage, scale)))
     yield from (named("remote", figure) for figure in asyncio.run(_remote(stage, scale)))
     yield from (named("spool full", figure) for figure in asyncio.run(_full_spool(stage, scale)))
 
 
 async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
-    """The child is killed again and again."""
+    """The embedded logging server is killed repeatedly."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         setup = stage.configure({"up": upstream.url})
@@ -54,15 +60,15 @@ async def _embedded(stage: Stage, scale: Scale) -> list[Figure]:
         await _steadily(traffic, scale.exchanges, scale.down)
         kills = await killing
         found = await asyncio.to_thread(captures, setup.log_dir, scale.exchanges)
-        return [at_least("times the child was killed", kills, 2), *_arrived(setup.log_dir, traffic, found)]
+        return [reached("times the child was killed", kills, 2), *_arrived(setup.log_dir, traffic, found)]
 
 
 async def _kill_children(program: Program, seconds: float) -> int:
-    """Kill the logging server a moment after each of its starts; how often."""
+    """Kill the logging server shortly after each start; returns how often."""
     process, until, kills = Process(program.process.pid), time.monotonic() + seconds, 0
     while time.monotonic() < until:
         for child in process.children():
-            await asyncio.sleep(0.7)  # Long enough to have started, and to be at work.
+            await asyncio.sleep(0.7)  # The child has started, and is working.
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
                 kills += 1
@@ -71,7 +77,7 @@ async def _kill_children(program: Program, seconds: float) -> int:
 
 
 async def _steadily(traffic: Traffic, count: int, seconds: float) -> None:
-    """So many requests, spread over some seconds."""
+    """Make `count` requests, spread over `seconds`."""
     began, steps = time.monotonic(), 20
     for step in range(steps):
         await traffic.send(count * (step + 1) // steps - len(traffic.answers))
@@ -87,7 +93,7 @@ def _arrived(log_dir: Path, traffic: Traffic, found: list[Capture]) -> Iterator[
 
 
 async def _remote(stage: Stage, scale: Scale) -> list[Figure]:
-    """A logging server elsewhere is killed, stays away, comes back, is slow, is stopped and started."""
+    """A remote logging server is killed, stays down, returns, is slow, and is restarted."""
     echo, third = Echo(), scale.exchanges // 3
     async with Upstream(echo.answer) as upstream:
         there = stage.configure({"up": upstream.url})
@@ -116,7 +122,7 @@ async def _remote(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def _full_spool(stage: Stage, scale: Scale) -> list[Figure]:
-    """While nobody takes the captures, more is said than the spool may hold."""
+    """Without a logging server, more is recorded than the spool may hold."""
     echo = Echo()
     async with Upstream(echo.answer) as upstream:
         there = stage.configure({"up": upstream.url})
@@ -126,15 +132,15 @@ async def _full_spool(stage: Stage, scale: Scale) -> list[Figure]:
         traffic = Traffic(here.port, 128 << 10)
         await traffic.send(max(300, scale.exchanges // 5))
         await asyncio.to_thread(stage.start, there, (), "logging-server")
-        # The shipper looks every 10 s at most; it has looked when the losses are known.
-        await asyncio.to_thread(wait_until, lambda: lost_exchanges(there) > 0, 15)
+        # The shipper retries at intervals; losses are known once it has reached the server.
+        await asyncio.to_thread(wait_until, lambda: lost_exchanges(there) > 0)
         since = time.monotonic()
         await traffic.until(lambda answer: False, 1)
         found = await asyncio.to_thread(kept, there, traffic)
         size = sum(path.stat().st_size for path in here.log_dir.rglob("*.seg")) / MIB
         return [
             exactly("exchanges proxied", traffic.proxied(), len(traffic.answers)),
-            at_least("exchanges that did not fit", found.missing(), 10),
+            reached("exchanges that did not fit", found.missing(), 10),
             *await asyncio.to_thread(lambda: list(judge_loss(there, found, since))),
             told("spool afterwards", f"{size:.2g} MiB"),
         ]

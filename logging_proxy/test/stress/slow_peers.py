@@ -1,4 +1,4 @@
-"""Fault test 8: heads that drip, readers that crawl, bodies of gigabytes; and a normal client beside them."""
+"""Fault test 8: slow request heads, slow readers and huge bodies, beside a normal client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from logging_proxy.test.stress import large_body
-from logging_proxy.test.stress.figures import Figure, at_least, at_most, between, exactly, percentile, skipped
+from logging_proxy.test.stress.figures import (
+    Figure,
+    at_most,
+    between,
+    exactly,
+    percentile,
+    reached,
+    skipped,
+)
 from logging_proxy.test.stress.peers import (
     HOST,
     Connection,
@@ -28,13 +36,13 @@ from logging_proxy.test.stress.stage import MIB, Stage
 LARGE = 8 * MIB
 NORMAL_PACE = 0.02
 COMING = 2.0
-"""Seconds in which the slow readers arrive."""
+"""Seconds over which the slow readers connect."""
 SLOWHTTPTEST = {"-H": "headers", "-B": "bodies", "-X": "readers"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How many slow peers, for how long, and how many bytes go through (each way)."""
+    """The number of slow peers, the durations, and the bytes of a large body."""
 
     drippers: int
     readers: int
@@ -50,7 +58,7 @@ SMALL = Scale(drippers=50, readers=20, head_timeout=2, seconds=3, bytes=48 << 20
 
 @dataclass(slots=True)
 class Seen:
-    """What was measured."""
+    """The measurements."""
 
     cut: list[float] = field(default_factory=list)
     normal: list[float] = field(default_factory=list)
@@ -70,7 +78,7 @@ async def upstream(request: Request, connection: Connection) -> None:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """Slow heads are cut in time; a normal client does not notice; memory stays where it was."""
+    """Slow heads are cut in time, a normal client is not affected, and memory does not grow."""
     yield from asyncio.run(_slow(stage, scale))
     if scale.slowhttptest:
         yield from asyncio.run(_slowhttptest(stage, scale))
@@ -93,7 +101,7 @@ async def _slow(stage: Stage, scale: Scale) -> list[Figure]:
     return [
         exactly("heads that drip, cut", len(seen.cut), scale.drippers),
         between("cut after", seen.cut, limit - 1, limit + 1, "s"),
-        at_least("readers at 1 KiB/s served", sum(size > 0 for size in seen.read), scale.readers),
+        reached("readers at 1 KiB/s served", sum(size > 0 for size in seen.read), scale.readers),
         at_most("normal client, p99", percentile(seen.normal, 0.99) * 1000, 250, "ms"),
         exactly("normal client, failures", seen.failed, 0),
         at_most("RSS of the proxy, growth", peak.growth[0], 64, "MiB"),
@@ -101,7 +109,7 @@ async def _slow(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def drip(port: int, until: float, seen: Seen) -> None:
-    """One byte of a head each half second, until the proxy has enough of it."""
+    """Send a byte of a head each half second until the proxy closes the connection."""
     reader, writer = await asyncio.open_connection(HOST, port)
     began = time.monotonic()
     left = asyncio.create_task(reader.read(65536))
@@ -109,7 +117,7 @@ async def drip(port: int, until: float, seen: Seen) -> None:
         try:
             writer.write(bytes([byte]))
             await writer.drain()
-            # An answer may come first; the connection's end is what counts.
+            # A response may precede the close; only the close counts.
             if (await asyncio.wait([left], timeout=0.5))[0]:
                 break
         except OSError:
@@ -122,9 +130,9 @@ async def drip(port: int, until: float, seen: Seen) -> None:
 
 
 async def crawl(port: int, until: float, seen: Seen) -> None:
-    """Read a large answer at 1 KiB/s, and leave."""
+    """Read a large response at 1 KiB/s, and disconnect."""
     loop = asyncio.get_running_loop()
-    # They do not come all at once: what the kernel's buffers take of each answer is megabytes.
+    # They connect one after another, because the kernel's buffers take megabytes of each response.
     await asyncio.sleep(random.uniform(0, COMING))
     with socket.socket() as sock:
         sock.setblocking(False)
@@ -140,7 +148,7 @@ async def crawl(port: int, until: float, seen: Seen) -> None:
 
 @asynccontextmanager
 async def normal_client(port: int, seen: Seen) -> AsyncIterator[None]:
-    """Somebody who asks every 20 ms, on a new connection, while the context is entered."""
+    """A client that makes a request every 20 ms on a new connection while the context is entered."""
 
     async def ask() -> None:
         while True:
@@ -159,7 +167,7 @@ async def normal_client(port: int, seen: Seen) -> AsyncIterator[None]:
 
 
 async def _slowhttptest(stage: Stage, scale: Scale) -> list[Figure]:
-    """The well-known program, if it is here: its slow headers, slow bodies and slow readers."""
+    """The slow headers, slow bodies and slow readers of slowhttptest, if it is installed."""
     program = shutil.which("slowhttptest")
     if program is None:
         return [skipped("slowhttptest", "it is not installed")]

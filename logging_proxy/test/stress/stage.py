@@ -1,4 +1,4 @@
-"""Where a fault test plays: a folder, a proxy in a process of its own, and what that process uses."""
+"""The surroundings of a fault test: a folder, the programs under test, and the resources they use."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any
 from logging_proxy.demo.captures import METADATA, Capture, read_captures
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import (
+    PATIENCE,
     START_TIMEOUT,
     Setup,
     environment,
@@ -33,7 +34,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """What a running process uses, read from /proc."""
+    """The resources of a running process, read from /proc."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -44,21 +45,21 @@ class Process:
         return int((self._proc / "statm").read_text().split()[1]) * resource.getpagesize() / MIB
 
     def fds(self) -> int:
-        """How many descriptors are open."""
+        """The number of open descriptors."""
         return len(os.listdir(self._proc / "fd"))
 
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
+        """Processor time used so far, in seconds."""
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def children(self) -> list[int]:
-        """The processes that it started."""
+        """The process ids of its children."""
         return [int(pid) for pid in (self._proc / f"task/{self.pid}/children").read_text().split()]
 
 
 class Stage:
-    """A folder that is gone afterwards, and programs that have ended by then."""
+    """A context manager with a folder and programs; on exit the programs end and the folder is deleted."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -93,9 +94,9 @@ class Stage:
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Program:
         """
-        The proxy, or another service of ours, when it listens.
+        Start the proxy, or another service of the package, and wait until it listens.
 
-        `command` may stand for twistd's; `variables` are added to the environment.
+        `command` replaces the twistd command; `variables` are added to the environment.
         """
         arguments = ["-n", "--pidfile=", service, "--config", str(setup.path)]
         program = Program(
@@ -111,19 +112,19 @@ class Stage:
         return program
 
     def on_exit(self, call: Callable[..., object], *arguments: Any) -> None:
-        """Done when the stage is left, before what was done earlier is undone."""
+        """Register a call for the exit of the stage; calls run in reverse order."""
         self._stack.callback(call, *arguments)
 
 
 def captures(log_dir: Path, count: int, timeout: float = 60.0) -> list[Capture]:
-    """What was captured, as soon as `count` exchanges have ended there; after `timeout`, what there is."""
-    # A name is there a moment before what is in the file.
+    """The captures in `log_dir`, once there are `count` or after `timeout`."""
+    # A file has its name a moment before its content.
     wait_until(lambda: _ended(log_dir) >= count and len(read_captures(log_dir)) >= count, timeout)
     return read_captures(log_dir)
 
 
 def _ended(log_dir: Path) -> int:
-    """The requests' metadata are the last that is written of an exchange."""
+    """The number of stored exchanges; the request's metadata is written last."""
     try:
         return sum(name.endswith(f"_request{METADATA}") for name in os.listdir(log_dir))
     except FileNotFoundError:
@@ -131,7 +132,7 @@ def _ended(log_dir: Path) -> int:
 
 
 def quiet(log_dir: Path, seconds: float = 1.0, timeout: float = 60.0) -> list[Capture]:
-    """What was captured, when no more has come for some seconds."""
+    """The captures in `log_dir`, once none has been added for some seconds."""
     deadline, before, since = time.monotonic() + timeout, -1, time.monotonic()
     while time.monotonic() < deadline and time.monotonic() - since < seconds:
         now = _ended(log_dir)
@@ -141,11 +142,21 @@ def quiet(log_dir: Path, seconds: float = 1.0, timeout: float = 60.0) -> list[Ca
     return read_captures(log_dir)
 
 
+def settled(setup: Setup, process: Process, seconds: float = 1.0) -> int:
+    """The number of descriptors of a started proxy, once it has not changed for some seconds."""
+    wait_until(lambda: health(setup) != {})
+    before = -1
+    while (now := process.fds()) != before:
+        before = now
+        time.sleep(seconds)
+    return now
+
+
 def health(setup: Setup) -> dict[str, Any]:
-    """What the logging server says of itself; nothing if it does not answer."""
+    """The health report of the logging server; empty if it does not respond."""
     url = f"http://127.0.0.1:{setup.logging_port}/health"
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             value: dict[str, Any] = json.load(answer)
     except urllib.error.HTTPError as error:
         value = json.load(error)
@@ -155,5 +166,5 @@ def health(setup: Setup) -> dict[str, Any]:
 
 
 def lost_exchanges(setup: Setup) -> int:
-    """How many exchanges the logging server knows to have lost something; -1 if it does not say."""
+    """The logging server's count of exchanges with losses; -1 if it does not respond."""
     return int(health(setup).get("exchanges_lost", -1))

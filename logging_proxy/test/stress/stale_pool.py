@@ -1,4 +1,4 @@
-"""Fault test 9: the upstream closes its connection a moment after an answer, while the next request comes."""
+"""Fault test 9: the upstream closes a kept connection while the next request is being sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from logging_proxy.test.stress.figures import Figure, at_least, exactly, told
+from logging_proxy.test.stress.figures import Figure, exactly, reached, told
 from logging_proxy.test.stress.peers import (
     Answer,
     Connection,
@@ -22,12 +22,12 @@ from logging_proxy.test.stress.peers import (
 from logging_proxy.test.stress.stage import Stage, captures
 
 LONGEST = 0.005
-"""Seconds from an answer to the close."""
+"""Maximum seconds from a response to the close."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Requests of each method, and clients that make them."""
+    """Requests of each method, and concurrent clients."""
 
     requests: int
     clients: int = 8
@@ -38,7 +38,7 @@ SMALL = Scale(requests=300)
 
 
 class Fickle:
-    """An upstream that answers, and closes at some moment of the next 5 ms."""
+    """An upstream that responds, and closes the connection at a random moment soon after."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
     yield exactly("POSTs that arrived twice", _of("POST", doubled), 0)
     yield exactly("GETs that failed", _of("GET", failed), 0)
     yield told("POSTs that failed, as they must not be sent twice", _of("POST", failed))
-    yield at_least("requests on a used connection", reused, scale.requests // 10)
+    yield reached("requests on a used connection", reused, scale.requests // 10)
     yield told("GETs tried again, as captured", retried)
 
 

@@ -1,4 +1,4 @@
-"""Fault test 6: the upstream dies in the middle of a body, in every way that it can."""
+"""Fault test 6: the upstream fails in the middle of a body, in every possible way."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ WAYS = {
     "tls-chunked": ("chunked", "drop"),
     "tls-close": ("close", "drop"),
 }
-"""How the body is framed, and how the connection ends in it.  `drop` over TLS: without close_notify."""
+"""Framings of the body, and how the connection ends.  `drop` closes TLS without close_notify."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Trials for each of the ways, and how many go on at a time."""
+    """Trials for each way, and how many run concurrently."""
 
     trials: int
     at_once: int = 20
@@ -51,24 +51,24 @@ SMALL = Scale(trials=4)
 
 @dataclass(slots=True)
 class Trial:
-    """One exchange: what the upstream sent of the body, and what the client got."""
+    """One exchange: the body as the upstream sent it and as the client received it."""
 
     way: str
     sent: bytes
     answer: Answer
 
     def clean(self) -> bool:
-        """Whether the client could take the answer for whole."""
+        """Whether the client saw a complete response."""
         return self.answer.whole
 
     def wrong(self) -> bool:
-        """Whether the client got anything else than what was sent, up to the cut."""
+        """Whether the client received bytes that differ from those sent."""
         got = bytes(self.answer.body)
         return not self.sent.startswith(got) or ("rst" not in self.way and got != self.sent)
 
 
 class Dying:
-    """An upstream that sends a part of a body, and dies."""
+    """An upstream that sends a part of a body, and then fails."""
 
     def __init__(self) -> None:
         self.sent: dict[str, bytes] = {}
@@ -88,7 +88,7 @@ class Dying:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """0 clean ends; outcome and exact count in the capture."""
+    """No response ends cleanly, and outcome and byte count in the capture are exact."""
     trials, found = asyncio.run(_run(stage, scale))
     by_path = {capture.source_url.partition("/up")[2]: capture for capture in found}
     matched = [(trial, by_path.get(path)) for path, trial in trials.items()]
@@ -105,7 +105,7 @@ def _fits(capture: Capture | None) -> bool:
 
 
 def _same(trial: Trial, capture: Capture | None) -> bool:
-    """Whether the capture has what was received, to the byte; after an RST that is what the client got."""
+    """Whether the capture has exactly the received bytes; after an RST, those that the client received."""
     if capture is None or capture.response is None:
         return False
     kept, said = capture.response.body, capture.response.metadata["bytes"]
@@ -140,7 +140,7 @@ def _tls(folder: Path) -> ssl.SSLContext:
 
 
 def server_tls(folder: Path, identity: certificates.Identity) -> ssl.SSLContext:
-    """The context of a server that shows `identity`; its files lie in `folder`."""
+    """The TLS context of a server with `identity`, whose files are written to `folder`."""
     path = folder / "identity.pem"
     path.write_bytes(identity.key + identity.certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""Fault test 13: the upstream resets its connection at any moment of a response, while the client uploads."""
+"""Fault test 13: the upstream resets its connection during a response while the client uploads."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ PIECE = b"data: something of an answer\n\n" * 40
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 LENGTH = 1_000_000
 LONGEST = 20.0
-"""Seconds after which a client takes what it has for an end in good order."""
+"""Seconds after which a client treats silence as a clean end."""
 
 WAYS = ("length", "chunked", "close", "close-to-1.0", "websocket")
-"""How the response is framed; in the last way protocols are switched."""
+"""Framings of the response; the last one switches protocols."""
 
 INTERPRETERS = {"C": {}, "Python": {"PURE_PYTHON": "1"}}
-"""The environment with which the part in C is used, and is not."""
+"""The environments with and without the C extension."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Trials for each way, over TCP and TLS, with the part in C and without; how many go on at a time."""
+    """Trials for each way, over TCP and TLS, with and without the C extension; how many run concurrently."""
 
     trials: int
     at_once: int = 10
@@ -51,26 +51,26 @@ SMALL = Scale(trials=3)
 
 @dataclass(slots=True)
 class Trial:
-    """What the client of one exchange got, and whether its connection was reset."""
+    """The bytes that a client received, and whether its connection was reset."""
 
     way: str
     client: Connection
     piece: bytes
-    """Something to upload."""
+    """A body to upload."""
     got: bytes = b""
     reset: bool = False
 
     def begun(self) -> bool:
-        """Whether the upstream's response has reached the client, and not a 502 of ours."""
+        """Whether the client received the upstream's response rather than a 502 of the proxy."""
         return self.got[9:12] in (b"200", b"101")
 
     def clean(self) -> bool:
-        """Whether the client could take the response for whole."""
+        """Whether the client saw a complete response."""
         return self.begun() and (not self.reset or self.got.endswith(b"\r\n0\r\n\r\n"))
 
 
 class Resetting:
-    """An upstream that sends some of a response and resets, at the moment at which the client sends more."""
+    """An upstream that sends part of a response and resets while the client sends more."""
 
     def __init__(self, trials: dict[str, Trial]) -> None:
         self._trials = trials
@@ -78,7 +78,7 @@ class Resetting:
 
     async def answer(self, request: Request, connection: Connection) -> None:
         trial = self._trials[request.target]
-        least = int(trial.way == "websocket")  # what a client sends before the switch is another request
+        least = int(trial.way == "websocket")  # bytes before the switch are another request
         for part in self._parts(trial.way)[: self._random.randrange(least, 7)]:
             await connection.send(part)
             await asyncio.sleep(self._random.choice((0, 0, 0.001, 0.005)))
@@ -94,7 +94,7 @@ class Resetting:
 
 
 def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
-    """0 clean ends, 0 captures of a complete exchange."""
+    """No response ends cleanly, and no capture is complete."""
     trials, found = asyncio.run(_run(stage, scale))
     outcomes = [capture.outcome for capture in found]
     yield exactly("trials", len(trials), 2 * len(INTERPRETERS) * scale.trials * len(WAYS))
@@ -141,7 +141,7 @@ async def _try(setup: Setup, name: str, scale: Scale, trials: dict[str, Trial]) 
 
 
 async def _play(trial: Trial, path: str) -> None:
-    """Send the request, and go on with its body until the connection has ended."""
+    """Send the request, and continue with its body until the connection ends."""
     lines = {
         "close-to-1.0": ["Content-Length: 1000000"],
         "websocket": ["Connection: Upgrade", "Upgrade: websocket"],
@@ -163,7 +163,7 @@ async def _play(trial: Trial, path: str) -> None:
 
 
 async def _upload(trial: Trial) -> None:
-    """A small piece now and then, once the response has begun: a tunnel is open then."""
+    """Small pieces once the response has begun, when a tunnel is open."""
     while True:
         if trial.got:
             trial.client.writer.write(trial.piece)
