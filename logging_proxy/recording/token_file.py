@@ -1,8 +1,8 @@
 """
-The token that the logging server makes for itself: the file `.token` in the log directory.
+The token that the logging server creates for itself: the file `.token` in the log directory.
 
-Whoever can read the captures there can read it too, and nobody else.  It is there as a whole or not
-at all, and stays the same from start to start; to have another one, delete it and start again.
+Only users who can read the captures there can read it.  The file is created atomically,
+and stays the same over restarts; to get a new token, delete it and start again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Kept:
 
 def keep_token(log_dir: str) -> str:
     """
-    The token of the log directory, made if there is none yet, or none that only we can read.
+    The token of the log directory; a new one if there is none yet, or one that others can read.
 
     Raises OSError and `UnsafeDirectory`.
     """
@@ -60,10 +60,10 @@ def token_for(
     url: str, log_dir: str, who_listens: Callable[[Address, int], int | None] = user_of_listener
 ) -> str | None:
     """
-    The token of a log directory for the logging server at `url`; None when there is none that we can read.
+    The token of a log directory for the logging server at `url`; None when we can read none.
 
-    It only goes to this machine, and there to the user to whom it belongs, as far as that can be told:
-    somebody else may wait at the port of a server that does not run.
+    It is only sent to this machine, and only to a server of the token's owner, as far as that can be
+    determined: while no server runs, another user's program may listen at its port.
     """
     found = _found(log_dir)
     where = _on_this_machine(url)
@@ -74,7 +74,7 @@ def token_for(
 
 
 def _on_this_machine(url: str) -> list[tuple[Address, int]]:
-    """The addresses and ports at which who is asked for `url` may listen; none beyond loopback."""
+    """The loopback addresses and ports that `url` may lead to; none if its host is another machine."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -98,7 +98,7 @@ def _found(log_dir: str) -> Kept | None:
 
 
 def _read(folder: int, private: bool = False) -> Kept | None:
-    """With `private` only a token that nobody else can read or have put there."""
+    """The token in a directory; with `private` only one that no other user can have read or written."""
     try:
         fd = os.open(NAME, _READ, dir_fd=folder)
     except OSError:
@@ -117,7 +117,7 @@ def _is_private(found: os.stat_result) -> bool:
 
 
 def _made(folder: int) -> str:
-    """A new token, durable before it has its name."""
+    """A new token, synced before it gets its name."""
     token = secrets.token_urlsafe(32)
     with suppress(FileNotFoundError):
         os.unlink(_TEMPORARY, dir_fd=folder)
