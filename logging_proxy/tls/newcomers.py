@@ -1,4 +1,4 @@
-"""Connections to a TLS listener until their handshake is done."""
+"""Connections to a TLS listener until their handshake is complete."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from zope.interface import implementer
 from logging_proxy.tls.reasons import reasons
 
 MOST_COMPLAINTS, PERIOD = 10, 60.0
-"""Lines about handshakes that failed, and in how many seconds: whoever can connect can make one fail."""
+"""How many failed handshakes are logged, and in how many seconds: any client can cause them."""
 
 
 class Reception(Protocol):
-    """How a listener treats who has not shaken hands."""
+    """How a listener treats connections without a complete handshake."""
 
     @property
     def handshake_timeout(self) -> float:
-        """Seconds from the moment of the connection that a handshake may take."""
+        """Seconds that a handshake may take, from the start of the connection."""
 
     def refuse_plain(self, transport: Any) -> None:
-        """Tell a client that has begun to speak plain HTTP on `transport` what is spoken here."""
+        """Answer a client that speaks plain HTTP on `transport` that TLS is expected here."""
 
 
 class Newcomers(TLSMemoryBIOFactory):
     """
-    TLS in front of the protocols of `inner`, for connections that clients make.
+    Puts TLS in front of the protocols of `inner`, for incoming connections.
 
-    A handshake has its time, and one that fails is a line in the log.
+    Handshakes have a deadline, and failed ones are logged.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Newcomers(TLSMemoryBIOFactory):
 
 
 class _NewcomerTransport(BufferingTLSTransport):
-    """The TLS of one connection; its first bytes tell whether the client speaks TLS at all."""
+    """The TLS layer of one connection; the first bytes tell whether the client speaks TLS at all."""
 
     factory: Newcomers
 
@@ -75,7 +75,7 @@ class _NewcomerTransport(BufferingTLSTransport):
     def _first_bytes(self, data: bytes) -> None:
         self.heard = True
         del self.dataReceived
-        if data[:1].isalpha():  # a method; a handshake begins with 0x16
+        if data[:1].isalpha():  # an HTTP method; a handshake begins with 0x16
             self._go_on_in_clear()
         else:
             self.dataReceived(data)  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ class _NewcomerTransport(BufferingTLSTransport):
 
 @implementer(IHandshakeListener)
 class _Handshake(protocol.Protocol):
-    """Stands where `inner` will, as long as the handshake lasts."""
+    """Takes the place of `inner` until the handshake is complete."""
 
     transport: Any
 
@@ -118,14 +118,14 @@ class _Handshake(protocol.Protocol):
         self.transport.abortConnection()
 
     def withdraw(self) -> None:
-        """There will be no handshake, and no connection for whom this stands."""
+        """Give up the handshake, and end the connection for the inner protocol."""
         self._end()
         self._inner.connectionLost(connectionDone)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end()
         why = self._why or _why(reason)
-        if why and self.transport.heard:  # browsers connect in advance, and monitors look whether they can
+        if why and self.transport.heard:  # not heard: browsers preconnect, and monitors probe the port
             self.transport.factory.complaints.say(self.transport, why)
         self._inner.connectionLost(reason)
 
@@ -136,14 +136,14 @@ class _Handshake(protocol.Protocol):
 
 
 def _why(reason: Failure) -> str:
-    """Why a handshake has failed; nothing where it was ours to end it."""
+    """Why a handshake has failed; empty if it was ended on this side."""
     if isinstance(reason.value, SSL.Error):
         return "; ".join(reasons(reason.value)) or "no reason is given"
     return "the client left" if reason.check(error.ConnectionDone, error.ConnectionLost) else ""
 
 
 class Complaints:
-    """Tells of handshakes that failed, as long as there are not too many."""
+    """Logs failed handshakes, at a limited rate."""
 
     _log = Logger()
 
