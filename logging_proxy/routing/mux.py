@@ -134,7 +134,7 @@ class Mux(Generic[T]):
         return self._decide(method, parts.authority or host, cleaned, split_segments(cleaned), query, moved)
 
     def look_up(self, method: bytes, host: bytes, path: bytes) -> Entry[T] | None:
-        """Return the entry for exactly this escaped path, without cleaning, redirects or a look at the port."""
+        """Return the entry for exactly this escaped path, without cleaning, redirects or stripping ports."""
         return self._look_up(method, host, split_segments(path))
 
     def allowed_methods(self, host: bytes, path: bytes) -> list[bytes]:
