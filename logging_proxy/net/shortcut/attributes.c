@@ -1,4 +1,4 @@
-/* Looking at objects of Python; what each promises is said in shortcut.h. */
+/* Access to Python objects; see shortcut.h for what each function returns. */
 
 #include "shortcut.h"
 

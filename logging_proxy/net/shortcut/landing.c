@@ -1,8 +1,8 @@
-/* Where a Passage reads the next piece of a counted body (`Half.landing`). */
+/* The read buffer for the next piece of a counted body (`Half.landing`). */
 
 #include "shortcut.h"
 
-/* Bytes of the next piece; 0 where the ordinary way has to see to it, -1 with an exception. */
+/* Size of the next piece; 0 if Python has to choose it, -1 with an exception. */
 static long long
 next_size(Passage *self, long long stride)
 {
@@ -11,7 +11,7 @@ next_size(Passage *self, long long stride)
     if (quiet != 1)
         return quiet;
     if (stride > self->least && unreceived((Sender *)self->send) >= stride)
-        return 0; /* for a sink that does not keep up it becomes less */
+        return 0; /* the sink applies back-pressure: Python makes the pieces smaller */
     if (get_number(self->counted, name.ahead, &ahead) < 0)
         return -1;
     long long size = stride < ahead - 1 ? stride : ahead - 1;

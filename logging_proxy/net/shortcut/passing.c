@@ -1,11 +1,11 @@
-/* A Passage: from a Reader to a Sender, whole chunks, or what comes of a body with a length
+/* A Passage forwards from a Reader to a Sender: whole chunks, or pieces of a body with a length
    (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the halves). */
 
 #include "shortcut.h"
 
 #include <string.h>
 
-#define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: no overflow */
+#define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: it cannot overflow */
 
 static int
 hex_digit(char c)
@@ -16,8 +16,8 @@ hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Where the payload of the chunk at `data` begins, and its size; NULL if it is not a plain chunk, here from
-   size line to CRLF.  The last chunk is none: what follows it is for others. */
+/* Start of the payload of the chunk at `data`, and its size; NULL unless it is complete, without extensions, and not
+   the last chunk, which Python handles. */
 static const char *
 whole_chunk(const char *data, const char *end, size_t *size)
 {
@@ -36,7 +36,7 @@ whole_chunk(const char *data, const char *end, size_t *size)
     return at;
 }
 
-/* The payload of `data`, if that is plain chunks, all of them whole; NULL, and perhaps an exception, if not. */
+/* The payload of `data` if it consists of whole plain chunks; NULL if not, or with an exception. */
 static PyObject *
 payload_of_chunks(const char *data, Py_ssize_t length)
 {
@@ -60,7 +60,7 @@ payload_of_chunks(const char *data, Py_ssize_t length)
     return payload;
 }
 
-/* 1 while nothing of `unusual`, which is pairs of an object and the name of an attribute, is true. */
+/* 1 while none of the attributes in `unusual`, pairs of an object and a name, is true. */
 static int
 looks_usual(PyObject *unusual)
 {
@@ -82,7 +82,7 @@ is_usual(Passage *self)
     return usual == 1 ? looks_usual(self->unusual) : usual;
 }
 
-/* The source has time again; 0, or -1 with an exception. */
+/* Extends the source's deadline; 0, or -1 with an exception. */
 static int
 postpone(Passage *self)
 {
@@ -101,9 +101,8 @@ postpone(Passage *self)
     return result;
 }
 
-/* As `Capture.passed`, but without its event, which would go to the writer all the same: 10 % of what an event of a
-   stream costs.  1 if the payload may be sent, 0 if the half has to know that the spool is full, -1 with an
-   exception. */
+/* Like `Capture.passed`, but calls the writer without making an event first.  1 if the payload may be sent, 0 if the
+   half has to wait because the spool is full, -1 with an exception. */
 static int
 record(Passage *self, PyObject *payload)
 {
@@ -117,7 +116,7 @@ record(Passage *self, PyObject *payload)
     return stored == 0 ? none_is_true(self->writer, &name.full, 1) : stored;
 }
 
-/* `data` to the sink, if it may be sent: 1, or 0 if the half keeps some of it; -1 with an exception. */
+/* Sends `data` if `may` is 1, and leaves the rest to the half: 1 if all was sent, 0 if not, -1 with an exception. */
 static int
 send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
 {
@@ -137,7 +136,7 @@ is_current(Passage *self)
     return is_still(self->source, self->role, self->receiver);
 }
 
-/* Whole chunks: 1, 0 if that is not what they are, -1 with an exception. */
+/* Whole chunks: 1 if `data` is that and was forwarded, 0 if it is not, -1 with an exception. */
 static int
 pass_chunks(Passage *self, const char *data, Py_ssize_t size)
 {
@@ -170,7 +169,7 @@ pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
     return sent;
 }
 
-/* What came of a counted body, if it is not the last of it: 1, 0 if it may be, -1 with an exception. */
+/* A piece of a counted body: 1 if it was forwarded, 0 if it may be the last piece, -1 with an exception. */
 static int
 pass_little(Passage *self, const char *data, Py_ssize_t size)
 {
@@ -196,7 +195,7 @@ pass_along(Passage *self, const char *data, Py_ssize_t size)
 
 HOLDS(passage, Passage, source, no_flags)
 
-/* Whether it is a tuple of pairs. */
+/* Checks that it is a tuple of pairs; 0 with an exception if not. */
 static int
 are_pairs(PyObject *unusual)
 {
@@ -210,7 +209,7 @@ are_pairs(PyObject *unusual)
     return 1;
 }
 
-/* Whether it is None or of the type. */
+/* Checks that it is None or of the type; 0 with an exception if not. */
 static int
 may_be(PyObject *object, PyTypeObject *type)
 {

@@ -1,11 +1,11 @@
-/* A Reader: what takes the place of a transport's `doRead` (`http.wire.read_directly`). */
+/* A Reader takes the place of a transport's `doRead` (`net.wire.read_directly`). */
 
 #include "shortcut.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 
-#define TURN (1 << 20) /* bytes after which it is others' turn */
+#define TURN (1 << 20) /* bytes after which other connections get their turn */
 
 PyObject *connection_done, *connection_lost;
 
@@ -15,10 +15,10 @@ typedef struct {
     Py_ssize_t smallest, largest, size;
 } Reader;
 
-/* Where a small read goes.  It is taken away while in use, for what it leads to may read as well. */
+/* The buffer of small reads.  It is taken away during use, since handling the data may read again. */
 static char *place;
 
-/* As recv(2), but for interruptions; -1 and `errno` also when the socket is closed. */
+/* recv(2), repeated after interruptions; -1 with `errno` also if the socket is closed. */
 static Py_ssize_t
 receive(PyObject *fileno, char *to, Py_ssize_t size)
 {
@@ -43,7 +43,7 @@ receive(PyObject *fileno, char *to, Py_ssize_t size)
     return got;
 }
 
-/* What the reactor is told when a read gave nothing. */
+/* The result of `doRead` after a read without data. */
 static PyObject *
 nothing(Py_ssize_t got)
 {
@@ -52,7 +52,7 @@ nothing(Py_ssize_t got)
     return Py_NewRef(errno == EAGAIN || errno == EWOULDBLOCK ? Py_None : connection_lost);
 }
 
-/* The next read is larger after one that was filled, and small again after one that was not worth it. */
+/* Adapts the size of the next read: large after a filled read, small after one that would have fitted a small read. */
 static int
 learn(Reader *self, Py_ssize_t got)
 {
@@ -67,7 +67,7 @@ learn(Reader *self, Py_ssize_t got)
     return 0;
 }
 
-/* The ordinary way for `data`, which is taken over. */
+/* Leaves `data`, whose reference it takes, to Python. */
 static PyObject *
 hand_over(Reader *self, PyObject *data)
 {
@@ -135,7 +135,7 @@ read_much(Reader *self)
     return hand_over(self, data);
 }
 
-/* A read into `land`; how many bytes came, or what the reactor is to be told. */
+/* Reads into `land`: the number of bytes, or else the result of `doRead` in `told`. */
 static Py_ssize_t
 receive_into(Reader *self, PyObject *land, char **data, PyObject **told)
 {
@@ -172,7 +172,7 @@ read_large(Reader *self)
     return result;
 }
 
-/* What was read into `land` goes on: 1 if there may be more at once, 0 if not, -1 with an exception. */
+/* Forwards what was read into `land`: 1 if more may be available at once, 0 if not, -1 with an exception. */
 static int
 take_piece(Reader *self, Passage *passage, PyObject *land, const char *data, Py_ssize_t got)
 {
@@ -185,7 +185,7 @@ take_piece(Reader *self, Passage *passage, PyObject *land, const char *data, Py_
     return sent == 1 ? got == size : sent;
 }
 
-/* Pieces of a body with a length, while they come and go, up to `TURN`. */
+/* Reads and forwards pieces of a counted body while data is available and is sent at once, up to `TURN`. */
 static PyObject *
 read_pieces(Reader *self, Passage *passage)
 {

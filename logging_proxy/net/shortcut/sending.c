@@ -1,4 +1,4 @@
-/* A Sender: sends at once on the socket of a transport in which nothing waits (`http.wire.sender`). */
+/* A Sender sends at once on the socket of a transport that has nothing queued (`net.wire.sender`). */
 
 #include "shortcut.h"
 
@@ -24,7 +24,7 @@ unreceived(Sender *self)
     return waiting;
 }
 
-/* Whether a read still tells how the connection ended (`http.wire._STILL_TO_BE_READ`). */
+/* Whether a read still reports how the connection ended (`net.wire._STILL_TO_BE_READ`). */
 static int
 is_still_to_be_read(int error)
 {
@@ -54,7 +54,7 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     }
     if (sent >= 0)
         return sent;
-    /* The reactor's own attempt fails as well and reports the loss, unless a read comes first. */
+    /* The reactor's own send will fail as well and report the loss, unless a read comes first. */
     return is_still_to_be_read(error) ? 0 : succeeded(PyObject_CallNoArgs(self->failed));
 }
 

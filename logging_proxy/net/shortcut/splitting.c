@@ -1,4 +1,4 @@
-/* Records out of the bytes of a spool (`capture.records.RecordReader`). */
+/* Splits bytes of a spool into records (`recording.records.RecordReader`). */
 
 #include "shortcut.h"
 
@@ -13,7 +13,7 @@ little(const unsigned char *bytes, int count)
     return number;
 }
 
-/* A new reference; `type` has been seen to be a tuple's. */
+/* A new record; the caller has checked that `type` is a subtype of tuple. */
 static PyObject *
 make(PyTypeObject *type, PyObject *kind, const unsigned char *header, Py_ssize_t length)
 {
@@ -37,7 +37,7 @@ make(PyTypeObject *type, PyObject *kind, const unsigned char *header, Py_ssize_t
     return record;
 }
 
-/* Where the next record begins that is not whole, or none; -1 with an exception. */
+/* Position after the last whole and valid record; -1 with an exception. */
 static Py_ssize_t
 split_into(PyObject *found, PyTypeObject *type, PyObject *kinds, Py_ssize_t most, const unsigned char *data,
            Py_ssize_t size)
