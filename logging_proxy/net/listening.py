@@ -144,7 +144,7 @@ _NO_SYN = b"".join(
 """A BPF program: drop segments with SYN, keep all others."""
 
 
-def let_nobody_in(listener: socket.socket) -> None:
+def drop_syns(listener: socket.socket) -> None:
     """
     Have the kernel drop new connection requests (SYN) to a listening socket.
 

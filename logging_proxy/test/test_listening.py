@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.demo.processes import free_port
 from logging_proxy.net import listening
-from logging_proxy.net.listening import CannotListen, bind, let_nobody_in
+from logging_proxy.net.listening import CannotListen, bind, drop_syns
 
 
 def has_ipv6() -> bool:
@@ -162,7 +162,7 @@ class ClosingTests(SynchronousTestCase):
         (listener,) = bind(host, 0)
         self.addCleanup(listener.close)
         with socket.create_connection(listener.getsockname()[:2]) as early:
-            let_nobody_in(listener)
+            drop_syns(listener)
             with socket.socket(listener.family) as late:
                 late.settimeout(0.05)
                 self.assertRaises(TimeoutError, late.connect, listener.getsockname()[:2])
@@ -190,7 +190,7 @@ class ClosingTests(SynchronousTestCase):
         """Where the kernel cannot do that nothing happens."""
         here, there = socket.socketpair()
         with here, there:
-            let_nobody_in(here)
+            drop_syns(here)
             here.sendall(b"x")
             self.assertEqual(there.recv(1), b"x")
-        let_nobody_in(here)
+        drop_syns(here)
