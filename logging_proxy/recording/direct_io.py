@@ -67,7 +67,7 @@ class Trial:
         self._passed, self._took = 0, 0.0
 
 
-class Bypass:
+class DirectBlockWriter:
     """
     Writes whole blocks to the current segment, around the page cache.
 
@@ -87,7 +87,7 @@ class Bypass:
         self._path: Path | None = None
         self._fd = -1
         self._trial = Trial()
-        self._beside = memoryview(mmap.mmap(-1, 3 * PAGE))
+        self._bounce_buffer = memoryview(mmap.mmap(-1, 3 * PAGE))
 
     def begin(self, path: Path) -> None:
         """
@@ -152,17 +152,17 @@ class Bypass:
         The payload's first and last page are copied to the bounce buffer: the reactor may be storing to the
         rest of these pages, and a file system that keeps checksums would take the change for damage.
         """
-        beside, length = self._beside, len(payload)
+        buffer, length = self._bounce_buffer, len(payload)
         first, last = -offset % PAGE, (offset + length) % PAGE
-        beside[_HEADER : len(header)] = header
-        beside[_FIRST + offset : _FIRST + offset + first] = payload[:first]
-        beside[_LAST : _LAST + last] = payload[length - last :]
+        buffer[_HEADER : len(header)] = header
+        buffer[_FIRST + offset : _FIRST + offset + first] = payload[:first]
+        buffer[_LAST : _LAST + last] = payload[length - last :]
         pages: list[bytes | memoryview] = [
-            beside[: _LAST if first else _FIRST],
+            buffer[: _LAST if first else _FIRST],
             payload[first : length - last],
         ]
         if last:
-            pages.append(beside[_LAST:])
+            pages.append(buffer[_LAST:])
         return pages
 
 

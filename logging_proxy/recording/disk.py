@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from logging_proxy.recording.direct_io import Bypass
+from logging_proxy.recording.direct_io import DirectBlockWriter
 from logging_proxy.recording.reserve import Reserve
 from logging_proxy.recording.ring import PAGE
 from logging_proxy.recording.segments import (
@@ -82,7 +82,7 @@ class SegmentFiles:
         self._new_name = False
         self._syncing = threading.Lock()
         self._salt = secrets.randbits(32)
-        self._bypass = Bypass(self._disk.open, self._disk.write, self._salt)
+        self._direct = DirectBlockWriter(self._disk.open, self._disk.write, self._salt)
         self._reserve = Reserve()
 
     def append(self, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> None:
@@ -123,7 +123,7 @@ class SegmentFiles:
 
     def _refused(self, payload: bytes | memoryview, sums: Sequence[Sum]) -> OSError | None:
         """Write the block; the error if that failed, after which the segment is as it was before."""
-        if self._bypass.takes(payload) and self._bypassed(payload, sums):
+        if self._direct.takes(payload) and self._write_directly(payload, sums):
             return None
         header = block_header(self.end, payload, sums=sums, salt=self._salt)
         size = len(header) + len(payload)
@@ -138,13 +138,13 @@ class SegmentFiles:
         self.end += len(payload)
         return None
 
-    def _bypassed(self, payload: memoryview, sums: Sequence[Sum]) -> bool:
+    def _write_directly(self, payload: memoryview, sums: Sequence[Sum]) -> bool:
         """Whether the block was written by direct I/O."""
         try:
             self._fill_page()
         except OSError:
             return False
-        size = self._bypass.write(self.end, payload, self._size, sums)
+        size = self._direct.write(self.end, payload, self._size, sums)
         self._size += size
         self.end += len(payload) if size else 0
         return size > 0
@@ -190,11 +190,11 @@ class SegmentFiles:
             raise
         self._end_segment()
         self._fd, self._size, self._new_name = fd, 0, True
-        self._bypass.begin(path)
+        self._direct.begin(path)
         self._reserve.fill()
 
     def _end_segment(self) -> None:
-        self._bypass.end()
+        self._direct.end()
         if self._fd >= 0:
             self._ended.append(self._fd)
             self._fd = -1
