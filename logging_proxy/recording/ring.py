@@ -58,7 +58,7 @@ class Ring:
     """
 
     def __init__(self, mapped: memoryview, capacity: int, taken: int, stored: int, piece: int) -> None:
-        """Use `create` or `take_up`."""
+        """Use `create` or `recover`."""
         self.capacity = capacity
         self.stored = stored
         self.taken = taken
@@ -100,7 +100,7 @@ class Ring:
         return ring
 
     @classmethod
-    def take_up(cls, fd: int, kept: int, piece: int = PIECE) -> Ring | None:
+    def recover(cls, fd: int, kept: int, piece: int = PIECE) -> Ring | None:
         """
         The ring that a dead process left in the file `fd`, with its content after stream offset `kept`.
 
@@ -268,7 +268,7 @@ class Ring:
         self._map.release()
 
 
-def what_is_left(fd: int) -> tuple[int, bytes] | None:
+def unsaved_content(fd: int) -> tuple[int, bytes] | None:
     """
     How many bytes of the ring in the file `fd` exist nowhere else, and the path of its spool.
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy.recording.disk import PRIVATE, SegmentFiles, last_offset, next_offset
-from logging_proxy.recording.ring import PAGE, Ring, what_is_left
+from logging_proxy.recording.ring import PAGE, Ring, unsaved_content
 
 _NAME, _LOCK = "ring", "lock"
 
@@ -68,7 +68,7 @@ def open_ring(spool: Path, ring_directory: Path, size: int, workers: int = 1) ->
     Raises `SpoolBusy` and OSError.
     """
     path = ring_path(spool)
-    ring = _take_up_if_possible(path, last_offset(spool)) if path is not None else None
+    ring = _recover_unless_read_only(path, last_offset(spool)) if path is not None else None
     if path is None or ring is None:
         forget_ring(spool)
         return _new_ring(spool, ring_directory, size, workers)
@@ -86,7 +86,7 @@ def ring_path(spool: Path) -> Path | None:
     return name if name.is_file() else None
 
 
-def name_ring(spool: Path, path: Path) -> None:
+def link_ring(spool: Path, path: Path) -> None:
     """Create the spool's entry for its ring."""
     if path != spool / _NAME:
         with contextlib.suppress(FileNotFoundError):
@@ -137,7 +137,7 @@ def salvage(spool: Path) -> int:
     lock = lock_spool(spool)
     try:
         path = ring_path(spool)
-        ring = _take_up(path, last_offset(spool)) if path is not None else None
+        ring = _recover(path, last_offset(spool)) if path is not None else None
         size = 0
         if ring is not None:
             size = ring.stored - ring.taken
@@ -202,7 +202,7 @@ def _remove_if_unused(path: Path, now: float) -> bool:
 
 
 def _is_unused(path: Path, fd: int, now: float) -> bool:
-    left = what_is_left(fd)
+    left = unsaved_content(fd)
     if left is None:
         return now - os.fstat(fd).st_mtime > UNCLAIMED  # not a ring: its creation was interrupted
     size, spool = left
@@ -268,7 +268,7 @@ def _new_path(spool: Path, ring_directory: Path) -> Path:
     It is random: in a directory shared with other users it cannot have been taken in advance.
     """
     path = ring_directory.absolute() / f"{_ring_prefix()}{secrets.token_hex(8)}.ring"
-    name_ring(spool, path)
+    link_ring(spool, path)
     return path
 
 
@@ -296,10 +296,10 @@ def _create(path: Path, size: int, start: int, spool: Path) -> Ring:
         os.close(fd)
 
 
-def _take_up_if_possible(path: Path, kept: int) -> Ring | None:
-    """Like `_take_up`; None, with the file left in place, if its file system has become read-only."""
+def _recover_unless_read_only(path: Path, kept: int) -> Ring | None:
+    """Like `_recover`; None, with the file left in place, if its file system has become read-only."""
     try:
-        return _take_up(path, kept)
+        return _recover(path, kept)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
@@ -309,12 +309,12 @@ def _take_up_if_possible(path: Path, kept: int) -> Ring | None:
         return None
 
 
-def _take_up(path: Path, kept: int) -> Ring | None:
+def _recover(path: Path, kept: int) -> Ring | None:
     """The ring in a file of this user; a file of another user is refused."""
     fd = _open_ours(path)
     try:
         _lock(fd, path)
-        return Ring.take_up(fd, kept)
+        return Ring.recover(fd, kept)
     finally:
         os.close(fd)
 

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from logging_proxy.recording.disk import Disk, SegmentFiles, make_private_directory
 from logging_proxy.recording.ring import NEVER
-from logging_proxy.recording.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
+from logging_proxy.recording.rings import SpoolBusy, forget_ring, link_ring, lock_spool, open_ring
 from logging_proxy.recording.segments import LARGEST_WRITE
 
 MOST_UNSYNCED = 4
@@ -205,7 +205,7 @@ class Spool:
         """The spool directory was re-created: lock it again and restore its link to the ring."""
         old, self._lock = self._lock, lock_spool(self.directory)
         os.close(old)
-        name_ring(self.directory, self._ring_path)
+        link_ring(self.directory, self._ring_path)
 
     # --- the syncing thread ---------------------------------------------------------
 
