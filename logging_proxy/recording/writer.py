@@ -118,7 +118,7 @@ class CaptureWriter:
             data = b"".join(pieces)
         ring = self._ring
         if self._waiting or self._losing or len(data) > ring.capacity - ring.stored + ring.taken:
-            self._write_with_care(exchange, data, records)
+            self._write_or_wait(exchange, data, records)
             return
         ring.store(data)
         self._stored()
@@ -149,7 +149,7 @@ class CaptureWriter:
 
     def close(self) -> None:
         """Discard waiting records and report losses; the service ends."""
-        self._watch(False)
+        self._watch_progress(False)
         self._give_up()
         self._report()
         if self.lost.exchanges:
@@ -157,7 +157,7 @@ class CaptureWriter:
 
     # --- back-pressure ----------------------------------------------------------------
 
-    def _write_with_care(self, exchange: int, data: bytes, records: Passed) -> None:
+    def _write_or_wait(self, exchange: int, data: bytes, records: Passed) -> None:
         no_room = bool(self._waiting) or len(data) > self._ring.room
         if no_room and self._passes and exchange != NO_EXCHANGE:
             self._lose(exchange, [(kind, payload) for kind, _, payload in records])
@@ -176,20 +176,20 @@ class CaptureWriter:
         """The spool has more room, has failed, or works again."""
         if failure != self.failure:
             self.failure = failure
-            self._say_so()
-        while self._waiting and self._go_on(*self._waiting[0]):
+            self._report_state()
+        while self._waiting and self._retry(*self._waiting[0]):
             self._waiting.popleft()
         if self._passes:
             self._give_up()
         self.full = bool(self._waiting) and not self._passes
-        self._watch(self.full)
+        self._watch_progress(self.full)
         self._report_when_possible()
         if not self.full:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)
 
-    def _go_on(self, exchange: int, data: bytes) -> bool:
+    def _retry(self, exchange: int, data: bytes) -> bool:
         """Store or discard the oldest waiting records; False if they have to wait longer."""
         if exchange in self._losing or len(data) > self._ring.capacity:
             self._lose(exchange, _records(data))
@@ -203,15 +203,15 @@ class CaptureWriter:
         self._stored()
         return True
 
-    def _watch(self, full: bool) -> None:
+    def _watch_progress(self, full: bool) -> None:
         """While records wait, check periodically whether the disk makes progress."""
         if full and self._stall is None:
-            self._stall = self._clock.callLater(STALL, self._look, self._ring.taken)
+            self._stall = self._clock.callLater(STALL, self._check_progress, self._ring.taken)
         elif not full and self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
-    def _look(self, taken: int) -> None:
+    def _check_progress(self, taken: int) -> None:
         self._stall = None
         stalls = self._ring.taken == taken and self.failure is None
         self.spool_moved(f"the disk has not answered for {STALL:g} s" if stalls else self.failure)
@@ -280,7 +280,7 @@ class CaptureWriter:
     def _lost(self) -> dict[str, int]:
         return {"exchanges": self.lost.exchanges, "size": self.lost.bytes}
 
-    def _say_so(self) -> None:
+    def _report_state(self) -> None:
         self._ring.tell(self.failure or "")
         if self.failure is not None:
             self._reason = self.failure
