@@ -64,17 +64,17 @@ class SegmentFiles:
         directory: Path,
         end: int,
         limit: int,
-        settle: Callable[[], None] = lambda: None,
+        claim: Callable[[], None] = lambda: None,
         disk: Disk | None = None,
     ) -> None:
-        """`limit` is the most bytes on disk; `settle` is called after the directory was created again."""
+        """`limit` is the most bytes on disk; `claim` is called after the directory was created again."""
         self.directory = directory
         self.end = end
         self._limit = limit
         self.segment_size = min(SEGMENT_SIZE, limit // LEAST_SEGMENTS)
         """Bytes after which a new segment begins."""
-        self._settle = settle
-        self._settled = True
+        self._claim = claim
+        self._claimed = True
         self._disk = disk or Disk()
         self._fd = -1
         self._size = 0
@@ -92,7 +92,7 @@ class SegmentFiles:
         After a failed write the block goes to a new segment: readers expect nothing more in a
         segment once there is a newer one, so they can delete it, which makes room on a full disk.
         """
-        if self._fd < 0 or self._size >= self.segment_size or not self._still_there():
+        if self._fd < 0 or self._size >= self.segment_size or not self._has_name():
             self._reserve.run(self._begin)
         if self._size and self._refused(payload, sums) is not None:
             self._reserve.run(self._begin)
@@ -168,17 +168,17 @@ class SegmentFiles:
 
     # --- segments
 
-    def _still_there(self) -> bool:
+    def _has_name(self) -> bool:
         """Whether the segment still has a name: the directory may have been emptied by another process."""
         return os.fstat(self._fd).st_nlink > 0
 
     def _begin(self) -> None:
         if not self.directory.is_dir():
             make_private_directory(self.directory)
-            self._settled = False
-        if not self._settled:
-            self._settle()
-            self._settled = True
+            self._claimed = False
+        if not self._claimed:
+            self._claim()
+            self._claimed = True
         if spool_size(self.directory) > self._limit - self.segment_size:
             raise OSError(errno.EDQUOT, "the spool's limit is reached")
         path = self.directory / segment_name(self.end)

@@ -85,10 +85,10 @@ class Spool:
         except BaseException:
             os.close(self._lock)
             raise
-        self._files = SegmentFiles(directory, self.ring.taken, limit, self._settle, disk)
+        self._files = SegmentFiles(directory, self.ring.taken, limit, self._claim_directory, disk)
         self._largest_write = min(LARGEST_WRITE, self.ring.capacity // WRITES, self._files.segment_size)
         self._sync_failure: str | None = None
-        self._bell = threading.Lock()
+        self._wake_lock = threading.Lock()
         """Released to wake the writing thread; a `threading.Event` would take several system calls."""
         self.ring.wake_at = NEVER
         """`stored` wakes the thread only beyond this offset; otherwise every record would take the lock."""
@@ -137,11 +137,11 @@ class Spool:
 
     def _run(self) -> None:
         while True:
-            self._nap(self.ring.taken + self._largest_write, self._pace.gather)
+            self._sleep(self.ring.taken + self._largest_write, self._pace.gather)
             # Read before the ring is emptied, so that everything stored before `close` is written.
             closing = self._closing.is_set()
             if self.ring.stored == self.ring.taken and not closing:
-                self._nap(self.ring.taken + 1, _FOREVER)
+                self._sleep(self.ring.taken + 1, _FOREVER)
                 continue
             emptied = self.write_out()
             if closing:
@@ -149,20 +149,20 @@ class Spool:
             if not emptied:
                 self._closing.wait(self._pace.retry)
 
-    def _nap(self, wake_at: int, seconds: float) -> None:
+    def _sleep(self, wake_at: int, seconds: float) -> None:
         """Sleep until the ring is filled up to stream offset `wake_at`, `close`, or `seconds` have passed."""
-        self._bell.acquire(blocking=False)
+        self._wake_lock.acquire(blocking=False)
         self.ring.wake_at = wake_at
         # The reactor stores first and reads `wake_at` second; the reverse order here loses no wake-up.
         if self.ring.stored < wake_at and not self._closing.is_set():
-            self._bell.acquire(timeout=seconds)
+            self._wake_lock.acquire(timeout=seconds)
         self.ring.wake_at = NEVER
 
     def _wake(self) -> None:
         self.ring.wake_at = NEVER
-        # The thread may be awake already, as naps time out.
+        # The thread may be awake already, as its sleep times out.
         with contextlib.suppress(RuntimeError):
-            self._bell.release()
+            self._wake_lock.release()
 
     def write_out(self) -> bool:
         """
@@ -201,7 +201,7 @@ class Spool:
             self.failure = failure
             self._moved()
 
-    def _settle(self) -> None:
+    def _claim_directory(self) -> None:
         """The spool directory was re-created: lock it again and restore its link to the ring."""
         old, self._lock = self._lock, lock_spool(self.directory)
         os.close(old)
