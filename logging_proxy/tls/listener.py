@@ -12,7 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from logging_proxy.tls.contexts import server_options
-from logging_proxy.tls.newcomers import Newcomers, Reception
+from logging_proxy.tls.handshakes import HandshakeFactory, HandshakePolicy
 from logging_proxy.tls.pem import PEMError, PEMFile, check_pair
 
 
@@ -56,13 +56,15 @@ class ListenerTLS:
         connection: SSL.Connection = self._options.serverConnectionForTLS(tlsProtocol)
         return connection
 
-    def wrap(self, factory: IProtocolFactory, reception: Reception, clock: IReactorTime) -> Newcomers:
+    def wrap(
+        self, factory: IProtocolFactory, policy: HandshakePolicy, clock: IReactorTime
+    ) -> HandshakeFactory:
         """
         A factory to listen with instead of `factory`, whose protocols then get TLS transports.
 
-        `reception` decides about connections that do not complete the handshake.
+        `policy` decides about connections that do not complete the handshake.
         """
-        return Newcomers(self, factory, reception, clock)
+        return HandshakeFactory(self, factory, policy, clock)
 
     def use(self, settings: ListenerSettings) -> None:
         """
