@@ -24,7 +24,7 @@ PAUSE, LONGEST_PAUSE = 0.01, 0.25
 """Seconds until a full port checks for room again, doubled each time that there is none."""
 
 
-class Guest(Protocol):
+class Closable(Protocol):
     """A connection that may be closed to make room."""
 
     @property
@@ -41,11 +41,11 @@ class Guest(Protocol):
 class Admission:
     """Tells how many more connections a site may have."""
 
-    def __init__(self, connections: Collection[Guest], most: Callable[[], int]) -> None:
+    def __init__(self, connections: Collection[Closable], most: Callable[[], int]) -> None:
         """`connections` are the current ones; `most` returns the limit."""
         self._connections = connections
         self._most = most
-        self._leaving: list[Guest] = []
+        self._leaving: list[Closable] = []
 
     def room(self) -> int:
         """How many connections may be accepted now.  If 0, idle ones are being closed: ask again soon."""
