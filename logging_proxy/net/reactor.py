@@ -35,7 +35,7 @@ MOST_EVENTS = 512
 LONGEST_POLL = 3600.0
 """Longest poll in seconds: epoll does not accept more than 2^31 milliseconds."""
 
-_GONE = EPOLLERR | EPOLLHUP
+_ERROR_OR_HANGUP = EPOLLERR | EPOLLHUP
 
 _NAMES = (
     "_cancellations",
@@ -104,7 +104,7 @@ class ProxyReactor(EPollReactor):
                 # Twisted takes an error without readable data for the peer's orderly end.  A reset that
                 # the kernel is still processing looks the same, and a truncated stream would count as
                 # complete, which happens under load.  A read distinguishes the two.
-                if event & _GONE and fd in self._reads:
+                if event & _ERROR_OR_HANGUP and fd in self._reads:
                     event |= EPOLLIN
                     if event & EPOLLHUP:
                         # Nothing can be sent any more.  The failing send would end the connection before
