@@ -57,7 +57,7 @@ Send = Callable[[bytes], bool]
 """Sends or queues bytes; True when all of them have been sent."""
 
 
-_STILL_TO_BE_READ = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS, errno.EPIPE})
+_LEFT_FOR_A_READ = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS, errno.EPIPE})
 """
 Errors of a send after which a read still reports how the connection ended.
 
@@ -113,7 +113,7 @@ def _direct(transport: tcp.Connection, failed: Callable[[], object]) -> Send:
         except OSError as error:
             # The reactor's own send will fail as well and report the loss, unless a read comes first.
             sent = 0
-            if error.errno not in _STILL_TO_BE_READ:
+            if error.errno not in _LEFT_FOR_A_READ:
                 failed()
         if sent == len(data):
             return True
@@ -211,7 +211,7 @@ def queue_length(transport: ITransport) -> Callable[[], int]:
 
     Under TLS these are encrypted bytes.  Always 0 on a transport that does not tell.
     """
-    below = _below(transport)
+    below = _plain_transport(transport)
     if not isinstance(below, abstract.FileDescriptor):
         return lambda: 0
     _require(below, "dataBuffer", "offset", "_tempDataLen")
@@ -225,7 +225,7 @@ def _queued(below: Any) -> int:
 
 def unreceived(transport: Any) -> int:
     """How many bytes written to `transport` its peer has not acknowledged, as far as can be determined."""
-    below = _below(transport)
+    below = _plain_transport(transport)
     if not isinstance(below, tcp.Connection) or not below.connected:
         return 0
     queued = _queued(below)
@@ -236,7 +236,7 @@ def unreceived(transport: Any) -> int:
     return queued + int(kernel)
 
 
-def _below(transport: Any) -> Any:
+def _plain_transport(transport: Any) -> Any:
     """The transport below all layers of TLS."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
@@ -287,7 +287,7 @@ def looker(transport: ITransport) -> Callable[[], bool]:
     and the reactor has not noticed yet.
     Under TLS the readable data may also belong to TLS itself (see `outlives_a_read`).
     """
-    below = _below(transport)
+    below = _plain_transport(transport)
     if not isinstance(below, tcp.Connection):
         return lambda: False
     poller = select.poll()
@@ -309,7 +309,7 @@ def outlives_a_read(transport: Any, look: Callable[[], bool]) -> bool:
     do not, and the encrypted bytes do not tell which it is.  Over plain TCP
     anything readable makes it unusable.
     """
-    below = _below(transport)
+    below = _plain_transport(transport)
     if below is transport:
         return False
     for _ in range(MOST_READS):
@@ -339,7 +339,7 @@ def closed_by_peer(transport: Any) -> bool:
 
 def keep_probing(transport: ITransport) -> None:
     """Enable keepalive probes on a connection made from here (see `keepalive`)."""
-    below = _below(transport)
+    below = _plain_transport(transport)
     if isinstance(below, tcp.Connection):
         keep_alive(below.socket)
 

@@ -24,9 +24,9 @@ unreceived(Sender *self)
     return waiting;
 }
 
-/* Whether a read still reports how the connection ended (`net.wire._STILL_TO_BE_READ`). */
+/* Whether a read still reports how the connection ended (`net.wire._LEFT_FOR_A_READ`). */
 static int
-is_still_to_be_read(int error)
+is_left_for_a_read(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS || error == EPIPE;
 }
@@ -55,7 +55,7 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     if (sent >= 0)
         return sent;
     /* The reactor's own send will fail as well and report the loss, unless a read comes first. */
-    return is_still_to_be_read(error) ? 0 : succeeded(PyObject_CallNoArgs(self->failed));
+    return is_left_for_a_read(error) ? 0 : succeeded(PyObject_CallNoArgs(self->failed));
 }
 
 static PyObject *
