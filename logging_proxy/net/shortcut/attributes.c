@@ -66,7 +66,7 @@ succeeded(PyObject *result)
 }
 
 int
-tell(PyObject *callable, PyObject *argument)
+call_with(PyObject *callable, PyObject *argument)
 {
     if (argument == NULL)
         return -1;

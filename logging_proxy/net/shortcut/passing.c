@@ -84,7 +84,7 @@ is_usual(Passage *self)
 
 /* Extends the source's deadline; 0, or -1 with an exception. */
 static int
-postpone(Passage *self)
+extend_deadline(Passage *self)
 {
     PyObject *now = PyObject_CallNoArgs(self->now);
     if (now == NULL)
@@ -138,7 +138,7 @@ is_current(Passage *self)
 
 /* Whole chunks: 1 if `data` is that and was forwarded, 0 if it is not, -1 with an exception. */
 static int
-pass_chunks(Passage *self, const char *data, Py_ssize_t size)
+forward_chunks(Passage *self, const char *data, Py_ssize_t size)
 {
     int usual = is_usual(self);
     if (usual != 1)
@@ -146,7 +146,7 @@ pass_chunks(Passage *self, const char *data, Py_ssize_t size)
     PyObject *payload = payload_of_chunks(data, size);
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    int may = postpone(self) < 0 ? -1 : record(self, payload);
+    int may = extend_deadline(self) < 0 ? -1 : record(self, payload);
     Py_DECREF(payload);
     if (may < 0)
         return -1;
@@ -155,12 +155,12 @@ pass_chunks(Passage *self, const char *data, Py_ssize_t size)
 }
 
 int
-pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
+forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
 {
     long long ahead;
     if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
         return -1;
-    int may = postpone(self) < 0 ? -1 : record(self, piece);
+    int may = extend_deadline(self) < 0 ? -1 : record(self, piece);
     if (may < 0)
         return -1;
     int sent = send_onward(self, may, data, size);
@@ -171,7 +171,7 @@ pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
 
 /* A piece of a counted body: 1 if it was forwarded, 0 if it may be the last piece, -1 with an exception. */
 static int
-pass_little(Passage *self, const char *data, Py_ssize_t size)
+forward_small(Passage *self, const char *data, Py_ssize_t size)
 {
     long long ahead;
     int usual = is_usual(self);
@@ -182,15 +182,15 @@ pass_little(Passage *self, const char *data, Py_ssize_t size)
     if (size >= ahead)
         return 0;
     PyObject *piece = PyBytes_FromStringAndSize(data, size);
-    int sent = piece == NULL ? -1 : pass_piece(self, piece, data, size);
+    int sent = piece == NULL ? -1 : forward_piece(self, piece, data, size);
     Py_XDECREF(piece);
     return sent < 0 ? -1 : 1;
 }
 
 int
-pass_along(Passage *self, const char *data, Py_ssize_t size)
+forward(Passage *self, const char *data, Py_ssize_t size)
 {
-    return self->counted == Py_None ? pass_chunks(self, data, size) : pass_little(self, data, size);
+    return self->counted == Py_None ? forward_chunks(self, data, size) : forward_small(self, data, size);
 }
 
 HOLDS(passage, Passage, source, no_flags)

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 int
-is_quiet(Sender *self)
+has_empty_queue(Sender *self)
 {
     PyObject *const busy[] = {name.dataBuffer, name._tempDataBuffer, name.disconnecting, name._writeDisconnecting};
     return none_is_true(self->transport, busy, 4);
@@ -37,9 +37,9 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     int fd = descriptor(self->fileno);
     if (fd < 0)
         return 0;
-    int quiet = is_quiet(self);
-    if (quiet != 1)
-        return quiet;
+    int empty = has_empty_queue(self);
+    if (empty != 1)
+        return empty;
     Py_ssize_t sent;
     int error;
     if (size <= SMALL) {

@@ -11,13 +11,13 @@
  * The interpreter's lock (GIL) is held throughout, except for large reads and writes: a call on a non-blocking
  * socket returns sooner than the lock could be taken back from the spool's thread.
  *
- *   reading.c   Reader: reads a transport's socket
- *   landing.c   chooses the read buffer for a piece of a large body, in the ring
- *   passing.c   Passage: parses what was read, records it, and forwards it
- *   sending.c   Sender: sends on a transport's socket
- *   storing.c   Writing: stores records in the ring
- *   splitting.c splits the spool's bytes into records, for the logging server
- *   files.c     creates a small file, for the logging server
+ *   reading.c      Reader: reads a transport's socket
+ *   read_buffer.c  chooses the memory for a piece of a large body, in the ring
+ *   passing.c      Passage: parses what was read, records it, and forwards it
+ *   sending.c      Sender: sends on a transport's socket
+ *   storing.c      Writing: stores records in the ring
+ *   splitting.c    splits the spool's bytes into records, for the logging server
+ *   files.c        creates a small file, for the logging server
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -78,7 +78,7 @@ int set_number(PyObject *object, PyObject *attribute, long long number);
 int succeeded(PyObject *result);
 
 /* Calls with one argument, whose reference it takes (NULL stands for an exception): 0, or -1 with an exception. */
-int tell(PyObject *callable, PyObject *argument);
+int call_with(PyObject *callable, PyObject *argument);
 
 /* The result of a socket's `fileno`; -1 without an exception if it is closed.  To be called before every use, since
    the system reuses the numbers of closed descriptors. */
@@ -94,7 +94,7 @@ typedef struct {
 extern PyTypeObject SenderType;
 
 /* 1 if nothing is queued in the transport, 0 if data has to be queued, -1 with an exception. */
-int is_quiet(Sender *self);
+int has_empty_queue(Sender *self);
 
 /* How many bytes were sent, 0 if the transport has to send them; -1 with an exception.  Calls `failed` if the
    connection is lost. */
@@ -118,7 +118,7 @@ extern PyTypeObject WritingType;
 int write_records(Writing *self, PyObject *exchange, PyObject *records);
 
 /* `CaptureWriter.landing`: a view; NULL without an exception if there is no memory now, or with an exception. */
-PyObject *landing_in_ring(Writing *self, long long least, long long most);
+PyObject *read_buffer_in_ring(Writing *self, long long least, long long most);
 
 /* --- passing.c */
 
@@ -145,18 +145,18 @@ int is_current(Passage *self);
 int is_usual(Passage *self);
 
 /* 1 if `data` was recorded and forwarded, 0 if nothing was done, -1 with an exception. */
-int pass_along(Passage *self, const char *data, Py_ssize_t size);
+int forward(Passage *self, const char *data, Py_ssize_t size);
 
-/* The same for a piece of a counted body in the buffer of `landing_of`: 1 if all of it was sent, 0 if not. */
-int pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size);
+/* The same for a piece of a counted body in the buffer of `read_buffer_of`: 1 if all of it was sent, 0 if not. */
+int forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size);
 
-/* --- landing.c */
+/* --- read_buffer.c */
 
 /* A read buffer for the next piece; NULL without an exception if Python has to choose it, or with an exception. */
-PyObject *landing_of(Passage *self);
+PyObject *read_buffer_of(Passage *self);
 
 /* Doubles the size of the next read, after a successful one.  0, or -1 with an exception. */
-int lengthen_stride(Passage *self);
+int grow_read_size(Passage *self);
 
 /* --- reading.c */
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 static unsigned long long
-little(const unsigned char *bytes, int count)
+little_endian(const unsigned char *bytes, int count)
 {
     unsigned long long number = 0;
     while (count-- > 0)
@@ -23,8 +23,8 @@ make(PyTypeObject *type, PyObject *kind, const unsigned char *header, Py_ssize_t
     PyObject *fields[] = {
         Py_NewRef(kind),
         PyLong_FromLong(header[5]),
-        PyLong_FromUnsignedLongLong(little(header + 8, 8)),
-        PyLong_FromUnsignedLongLong(little(header + 16, 8)),
+        PyLong_FromUnsignedLongLong(little_endian(header + 8, 8)),
+        PyLong_FromUnsignedLongLong(little_endian(header + 16, 8)),
         PyBytes_FromStringAndSize((const char *)header + HEADER, length),
     };
     int failed = 0;
@@ -44,7 +44,7 @@ split_into(PyObject *found, PyTypeObject *type, PyObject *kinds, Py_ssize_t most
 {
     Py_ssize_t at = 0;
     while (size - at >= HEADER) {
-        Py_ssize_t length = (Py_ssize_t)little(data + at, 4), kind = data[at + 4];
+        Py_ssize_t length = (Py_ssize_t)little_endian(data + at, 4), kind = data[at + 4];
         if (length > most || kind >= PyTuple_GET_SIZE(kinds) || size - at - HEADER < length)
             break;
         PyObject *record = make(type, PyTuple_GET_ITEM(kinds, kind), data + at, length);

@@ -39,10 +39,10 @@ get_offsets(Writing *self, Offsets *offsets)
 
 /* 1 while no records wait and none are lost, 0 otherwise, -1 with an exception. */
 static int
-is_untroubled(Writing *self)
+nothing_waits(Writing *self)
 {
-    PyObject *const troubles[] = {name._waiting, name._losing};
-    return none_is_true(self->writer, troubles, 2);
+    PyObject *const queues[] = {name._waiting, name._losing};
+    return none_is_true(self->writer, queues, 2);
 }
 
 /* The value of an int that fits into a byte; -1 without an exception for any other object. */
@@ -131,7 +131,7 @@ advance(Writing *self, long long next_mark, long long stored)
 
 /* Notifies the spool if its `wake_at` is reached: 0, or -1 with an exception. */
 static int
-tell_spool(Writing *self)
+notify_spool(Writing *self)
 {
     Py_buffer header;
     if (get_memory(self->header, &header) < 0)
@@ -159,7 +159,7 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
     Py_buffer memory;
     unsigned long long time;
     Py_ssize_t size = size_of(records);
-    int usual = size > 0 ? is_untroubled(self) : 0;
+    int usual = size > 0 ? nothing_waits(self) : 0;
     if (usual != 1)
         return usual;
     usual = get_offsets(self, &offsets);
@@ -178,10 +178,10 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
 /* --- pieces that were read into the ring */
 
 PyObject *
-landing_in_ring(Writing *self, long long least, long long most)
+read_buffer_in_ring(Writing *self, long long least, long long most)
 {
     Offsets offsets;
-    if (is_untroubled(self) != 1 || get_offsets(self, &offsets) != 1)
+    if (nothing_waits(self) != 1 || get_offsets(self, &offsets) != 1)
         return NULL;
     long long start = offsets.stored % offsets.capacity + HEADER, size = offsets.capacity - start;
     long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
@@ -241,7 +241,7 @@ put(Writing *self, unsigned long long exchange, PyObject *records)
     int done = store(self, exchange, records);
     if (done == 0)
         done = land(self, exchange, records);
-    return done == 1 && tell_spool(self) < 0 ? -1 : done;
+    return done == 1 && notify_spool(self) < 0 ? -1 : done;
 }
 
 int

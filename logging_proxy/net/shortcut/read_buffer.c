@@ -7,9 +7,9 @@ static long long
 next_size(Passage *self, long long stride)
 {
     long long ahead;
-    int quiet = is_quiet((Sender *)self->send);
-    if (quiet != 1)
-        return quiet;
+    int empty = has_empty_queue((Sender *)self->send);
+    if (empty != 1)
+        return empty;
     if (stride > self->least && unreceived((Sender *)self->send) >= stride)
         return 0; /* the sink applies back-pressure: Python makes the pieces smaller */
     if (get_number(self->counted, name.ahead, &ahead) < 0)
@@ -19,7 +19,7 @@ next_size(Passage *self, long long stride)
 }
 
 PyObject *
-landing_of(Passage *self)
+read_buffer_of(Passage *self)
 {
     long long stride;
     int usual = is_usual(self);
@@ -29,11 +29,11 @@ landing_of(Passage *self)
     if (size <= 0)
         return NULL;
     return self->writing == Py_None ? PySequence_GetSlice(self->shared, 0, size)
-                                    : landing_in_ring((Writing *)self->writing, self->least, size);
+                                    : read_buffer_in_ring((Writing *)self->writing, self->least, size);
 }
 
 int
-lengthen_stride(Passage *self)
+grow_read_size(Passage *self)
 {
     long long stride;
     if (get_number(self->half, name._stride, &stride) < 0)
