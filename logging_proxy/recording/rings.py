@@ -74,7 +74,7 @@ def open_ring(spool: Path, ring_directory: Path, size: int, workers: int = 1) ->
         return _new_ring(spool, ring_directory, size, workers)
     if ring.stored > ring.taken:
         left = ring.stored - ring.taken
-        _log.info("{size} bytes were left in the ring of {spool}", size=left, spool=str(spool))
+        _log.info("{size} bytes recovered in the ring of {spool}", size=left, spool=str(spool))
     return ring, path
 
 
@@ -122,10 +122,10 @@ def salvage_all(root: Path) -> None:
         except SpoolBusy:
             continue
         except OSError as error:
-            _log.warn("{spool}: its ring could not be emptied: {why}", spool=str(spool), why=error.strerror)
+            _log.warn("{spool}: the ring could not be recovered: {why}", spool=str(spool), why=error.strerror)
             continue
         if saved:
-            _log.info("{size} bytes were saved from the ring of {spool}", size=saved, spool=str(spool))
+            _log.info("{size} bytes recovered from the ring of {spool}", size=saved, spool=str(spool))
 
 
 def salvage(spool: Path) -> int:
@@ -186,7 +186,7 @@ def remove_unused(ring_directory: Path, now: float | None = None) -> None:
     for path in found:
         with contextlib.suppress(OSError, SpoolBusy):
             if _remove_if_unused(path, now):
-                _log.info("{path}: removed, a ring that nobody uses", path=str(path))
+                _log.info("{path}: unused ring removed", path=str(path))
 
 
 def _remove_if_unused(path: Path, now: float) -> bool:
@@ -304,7 +304,7 @@ def _recover_unless_read_only(path: Path, kept: int) -> Ring | None:
         if error.errno != errno.EROFS:
             raise
         _log.critical(
-            "{path}: what this ring held cannot be taken up: {why}", path=str(path), why=error.strerror
+            "{path}: the content of this ring cannot be recovered: {why}", path=str(path), why=error.strerror
         )
         return None
 

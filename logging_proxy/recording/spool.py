@@ -124,7 +124,7 @@ class Spool:
         if self._syncing.ident is not None:
             self._syncing.join(patience)
         if self._syncing.is_alive():
-            self._log.critical("the disk does not answer; what it has not taken waits in the ring")
+            self._log.critical("the disk does not answer; unwritten records stay in the ring")
             return False
         empty = self.ring.taken == self.ring.stored
         self.ring.close()

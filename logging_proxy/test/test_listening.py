@@ -176,18 +176,18 @@ class ClosingTests(SynchronousTestCase):
                 self.assertEqual(accepted.recv(9), b"")
             self.assertRaises(BlockingIOError, listener.accept)
 
-    def test_nobody_new(self) -> None:
-        """Who has been heard is accepted and served; who comes later is not heard, which is no refusal."""
+    def test_syn_dropped(self) -> None:
+        """Connections in the accept queue are served; later ones are dropped rather than refused."""
         self.closing("127.0.0.1")
 
-    def test_nobody_new_ipv6(self) -> None:
+    def test_syn_dropped_ipv6(self) -> None:
         """The same with IPv6."""
         if not has_ipv6():
             raise SkipTest("this machine has no ::1")
         self.closing("::1")
 
-    def test_a_wish(self) -> None:
-        """Where the kernel cannot do that nothing happens."""
+    def test_best_effort(self) -> None:
+        """Where the kernel does not support it nothing happens."""
         here, there = socket.socketpair()
         with here, there:
             drop_syns(here)
