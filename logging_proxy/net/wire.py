@@ -201,7 +201,7 @@ def read_no_more(transport: Any) -> None:
 
 
 def gone(data: bytes) -> bool:
-    """Discard `data`: the sender of a lost connection, which does not keep the transport alive."""
+    """The sender of a connection that is lost; the real one would keep the transport alive."""
     return True
 
 
