@@ -101,8 +101,8 @@ extend_deadline(Passage *self)
     return result;
 }
 
-/* Like `Capture.passed`, but calls the writer without making an event first.  1 if the payload may be sent, 0 if the
-   half has to wait because the spool is full, -1 with an exception. */
+/* Records a piece, as `Capture.passed` does.  1 if the payload may be sent, 0 if the half has to wait because the spool
+   is full, -1 with an exception. */
 static int
 record(Passage *self, PyObject *payload)
 {
