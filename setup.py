@@ -16,9 +16,9 @@ from setuptools.command.build_ext import build_ext
 SHORTCUT = (
     "attributes",
     "files",
-    "landing",
     "module",
     "passing",
+    "read_buffer",
     "reading",
     "sending",
     "splitting",

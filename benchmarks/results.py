@@ -22,6 +22,8 @@ INTRODUCTION = """# Results
 
 Made by `make bench`; `make bench ONLY="connections micro"` makes single parts anew. The proxy and all that
 it starts has one processor, load and upstream have another.
+
+Figures behind single decisions in the code are in [decisions.md](decisions.md).
 """
 
 

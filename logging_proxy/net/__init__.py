@@ -1,4 +1,4 @@
-"""What knows the privates of Twisted or of the kernel.
+"""Everything that relies on internals of Twisted or the kernel.
 
-The reactor, sending and reading, listening, limits, the part in C.
+The reactor, reads and writes of sockets, listening, descriptor limits, the C extension.
 """

@@ -1,9 +1,9 @@
 """
-Which connections come in: no more than there is room for, and who waits for nothing goes first.
+Admission control: a site accepts only as many connections as the process has descriptors for.
 
-At the limit the connections that have waited longest for a request are closed,
-and nobody is accepted until one is gone.  Who wants to connect waits in the
-socket's backlog meanwhile.
+At the limit the connections that have been idle longest are closed, and nothing
+is accepted until one of them is closed.  New connections stay in the accept
+queue meanwhile.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 AT_ONCE = 16
-"""Connections that are closed to make room; the next ones when these are gone."""
+"""How many idle connections are closed together to make room; more follow when they are closed."""
 
 PAUSE, LONGEST_PAUSE = 0.01, 0.25
-"""Seconds until a port looks again whether there is room, doubled each time that there is none."""
+"""Seconds until a full port checks for room again, doubled each time that there is none."""
 
 
-class Guest(Protocol):
-    """A connection that may have to make room."""
+class Closable(Protocol):
+    """A connection that may be closed to make room."""
 
     @property
     def waits_since(self) -> float | None:
-        """Since when it waits for a request, on a clock that all share; None while it is in use."""
+        """When it became idle, on a clock that all connections share; None while it is in use."""
 
     def leave(self) -> None:
-        """Close in good order."""
+        """Close in an orderly way."""
 
     def abort(self) -> None:
         """Close at once; does nothing when it is closed already."""
 
 
 class Admission:
-    """How many more connections a site may have."""
+    """Tells how many more connections a site may have."""
 
-    def __init__(self, connections: Collection[Guest], most: Callable[[], int]) -> None:
-        """`connections` are those of now, `most` how many there may be."""
+    def __init__(self, connections: Collection[Closable], most: Callable[[], int]) -> None:
+        """`connections` are the current ones; `most` returns the limit."""
         self._connections = connections
         self._most = most
-        self._leaving: list[Guest] = []
+        self._leaving: list[Closable] = []
 
     def room(self) -> int:
-        """How many may be accepted now.  With 0, room is made if it can be: ask again in a moment."""
+        """How many connections may be accepted now.  If 0, idle ones are being closed: ask again soon."""
         room = self._most() - len(self._connections)
         if room <= 0:
             self._make_room()
@@ -58,7 +58,7 @@ class Admission:
 
     def _make_room(self) -> None:
         for each in self._leaving:
-            each.abort()  # it has had its moment
+            each.abort()  # its time for an orderly close is over
         waiting = [(since, each) for each in self._connections if (since := each.waits_since) is not None]
         self._leaving = [each for _, each in heapq.nsmallest(AT_ONCE, waiting, key=lambda pair: pair[0])]
         for each in self._leaving:
@@ -67,10 +67,10 @@ class Admission:
 
 @implementer(IListeningPort, IReadDescriptor)
 class MeasuredPort:
-    """A port that accepts as many as there is room for; it is read in place of the reactor's own."""
+    """Wraps a port of the reactor, and is read in its place: it accepts only as many as there is room for."""
 
     def __init__(self, reactor: Any, port: Any, room: Callable[[], int]) -> None:
-        """`port` is the reactor's; `room` tells how many connections it may accept now."""
+        """`port` is the reactor's; `room` returns how many connections it may accept now."""
         self._reactor = reactor
         self._port = port
         self._room = room
@@ -115,7 +115,7 @@ class MeasuredPort:
         self._port.connectionLost(reason)
 
     def doRead(self) -> None:
-        """Somebody is waiting: take as many as there is room for, or look again in a moment."""
+        """Accept waiting connections as far as there is room, else try again after a pause."""
         room = self._room()
         if room:
             self._full_pause = PAUSE
@@ -125,7 +125,7 @@ class MeasuredPort:
             self._full_pause = min(2 * self._full_pause, LONGEST_PAUSE)
 
     def _take(self, most: int) -> None:
-        """Accept those who wait, up to `most`."""
+        """Accept up to `most` waiting connections."""
         self._port.numberAccepts = min(most, self._port.numberAccepts)
         self._port.doRead()
 
@@ -139,7 +139,7 @@ class MeasuredPort:
 
 
 def listen(reactor: Any, fd: int, family: int, factory: Any, room: Callable[[], int]) -> MeasuredPort:
-    """Accept on a socket that listens, of which a copy is made, as far as there is room."""
+    """Listen on a duplicate of the listening socket `fd`, accepting only as far as there is room."""
     port = MeasuredPort(reactor, reactor.adoptStreamPort(fd, family, factory), room)
     port.startListening()
     return port

@@ -1,4 +1,4 @@
-"""Listening sockets, bound before anything is started: a busy port is one clear line."""
+"""Listening sockets, bound before anything is started, so that a busy port is one clear error message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from logging_proxy.net.keepalive import keep_alive
 from logging_proxy.net.pacing import do_not_pace, is_local
 
 BACKLOG = 1024
-"""Connections that wait to be accepted; Twisted's 50 is too few for a burst.  nginx has 511."""
+"""Length of the accept queue; Twisted's 50 is too short for a burst of connections.  nginx has 511."""
 
 
 class CannotListen(Exception):
@@ -23,21 +23,21 @@ class CannotListen(Exception):
 
 
 LOCALHOST = ("127.0.0.1", "::1")
-"""What `localhost` is, whatever a hosts file says (RFC 6761 §6.3)."""
+"""The addresses of `localhost`, whatever a hosts file says (RFC 6761 §6.3)."""
 
 EVERY = ("0.0.0.0", "::")
-"""What `::` is: a socket for each family, so that IPv4 addresses of clients stay what they are."""
+"""The addresses of `::`: one socket per family, so that IPv4 addresses of clients are not mapped to IPv6."""
 
 ATTEMPTS = 20
-"""Ports that are tried with port 0, until one is free on every address."""
+"""With port 0, how many ports are tried until one is free on every address."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
     """
-    Sockets that listen on all addresses of `host`, all on the same port.
+    Sockets that listen on all addresses of `host`, on the same port.
 
-    `localhost` is both 127.0.0.1 and ::1, where the machine has both, and `::` is every address of
-    IPv4 as well.  With port 0 the system chooses one.  Raises `CannotListen`.
+    `localhost` is 127.0.0.1 and ::1, as far as the machine has both, and `::` includes every address of
+    IPv4.  With port 0 the system chooses a port.  Raises `CannotListen`.
     """
     try:
         found = _addresses(host)
@@ -53,7 +53,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def addresses(host: str) -> list[str]:
-    """The addresses that `bind` takes for `host`; none for a name that cannot be looked up."""
+    """The addresses that `bind` uses for `host`; none for a name that cannot be resolved."""
     try:
         return [address for _, address in _addresses(host)]
     except OSError:
@@ -61,7 +61,7 @@ def addresses(host: str) -> list[str]:
 
 
 def _addresses(host: str) -> list[tuple[int, str]]:
-    """Families and addresses, each once."""
+    """Pairs of family and address, without duplicates."""
     names = {"localhost": LOCALHOST, "::": EVERY}.get(_canonical(host), (host,))
     found = [
         (int(family), str(address[0]))
@@ -74,7 +74,7 @@ def _addresses(host: str) -> list[tuple[int, str]]:
 
 
 def _canonical(host: str) -> str:
-    """An address in its one shortest form, and a name in lower case."""
+    """An address in its canonical form, a name in lower case."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -82,7 +82,7 @@ def _canonical(host: str) -> str:
 
 
 def _bind_all(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
-    """A socket for each address that this machine has, for one at least."""
+    """One socket for each address that this machine has; there must be at least one."""
     sockets: list[socket.socket] = []
     missing = OSError(errno.EADDRNOTAVAIL, "")
     for family, address in addresses:
@@ -111,7 +111,7 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if is_local(address):
-            do_not_pace(listener)  # nor what it accepts: that is inherited
+            do_not_pace(listener)  # accepted connections inherit it
         keep_alive(listener)
         listener.bind((address, port))
         listener.listen(BACKLOG)
@@ -122,13 +122,13 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
     return listener
 
 
-# --- before a port is closed ----------------------------------------------------------
+# --- closing a port without losing connections --------------------------------------------
 
 _ATTACH_FILTER = 26
 """SO_ATTACH_FILTER of Linux, which the module `socket` does not name."""
 
 _FLAGS, _SYN = 13, 0x02
-"""Where in a TCP header the flags stand (RFC 9293 §3.1), and the one that asks for a connection."""
+"""Offset of the flags in a TCP header (RFC 9293 §3.1), and the flag of a connection request."""
 
 _LOAD_BYTE, _SKIP_UNLESS, _RETURN = 0x30, 0x45, 0x06
 _EVERYTHING = 0xFFFFFFFF
@@ -141,16 +141,16 @@ _NO_SYN = b"".join(
         (_RETURN, 0, 0, _EVERYTHING),
     )
 )
-"""A program for the kernel: of a segment with SYN nothing is kept, all else as it is."""
+"""A BPF program: drop segments with SYN, keep all others."""
 
 
-def let_nobody_in(listener: socket.socket) -> None:
+def drop_syns(listener: socket.socket) -> None:
     """
-    From now on the kernel does not hear who wants to connect to a socket that listens.
+    Have the kernel drop new connection requests (SYN) to a listening socket.
 
-    Who has been heard can be accepted.  Closing resets those who came since the last look, be it
-    microseconds ago: some client's request fails.  One that was not heard asks again in a second,
-    and finds what is at the port by then.  Only Linux can do that, and where it refuses nothing happens.
+    Connections in the accept queue can still be accepted.  Closing the socket would reset
+    any that arrived after the last accept, and each is a failed request of a client.  A client whose SYN
+    was dropped repeats it after a second, and reaches whatever listens then.  Linux only, best effort.
     """
     if sys.platform != "linux":
         return

@@ -1,10 +1,9 @@
 """
-Sending to peers on this machine as fast as they take it.
+No pacing for connections to this machine.
 
-Where the system's congestion control is BBR, timers pace what is sent.  To a peer on the
-same machine there is no network that this could spare, and the timers are 150 of the 900 µs that
-the proxy spends on a MiB.  Once pacing has begun it stays, whatever is set, so
-sockets are told before they listen or connect.
+Where the system's congestion control is BBR, timers pace outgoing data.  On a connection within the
+machine there is no network that could be congested, and the timers only cost processor time.  Once
+pacing has begun it cannot be stopped, so sockets are configured before they listen or connect.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from logging_proxy.net.descriptors import refuse_last
 
 _LONGEST_NAME = 16
 _UNPACED = b"reno"
-"""Every Linux has it, and every process may choose it."""
+"""Available on every Linux, and allowed for every process."""
 
 
 def do_not_pace(of: socket.socket) -> None:
-    """For a socket that will listen on, or connect to, a loopback address.  A wish: it never fails."""
+    """Configure a socket that will listen on, or connect to, a loopback address.  Best effort."""
     if hasattr(socket, "TCP_CONGESTION"):
         with contextlib.suppress(OSError):
             if of.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LONGEST_NAME).startswith(b"bbr"):
@@ -31,7 +30,7 @@ def do_not_pace(of: socket.socket) -> None:
 
 
 def is_local(address: str) -> bool:
-    """Whether `address`, which may be a name, is a number of this machine's loopback interface."""
+    """Whether `address`, which may also be a name, is a loopback address."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -39,7 +38,7 @@ def is_local(address: str) -> bool:
 
 
 class Connector(tcp.Connector):
-    """What `connectTCP` makes: a connection that leaves the last descriptors to others."""
+    """The connector of `connectTCP`; its connections leave the reserved descriptors alone."""
 
     def _makeTransport(self) -> tcp.Client:
         kind = _LocalClient if is_local(self.host) else _Client

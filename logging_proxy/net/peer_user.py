@@ -1,11 +1,11 @@
 """
-Which user has the other end of a loopback connection, as the kernel of Linux tells it.
+Determines which user owns the other end of a loopback connection, on Linux.
 
-The kernel is asked over netlink (`man 7 sock_diag`), for two sockets by their exact addresses: the
-peer's, whose user is wanted, and our own.  The peer's answer counts only while both are established:
+The kernel is asked over netlink (`man 7 sock_diag`) about two sockets by their exact addresses: the
+peer's, whose user is wanted, and our own.  The answer counts only while both are established:
 a socket that its process has closed has no user any more, and older kernels then report 0, which is
-root.  Our own has to be the very socket that we hold: in another network namespace the same addresses
-belong to a connection of somebody else.  Both looks take 20 µs together.
+root.  Our own socket must have our inode: in another network namespace the same addresses
+belong to an unrelated connection.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG, which the module `socket` does not name."""
 
 _BY_FAMILY = 20
-"""SOCK_DIAG_BY_FAMILY: the type of the question, and of an answer that is no error."""
+"""SOCK_DIAG_BY_FAMILY: the type of the question, and of an answer that is not an error."""
 
 _REQUEST = 1
-"""NLM_F_REQUEST; without NLM_F_DUMP the question is for one socket."""
+"""NLM_F_REQUEST; without NLM_F_DUMP the question is about one socket."""
 
 _EVERY_STATE = 0xFFFFFFFF
 _NO_COOKIE = b"\xff" * 8
@@ -68,14 +68,14 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A TCP connection as the socket at its `near` end has it."""
+    """A TCP connection as seen from its `near` end."""
 
     near: End
     far: End
 
     @property
     def reversed(self) -> Connection:
-        """The same connection, from its other end."""
+        """The same connection, seen from its other end."""
         return Connection(self.far, self.near)
 
     @property
@@ -86,16 +86,16 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """What the kernel tells of one socket."""
+    """The kernel's information about one socket."""
 
     connection: Connection
     state: int
     user: int
     inode: int
-    """0 when no process has it any more."""
+    """0 if it belongs to no process any more."""
 
     def is_established(self, connection: Connection) -> bool:
-        """Whether it is the socket of `connection`, which lasts, and a process has it."""
+        """Whether it is the socket of `connection`, which is established, and belongs to a process."""
         return self.state == _ESTABLISHED and self.inode != 0 and self.connection == connection
 
 
@@ -103,7 +103,7 @@ class Socket:
 
 
 def question(connection: Connection) -> bytes:
-    """The message that asks for the socket at the near end of `connection`."""
+    """The message that asks about the socket at the near end of `connection`."""
     near, far = connection.near, connection.far
     body = (
         _QUESTION.pack(_family(near.address), socket.IPPROTO_TCP, 0, _EVERY_STATE)
@@ -117,7 +117,7 @@ def question(connection: Connection) -> bytes:
 
 
 def read_answer(message: bytes) -> Socket | None:
-    """The socket that the kernel's answer tells of; None when it knows of none, or does not tell."""
+    """The socket in the kernel's answer; None if it is an error, or malformed."""
     if len(message) < _HEADER.size + _ANSWER.size + _SOCKET + _REST.size:
         return None
     if _HEADER.unpack_from(message)[1] != _BY_FAMILY:
@@ -145,18 +145,18 @@ def _address(family: int, data: bytes) -> Address | None:
 
 
 def _plain(address: Address) -> Address:
-    """IPv4 that is written as IPv6 is IPv4."""
+    """An IPv4-mapped IPv6 address as IPv4; any other as it is."""
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 # --- asking ---------------------------------------------------------------------------
 
 Ask = Callable[[bytes], bytes]
-"""From a question to the kernel's answer.  Raises OSError where it cannot be asked."""
+"""A function from a question to the kernel's answer.  Raises OSError where the kernel cannot be asked."""
 
 
 def ask_kernel(message: bytes) -> bytes:
-    """The kernel answers while it is asked, so nothing is waited for.  Raises OSError."""
+    """Ask over netlink; the kernel answers within the call, so it does not block.  Raises OSError."""
     if sys.platform != "linux":
         raise OSError("only Linux can be asked")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as link:
@@ -168,16 +168,16 @@ def ask_kernel(message: bytes) -> bytes:
 
 def user_of(connection: Connection, inode: int, ask: Ask = ask_kernel) -> int | None:
     """
-    The user who has the far end of `connection`; `inode` is that of the socket at its near end.
+    The user who owns the far end of `connection`; `inode` is that of the socket at its near end.
 
-    None when that cannot be told: the connection leaves this machine, an end is closed, we are in a
-    user namespace, or the kernel cannot be asked.
+    None if it cannot be determined: the connection leaves this machine, an end is closed, this process is
+    in a user namespace, or the kernel cannot be asked.
     """
     if not connection.loops or not _has_every_user():
         return None
     try:
         theirs = read_answer(ask(question(connection.reversed)))
-        # The second look is at our own: while that is established, nobody else can have the peer's addresses.
+        # Our own comes second: while it is established, no other socket can have the peer's addresses.
         ours = read_answer(ask(question(connection)))
     except OSError:
         return None
@@ -189,18 +189,18 @@ def user_of(connection: Connection, inode: int, ask: Ask = ask_kernel) -> int | 
 
 
 def user_of_peer(ours: socket.socket) -> int | None:
-    """The user at the other end of a connected TCP socket; None when that cannot be told."""
+    """The user at the other end of a connected TCP socket; None if it cannot be determined."""
     try:
         near, far = ours.getsockname(), ours.getpeername()
         connection = Connection(*(End(_plain(ip_address(_bare(end[0]))), int(end[1])) for end in (near, far)))
         return user_of(connection, os.fstat(ours.fileno()).st_ino)
     except (OSError, ValueError, TypeError, IndexError):
-        # Closed already, or no TCP socket at all.
+        # The socket is closed, or not a TCP socket.
         return None
 
 
 def user_of_listener(address: Address, port: int, ask: Ask = ask_kernel) -> int | None:
-    """The user who listens at an address of this machine; None when nobody does, or it cannot be told."""
+    """The user who listens at an address of this machine; None if none does, or it cannot be determined."""
     if not _has_every_user():
         return None
     nowhere = End(type(address)(0), 0)
@@ -214,7 +214,7 @@ def user_of_listener(address: Address, port: int, ask: Ask = ask_kernel) -> int 
 
 
 def kernel_tells() -> bool:
-    """Whether the kernel tells the user of a loopback connection: tried with one of our own."""
+    """Whether the kernel reports users of loopback connections: tested with a connection to ourselves."""
     with suppress(OSError):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.settimeout(1)
@@ -226,17 +226,17 @@ def kernel_tells() -> bool:
 
 
 def _bare(host: str) -> str:
-    """Without the interface: `fe80::1%eth0`."""
+    """An address without its interface (`fe80::1%eth0`)."""
     return host.partition("%")[0]
 
 
 @cache
 def _has_every_user() -> bool:
     """
-    Whether this process is in the machine's own user namespace, and not in one of a container.
+    Whether this process is in the machine's initial user namespace, and not in that of a container.
 
-    In another, users outside of it have our numbers or share one; and who forwards a port into it from
-    outside, for anybody there, looks like its root.
+    In another namespace user numbers are mapped: users outside of it may share one, and connections that
+    are forwarded into it from outside, for any user there, seem to belong to its root.
     """
     try:
         with open("/proc/self/uid_map", "rb") as file:

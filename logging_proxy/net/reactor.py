@@ -1,18 +1,17 @@
 """
-The reactor: Twisted's epoll reactor with a shorter way from the kernel to a transport.
+The reactor: Twisted's epoll reactor with less work between the kernel and a transport.
 
-Twisted looks at delayed calls and thread calls in every turn, and sets a log
-context around every event.  Here a turn does what is due and nothing else, and
-what can be read is read at once: 4 µs less for each event, a fifth of what
-passing on a small one costs, and two of them make a request.  Connections to
-this machine are not paced.
+In every iteration Twisted checks delayed calls and thread calls, and it sets a log
+context around every event.  Here an iteration does only what is due, and
+readable sockets are read at once, which is a considerable part of the cost of
+small events.  Connections to this machine are not paced.
 
-Its time is monotonic.  Twisted's is the wall clock, and a step of that clock
-would end every wait at once, or stretch it by the size of the step.
+Its clock is monotonic.  Twisted's is the wall clock, and a step of that clock
+would end every delay at once, or extend it by the size of the step.
 
-Everything else is Twisted's, what happens when something fails included.  Only
-what is said here may rely on the private names of `EPollReactor`; one that is
-missing is an AttributeError at the start.
+Everything else is Twisted's, including what happens when something fails.  Private
+names of `EPollReactor` are used only here; if one is missing, the start fails with
+an AttributeError.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from twisted.logger import Logger
 from logging_proxy.net.pacing import Connector
 
 MOST_EVENTS = 512
-"""Events of one turn; epoll gives the others first in the next one."""
+"""Events handled per iteration; epoll returns the remaining ones first in the next."""
 
 LONGEST_POLL = 3600.0
-"""Seconds that a poll waits at most: epoll refuses more than 2^31 milliseconds."""
+"""Longest poll in seconds: epoll does not accept more than 2^31 milliseconds."""
 
-_GONE = EPOLLERR | EPOLLHUP
+_ERROR_OR_HANGUP = EPOLLERR | EPOLLHUP
 
 _NAMES = (
     "_cancellations",
@@ -54,7 +53,7 @@ _NAMES = (
 
 
 class ProxyReactor(EPollReactor):
-    """An `EPollReactor` that spends less between two events, and whose seconds are monotonic."""
+    """An `EPollReactor` with less overhead per event, and a monotonic clock."""
 
     seconds = staticmethod(time.monotonic)
 
@@ -68,19 +67,19 @@ class ProxyReactor(EPollReactor):
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> tcp.Connector:
-        """As Twisted's, but for peers on this machine (see `pacing`)."""
+        """Like Twisted's, without pacing for peers on this machine (see `pacing`)."""
         connector = Connector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 
     def mainLoop(self) -> None:
         while self._started:
-            with _topHandler:  # around the loop, not in it: it costs more than the look at the clock
+            with _topHandler:  # outside the inner loop, since entering it is expensive
                 while self._started:
                     self.doIteration(self._until_due())
 
     def _until_due(self) -> float | None:
-        """Does what is due; seconds until something is again, None if nothing will be."""
+        """Run what is due; seconds until the next delayed call, None if there is none."""
         pending: list[Any] = self._pendingTimedCalls
         if self.threadCallQueue or self._newTimedCalls or self._justStopped or not pending:
             self.runUntilCurrent()
@@ -100,16 +99,16 @@ class ProxyReactor(EPollReactor):
         for fd, event in ready:
             selectable = selectables.get(fd)
             if selectable is None:
-                continue  # closed by what came before it in this turn
+                continue  # closed by an earlier event of this iteration
             if event != EPOLLIN:
-                # Twisted takes an error with nothing to read for the peer's orderly end.  A reset that the
-                # kernel is just taking in looks like that, and would make a stream that was cut a whole one:
-                # 3 of 2,000 under load.  Reading tells which it is.
-                if event & _GONE and fd in self._reads:
+                # Twisted takes an error without readable data for the peer's orderly end.  A reset that
+                # the kernel is still processing looks the same, and a truncated stream would count as
+                # complete, which happens under load.  A read distinguishes the two.
+                if event & _ERROR_OR_HANGUP and fd in self._reads:
                     event |= EPOLLIN
                     if event & EPOLLHUP:
-                        # Nothing can be sent any more.  A send would fail, and that would end the connection
-                        # before all that had come on it is read: an early answer lost its end.
+                        # Nothing can be sent any more.  The failing send would end the connection before
+                        # all received data has been read, which truncates an early response.
                         event &= ~EPOLLOUT
                 self._doReadOrWrite(selectable, fd, event)  # type: ignore[no-untyped-call]
                 continue
@@ -126,9 +125,9 @@ class ProxyReactor(EPollReactor):
 
 def install() -> None:
     """
-    Make this the process's reactor, unless there is one already (`twistd --reactor=...`).
+    Make this the process's reactor, unless one is installed already (`twistd --reactor=...`).
 
-    Called before anything imports `twisted.internet.reactor`.
+    To be called before anything imports `twisted.internet.reactor`.
     """
     if "twisted.internet.reactor" not in sys.modules:
         installReactor(ProxyReactor())

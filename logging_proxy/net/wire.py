@@ -1,12 +1,12 @@
 """
-Sending at once, reading by the shortest way, and what else a transport is asked.
+Direct reads and writes on Twisted's transports, and other questions that a transport cannot answer.
 
-`transport.write` only queues: the bytes leave one reactor turn and two
-`epoll_ctl` calls later.  When nothing is queued they can leave at once, which
-saves a third of what passing on one small event costs.  That needs private
-names of Twisted's transport; they are used here and in the part in C that does
-the same (`shortcut`), and one that is missing is an AttributeError as soon as a
-connection is made.
+`transport.write` only queues: the bytes leave one reactor iteration and two
+`epoll_ctl` calls later.  When nothing is queued they can be sent at once, which
+is much cheaper for small events.  That requires private
+names of Twisted's transport.  They are used only here and in the C extension
+(`shortcut`); if one is missing, the first connection fails with an
+AttributeError.
 """
 
 from __future__ import annotations
@@ -40,43 +40,43 @@ if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Reader
 
 LARGEST_READ = 262144
-"""Bytes of one read where much comes at once; small reads stay at Twisted's 64 KiB."""
+"""Bytes of a large read, used while much data arrives; small reads stay at Twisted's 64 KiB."""
 
 LOCAL_QUEUE = 1 << 20
 """
-Bytes that wait to be read from a peer on this machine; Linux takes it twice, for its own part.
+Receive buffer in bytes for peers on this machine; Linux doubles it for its own bookkeeping.
 
-As many as one read takes at most: with half of them the next read often finds less than it could
-have, with four times as many what it finds has left the processor's cache.
+As large as the largest read: if it is smaller, reads are often not filled; if it is much
+larger, the data has left the processor's cache when it is read.
 """
 
 MOST_READS = 8
-"""Reads after which an idle connection to which something still comes is no good."""
+"""Reads after which an idle connection that still receives data is not used again."""
 
 Send = Callable[[bytes], bool]
-"""Sends or queues bytes; True when all of them have left."""
+"""Sends or queues bytes; True when all of them have been sent."""
 
 
-_STILL_TO_BE_READ = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS, errno.EPIPE})
+_LEFT_FOR_A_READ = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOBUFS, errno.EPIPE})
 """
-Errors of a send after which a read still tells how the connection ended.
+Errors of a send after which a read still reports how the connection ended.
 
-Any other error was pending on the socket, a reset for example, and a send takes it away:
-the read that follows finds an end in good order.  EPIPE is not such an error.  It says that
-the peer had ended its sending before it reset the connection, and a read finds exactly that.
+Any other error, for example a reset, was pending on the socket, and the send has consumed it:
+the following read reports an orderly end.  EPIPE is different: the peer had ended
+its direction before it reset the connection, and a read reports exactly that.
 """
 
 
 def sender(transport: ITransport, failed: Callable[[], object] = lambda: None) -> Send:
     """
-    How to send on `transport` from now on.
+    A function that sends on `transport`.
 
-    Decided once for a connection: the direct way is for plain TCP alone.  A
-    TLS transport would pass it through to the socket below, in clear.
+    It is chosen once per connection: direct sends are for plain TCP only.  On a
+    TLS transport they would bypass the encryption.
 
-    `failed` is called when a send has met the loss of the connection, and has taken the
+    `failed` is called when a send has found the connection lost, and has consumed the
     error that the next read would have reported.  (`transport.write` needs no such call:
-    the transport itself reports the loss when its own attempt fails.)
+    the transport reports the loss itself when its own send fails.)
     """
     if isinstance(transport, tcp.Connection) and not transport.TLS:
         _require(
@@ -111,9 +111,9 @@ def _direct(transport: tcp.Connection, failed: Callable[[], object]) -> Send:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            # The reactor's own attempt fails as well and reports the loss, unless a read comes first.
+            # The reactor's own send will fail as well and report the loss, unless a read comes first.
             sent = 0
-            if error.errno not in _STILL_TO_BE_READ:
+            if error.errno not in _LEFT_FOR_A_READ:
                 failed()
         if sent == len(data):
             return True
@@ -124,7 +124,7 @@ def _direct(transport: tcp.Connection, failed: Callable[[], object]) -> Send:
 
 
 def lost(reason: Failure) -> Failure:
-    """Why a connection has ended of which a send has `failed`: not in good order, whatever `reason` says."""
+    """The reason of a connection's end after a send has `failed`: never an orderly end."""
     return Failure(CONNECTION_LOST) if reason.check(ConnectionDone) else reason
 
 
@@ -132,15 +132,15 @@ def read_directly(
     transport: Any, received: Callable[[bytes], object], landing: Callable[[], memoryview | None]
 ) -> Reader | None:
     """
-    From now on what `transport` reads goes to `received`, until `read_no_more`.
+    Pass what `transport` reads to `received`, until `read_no_more`.
 
-    Without the calls in between, which are Twisted's own and those of what
-    endpoints wrap around a protocol: 1 µs less for each read.  A connection that
-    fills a read has larger ones from then on, as long as they are worth it, and those go
-    where `landing` says: `received` then has a view of that memory, for as long as it
-    runs.  As with sending, this is for plain TCP alone, and anything else stays as it is.
+    This saves Twisted's own calls, and those of the wrappers that
+    endpoints put around a protocol.  A connection that fills a read gets larger ones,
+    as long as they are filled well enough, and these go into the memory that
+    `landing` returns: `received` then gets a view, which is valid during the call.
+    As with sending, this is for plain TCP only; other transports stay as they are.
 
-    What is returned, if anything, can be given a shorter way still.
+    The returned reader, if any, can be given a `Passage`.
     """
     if not isinstance(transport, tcp.Connection) or transport.TLS:
         return None
@@ -184,11 +184,11 @@ def _reading(
 
 def _keep_queue_short(of: socket.socket) -> None:
     """
-    Much comes from this peer: when it is on this machine, let it wait rather than its bytes.
+    Limit the receive buffer if the peer is on this machine and sends much data.
 
-    Linux lets a queue grow to 32 MiB, and what comes out of a long one is not in the
-    processor's cache any more: passing a MiB on cost 840 µs instead of 650.  A peer that
-    is farther away needs the room, for what is on the way.
+    Linux lets the buffer grow to 32 MiB, and data from the end of a long queue has left
+    the processor's cache when it is read.  A remote peer needs the buffer, for data in
+    transit.
     """
     with contextlib.suppress(OSError):
         if of.family == socket.AF_UNIX or is_local(of.getpeername()[0]):
@@ -196,7 +196,7 @@ def _keep_queue_short(of: socket.socket) -> None:
 
 
 def read_no_more(transport: Any) -> None:
-    """Let go of who has received, so that a connection that is lost is not a cycle."""
+    """Remove our `doRead`, which holds the protocol; otherwise a lost connection is a reference cycle."""
     vars(transport).pop("doRead", None)
 
 
@@ -207,11 +207,11 @@ def gone(data: bytes) -> bool:
 
 def queue_length(transport: ITransport) -> Callable[[], int]:
     """
-    How many bytes wait in the process for the peer to read what was sent before them.
+    A function that returns how many bytes are queued in this process, unsent.
 
-    Under TLS those are the encrypted bytes.  Always 0 on a transport that does not tell.
+    Under TLS these are encrypted bytes.  Always 0 on a transport that does not tell.
     """
-    below = _below(transport)
+    below = _plain_transport(transport)
     if not isinstance(below, abstract.FileDescriptor):
         return lambda: 0
     _require(below, "dataBuffer", "offset", "_tempDataLen")
@@ -224,20 +224,20 @@ def _queued(below: Any) -> int:
 
 
 def unreceived(transport: Any) -> int:
-    """How many bytes written to `transport` its peer has not acknowledged, as far as can be told."""
-    below = _below(transport)
+    """How many bytes written to `transport` its peer has not acknowledged, as far as can be determined."""
+    below = _plain_transport(transport)
     if not isinstance(below, tcp.Connection) or not below.connected:
         return 0
     queued = _queued(below)
     try:
         (kernel,) = struct.unpack("i", fcntl.ioctl(below.socket, termios.TIOCOUTQ, bytes(4)))
-    except OSError:  # not everywhere is this known of sockets
+    except OSError:  # not every system supports this for sockets
         return queued
     return queued + int(kernel)
 
 
-def _below(transport: Any) -> Any:
-    """What TLS, if there is any, sends through."""
+def _plain_transport(transport: Any) -> Any:
+    """The transport below all layers of TLS."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
@@ -245,10 +245,10 @@ def _below(transport: Any) -> Any:
 
 def half_closer(transport: ITransport) -> Callable[[], None] | None:
     """
-    What ends our direction of `transport` once its queue is sent; None where that cannot be done.
+    A function that ends our direction of `transport` once its queue is sent; None if it cannot half-close.
 
-    TLS cannot, and its transports would pass the call through to the connection
-    below, ahead of what they have not encrypted yet.
+    TLS cannot, and its transports would pass the call to the connection
+    below, ahead of data that is not encrypted yet.
     """
     if INegotiated.providedBy(transport) or getattr(transport, "TLS", False):
         return None
@@ -257,7 +257,7 @@ def half_closer(transport: ITransport) -> Callable[[], None] | None:
 
 
 def end_sending(transport: Any, hurry: Callable[[], None]) -> None:
-    """End our direction of `transport`; under TLS all of it after a `hurry`, for it has no half to close."""
+    """Half-close `transport`; under TLS, which cannot, call `hurry` and close it."""
     half_close = half_closer(transport)
     if half_close is not None:
         half_close()
@@ -268,10 +268,10 @@ def end_sending(transport: Any, hurry: Callable[[], None]) -> None:
 
 def hear_half_close(transport: Any, protocol: Any) -> None:
     """
-    From now on the end of the peer's direction is `protocol.readConnectionLost`, and not the connection's.
+    Report the end of the peer's direction as `protocol.readConnectionLost`, and keep the connection.
 
-    For protocols that endpoints have wrapped: the wrappers have already said that
-    half-closing is not for them.  Under TLS nothing changes.
+    Needed for protocols that endpoints have wrapped: the wrappers declare that they
+    do not support half-close.  Under TLS nothing changes.
     """
     if half_closer(transport) is not None:
         alsoProvides(protocol, IHalfCloseableProtocol)
@@ -280,14 +280,14 @@ def hear_half_close(transport: Any, protocol: Any) -> None:
 
 def looker(transport: ITransport) -> Callable[[], bool]:
     """
-    Tells of an idle connection whether it has something to read: its end, or what nobody asked for.
+    A function that tells whether an idle connection is readable: at its end, or with unexpected data.
 
-    Made once for a connection and good until it is lost.  A look costs one
-    system call (0.3 µs; a peek, which raises, 0.8) and spares a request from a
-    connection that the peer has closed but the reactor has not looked at yet.
-    Under TLS what can be read may also be TLS's own (see `outlives_a_read`).
+    Made once per connection, valid until it is lost.  The check is a single system
+    call, and saves a request from being sent on a connection that the peer has closed
+    and the reactor has not noticed yet.
+    Under TLS the readable data may also belong to TLS itself (see `outlives_a_read`).
     """
-    below = _below(transport)
+    below = _plain_transport(transport)
     if not isinstance(below, tcp.Connection):
         return lambda: False
     poller = select.poll()
@@ -296,20 +296,20 @@ def looker(transport: ITransport) -> Callable[[], bool]:
 
 
 def looks_closed(transport: ITransport) -> bool:
-    """A single look, as `looker` has it."""
+    """A single check with `looker`."""
     return looker(transport)()
 
 
 def outlives_a_read(transport: Any, look: Callable[[], bool]) -> bool:
     """
-    Whether an idle connection, on which `look` has seen something, is still open when that has been read.
+    Whether an idle connection that `look` has found readable is still open after reading.
 
-    Under TLS it is read now, as the reactor would in a moment.  A peer's session tickets and new keys are
-    TLS's own and leave the connection as it is; a close_notify, an alert, an end or bytes that nobody
-    asked for do not, and nothing tells them apart while they are encrypted.  Over plain TCP
-    there is nothing that may come.
+    Under TLS it is read now, before the reactor would do so.  Session tickets and key updates
+    leave the connection usable; a close_notify, an alert, an end or unexpected data
+    do not, and the encrypted bytes do not tell which it is.  Over plain TCP
+    anything readable makes it unusable.
     """
-    below = _below(transport)
+    below = _plain_transport(transport)
     if below is transport:
         return False
     for _ in range(MOST_READS):
@@ -321,7 +321,7 @@ def outlives_a_read(transport: Any, look: Callable[[], bool]) -> bool:
 
 
 def _is_closing(transport: Any) -> bool:
-    """Whether any layer of `transport` is about to end."""
+    """Whether any layer of `transport` is closing."""
     while isinstance(transport, ProtocolWrapper):
         if transport.disconnecting:
             return True
@@ -330,7 +330,7 @@ def _is_closing(transport: Any) -> bool:
 
 
 def closed_by_peer(transport: Any) -> bool:
-    """Whether a TLS peer has said that nothing more comes: what came is whole, whatever became of TCP."""
+    """Whether a TLS peer has sent close_notify: the data is complete, however the TCP connection ended."""
     if not isinstance(transport, TLSMemoryBIOProtocol):
         return False
     connection = transport.getHandle()
@@ -338,13 +338,13 @@ def closed_by_peer(transport: Any) -> bool:
 
 
 def keep_probing(transport: ITransport) -> None:
-    """Have the system probe a connection that was made from here (see `keepalive`)."""
-    below = _below(transport)
+    """Enable keepalive probes on a connection made from here (see `keepalive`)."""
+    below = _plain_transport(transport)
     if isinstance(below, tcp.Connection):
         keep_alive(below.socket)
 
 
 def _require(transport: abstract.FileDescriptor, *names: str) -> None:
-    """Private names vanish without notice (Twisted's NEWS): better at once than at some later byte."""
+    """Check for private names, which Twisted may drop without notice: fail now rather than during traffic."""
     for name in names:
         getattr(transport, name)

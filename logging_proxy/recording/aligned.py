@@ -1,10 +1,9 @@
 """
-Large bodies past the page cache (``O_DIRECT``), out of the spool and into their files.
+Direct I/O (``O_DIRECT``) for large bodies: read from the spool and written to their capture files.
 
-Nobody reads them again soon: the index looks at no more than the first 16 MiB.
-Through the page cache a MiB costs its copy and 256 pages each way, 250 µs of the
-processor or 1,200 where a virtual machine has to ask its host for them, and
-drives out what others keep there; this way it costs 100.
+Such bodies are not read again soon (the index looks at their first 16 MiB only).  Going
+around the page cache saves a copy and the allocation of its pages in each direction,
+which is expensive in virtual machines, and leaves other data in the cache.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from logging_proxy.recording.direct_io import LEAST, Trial
 from logging_proxy.recording.ring import PAGE
 
 BEYOND = 16 << 20
-"""What stands before this in a file is read again when it is whole, and by then still in the page cache."""
+"""File offset from which writes are direct; the index reads earlier bytes back from the page cache."""
 
 MOST = 1 << 20
-"""Bytes of one write."""
+"""Bytes of one write, and the size of the bounce buffer."""
 
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 class DirectReader:
-    """Reads whole pages into memory of its own, which the next read uses again."""
+    """Reads whole pages into a bounce buffer, which the next read overwrites."""
 
     def __init__(self, most: int) -> None:
-        """`most` bytes can be read at a time."""
+        """`most` is the largest read, in bytes."""
         self._most = most
         self._memory: memoryview | None = None
         self._works = _DIRECT != 0
 
     def read(self, fd: int, size: int, at: int) -> memoryview | None:
-        """Up to `size` bytes from `at`, good until the next read; None when that is for `pread`."""
+        """Up to `size` bytes from `at`, valid until the next read; None if the caller has to use `pread`."""
         if not self._works or size > self._most:
             return None
         before = at % PAGE
@@ -54,7 +53,7 @@ class DirectReader:
 
 
 class DirectWriter:
-    """Writes what can go in whole pages, unless the file system or a slow disk is better off without."""
+    """Writes whole pages directly, unless the file system cannot, or the disk is too slow without a cache."""
 
     def __init__(self, pwrite: Callable[[int, bytes | memoryview, int], int]) -> None:
         self._pwrite = pwrite
@@ -62,7 +61,7 @@ class DirectWriter:
         self._memory: memoryview | None = None
 
     def write(self, fd: int, data: bytes | memoryview, at: int) -> int:
-        """How many bytes, from the beginning of `data`, now stand in the file at `at`; maybe none."""
+        """How many leading bytes of `data` were written to the file at `at`; possibly 0."""
         if at < BEYOND or len(data) < LEAST or not self._trial.is_due:
             return 0
         view = memoryview(data)
@@ -92,7 +91,7 @@ class DirectWriter:
 
 def _pages(size: int) -> memoryview:
     memory = mmap.mmap(-1, -(-size // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # the fewer pages, the less work to find and hold them
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # fewer pages for the kernel to look up and pin
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(memory)
@@ -100,7 +99,7 @@ def _pages(size: int) -> memoryview:
 
 @contextlib.contextmanager
 def _directly(fd: int) -> Iterator[None]:
-    """Reads and writes of `fd` go past the page cache.  Raises OSError where they cannot."""
+    """Reads and writes of `fd` bypass the page cache.  Raises OSError where that is not supported."""
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     fcntl.fcntl(fd, fcntl.F_SETFL, flags | _DIRECT)
     try:

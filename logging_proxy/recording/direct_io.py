@@ -1,11 +1,9 @@
 """
-Large blocks on their way to the disk past the page cache (``O_DIRECT``).
+Direct I/O (``O_DIRECT``) for large blocks on their way from the ring to the spool.
 
-A MiB that goes through the page cache costs 250 µs of the processor where its
-memory was in use just before, and in a virtual machine that has to ask its host for
-the pages 1,200 µs; directly it costs 80 µs, whatever was in use.  The way back, for
-the logging server, is the same: a block lies in the file as any other, but for
-the bytes around its payload that bring it to whole pages.
+It saves the copy into the page cache and the allocation of its pages, which is
+expensive in virtual machines.  A block written this way has the ordinary format,
+except that padding around its payload brings it to whole pages.
 """
 
 from __future__ import annotations
@@ -22,26 +20,26 @@ from logging_proxy.recording.ring import PAGE
 from logging_proxy.recording.segments import BLOCK, Sum, block_header
 
 LEAST = 256 << 10
-"""Bytes of a payload that is worth it."""
+"""Bytes of the smallest payload that is worth a direct write."""
 
 SLOW = 64 << 20
-"""Bytes a second.  Behind a disk that takes no more than that only the page cache keeps up with a client."""
+"""Bytes a second.  Below this rate only the page cache can keep up with a client."""
 
 PATIENCE = 10.0
-"""Seconds after which a disk that was slow is tried again."""
+"""Seconds before direct I/O is tried again on a disk that was slow or refused it."""
 
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _FLAGS = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | _DIRECT
 
 WINDOW = 8 << 20
-"""Bytes after which a disk is judged."""
+"""Bytes written between two judgements of the disk's speed."""
 
 _HEADER, _FIRST, _LAST = 0, PAGE, 2 * PAGE
-"""Where in the memory beside the payload its header, and those ends of it that fill no page, are put."""
+"""Offsets in the bounce buffer: block header, unaligned first page, unaligned last page."""
 
 
 class Trial:
-    """Whether the direct way is worth it: not for `PATIENCE` seconds after the disk refused or was slow."""
+    """Whether direct I/O is worth it: not for `PATIENCE` seconds after the disk refused it or was slow."""
 
     def __init__(self) -> None:
         self._not_before = float("-inf") if _DIRECT else float("inf")
@@ -56,24 +54,24 @@ class Trial:
         self._passed, self._took = 0, 0.0
 
     def passed(self, size: int, took: float) -> None:
-        """So many bytes went, in so many seconds."""
+        """`size` bytes were written in `took` seconds."""
         self._passed += size
         self._took += took
         if self._passed >= WINDOW:
             self.judge()
 
     def judge(self) -> None:
-        """Now, and by what has passed since the last time."""
+        """Judge the disk by the writes since the last judgement."""
         if self._passed < SLOW * self._took:
             self.failed()
         self._passed, self._took = 0, 0.0
 
 
-class Bypass:
+class DirectBlockWriter:
     """
-    Writes whole blocks past the page cache, one segment's after the other's.
+    Writes whole blocks to the current segment, around the page cache.
 
-    Where a file system cannot do that, or the disk is slow, nothing is written.
+    It writes nothing where the file system does not support that, or the disk is slow.
     """
 
     def __init__(
@@ -82,20 +80,20 @@ class Bypass:
         write: Callable[[int, list[bytes | memoryview], int], int],
         salt: int = 0,
     ) -> None:
-        """`salt` is that of the segments' other blocks."""
+        """`salt` is the salt of the segments' ordinary blocks."""
         self._open = open
         self._write = write
         self._salt = salt
         self._path: Path | None = None
         self._fd = -1
         self._trial = Trial()
-        self._beside = memoryview(mmap.mmap(-1, 3 * PAGE))
+        self._bounce_buffer = memoryview(mmap.mmap(-1, 3 * PAGE))
 
     def begin(self, path: Path) -> None:
         """
-        From now on blocks are for the segment at `path`.
+        Write blocks to the segment at `path` from now on.
 
-        It is opened at once, so that a spool has as many descriptors before its first large block as after.
+        The file is opened at once, so that a spool's number of descriptors does not depend on its traffic.
         """
         self.end()
         self._path = path
@@ -112,7 +110,7 @@ class Bypass:
             self._fd = -1
 
     def takes(self, payload: bytes | memoryview) -> TypeGuard[memoryview]:
-        """Whether to try: a payload in memory that does not move, and large enough."""
+        """Whether `write` is worth trying: the payload is large, and lies in writable, fixed memory."""
         return (
             len(payload) >= LEAST
             and isinstance(payload, memoryview)
@@ -122,9 +120,9 @@ class Bypass:
 
     def write(self, start: int, payload: memoryview, at: int, sums: Sequence[Sum] = ()) -> int:
         """
-        The block with `payload`, from `at` in the segment on, a multiple of `PAGE`; its size there.
+        Write the block of `payload` at offset `at` of the segment, a multiple of `PAGE`; its size there.
 
-        0 if it has to be written another way; what is behind `at` is undefined then.
+        0 if the block has to be written another way; the file's content after `at` is then undefined.
         """
         began = monotonic()
         offset = _offset_in_page(payload)
@@ -149,22 +147,22 @@ class Bypass:
 
     def _pages(self, header: bytes, payload: memoryview, offset: int) -> list[bytes | memoryview]:
         """
-        Whole pages with the header, and behind it the payload where it lies.
+        Whole pages: the block header, then the payload in place.
 
-        Its first and last page are copied: somebody may be writing to the other bytes
-        of theirs, and a file system that keeps checksums would take that for damage.
+        The payload's first and last page are copied to the bounce buffer: the reactor may be storing to the
+        rest of these pages, and a file system that keeps checksums would take the change for damage.
         """
-        beside, length = self._beside, len(payload)
+        buffer, length = self._bounce_buffer, len(payload)
         first, last = -offset % PAGE, (offset + length) % PAGE
-        beside[_HEADER : len(header)] = header
-        beside[_FIRST + offset : _FIRST + offset + first] = payload[:first]
-        beside[_LAST : _LAST + last] = payload[length - last :]
+        buffer[_HEADER : len(header)] = header
+        buffer[_FIRST + offset : _FIRST + offset + first] = payload[:first]
+        buffer[_LAST : _LAST + last] = payload[length - last :]
         pages: list[bytes | memoryview] = [
-            beside[: _LAST if first else _FIRST],
+            buffer[: _LAST if first else _FIRST],
             payload[first : length - last],
         ]
         if last:
-            pages.append(beside[_LAST:])
+            pages.append(buffer[_LAST:])
         return pages
 
 

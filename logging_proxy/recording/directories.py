@@ -1,12 +1,12 @@
 """
-Where a directory of many files is made, so that files in it are made fast.
+Directories of captures: their permissions, and a place on the disk where creating files is fast.
 
-ext4 puts a new file beside its directory, and without a journal it looks past
-every inode there that was freed in the last minutes: with many captures deleted
-(`logging_server.retention`, or by hand) making a file costs 100 to 400 µs
-instead of 22.  A directory that ext4 takes for the top of a hierarchy of its
-own is put somewhere else on the disk, chosen by the hash of its name, where
-nobody has deleted anything.
+ext4 allocates the inode of a new file near its directory, and without a journal it
+steps over every inode that was freed there in the last minutes.  After many captures
+were deleted (`logging_server.retention`, or by hand) that makes creating a file many
+times slower.  ext4 spreads directories below one flagged as the top of a hierarchy over
+the disk, by a hash of the name, so that the new directory lies in a group without
+recent deletions.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _TOP_OF_HIERARCHY = 0x00020000
 
 def make_directory_apart(path: Path) -> None:
     """
-    The directory `path`, mode 0700, with all above it, away from its neighbours where the disk can do that.
+    Create the directory `path`, mode 0700, with its parents, apart from its neighbours if possible.
 
-    One that is there stays as it is.  Raises OSError.
+    An existing directory stays as it is.  Raises OSError.
     """
     if not path.is_dir():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def make_directory_apart(path: Path) -> None:
 
 
 def _make_elsewhere(path: Path) -> None:
-    """A directory below one that is flagged, under a name that is chance, and then moved to `path`."""
+    """Create a directory with a random name below a flagged one, then move it to `path`."""
     top = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     top.mkdir(mode=0o700)
     try:
@@ -71,6 +71,7 @@ def _flag(directory: Path) -> None:
 
 
 def check_private(path: str, found: os.stat_result) -> None:
+    """Raise `UnsafeDirectory` unless the directory belongs to us and nobody else may write to it."""
     if found.st_uid != os.geteuid():
         raise UnsafeDirectory(f"{path}: belongs to user {found.st_uid}, not to {os.geteuid()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

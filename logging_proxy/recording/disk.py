@@ -1,5 +1,5 @@
 """
-The segment files of a spool: the one place that writes them.  See `segments` for what is in them.
+The segment files of a spool: the only module that writes them.  `segments` defines their content.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from logging_proxy.recording.direct_io import Bypass
+from logging_proxy.recording.direct_io import DirectBlockWriter
 from logging_proxy.recording.reserve import Reserve
 from logging_proxy.recording.ring import PAGE
 from logging_proxy.recording.segments import (
@@ -31,10 +31,10 @@ from logging_proxy.recording.segments import (
 )
 
 SEGMENT_SIZE = 32 << 20
-"""Bytes after which a new segment file is begun: what the logging server can delete at a time."""
+"""Bytes after which a new segment file begins; the logging server deletes whole segments."""
 
 LEAST_SEGMENTS = 8
-"""A spool's limit holds at least so many segments, for the newest is never deleted."""
+"""A spool's limit allows at least this many segments, since the newest is never deleted."""
 
 PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The calls that a disk may refuse, cut short or hold up.  Tests put others in their place."""
+    """The system calls that a disk may fail, cut short or delay.  Tests replace them."""
 
     open: Callable[[Path, int, int], int] = os.open
     write: Callable[[int, Sequence[bytes | memoryview], int], int] = os.pwritev
@@ -55,8 +55,8 @@ class SegmentFiles:
     Appends blocks to the segments in `directory`.
 
     `end` is the stream offset after the last block.  One thread appends;
-    `sync` may be called on another, and only it closes files, so that no
-    descriptor is closed, and given to somebody else, while it is being synced.
+    `sync` may be called on another.  Only the thread that syncs closes files, so that no
+    descriptor is closed, and its number reused, while it is being synced.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class SegmentFiles:
         directory: Path,
         end: int,
         limit: int,
-        settle: Callable[[], None] = lambda: None,
+        claim: Callable[[], None] = lambda: None,
         disk: Disk | None = None,
     ) -> None:
-        """`limit` is the most bytes on disk; `settle` is called when the directory had to be made again."""
+        """`limit` is the most bytes on disk; `claim` is called after the directory was created again."""
         self.directory = directory
         self.end = end
         self._limit = limit
         self.segment_size = min(SEGMENT_SIZE, limit // LEAST_SEGMENTS)
         """Bytes after which a new segment begins."""
-        self._settle = settle
-        self._settled = True
+        self._claim = claim
+        self._claimed = True
         self._disk = disk or Disk()
         self._fd = -1
         self._size = 0
@@ -82,18 +82,17 @@ class SegmentFiles:
         self._new_name = False
         self._syncing = threading.Lock()
         self._salt = secrets.randbits(32)
-        self._bypass = Bypass(self._disk.open, self._disk.write, self._salt)
+        self._direct = DirectBlockWriter(self._disk.open, self._disk.write, self._salt)
         self._reserve = Reserve()
 
     def append(self, payload: bytes | memoryview, sums: Sequence[Sum] = ()) -> None:
         """
-        One block with `payload`, of which `sums` are known, wholly or not at all.  Raises OSError.
+        Append one block with `payload`, completely or not at all; `sums` are known of it.  Raises OSError.
 
-        What refuses a block is left behind for a new segment: a reader finds
-        looks for no more in a segment once there is a newer one, and can delete it,
-        which is how a full disk gets room again.
+        After a failed write the block goes to a new segment: readers expect nothing more in a
+        segment once there is a newer one, so they can delete it, which makes room on a full disk.
         """
-        if self._fd < 0 or self._size >= self.segment_size or not self._still_there():
+        if self._fd < 0 or self._size >= self.segment_size or not self._has_name():
             self._reserve.run(self._begin)
         if self._size and self._refused(payload, sums) is not None:
             self._reserve.run(self._begin)
@@ -101,7 +100,7 @@ class SegmentFiles:
             raise error
 
     def sync(self) -> None:
-        """What was appended before survives a power cut afterwards.  Raises OSError when that is not sure."""
+        """Make everything appended so far durable.  Raises OSError if that is not certain."""
         with self._syncing:
             errors = self._sync_all()
         if errors:
@@ -109,11 +108,11 @@ class SegmentFiles:
 
     @property
     def unsynced(self) -> int:
-        """How many ended segments wait for their sync."""
+        """How many completed segments still have to be synced."""
         return len(self._ended)
 
     def close(self) -> None:
-        """Sync and let go of everything.  Nobody else may be using this any more."""
+        """Sync, and close all files.  No other thread may use this object any more."""
         self._end_segment()
         try:
             self.sync()
@@ -123,15 +122,15 @@ class SegmentFiles:
     # --- blocks
 
     def _refused(self, payload: bytes | memoryview, sums: Sequence[Sum]) -> OSError | None:
-        """Write the block, or say why not, with the segment as it was."""
-        if self._bypass.takes(payload) and self._bypassed(payload, sums):
+        """Write the block; the error if that failed, after which the segment is as it was before."""
+        if self._direct.takes(payload) and self._write_directly(payload, sums):
             return None
         header = block_header(self.end, payload, sums=sums, salt=self._salt)
         size = len(header) + len(payload)
         try:
             self._write(header, payload, size)
         except OSError as error:
-            # Should this fail too, the next block is written over the rest of this one.
+            # If this fails too, the next block overwrites the partial one.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
             return error
@@ -139,19 +138,19 @@ class SegmentFiles:
         self.end += len(payload)
         return None
 
-    def _bypassed(self, payload: memoryview, sums: Sequence[Sum]) -> bool:
-        """Whether the block could be written past the page cache."""
+    def _write_directly(self, payload: memoryview, sums: Sequence[Sum]) -> bool:
+        """Whether the block was written by direct I/O."""
         try:
             self._fill_page()
         except OSError:
             return False
-        size = self._bypass.write(self.end, payload, self._size, sums)
+        size = self._direct.write(self.end, payload, self._size, sums)
         self._size += size
         self.end += len(payload) if size else 0
         return size > 0
 
     def _fill_page(self) -> None:
-        """An empty block up to the next page, if this one has begun."""
+        """Append an empty block up to the next page boundary, unless the segment ends at one."""
         if self._size % PAGE:
             after = -(self._size + BLOCK.size) % PAGE
             header = block_header(self.end, b"", 0, after, salt=self._salt)
@@ -160,7 +159,7 @@ class SegmentFiles:
 
     def _write(self, header: bytes, payload: bytes | memoryview, size: int) -> None:
         written = self._disk.write(self._fd, [header, payload], self._size)
-        while written < size:  # the next attempt says what is wrong
+        while written < size:  # after a short write, the next attempt reports the cause
             rest = (header + bytes(payload))[written:]
             more = self._disk.write(self._fd, [rest], self._size + written)
             if more <= 0:
@@ -169,17 +168,17 @@ class SegmentFiles:
 
     # --- segments
 
-    def _still_there(self) -> bool:
-        """Whether the segment has a name still: someone may have emptied the directory under us."""
+    def _has_name(self) -> bool:
+        """Whether the segment still has a name: the directory may have been emptied by another process."""
         return os.fstat(self._fd).st_nlink > 0
 
     def _begin(self) -> None:
         if not self.directory.is_dir():
             make_private_directory(self.directory)
-            self._settled = False
-        if not self._settled:
-            self._settle()
-            self._settled = True
+            self._claimed = False
+        if not self._claimed:
+            self._claim()
+            self._claimed = True
         if spool_size(self.directory) > self._limit - self.segment_size:
             raise OSError(errno.EDQUOT, "the spool's limit is reached")
         path = self.directory / segment_name(self.end)
@@ -191,28 +190,28 @@ class SegmentFiles:
             raise
         self._end_segment()
         self._fd, self._size, self._new_name = fd, 0, True
-        self._bypass.begin(path)
+        self._direct.begin(path)
         self._reserve.fill()
 
     def _end_segment(self) -> None:
-        self._bypass.end()
+        self._direct.end()
         if self._fd >= 0:
             self._ended.append(self._fd)
             self._fd = -1
 
     def _sync_all(self) -> list[OSError]:
         errors: list[OSError] = []
-        # Oldest first, so that a power cut leaves a stream without holes, as far as it is up to us.
+        # Oldest first, so that a power cut leaves a stream without holes wherever possible.
         while self._ended:
             fd = self._ended.popleft()
             self._attempt(self._disk.sync, fd, errors)
             os.close(fd)
-            self._reserve.fill()  # what was ours is ours again
-        # Read once: the thread that appends may end the segment meanwhile.  Only this one closes it.
+            self._reserve.fill()  # the closed descriptor can be reserved again
+        # Read once: the appending thread may end the segment meanwhile, but only this thread closes it.
         if (fd := self._fd) >= 0:
             self._attempt(self._disk.sync, fd, errors)
         if self._new_name:
-            # Cleared first, for the other thread may begin another segment meanwhile; owed still if it fails.
+            # Cleared before the sync, as the appending thread may begin another segment; restored on failure.
             self._new_name = False
             if not self._attempt(self._sync_directory, self.directory, errors):
                 self._new_name = True
@@ -223,7 +222,7 @@ class SegmentFiles:
 
     @staticmethod
     def _attempt(call: Callable[[T], None], of: T, errors: list[OSError]) -> bool:
-        """Whether it worked."""
+        """Whether the call succeeded."""
         try:
             call(of)
         except OSError as error:
@@ -236,7 +235,7 @@ class SegmentFiles:
 
 
 def make_private_directory(path: Path) -> None:
-    """A directory of mode 0700, with all above it.  Raises OSError, also if others may write to it."""
+    """A directory of mode 0700, with its parents.  Raises OSError, also if other users may write to it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.stat()
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -253,24 +252,24 @@ def sync_directory(path: Path) -> None:
 
 def last_offset(directory: Path) -> int:
     """
-    The stream offset after the last whole block in a spool's segments, or after what was consumed of it.
+    The stream offset after the last whole block in a spool's segments, or after the consumed part of it.
 
-    The second is larger when segments were lost that the consumer had already seen to.
+    The second is larger if segments were lost that the consumer had already processed.
     """
     return max(_newest_segment(directory)[0], _consumed(directory))
 
 
 def next_offset(directory: Path) -> int:
     """
-    The same, but behind what is not whole at the end: where a stream goes on that has no ring any more.
+    Like `last_offset`, but after the incomplete bytes at the end: where a stream without a ring continues.
 
-    Those bytes are nowhere else, so they are lost, and a reader of the stream finds a gap there.
+    The incomplete bytes are lost, as they exist nowhere else; a reader of the stream finds a gap there.
     """
     return max(sum(_newest_segment(directory)), _consumed(directory))
 
 
 def _newest_segment(directory: Path) -> tuple[int, int]:
-    """The stream offset behind the last whole block in the newest segment, and the bytes that follow it."""
+    """The stream offset after the last whole block in the newest segment, and the bytes that follow it."""
     starts = [start for name in os.listdir(directory) if (start := segment_start(name)) is not None]
     if not starts:
         return 0, 0
@@ -284,7 +283,7 @@ def _newest_segment(directory: Path) -> tuple[int, int]:
 
 
 def _consumed(directory: Path) -> int:
-    """The offset up to which the consumer has taken the spool; 0 if it has not said."""
+    """The stream offset up to which the consumer has processed the spool; 0 if it has recorded none."""
     try:
         return int(json.loads((directory / "consumer.json").read_bytes())["offset"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -304,9 +303,9 @@ def spool_size(directory: Path) -> int:
 
 def read_what_can_be_read(fd: int, size: int, at: int) -> bytes:
     """
-    Up to `size` bytes of a file from `at` on, with zeros for pages that the disk cannot read any more.
+    Up to `size` bytes of a file from `at` on, with zeros for pages that the disk can no longer read.
 
-    A sector that is lost is damage as any other: it must not keep all that is behind it from being read.
+    A lost sector is damage like any other, and must not keep the data after it from being read.
     """
     try:
         return _pread(fd, size, at)
@@ -318,7 +317,7 @@ def read_what_can_be_read(fd: int, size: int, at: int) -> bytes:
 
 
 def _page(fd: int, start: int, at: int, end: int) -> bytes:
-    """What a page that begins at `start` has from `at` on."""
+    """The content from `at` on of the page that begins at `start`, up to `end`."""
     size = min(start + PAGE, end) - at
     try:
         return _pread(fd, size, at).ljust(size, b"\0")
@@ -329,7 +328,7 @@ def _page(fd: int, start: int, at: int, end: int) -> bytes:
 
 
 def _pread(fd: int, size: int, at: int) -> bytes:
-    """In one go, or in several where the system reads no more at once."""
+    """Like `os.pread`, repeated where the system returns less at once."""
     data = os.pread(fd, size, at)
     while 0 < len(data) < size and (more := os.pread(fd, size - len(data), at + len(data))):
         data += more

@@ -1,12 +1,11 @@
 """
-A file mapped into memory: in huge pages, where Linux has some to give.
+Maps a file into memory, in huge pages where Linux provides them.
 
-A large body goes to the disk out of the ring itself, and for that the kernel has to
-find and hold each page: 85 µs a MiB in pages of 4 KiB, 40 in huge ones.  With the
-larger writes that this makes worth while, a body of 1 GiB is recorded a third faster.
+A large body is written to the disk from the ring itself, and for each write the kernel
+looks up and pins every page of it: with huge pages there are far fewer.
 
-Linux maps huge pages only where file and address are in step, which Python's `mmap`
-leaves to chance, so the C library's is called.
+Linux uses huge pages only if file offset and address are aligned alike.  Python's `mmap`
+cannot choose the address, so the C library's is called.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import sys
 import weakref
 
 HUGE = 2 << 20
-"""Bytes; where a machine's huge pages are larger, `map_file` gives ordinary ones."""
+"""Bytes of a huge page.  On machines where they are larger, `map_file` gives ordinary pages."""
 
 _COLLAPSE = 25
-"""MADV_COLLAPSE of Linux 6.1: what is mapped becomes huge pages now, whatever the machine's settings are."""
+"""MADV_COLLAPSE of Linux 6.1: makes a mapping huge pages at once, whatever the machine's settings are."""
 
 _NOWHERE, _FAILED = 0, ctypes.c_void_p(-1).value
 _FIXED, _NOTHING = 0x10, 0
@@ -31,9 +30,9 @@ _FIXED, _NOTHING = 0x10, 0
 
 def map_file(fd: int, size: int) -> memoryview:
     """
-    The `size` bytes of the file `fd`, to read and to write; raises OSError.
+    The `size` bytes of the file `fd`, readable and writable; raises OSError.
 
-    Both the mapping and a descriptor of its own last until the last view of it is gone.
+    The mapping, and its own copy of the descriptor, last until the last view of it is released.
     """
     if size >= HUGE and sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -42,7 +41,7 @@ def map_file(fd: int, size: int) -> memoryview:
 
 
 def _map_in_step(fd: int, size: int) -> memoryview:
-    """At an address that is a multiple of `HUGE`, found by reserving that much more."""
+    """Map at a multiple of `HUGE`, found by reserving `HUGE` bytes more than needed."""
     libc = _libc()
     reserved = size + HUGE
     start = _map(libc, _NOWHERE, reserved, _NOTHING, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
@@ -54,9 +53,9 @@ def _map_in_step(fd: int, size: int) -> memoryview:
     except OSError:
         _unmap(libc, start, reserved, copy)
         raise
-    libc.madvise(at, size // HUGE * HUGE, _COLLAPSE)  # a wish: it may be refused for want of memory
+    libc.madvise(at, size // HUGE * HUGE, _COLLAPSE)  # best effort: refused if memory is short
     memory = (ctypes.c_char * size).from_address(at)
-    # At the process's end others may still write; the kernel sees to it then.
+    # Not at exit: other threads may still write then, and the kernel unmaps the memory anyway.
     weakref.finalize(memory, _unmap, libc, start, reserved, copy).atexit = False
     return memoryview(memory).cast("B")
 

@@ -1,9 +1,9 @@
 """
-Descriptors that are kept for the spool.
+File descriptors held in reserve for the spool.
 
-A process that has no descriptor left cannot open the next segment, and what passes
-would go unrecorded until somebody closes a connection.  So a few descriptors are
-held open for nothing, and are let go when the spool needs them.
+A process without a free descriptor cannot open the next segment, and could record nothing
+until a connection is closed.  So a few descriptors are kept open, and are released when
+the spool needs them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 SIZE = 4
-"""For a segment, once more past the page cache, its directory, and one to list it."""
+"""One each for a segment, its second descriptor for direct I/O, its directory, and listing the directory."""
 
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
@@ -24,23 +24,23 @@ T = TypeVar("T")
 
 
 class Reserve:
-    """May be used by several threads; holds nothing before `fill`, after `close`, or when it is gone."""
+    """Safe for use by several threads.  Holds nothing before `fill`, after `close`, or while used up."""
 
     def __init__(self) -> None:
         self._held: list[int] = []
         self._lock = threading.Lock()
 
     def fill(self) -> None:
-        """Hold as many as there should be, or as there are."""
+        """Open the missing descriptors, as far as the process may have them."""
         with self._lock, suppress(OSError):
             while len(self._held) < SIZE:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def run(self, step: Callable[[], T]) -> T:
         """
-        What `step` gives, which may have what is held if there are no other descriptors.
+        The result of `step`, tried a second time with the reserve released if no descriptor was free.
 
-        It is tried again then, and must have changed nothing when it raised OSError for that reason.
+        A `step` that raises OSError for want of a descriptor must have changed nothing.
         """
         try:
             return step()
@@ -54,7 +54,7 @@ class Reserve:
             self.fill()
 
     def close(self) -> None:
-        """Let go of all."""
+        """Release all descriptors."""
         with self._lock:
             while self._held:
                 os.close(self._held.pop())

@@ -1,15 +1,14 @@
 """
-The ring: where a record is safe the moment it is copied.
+The ring buffer: a record is safe as soon as it has been copied into it.
 
-A memory-mapped file of fixed size.  Storing bytes in it is a copy into memory
-that belongs to the kernel's page cache, so what was stored survives the death
-of the process, and no system call is made: 0.4 µs for a small record, where a
-write to a file costs from 1 µs up to however long a disk stalls.
+The ring is a memory-mapped file of fixed size.  Storing bytes is a copy into memory that
+belongs to the kernel's page cache: the bytes survive the death of the process, at no system
+call, and a stalled disk delays nothing.
 
-One thread stores (the reactor's), one takes out (the spool's).  The file's
-first page holds a magic number and the stream offsets up to which bytes were
-stored and taken, and the path of the spool that the ring belongs to; byte
-`offset % capacity` of the rest is where a stream offset lives.
+One thread stores (the reactor's), one takes out (the spool's).  The file's first
+page holds a magic number, the stream offsets up to which bytes were stored and
+taken, and the path of the spool that the ring belongs to.  Behind that page the byte with stream
+offset `offset` lies at `offset % capacity`.
 """
 
 from __future__ import annotations
@@ -29,37 +28,37 @@ PAGE = 4096
 MAGIC = int.from_bytes(b"LPRING2\n", "little")
 
 PIECE = 512 << 10
-"""About how many bytes lie between two marks."""
+"""Approximate distance of two marks, in bytes."""
 
 LEAST_SUMMED = 64 << 10
-"""Bytes of a piece that is worth a sum of its own."""
+"""Bytes of the smallest piece whose checksum is computed on its own."""
 
 NEVER = 1 << 63
-"""A stream offset that nothing reaches."""
+"""A stream offset that is never reached."""
 
 _STORED, _CAPACITY, _TAKEN, _MAGIC = 0, 1, 2, 3
 _NUMBERS = struct.Struct("=4Q")
 _SPOOL_AT, _LENGTH = 512, struct.Struct("=H")
-"""Where the spool's path lies in the first page, behind its length."""
+"""Position of the spool's path in the first page; its length precedes it."""
 
 _NEXT_MARK, _WAKE_AT = 4, 5
-"""For the running process alone; they lie there because the part in C looks there (`storing.c`)."""
+"""Used by the running process only; they are in the header because the C extension reads them there."""
 
 
 TROUBLE = slice(256, 512)
-"""The bytes of the first page that say why nothing can be written to the spool; zeros when it can."""
+"""The bytes of the first page that say why the spool cannot be written; zeros while it can."""
 
 
 class Ring:
     """
-    A ring over a memory-mapped file.
+    A ring buffer over a memory-mapped file.
 
-    `stored` is the stream offset after the last byte put in; `taken` the one
-    up to which bytes need not be kept any more.
+    `stored` is the stream offset after the last stored byte; bytes before the
+    offset `taken` have been written elsewhere.
     """
 
     def __init__(self, mapped: memoryview, capacity: int, taken: int, stored: int, piece: int) -> None:
-        """Use `create` or `take_up`."""
+        """Use `create` or `recover`."""
         self.capacity = capacity
         self.stored = stored
         self.taken = taken
@@ -68,29 +67,29 @@ class Ring:
         self._bytes = mapped[PAGE : PAGE + capacity]
         self._piece = piece
         self._marks: deque[int] = deque()
-        """Ends of stores, about `piece` bytes apart: where what `peek` gives may end."""
+        """Ends of stores, about `piece` bytes apart, at which the result of `peek` may end."""
         self._next_mark = stored + piece
         self.wake_at = 0
         self._sums: deque[Sum] = deque()
-        """Of pieces that landed; their places are stream offsets here."""
+        """Checksums of pieces that were read into the ring; their positions are stream offsets."""
         self._landing = -1
-        """The offset at which the last landing was given."""
+        """The stream offset at which `landing` last returned memory."""
 
     @classmethod
     def create(cls, fd: int, capacity: int, start: int, piece: int = PIECE, spool: bytes = b"") -> Ring:
         """
-        A new ring in the empty file `fd`, whose first byte will have stream offset `start`.
+        Create a ring in the empty file `fd`; its first byte will have stream offset `start`.
 
-        `spool` is the path of the spool that it belongs to.
+        `spool` is the path of the spool that the ring belongs to.
 
         The descriptor can be closed afterwards; a lock taken on it lasts until `close`.
-        Raises OSError when the file system has no room: all of it is reserved
-        now, for a page that cannot be had later would be a SIGBUS.
+        Raises OSError when the file system has no room: all of it is allocated
+        now, since a page that cannot be allocated later would be a SIGBUS.
         """
         _reserve(fd, PAGE + capacity)
         ring = cls(map_file(fd, PAGE + capacity), capacity, start, start, piece)
         for page in range(0, capacity, PAGE):
-            ring._bytes[page] = 0  # every page is faulted in now, none later on the data path
+            ring._bytes[page] = 0  # fault in every page now, and none later on the data path
         if len(spool) <= PAGE - _SPOOL_AT - _LENGTH.size:
             place = ring._map[_SPOOL_AT : _SPOOL_AT + _LENGTH.size + len(spool)]
             place[:] = _LENGTH.pack(len(spool)) + spool
@@ -101,11 +100,11 @@ class Ring:
         return ring
 
     @classmethod
-    def take_up(cls, fd: int, kept: int, piece: int = PIECE) -> Ring | None:
+    def recover(cls, fd: int, kept: int, piece: int = PIECE) -> Ring | None:
         """
-        The ring that a dead process left in the file `fd`, with what it holds beyond stream offset `kept`.
+        The ring that a dead process left in the file `fd`, with its content after stream offset `kept`.
 
-        None if the file holds no ring, or one that ends before `kept`: it is another stream's.
+        None if the file holds no ring, or one that ends before `kept`, which belongs to another stream.
         """
         numbers = _numbers(fd)
         if numbers is None:
@@ -119,7 +118,7 @@ class Ring:
 
     @property
     def wake_at(self) -> int:
-        """The stream offset from which on who stores must say so to the spool; at first it always must."""
+        """The stream offset from which on every store must notify the spool; initially every store must."""
         return self._header[_WAKE_AT]
 
     @wake_at.setter
@@ -140,7 +139,7 @@ class Ring:
         return self.capacity - (self.stored - self.taken)
 
     def store(self, data: bytes) -> None:
-        """Store `data`, which must fit into `room`.  Once this returns, it survives this process."""
+        """Store `data`, which must fit into `room`.  When this returns, the data survives this process."""
         start = self.stored % self.capacity
         end = start + len(data)
         if end <= self.capacity:
@@ -150,7 +149,7 @@ class Ring:
             self._store_around(data, self.capacity - start)
 
     def _store_around(self, data: bytes, fits: int) -> None:
-        """A piece of its own: what goes around the end must be joined by `peek`, all other need not."""
+        """Store across the ring's end, between two marks, so that `peek` copies this part only."""
         self._mark()
         self._bytes[self.capacity - fits :] = data[:fits]
         self._bytes[: len(data) - fits] = data[fits:]
@@ -159,7 +158,7 @@ class Ring:
 
     def _advance(self, size: int) -> None:
         stored = self.stored + size
-        # One aligned store of 8 bytes: a kill between two instructions leaves the old or the new offset.
+        # One aligned store of 8 bytes: if the process is killed, the offset is either the old or the new one.
         self._header[_STORED] = stored
         self.stored = stored
         if stored >= self._header[_NEXT_MARK]:
@@ -171,9 +170,9 @@ class Ring:
 
     def landing(self, ahead: int, least: int, most: int) -> memoryview | None:
         """
-        Free memory of the ring, `least` to `most` bytes, for what `land` will store; None if there is none.
+        Free memory of the ring, `least` to `most` bytes, to read into before `land`; None if there is none.
 
-        In front of it is room for `ahead` bytes.
+        `ahead` bytes in front of it are free as well.
         """
         start = self.stored % self.capacity + ahead
         size = min(self.capacity - start, self.room - ahead, most)
@@ -183,22 +182,22 @@ class Ring:
         return self._bytes[start : start + size]
 
     def land(self, ahead: bytes, size: int) -> None:
-        """Store `ahead` and the first `size` bytes of the last `landing`, after which nothing was stored."""
+        """Store `ahead` and the first `size` bytes of the last `landing`, with no other store in between."""
         assert self._landing == self.stored
         if size >= self._piece:
-            self._mark()  # a piece of its own, so that none is much larger than a landing
+            self._mark()  # separate this piece, so that none is much larger than one read
         start = self.stored % self.capacity
         self._bytes[start : start + len(ahead)] = ahead
         self.sum_up(self.stored + len(ahead), size)
         self._advance(len(ahead) + size)
         if not self.stored % self.capacity:
-            self._mark()  # what goes on from the ring's end at its beginning would have to be joined
+            self._mark()  # a piece that continued at the ring's beginning would have to be copied
 
     def sum_up(self, offset: int, size: int) -> None:
         """
-        Take the sum of a piece that is about to be stored at `offset`, while it is in the processor's cache.
+        Compute the checksum of a piece that is about to be stored at `offset`, while it is in the cache.
 
-        The spool's thread, which needs it later, would wait 100 µs a MiB for the memory.
+        The spool's thread, which needs it later, would have to fetch the memory again.
         """
         if size >= LEAST_SUMMED:
             start = offset % self.capacity
@@ -206,10 +205,10 @@ class Ring:
                 self._sums.append((offset, size, crc32(piece)))
 
     def sums(self, size: int) -> list[Sum]:
-        """Of pieces among the first `size` bytes, those that `peek` gave; in order."""
+        """The checksums of pieces among the first `size` bytes of what `peek` returned, in order."""
         sums, taken = self._sums, self.taken
         found: list[Sum] = []
-        # By index, for the other thread adds some meanwhile.
+        # By index, since the other thread appends meanwhile.
         for number in range(len(sums)):
             offset, length, of = sums[number]
             if offset + length > taken + size:
@@ -219,10 +218,10 @@ class Ring:
 
     def peek(self, most: int = 0) -> memoryview:
         """
-        What was stored first and not yet taken: whole stores, up to the last mark within `most` bytes.
+        The oldest bytes not yet taken: whole stores, up to the last mark within `most` bytes.
 
-        Up to the first mark if that is farther.  Whole, so that what is written of it ends with
-        a whole record, and the stream can go on behind it whatever becomes of the rest.
+        If the first mark is farther away, up to the first mark.  Only whole stores, so that the spool
+        ends with a whole record, and the stream can continue there even if the rest is lost.
         """
         start, size = self.taken % self.capacity, self._marked(most) - self.taken
         fits = self.capacity - start
@@ -231,13 +230,13 @@ class Ring:
         return memoryview(b"".join((self._bytes[start:], self._bytes[: size - fits])))
 
     def _marked(self, most: int) -> int:
-        """The stream offset up to which `peek` gives, never past the ring's end but for a single piece."""
+        """The stream offset at which `peek` ends: not beyond the ring's end, except for a single piece."""
         marks, stored = self._marks, self.stored
         while marks and marks[0] <= self.taken:
             marks.popleft()
         end = marks[0] if marks else stored
         within = min(self.taken + most, self.taken // self.capacity * self.capacity + self.capacity)
-        # By index, for the other thread adds marks meanwhile, which an iterator would not bear.
+        # By index: the other thread appends meanwhile, which would invalidate an iterator.
         for number in range(1, len(marks)):
             if marks[number] > within:
                 return end
@@ -245,7 +244,7 @@ class Ring:
         return stored if stored <= within else end
 
     def take(self, size: int) -> None:
-        """The first `size` bytes, those that `peek` gave, are kept elsewhere now."""
+        """Release the first `size` bytes that `peek` returned; they are stored elsewhere now."""
         taken = self.taken + size
         self._header[_TAKEN] = taken
         self.taken = taken
@@ -255,9 +254,9 @@ class Ring:
 
     def tell(self, trouble: str) -> None:
         """
-        Let the logging server know why the spool cannot be written, or with an empty text that it can.
+        Publish to the logging server why the spool cannot be written; an empty text says that it can.
 
-        Nothing happens once the ring is closed, as another thread may do meanwhile.
+        Does nothing if the ring is closed, which another thread may do at any time.
         """
         size = TROUBLE.stop - TROUBLE.start
         with suppress(ValueError):
@@ -269,11 +268,11 @@ class Ring:
         self._map.release()
 
 
-def what_is_left(fd: int) -> tuple[int, bytes] | None:
+def unsaved_content(fd: int) -> tuple[int, bytes] | None:
     """
-    Bytes of the ring in the file `fd` that are kept nowhere else yet, and the path of its spool.
+    How many bytes of the ring in the file `fd` exist nowhere else, and the path of its spool.
 
-    That path is empty where it is not known.  None if there is no ring.
+    The path is empty if it is not known.  None if the file holds no ring.
     """
     numbers = _numbers(fd)
     if numbers is None:
@@ -286,7 +285,7 @@ def what_is_left(fd: int) -> tuple[int, bytes] | None:
 
 
 def _numbers(fd: int) -> tuple[int, ...] | None:
-    """Those of the ring in a file, in the order of its header; None if it holds none."""
+    """The numbers of the header of the ring in a file, in their order; None if it holds no ring."""
     size = os.fstat(fd).st_size
     if size <= PAGE:
         return None

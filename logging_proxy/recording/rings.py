@@ -1,13 +1,13 @@
 """
-Where rings lie, who holds them, and what becomes of those that dead proxies left.
+The files of rings: where they lie, their locks, and recovery of rings that dead proxies left behind.
 
-A spool has a name `ring` in its directory: the ring itself, or, where there is
-a directory in memory for it, a link to it.  The ring's file is locked as long
-as a proxy uses it, so that a ring is left behind exactly when nobody holds its lock.
+A spool's directory has an entry `ring`: the ring itself, or a link to it where there
+is a directory in memory (`/dev/shm`).  A proxy holds a lock on the ring's file as long as it
+uses the ring, so a ring without a lock is abandoned.
 
-Memory is scarce in places (Docker gives `/dev/shm` 64 MiB): a ring takes its share of
-the room that there is, and where that is too little, or the directory can not be
-written, the ring lies on the disk, in the spool.
+Memory may be scarce (Docker gives `/dev/shm` 64 MiB).  A ring takes a share of
+the free space; if that is too small, or the directory cannot be written,
+the ring lies on the disk, in the spool.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy.recording.disk import PRIVATE, SegmentFiles, last_offset, next_offset
-from logging_proxy.recording.ring import PAGE, Ring, what_is_left
+from logging_proxy.recording.ring import PAGE, Ring, unsaved_content
 
 _NAME, _LOCK = "ring", "lock"
 
 _NO_LIMIT = 1 << 62
 
 LEAST_SIZE = 2 << 20
-"""Bytes of a ring that is worth having in memory; the pieces of a large body have up to one MiB."""
+"""Bytes of the smallest ring worth having in memory; one piece of a large body is up to 1 MiB."""
 
 SHARE = 4
-"""All rings of a proxy take no more than one part in so many of the room in memory: it is not ours alone."""
+"""All rings of a proxy together take at most 1/`SHARE` of the free memory, which other programs use too."""
 
 UNCLAIMED = 24 * 3600
-"""Seconds after which a ring whose spool is gone is removed: the spool's disk may be mounted late."""
+"""Seconds after which a ring whose spool is missing is removed; the spool's disk may be mounted late."""
 
 _log = Logger()
 
 
 class SpoolBusy(Exception):
-    """Another process writes this spool."""
+    """Another process has locked this spool."""
 
 
 def lock_spool(directory: Path) -> int:
-    """A descriptor that holds the lock of a spool while it is open.  Raises `SpoolBusy` and OSError."""
+    """A descriptor that holds a spool's lock until it is closed.  Raises `SpoolBusy` and OSError."""
     fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
     try:
         _lock(fd, directory)
@@ -62,32 +62,32 @@ def open_ring(spool: Path, ring_directory: Path, size: int, workers: int = 1) ->
     """
     The ring for a spool, and its file.
 
-    A ring that was left behind is used on: what it holds is written to the
-    spool when that can be done, so that a full disk does not hold up a start.
-    A new one has `size` bytes, or fewer where there is little room for those of all `workers`.
+    A ring that a dead proxy left behind is used again, with its content: that is written to
+    the spool later, so that a full disk does not delay the start.
+    A new ring has `size` bytes, or fewer if the rings of all `workers` would not fit.
     Raises `SpoolBusy` and OSError.
     """
     path = ring_path(spool)
-    ring = _take_up_if_possible(path, last_offset(spool)) if path is not None else None
+    ring = _recover_unless_read_only(path, last_offset(spool)) if path is not None else None
     if path is None or ring is None:
         forget_ring(spool)
         return _new_ring(spool, ring_directory, size, workers)
     if ring.stored > ring.taken:
         left = ring.stored - ring.taken
-        _log.info("{size} bytes were left in the ring of {spool}", size=left, spool=str(spool))
+        _log.info("{size} bytes recovered in the ring of {spool}", size=left, spool=str(spool))
     return ring, path
 
 
 def ring_path(spool: Path) -> Path | None:
-    """Where the ring of a spool lies, if it has one."""
+    """The file of a spool's ring; None if it has none."""
     name = spool / _NAME
     if name.is_symlink():
         name = Path(os.readlink(name))
     return name if name.is_file() else None
 
 
-def name_ring(spool: Path, path: Path) -> None:
-    """Let the spool say where its ring lies."""
+def link_ring(spool: Path, path: Path) -> None:
+    """Create the spool's entry for its ring."""
     if path != spool / _NAME:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spool / _NAME)
@@ -95,7 +95,7 @@ def name_ring(spool: Path, path: Path) -> None:
 
 
 def forget_ring(spool: Path) -> None:
-    """Remove the ring of a spool; one on a file system that cannot be written any more stays there."""
+    """Remove a spool's ring; on a file system that has become read-only its file stays."""
     path = ring_path(spool)
     if path is not None:
         try:
@@ -106,15 +106,15 @@ def forget_ring(spool: Path) -> None:
     (spool / _NAME).unlink(missing_ok=True)
 
 
-# --- what dead proxies left ---------------------------------------------------------
+# --- rings of dead proxies -----------------------------------------------------------
 
 
 def salvage_all(root: Path) -> None:
     """
-    Empty the rings that were left behind in the spools below `root` into their spools.
+    Write the content of abandoned rings to their spools below `root`.
 
-    A proxy that comes back empties its own ring; this is for those that will
-    not, for their port has changed.  What cannot be done now is left for the next time.
+    A proxy that starts again recovers its own ring; this is for rings of proxies that
+    will not, because their port has changed.  After a failure the ring stays for the next attempt.
     """
     for spool in _spools_with_rings(root):
         try:
@@ -122,22 +122,22 @@ def salvage_all(root: Path) -> None:
         except SpoolBusy:
             continue
         except OSError as error:
-            _log.warn("{spool}: its ring could not be emptied: {why}", spool=str(spool), why=error.strerror)
+            _log.warn("{spool}: the ring could not be recovered: {why}", spool=str(spool), why=error.strerror)
             continue
         if saved:
-            _log.info("{size} bytes were saved from the ring of {spool}", size=saved, spool=str(spool))
+            _log.info("{size} bytes recovered from the ring of {spool}", size=saved, spool=str(spool))
 
 
 def salvage(spool: Path) -> int:
     """
-    Empty the ring that was left behind in a spool; how many bytes it held.
+    Write the content of a spool's abandoned ring to the spool; how many bytes it held.
 
     Raises `SpoolBusy` and OSError.
     """
     lock = lock_spool(spool)
     try:
         path = ring_path(spool)
-        ring = _take_up(path, last_offset(spool)) if path is not None else None
+        ring = _recover(path, last_offset(spool)) if path is not None else None
         size = 0
         if ring is not None:
             size = ring.stored - ring.taken
@@ -168,14 +168,14 @@ def _spools_with_rings(root: Path) -> Iterator[Path]:
             yield spool
 
 
-# --- rings that nobody uses -----------------------------------------------------------
+# --- unused rings ---------------------------------------------------------------------
 
 
 def remove_unused(ring_directory: Path, now: float | None = None) -> None:
     """
-    Remove rings of ours that nobody uses or comes back for: memory is lost to them.
+    Remove rings of this user that nothing will use again, to free their memory.
 
-    Those are empty, or their spool has another ring by now, or it has been gone for a while.
+    Such a ring is empty, or its spool has another ring by now, or has been missing for `UNCLAIMED` seconds.
     `now` is in seconds since 1970.
     """
     now = time.time() if now is None else now
@@ -186,7 +186,7 @@ def remove_unused(ring_directory: Path, now: float | None = None) -> None:
     for path in found:
         with contextlib.suppress(OSError, SpoolBusy):
             if _remove_if_unused(path, now):
-                _log.info("{path}: removed, a ring that nobody uses", path=str(path))
+                _log.info("{path}: unused ring removed", path=str(path))
 
 
 def _remove_if_unused(path: Path, now: float) -> bool:
@@ -202,9 +202,9 @@ def _remove_if_unused(path: Path, now: float) -> bool:
 
 
 def _is_unused(path: Path, fd: int, now: float) -> bool:
-    left = what_is_left(fd)
+    left = unsaved_content(fd)
     if left is None:
-        return now - os.fstat(fd).st_mtime > UNCLAIMED  # no ring at all: its making was cut short
+        return now - os.fstat(fd).st_mtime > UNCLAIMED  # not a ring: its creation was interrupted
     size, spool = left
     if not size:
         return True
@@ -220,7 +220,7 @@ def _is_unused(path: Path, fd: int, now: float) -> bool:
 
 
 def _new_ring(spool: Path, ring_directory: Path, size: int, workers: int) -> tuple[Ring, Path]:
-    """In memory, as large as there is room for; else on the disk."""
+    """A ring in memory, as large as the space permits, else one on the disk."""
     start = next_offset(spool)
     if ring_directory.is_dir():
         try:
@@ -247,7 +247,7 @@ def _ring_in_memory(
 
 
 def _ring_on_disk(spool: Path, size: int, start: int) -> Ring:
-    """Raises OSError when not even a small one can be had."""
+    """A ring of `size` bytes, halved until it fits.  Raises OSError if not even a small one does."""
     while True:
         try:
             return _create(spool / _NAME, size, start, spool)
@@ -263,24 +263,24 @@ def _ring_prefix() -> str:
 
 def _new_path(spool: Path, ring_directory: Path) -> Path:
     """
-    A name for a new ring in memory, already told by the spool.
+    A file name for a new ring in memory, which the spool's entry already points to.
 
-    It cannot be guessed: in a directory of many nobody can have taken it.
+    It is random: in a directory shared with other users it cannot have been taken in advance.
     """
     path = ring_directory.absolute() / f"{_ring_prefix()}{secrets.token_hex(8)}.ring"
-    name_ring(spool, path)
+    link_ring(spool, path)
     return path
 
 
 def _fitting(directory: Path, size: int, workers: int) -> int:
-    """How many bytes of `size` one of so many rings may have, in whole pages."""
+    """How many of `size` bytes the ring of one of `workers` may have, in whole pages."""
     found = os.statvfs(directory)
     share = found.f_bavail * found.f_frsize // (SHARE * workers) // PAGE * PAGE
     return min(size, share)
 
 
 def _create(path: Path, size: int, start: int, spool: Path) -> Ring:
-    # Locked before it has its name: who looks for rings that nobody uses takes it for one in use.
+    # Locked before it gets its name, as `remove_unused` takes any ring without a lock for an abandoned one.
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | PRIVATE, 0o600)
@@ -296,25 +296,25 @@ def _create(path: Path, size: int, start: int, spool: Path) -> Ring:
         os.close(fd)
 
 
-def _take_up_if_possible(path: Path, kept: int) -> Ring | None:
-    """None also for one whose file system cannot be written any more; it stays there then."""
+def _recover_unless_read_only(path: Path, kept: int) -> Ring | None:
+    """Like `_recover`; None, with the file left in place, if its file system has become read-only."""
     try:
-        return _take_up(path, kept)
+        return _recover(path, kept)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
         _log.critical(
-            "{path}: what this ring held cannot be taken up: {why}", path=str(path), why=error.strerror
+            "{path}: the content of this ring cannot be recovered: {why}", path=str(path), why=error.strerror
         )
         return None
 
 
-def _take_up(path: Path, kept: int) -> Ring | None:
-    """The ring in a file of ours; one that somebody else planted is not read."""
+def _recover(path: Path, kept: int) -> Ring | None:
+    """The ring in a file of this user; a file of another user is refused."""
     fd = _open_ours(path)
     try:
         _lock(fd, path)
-        return Ring.take_up(fd, kept)
+        return Ring.recover(fd, kept)
     finally:
         os.close(fd)
 
@@ -329,7 +329,7 @@ def _open_ours(path: Path) -> int:
 
 
 def _lock(fd: int, path: Path) -> None:
-    """The lock stays until every copy of `fd` is closed; the mapping of a ring has one."""
+    """Lock a file until every duplicate of `fd` is closed; the mapping of a ring holds one."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,29 +1,29 @@
 """
-The spool on disk: segment files of checked blocks.
+The format of the spool on disk: segment files of checksummed blocks.
 
-The spool's stream of bytes is cut into blocks, one for each write, and the
-blocks lie back to back in segment files that are named after the stream
-offset at which they start (16 hex digits, ``.seg``).  A block is::
+The spool's stream of bytes is cut into blocks, one per write.  Blocks lie back to
+back in segment files, which are named after the stream offset at which they
+start (16 hex digits, ``.seg``).  A block is::
 
     magic    4s    b"LPB2"
     length   u32   of the payload
     crc      u32   CRC-32 of salt, start and payload
-    before   u16   bytes between this header and the payload, which mean nothing
-    after    u16   bytes between the payload and the next header, likewise
+    before   u16   bytes of padding between this header and the payload
+    after    u16   bytes of padding between the payload and the next header
     start    u64   offset of the payload in the stream
     salt     u32   a random number, the same in all blocks of a segment
     payload
 
-Most have no bytes before or after; those are for blocks that fill whole pages.
-Segments of earlier versions have blocks ``LPB1``, without a salt; they are read as well.
+Most blocks have no padding; it is for blocks that fill whole pages (`direct_io`).
+Segments of earlier versions have blocks ``LPB1``, without a salt; they can be read as well.
 
-A block that was only half written, by a crash or because it is being written
-just now, fails its check; `read_block` then gives nothing, and the reader looks
-again later.  A block that is damaged fails it for ever, and `whole_blocks` finds
-those behind it.  A payload is what clients have sent, so it may hold what looks
-like a block; clients do not know the salt, which tells a true one.
+An incomplete block, after a crash or while it is being written, fails
+its check; `read_block` then returns None, and the reader tries again later.
+A damaged block always fails, and `whole_blocks` finds the blocks behind it.  Payloads
+come from clients, so they may imitate blocks; clients do not know the salt, which
+distinguishes the genuine ones.
 
-Nothing here touches a file.
+This module does no I/O.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from zlib_ng.zlib_ng import crc32, crc32_combine
 BLOCK = struct.Struct("<4sIIHHQI")
 MAGIC = b"LPB2"
 _SALT = struct.Struct("<IQ")
-"""What the check begins with: salt and start."""
+"""The prefix of the checksummed bytes: salt and start."""
 
 _EARLIER = struct.Struct("<4sIIHHQ")
 _EARLIER_MAGIC = b"LPB1"
@@ -48,20 +48,20 @@ _EARLIER_MAGIC = b"LPB1"
 MAX_BLOCK = 64 << 20
 
 LARGEST_WRITE = 4 << 20
-"""Bytes that the writer puts into a block at most, unless a single record has more."""
+"""The largest block that the writer makes, in bytes, unless a single record is larger."""
 
 LONGEST_SEGMENT = 128 << 20
-"""Bytes of the stream that no segment exceeds; a block with a start beyond that is damage, or made up."""
+"""Upper bound of a segment's size; a block that claims to start beyond it is damaged or forged."""
 
 MOST_CHECKED = 16
 """
-A search for whole blocks takes the sums of so many times the bytes that it searches, then it stops.
+A search for whole blocks stops after checksumming this many times the bytes it searches.
 
-Only a body full of headers of blocks comes near that, and only in a segment of which no salt is known yet.
+Only a body full of forged headers comes near that, and only in a segment whose salt is not known yet.
 """
 
 Sum = tuple[int, int, int]
-"""The CRC-32 of a piece, known beforehand: where in the whole it begins, its size, the sum."""
+"""The CRC-32 of a piece, known in advance: position of the piece in the whole, its size, its checksum."""
 
 _NAME = re.compile(r"([0-9a-f]{16})\.seg")
 
@@ -87,7 +87,7 @@ def block_header(
     sums: Sequence[Sum] = (),
     salt: int = 0,
 ) -> bytes:
-    """What stands before `payload` in a segment, with so many bytes around it; `sums` are in order."""
+    """The header of the block of `payload`, with this much padding; `sums` are in order."""
     crc = _check(_SALT.pack(salt, start), payload, sums)
     return BLOCK.pack(MAGIC, len(payload), crc, before, after, start, salt)
 
@@ -105,20 +105,20 @@ class Block:
     start: int
     payload: memoryview
     end_in_file: int
-    """Where the next block's header stands in the segment file."""
+    """Position of the next block's header in the segment file."""
 
     fills_pages: bool
-    """Whether it was written past the page cache, where it is not to be found then."""
+    """Whether it was written by direct I/O, and so is not in the page cache."""
 
     after: int = 0
-    """Bytes between the payload and that."""
+    """Bytes of padding after the payload."""
 
     salt: int | None = None
     """None in segments of earlier versions."""
 
 
 class Header(NamedTuple):
-    """What stands before a payload, perhaps damaged; `size` bytes."""
+    """A block's header, possibly damaged; it is `size` bytes long."""
 
     size: int
     length: int
@@ -130,15 +130,15 @@ class Header(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where the payload ends, counted from the header's beginning."""
+        """The end of the payload, relative to the beginning of the header."""
         return self.size + self.before + self.length
 
 
 def read_block(data: memoryview, at: int, expected_start: int) -> Block | None:
     """
-    The block whose header stands at `at` in `data`, a segment's content.
+    The block whose header is at `at` in `data`, a segment's content.
 
-    None when no whole and undamaged block with that start is there (yet).
+    None unless a whole and undamaged block with that start is there; it may still be being written.
     """
     header = read_header(data, at)
     return None if header is None or header.start != expected_start else _read_payload(data, at, header)
@@ -157,7 +157,7 @@ def _read_payload(data: memoryview, at: int, header: Header) -> Block | None:
 
 
 def read_header(data: bytes | memoryview, at: int) -> Header | None:
-    """None if no header stands at `at`."""
+    """The header at `at`; None if there is none."""
     if len(data) - at < BLOCK.size:
         return _read_earlier_header(data, at)
     magic, *fields = BLOCK.unpack_from(data, at)
@@ -175,11 +175,11 @@ def _read_earlier_header(data: bytes | memoryview, at: int) -> Header | None:
     return Header(_EARLIER.size, length, crc, before, after, start, None)
 
 
-# --- across damage ------------------------------------------------------------------
+# --- recovery after damage -----------------------------------------------------------
 
 
 class Place(NamedTuple):
-    """Where in the stream a whole block with a payload starts, and where in the segment its header stands."""
+    """The start of a block with a payload in the stream, and the position of its header in the segment."""
 
     start: int
     at: int
@@ -189,13 +189,13 @@ def whole_blocks(
     data: bytes, first: int, below: int, salt: int | None = None, ended: bool = False
 ) -> list[tuple[Place, Block]]:
     """
-    The undamaged blocks in `data`, a segment's content or the end of it, whatever lies between them.
+    The undamaged blocks in `data`, a segment's content from some header on, whatever lies between them.
 
-    Those that start from `first` on and before `below` in the stream, and have a payload.
-    `salt` is that of the blocks before them.  Without one, `data` begins with the header of the
-    block that starts at `first`, which has it.  If that is damaged, too, it is that of the last
-    block found; but unless the segment has `ended`, not of one inside the first as long as its
-    header says that it is, for it may be being written.
+    Only blocks with a payload, whose start is from `first` on and below `below`.
+    `salt` is the salt of the blocks before them.  Without one, `data` begins with the header of the
+    block that starts at `first`, which contains the salt.  If that header is damaged as well, the salt is
+    taken from the last block found.  Unless the segment has `ended`, blocks inside the first one do not
+    count while its header is intact, since it may still be being written.
     """
     if salt is not None:
         return list(_whole_blocks(data, _salted(salt), first, below))
@@ -213,14 +213,14 @@ _ANY_HEADER = re.compile(rb"LPB[12]")
 
 
 def _salted(salt: int | None) -> re.Pattern[bytes]:
-    """How a header with this salt begins."""
+    """A pattern for the beginning of a header with this salt."""
     return re.compile(
         rb"LPB1" if salt is None else rb"(?s)LPB2(?=.{20}%b)" % re.escape(salt.to_bytes(4, "little"))
     )
 
 
 def _headers(data: bytes, pattern: re.Pattern[bytes], behind: int) -> Iterator[tuple[int, Header]]:
-    """What looks like a header in `data`, not before `behind`, and begins like that, and where."""
+    """Positions in `data`, from `behind` on, that match `pattern`, with the plausible headers there."""
     for match in pattern.finditer(data, behind):
         header = read_header(data, match.start())
         if header is not None:

@@ -1,8 +1,8 @@
 """
-The spool: a ring, and the threads that bring what is stored in it to disk.
+The spool: a ring, and the threads that write its content to disk.
 
-Nothing here runs on the reactor's thread but `__init__` and `stored`: a disk
-that stalls or fails holds up these threads alone.
+The reactor's thread only calls `__init__` and `stored`: a disk that stalls or fails
+delays the spool's threads alone.
 """
 
 from __future__ import annotations
@@ -18,44 +18,42 @@ from twisted.logger import Logger
 
 from logging_proxy.recording.disk import Disk, SegmentFiles, make_private_directory
 from logging_proxy.recording.ring import NEVER
-from logging_proxy.recording.rings import SpoolBusy, forget_ring, lock_spool, name_ring, open_ring
+from logging_proxy.recording.rings import SpoolBusy, forget_ring, link_ring, lock_spool, open_ring
 from logging_proxy.recording.segments import LARGEST_WRITE
 
 MOST_UNSYNCED = 4
-"""Ended segments that may wait for their sync; then writing waits as well."""
+"""How many completed segments may wait for their sync before writing pauses."""
 
 WRITES = 8
-"""At least so many are made of a full ring, for only what is written makes room."""
+"""The content of a full ring is written in at least this many blocks, since each written block makes room."""
 
 _FOREVER = -1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds."""
+    """The spool's intervals, in seconds."""
 
     gather: float = 0.04
     """
-    For which records gather before they are written as one block, unless they are many bytes.
+    How long records are gathered into one block, unless they are many bytes.
 
-    Each time costs 60 µs, and as much again for passing the interpreter's lock back and forth: four
-    times as often, recording a hundred streams costs 9 µs an event instead of 3.
+    Each write has a fixed cost, and passes the interpreter's lock back and forth.
     """
 
     retry: float = 0.25
-    """Until the next attempt when the disk refuses."""
+    """Delay before the next attempt after the disk refused a write."""
 
     sync: float = 0.5
-    """Between two syncs while there is something to sync: power loss costs no more than 1 s."""
+    """Interval of syncs while there is something to sync: power loss costs no more than 1 s."""
 
 
 class Spool:
     """
-    Keeps what is stored in `ring` in segment files below `directory`.
+    Writes what is stored in `ring` to segment files below `directory`.
 
-    `moved` is called from the spool's thread whenever the ring has more room
-    than before, and whenever `failure` (None, or why nothing can be written)
-    has changed.
+    `moved` is called on the spool's thread whenever the ring has more room than
+    before, and whenever `failure` (None, or why nothing can be written) changes.
     """
 
     _log = Logger()
@@ -72,7 +70,7 @@ class Spool:
         workers: int = 1,
     ) -> None:
         """
-        Opens the spool, one of so many that `workers` fill; nothing is written before `start`.
+        Open the spool; nothing is written before `start`.  The rings of all `workers` share the memory.
 
         Raises `SpoolBusy`, and OSError when the directories cannot be used.
         """
@@ -87,13 +85,13 @@ class Spool:
         except BaseException:
             os.close(self._lock)
             raise
-        self._files = SegmentFiles(directory, self.ring.taken, limit, self._settle, disk)
+        self._files = SegmentFiles(directory, self.ring.taken, limit, self._claim_directory, disk)
         self._largest_write = min(LARGEST_WRITE, self.ring.capacity // WRITES, self._files.segment_size)
         self._sync_failure: str | None = None
-        self._bell = threading.Lock()
-        """Released to wake the thread that writes: a nap costs one system call, with an Event it is five."""
+        self._wake_lock = threading.Lock()
+        """Released to wake the writing thread; a `threading.Event` would take several system calls."""
         self.ring.wake_at = NEVER
-        """`stored` must do so when the ring holds more; without that every record would cost a lock."""
+        """`stored` wakes the thread only beyond this offset; otherwise every record would take the lock."""
         self._unsynced = threading.Event()
         self._closing = threading.Event()
         self._writing = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -106,19 +104,19 @@ class Spool:
 
     def stored(self) -> None:
         """
-        Something was stored in the ring.  Called on the reactor's thread for every record.
+        Notify the spool of a store to the ring, on the reactor's thread.
 
-        Nothing is missed if it is not called while the ring holds less than up to its `wake_at`.
+        Calls can be omitted while `stored` of the ring is below its `wake_at`.
         """
         if self.ring.stored >= self.ring.wake_at:
             self._wake()
 
     def close(self, patience: float = 10.0) -> bool:
         """
-        Write and sync what the ring holds, then end; blocks.  Whether all of it is on disk now.
+        Write and sync the ring's content, then end the threads; blocks.  Whether all of it is on disk.
 
         If the disk refuses, or has not answered after `patience` seconds, the
-        ring stays for the next start.  `stored` must not be called any more.
+        ring stays for the next start.  `stored` must not be called afterwards.
         """
         self._closing.set()
         self._wake()
@@ -126,7 +124,7 @@ class Spool:
         if self._syncing.ident is not None:
             self._syncing.join(patience)
         if self._syncing.is_alive():
-            self._log.critical("the disk does not answer; what it has not taken waits in the ring")
+            self._log.critical("the disk does not answer; unwritten records stay in the ring")
             return False
         empty = self.ring.taken == self.ring.stored
         self.ring.close()
@@ -135,15 +133,15 @@ class Spool:
         os.close(self._lock)
         return empty
 
-    # --- the thread that writes ---------------------------------------------------
+    # --- the writing thread ---------------------------------------------------------
 
     def _run(self) -> None:
         while True:
-            self._nap(self.ring.taken + self._largest_write, self._pace.gather)
-            # Asked before the ring is emptied: what was stored before `close` is written.
+            self._sleep(self.ring.taken + self._largest_write, self._pace.gather)
+            # Read before the ring is emptied, so that everything stored before `close` is written.
             closing = self._closing.is_set()
             if self.ring.stored == self.ring.taken and not closing:
-                self._nap(self.ring.taken + 1, _FOREVER)
+                self._sleep(self.ring.taken + 1, _FOREVER)
                 continue
             emptied = self.write_out()
             if closing:
@@ -151,27 +149,27 @@ class Spool:
             if not emptied:
                 self._closing.wait(self._pace.retry)
 
-    def _nap(self, wake_at: int, seconds: float) -> None:
-        """Until the ring holds everything up to stream offset `wake_at`, or `close`, at most so long."""
-        self._bell.acquire(blocking=False)
+    def _sleep(self, wake_at: int, seconds: float) -> None:
+        """Sleep until the ring is filled up to stream offset `wake_at`, `close`, or `seconds` have passed."""
+        self._wake_lock.acquire(blocking=False)
         self.ring.wake_at = wake_at
-        # The other side stores first and looks at `wake_at` second, we do the reverse: one of us notices.
+        # The reactor stores first and reads `wake_at` second; the reverse order here loses no wake-up.
         if self.ring.stored < wake_at and not self._closing.is_set():
-            self._bell.acquire(timeout=seconds)
+            self._wake_lock.acquire(timeout=seconds)
         self.ring.wake_at = NEVER
 
     def _wake(self) -> None:
         self.ring.wake_at = NEVER
-        # It may be awake already: naps end by themselves as well.
+        # The thread may be awake already, as its sleep times out.
         with contextlib.suppress(RuntimeError):
-            self._bell.release()
+            self._wake_lock.release()
 
     def write_out(self) -> bool:
         """
         Write what the ring holds now; False when the disk refused.  For the spool's thread.
 
-        What is stored meanwhile gathers for the next time: to go after it, a few
-        records at a time, took a third of the processor time of a proxy with many streams.
+        Records stored meanwhile wait for the next block: following the reactor a few
+        records at a time would cost far more processor time with many streams.
         """
         ring = self.ring
         end = ring.stored
@@ -181,9 +179,9 @@ class Spool:
                 with ring.peek(most) as piece:
                     size = len(piece)
                     self._files.append(piece, ring.sums(size))
-            except Exception as error:  # whatever it is: without this thread all that is recorded would wait
+            except Exception as error:  # any error: if this thread died, recording would stop for good
                 if most:
-                    most = 0  # a little may find room where much does not
+                    most = 0  # a small block may fit where a large one does not
                     continue
                 self._failed(describe(error))
                 return False
@@ -203,19 +201,19 @@ class Spool:
             self.failure = failure
             self._moved()
 
-    def _settle(self) -> None:
-        """The directory was removed and is there again: it is ours, and has a ring."""
+    def _claim_directory(self) -> None:
+        """The spool directory was re-created: lock it again and restore its link to the ring."""
         old, self._lock = self._lock, lock_spool(self.directory)
         os.close(old)
-        name_ring(self.directory, self._ring_path)
+        link_ring(self.directory, self._ring_path)
 
-    # --- the thread that syncs ------------------------------------------------------
+    # --- the syncing thread ---------------------------------------------------------
 
     def _sync_now_and_then(self) -> None:
         while not self._closing.is_set():
             self._unsynced.wait()
             self._closing.wait(self._pace.sync)
-            # Cleared first: what is written from here on sets it again.
+            # Cleared first: a write from here on sets it again.
             self._unsynced.clear()
             self._try_to_sync(self._files.sync)
         self._writing.join()
@@ -234,7 +232,7 @@ class Spool:
 
 
 def describe(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The error's text in one line."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

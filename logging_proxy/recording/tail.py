@@ -1,10 +1,10 @@
 """
-Reading a spool directory: its segment files, block after block, from any offset.
+Reads a spool directory: its segment files, block after block, from any offset.
 
-The reader never writes here but for `delete_before` and its own small files
+A reader modifies nothing except through `delete_before` and its own small files
 (`consumer.json`, `consumer.lock`).  A block that fails its check at the end of the
-newest segment is not there yet.  With a whole block behind it, or a later segment, it
-is damage, and reading goes on there: the caller gets a piece that says so.
+newest segment is incomplete.  If a whole block or a later segment follows, it is
+damaged, and reading continues after it: the next piece is flagged.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from logging_proxy.recording.segments import (
 )
 
 CHUNK = (1 << 20) + (64 << 10)
-"""Bytes read from a segment at a time: a MiB and what is around it.  Only a larger block is read again."""
+"""Bytes per read of a segment: 1 MiB and its surroundings.  Only a larger block is read twice."""
 
 DIRECT_CHUNK = LARGEST_WRITE + (64 << 10)
-"""The same where blocks were written past the page cache."""
+"""The same for blocks written by direct I/O."""
 
 FILLS = 2
-"""A large body has a block in the page cache here and there; behind it, too, reading goes on directly."""
+"""Reads that stay direct after a direct block, as a large body has single blocks in the page cache too."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 BUSY_INTERVAL = 0.015
-"""Seconds between turns while somebody watches: a live stream is 50 ms behind at most."""
+"""Seconds between turns while a client is watching: a live stream is delayed by 50 ms at most."""
 
 FIRST_IDLE, LONGEST_IDLE = 0.02, 0.25
 """Seconds between turns without traffic, growing by half each time."""
@@ -50,19 +50,19 @@ FIRST_IDLE, LONGEST_IDLE = 0.02, 0.25
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of the stream: `data` stands at offset `start`."""
+    """Bytes of the stream: `data` begins at offset `start`."""
 
     start: int
     data: bytes | memoryview
     damaged: bool = False
-    """Whether a damaged block was left out before it, though perhaps nothing of the stream."""
+    """Whether a damaged block was skipped before it; its bytes may not have been part of the stream."""
 
 
 class SpoolTail:
     """
-    Gives the stream of a spool from `offset` on, as far as it is written.
+    Yields a spool's stream from `offset` on, as far as it is written.
 
-    `offset` is the next byte to be given.  With None reading begins at the
+    `offset` is the next byte to be returned.  If it is None, reading begins at the
     oldest segment.
     """
 
@@ -76,17 +76,17 @@ class SpoolTail:
         self._at = 0
         self._block_start = 0
         self._searchable = 0
-        """Where in the segment the last payload ends: from there on blocks are searched behind damage."""
+        """End of the last payload in the segment: a search for blocks after damage begins here."""
         self._salt: int | None = None
-        """That of the segment's blocks, as far as is known."""
+        """The salt of the segment's blocks; None if it is not known."""
         self._whole: list[Place] = []
-        """The segment's blocks behind damage, as far as has been searched."""
+        """The whole blocks after damage that the last search of this segment found."""
         self._searched = (0, False)
-        """The size of the segment at the last search, and whether it had ended."""
+        """The segment's size at the last search, and whether it was complete."""
         self._damaged = False
         self._reader = DirectReader(DIRECT_CHUNK)
         self._direct_fills = 0
-        """How many more reads are likely to find blocks that were written past the page cache."""
+        """How many of the next reads are likely to find blocks written by direct I/O."""
 
     def read(self) -> Piece | None:
         """The next piece, at most one block; None when no more is written yet."""
@@ -94,7 +94,7 @@ class SpoolTail:
         return piece and Piece(piece.start, bytes(piece.data), piece.damaged)
 
     def peek(self) -> Piece | None:
-        """The same, but that a large piece may be a view of memory that the next call uses again."""
+        """Like `read`, but a large piece may be a view of memory that the next call overwrites."""
         while True:
             if self._segment is None and not self._choose():
                 return None
@@ -112,7 +112,7 @@ class SpoolTail:
                 return piece
 
     def _next_block(self) -> Block | None:
-        """The block after one that is not whole, or not there: in this segment or a later one."""
+        """The block after an incomplete or missing one, in this segment or a later one."""
         while True:
             later = self._later()
             block = self._block() or self._search(later)
@@ -126,9 +126,9 @@ class SpoolTail:
     @property
     def rewound(self) -> bool:
         """
-        Whether the spool now ends before `offset`: it is another one than was read before.
+        Whether the spool ends before `offset`, and so is not the one that was read before.
 
-        What is damaged at its end may have been whole when it was read.
+        Damaged bytes at its end count, as they may have been whole when they were read.
         """
         if self._segment is None or self.offset is None:
             return False
@@ -141,7 +141,7 @@ class SpoolTail:
         return sorted(start for start in starts if start is not None)
 
     def backlog(self) -> int:
-        """About how many bytes wait, block headers included."""
+        """How many bytes are unread, approximately: block headers are included."""
         total = 0
         for start in self.segments():
             if self._segment is None or start >= self._segment:
@@ -149,7 +149,7 @@ class SpoolTail:
         return max(0, total - self._data_at - self._at)
 
     def end(self) -> int:
-        """The stream offset up to which is written, or a little more."""
+        """The stream offset up to which the spool is written, or slightly more."""
         newest = max(self.segments(), default=0)
         try:
             return newest + os.stat(os.path.join(self._directory, segment_name(newest))).st_size
@@ -157,12 +157,12 @@ class SpoolTail:
             return newest
 
     def sync(self) -> None:
-        """What was read of the current segment is durable afterwards."""
+        """Make what was read of the current segment durable."""
         if self._fd >= 0:
             os.fsync(self._fd)
 
     def delete_before(self, offset: int) -> None:
-        """Removes segments that end at or before `offset`, but never the newest nor the one being read."""
+        """Remove segments that end at or before `offset`, except the newest and the one being read."""
         starts = self.segments()
         for start, after in zip(starts, starts[1:], strict=False):
             if after <= offset and start != self._segment:
@@ -176,7 +176,7 @@ class SpoolTail:
     # --- segments
 
     def _choose(self) -> bool:
-        """Opens the segment that holds `offset`, else the first one after it."""
+        """Open the segment that contains `offset`, else the first one after it."""
         starts = self.segments()
         if not starts:
             return False
@@ -196,8 +196,8 @@ class SpoolTail:
         """
         The segment after this one.
 
-        Asked before looking at this one again: once there is a later segment,
-        nothing more is written here, so what fails its check then always will.
+        To be asked before looking at this segment again: once a later segment exists,
+        this one is complete, so a block that fails its check now always will.
         """
         return next(
             (start for start in self.segments() if self._segment is None or start > self._segment), None
@@ -214,18 +214,18 @@ class SpoolTail:
         return block
 
     def _announced_size(self) -> int:
-        """Bytes up to the end of the payload of the block whose header was read; 0 if it was not."""
+        """Bytes up to the end of the current block's payload, if its header could be read; else 0."""
         header = read_header(self._data, 0)
         return header.end if header is not None and header.start == self._block_start else 0
 
     # --- damage
 
     def _search(self, later: int | None) -> Block | None:
-        """The next whole block of this segment, if there is any behind one that is not whole."""
+        """The next whole block of this segment behind an incomplete one, if there is any."""
         place = self._place(later)
         if place is None:
             return None
-        # Once there is a block behind it, nothing more is written to the one before.
+        # Once a block follows, the one before is complete: it may have been finished since the last look.
         block = self._block()
         if block is None:
             self._damaged = self._damaged or self._concerns(place.start)
@@ -235,7 +235,7 @@ class SpoolTail:
         return block
 
     def _concerns(self, end: int) -> bool:
-        """Whether damage from here up to the stream offset `end` is in what is still to be given."""
+        """Whether damage from here up to stream offset `end` touches bytes that are still to be returned."""
         return self.offset is None or end > self.offset or self._block_start >= self.offset
 
     def _place(self, later: int | None) -> Place | None:
@@ -247,9 +247,9 @@ class SpoolTail:
 
     def _look_for_blocks(self, later: int | None) -> None:
         """
-        In what is behind the last payload, the bytes after it included: their number may be what is damaged.
+        Search from the end of the last payload on, padding included: its length may be what is damaged.
 
-        Not again while nothing more is written.
+        Not repeated before the segment has grown or ended.
         """
         size = os.fstat(self._fd).st_size
         if (size, later is not None) <= self._searched or self._segment is None:
@@ -281,7 +281,7 @@ def _from(block: Block, offset: int | None, damaged: bool) -> Piece:
 
 
 class SpoolLock:
-    """One reader per spool: two logging servers may share a log directory."""
+    """Allows one reader per spool: two logging servers may share a log directory."""
 
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, "consumer.lock")
@@ -305,7 +305,7 @@ class SpoolLock:
 
 
 def save_durably(directory: str, name: str, data: bytes) -> None:
-    """Replaces a file so that after any crash the old or the new one is there, whole."""
+    """Replace a file such that after any crash either the old or the new one is there, complete."""
     path = os.path.join(directory, name)
     fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
@@ -325,7 +325,7 @@ def sync_directory(directory: str) -> None:
 
 
 def load_json(directory: str, name: str) -> Any:
-    """The value in a file; None when there is no such file or no JSON in it."""
+    """The value in a file; None if there is no such file, or no JSON in it."""
     try:
         with open(os.path.join(directory, name), "rb") as file:
             return json.load(file)

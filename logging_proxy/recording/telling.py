@@ -1,4 +1,4 @@
-"""What a proxy tells of a spool that it cannot write: in its ring, as the disk of the spool refuses."""
+"""Reads, from a ring, why its proxy cannot write the spool: the spool's own disk may refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAGIC = slice(24, 32)
 
 
 def told_trouble(spool: str) -> str:
-    """Why the proxy that records to a spool cannot write it; empty when it can, or when nothing is told."""
+    """Why the proxy cannot write its spool; empty when it can, or if that is not known."""
     try:
         path = ring_path(Path(spool))
         return "" if path is None else _told(path)

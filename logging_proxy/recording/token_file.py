@@ -1,8 +1,8 @@
 """
-The token that the logging server makes for itself: the file `.token` in the log directory.
+The token that the logging server creates for itself: the file `.token` in the log directory.
 
-Whoever can read the captures there can read it too, and nobody else.  It is there as a whole or not
-at all, and stays the same from start to start; to have another one, delete it and start again.
+Only users who can read the captures there can read it.  The file is created atomically,
+and stays the same over restarts; to get a new token, delete it and start again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredToken:
     """The token of a log directory."""
 
     token: str = field(repr=False)
@@ -42,7 +42,7 @@ class Kept:
 
 def keep_token(log_dir: str) -> str:
     """
-    The token of the log directory, made if there is none yet, or none that only we can read.
+    The token of the log directory; a new one if there is none yet, or one that others can read.
 
     Raises OSError and `UnsafeDirectory`.
     """
@@ -50,31 +50,31 @@ def keep_token(log_dir: str) -> str:
     folder = os.open(log_dir, _DIRECTORY)
     try:
         check_private(log_dir, os.fstat(folder))
-        kept = _read(folder, private=True)
-        return kept.token if kept is not None else _made(folder)
+        stored = _read(folder, private=True)
+        return stored.token if stored is not None else _create(folder)
     finally:
         os.close(folder)
 
 
 def token_for(
-    url: str, log_dir: str, who_listens: Callable[[Address, int], int | None] = user_of_listener
+    url: str, log_dir: str, listening_user: Callable[[Address, int], int | None] = user_of_listener
 ) -> str | None:
     """
-    The token of a log directory for the logging server at `url`; None when there is none that we can read.
+    The token of a log directory for the logging server at `url`; None when we can read none.
 
-    It only goes to this machine, and there to the user to whom it belongs, as far as that can be told:
-    somebody else may wait at the port of a server that does not run.
+    It is only sent to this machine, and only to a server of the token's owner, as far as that can be
+    determined: while no server runs, another user's program may listen at its port.
     """
-    found = _found(log_dir)
-    where = _on_this_machine(url)
+    found = _stored_token(log_dir)
+    where = _loopback_addresses(url)
     if found is None or not where:
         return None
     trusted = (None, ROOT, found.owner)
-    return found.token if all(who_listens(*each) in trusted for each in where) else None
+    return found.token if all(listening_user(*each) in trusted for each in where) else None
 
 
-def _on_this_machine(url: str) -> list[tuple[Address, int]]:
-    """The addresses and ports at which who is asked for `url` may listen; none beyond loopback."""
+def _loopback_addresses(url: str) -> list[tuple[Address, int]]:
+    """The loopback addresses and ports that `url` may lead to; none if its host is another machine."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -86,7 +86,7 @@ def _on_this_machine(url: str) -> list[tuple[Address, int]]:
     return [(each, port) for each in (LOOPBACK if one is None else [one])]
 
 
-def _found(log_dir: str) -> Kept | None:
+def _stored_token(log_dir: str) -> StoredToken | None:
     try:
         folder = os.open(log_dir, _DIRECTORY)
     except OSError:
@@ -97,8 +97,8 @@ def _found(log_dir: str) -> Kept | None:
         os.close(folder)
 
 
-def _read(folder: int, private: bool = False) -> Kept | None:
-    """With `private` only a token that nobody else can read or have put there."""
+def _read(folder: int, private: bool = False) -> StoredToken | None:
+    """The token in a directory; with `private` only one that no other user can have read or written."""
     try:
         fd = os.open(NAME, _READ, dir_fd=folder)
     except OSError:
@@ -108,7 +108,7 @@ def _read(folder: int, private: bool = False) -> Kept | None:
         if not stat.S_ISREG(found.st_mode) or (private and not _is_private(found)):
             return None
         match = _FORM.fullmatch(file.read(64) or b"")
-    return Kept(match[1].decode("ascii"), found.st_uid) if match else None
+    return StoredToken(match[1].decode("ascii"), found.st_uid) if match else None
 
 
 def _is_private(found: os.stat_result) -> bool:
@@ -116,8 +116,8 @@ def _is_private(found: os.stat_result) -> bool:
     return found.st_uid == os.geteuid() and found.st_nlink == 1 and not found.st_mode & others
 
 
-def _made(folder: int) -> str:
-    """A new token, durable before it has its name."""
+def _create(folder: int) -> str:
+    """A new token, synced before it gets its name."""
     token = secrets.token_urlsafe(32)
     with suppress(FileNotFoundError):
         os.unlink(_TEMPORARY, dir_fd=folder)

@@ -1,9 +1,9 @@
 """
-The writer: puts records into the spool, and says when there is room again.
+The writer: stores records in the spool's ring, and reports when there is room again.
 
-It is the one place that knows what to do when the spool cannot take more:
-wait while the disk is slow, and, when the disk refuses, either wait
-(`block`) or go on without and count what is lost (`pass`).
+It alone decides what happens when the spool is full: wait while the disk
+is slow; if the disk refuses, either wait (`block`) or continue without
+recording and count the loss (`pass`).
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ Passed = Sequence[tuple[int, int, bytes]]
 """
 Kind, flags and payload of some records of one exchange.
 
-A payload that was read into a landing is a view of it, and its record comes alone.
+A payload that was read into memory from `landing` is a view of it, and its record comes alone.
 """
 
 _pack = HEADER.pack
 _now = time.monotonic_ns
 
 LEAST_LANDING = 64 << 10
-"""Bytes below which it costs less to copy what is recorded."""
+"""Bytes of the smallest piece read into the ring; smaller ones are cheaper to copy."""
 
 STALL = 30.0
-"""Seconds without any progress after which a disk that does not answer counts as one that refuses."""
+"""Seconds without progress after which an unresponsive disk counts as one that refuses."""
 
 NO_EXCHANGE = 0
-"""The number of records that belong to no exchange; they are never given up."""
+"""The number of records that belong to no exchange; they are never discarded."""
 
 
 @dataclass(slots=True)
 class _Losing:
-    """What is lost of one exchange; `known` if its head is in the spool."""
+    """What one exchange has lost; `known` if its head is in the spool."""
 
     known: bool
     bytes: int = 0
@@ -53,7 +53,7 @@ class _Losing:
 
 @dataclass(slots=True)
 class Tally:
-    """Exchanges of which something was lost, and bytes of payloads (END records aside)."""
+    """Exchanges that have lost something, and lost payload bytes (END records not counted)."""
 
     exchanges: int = 0
     bytes: int = 0
@@ -63,9 +63,9 @@ class CaptureWriter:
     """
     Writes records to a ring.  All calls are on the reactor's thread.
 
-    `full` is True while records wait for room: who gets True must not pass on
-    the bytes it has just recorded before the Deferred of `when_room` fires.
-    `attentive` is True while `spool_moved` must be called for every move.
+    `full` is True while records wait for room: a caller that sees True must not forward
+    the bytes it has just recorded until the Deferred of `when_room` fires.
+    While `attentive` is True, `spool_moved` must be called whenever the spool has moved.
     """
 
     _log = Logger()
@@ -73,7 +73,7 @@ class CaptureWriter:
     def __init__(
         self, ring: Ring, stored: Callable[[], None], pass_on_failure: bool, clock: IReactorTime
     ) -> None:
-        """`stored` is called after each store; by `writing` after those that reach the ring's `wake_at`."""
+        """`stored` is called after each store; by `writing` only from the ring's `wake_at` on."""
         self.full = False
         self.attentive = False
         self.failure: str | None = None
@@ -87,21 +87,21 @@ class CaptureWriter:
         self._stall: IDelayedCall | None = None
         ring.tell("")
         self.writing = shortcut.writing(self, ring, stored, _now) if type(ring) is Ring else None
-        """What does as `write` and `landing` do, sooner, while all is as usual; perhaps there is none."""
+        """The C version of `write` and `landing` for the ordinary case; None without the C extension."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiters: list[Deferred[None]] = []
         self._losing: dict[int, _Losing] = {}
-        """Exchanges under way of which something could not be written."""
+        """Exchanges under way that have lost something."""
         self._ended: deque[tuple[int, int, bytes]] = deque()
         """Such exchanges that have ended since: number, bytes lost, payload of the END record."""
 
     @property
     def refuses(self) -> bool:
-        """Whether a new exchange must be refused: nothing can be recorded, and that is what was asked for."""
+        """Whether new exchanges must be refused: recording fails, and the configuration requires it."""
         return self.failure is not None and not self._pass_on_failure
 
     def write(self, exchange: int, records: Passed) -> None:
-        """Record what passed, in order.  Afterwards, look at `full`."""
+        """Record what passed, in order.  The caller then checks `full`."""
         now = _now()
         payload: Any
         if len(records) == 1:  # a piece of a stream
@@ -118,28 +118,28 @@ class CaptureWriter:
             data = b"".join(pieces)
         ring = self._ring
         if self._waiting or self._losing or len(data) > ring.capacity - ring.stored + ring.taken:
-            self._write_with_care(exchange, data, records)
+            self._write_or_wait(exchange, data, records)
             return
         ring.store(data)
         self._stored()
 
     def shortest_write(self) -> Callable[[int, Passed], None]:
-        """`write`, or what does the same sooner."""
+        """The fastest function that does what `write` does."""
         return self.writing or self.write
 
     def landing(self, most: int) -> memoryview | None:
         """
         Memory for the payload of the next record, at most `most` bytes; None if there is none now.
 
-        What is read from a socket into it need not be copied to be recorded: of a
-        large body that costs a quarter.  Nothing may be written before that record.
+        A payload that is read from a socket into it need not be copied to be recorded, which
+        matters for large bodies.  Nothing may be written before that record.
         """
         if self._waiting or self._losing:
             return None
         return self._ring.landing(HEADER.size, LEAST_LANDING, most)
 
     def when_room(self) -> Deferred[None]:
-        """Fires when all that was written so far is in the spool, or given up."""
+        """Fires when everything written so far is in the spool, or has been discarded."""
         waiter: Deferred[None] = Deferred()
         if self.full:
             self._waiters.append(waiter)
@@ -148,23 +148,23 @@ class CaptureWriter:
         return waiter
 
     def close(self) -> None:
-        """The service ends: what still waits is lost."""
-        self._watch(False)
+        """Discard waiting records and report losses; the service ends."""
+        self._watch_progress(False)
         self._give_up()
         self._report()
         if self.lost.exchanges:
             self._log.critical("{exchanges} captures have lost {size} bytes", **self._lost())
 
-    # --- when there is no room ------------------------------------------------------
+    # --- back-pressure ----------------------------------------------------------------
 
-    def _write_with_care(self, exchange: int, data: bytes, records: Passed) -> None:
+    def _write_or_wait(self, exchange: int, data: bytes, records: Passed) -> None:
         no_room = bool(self._waiting) or len(data) > self._ring.room
         if no_room and self._passes and exchange != NO_EXCHANGE:
             self._lose(exchange, [(kind, payload) for kind, _, payload in records])
             self._report_when_possible()
         else:
             self._waiting.append((exchange, data))
-            # In this order: the spool's thread frees room first and looks at `attentive` second.
+            # In this order: the spool's thread first frees room, then reads `attentive`.
             self.attentive = True
             self.spool_moved(self.failure)
 
@@ -173,24 +173,24 @@ class CaptureWriter:
         return self.failure is not None and self._pass_on_failure
 
     def spool_moved(self, failure: str | None) -> None:
-        """The spool has more room, or fails, or works again."""
+        """The spool has more room, has failed, or works again."""
         if failure != self.failure:
             self.failure = failure
-            self._say_so()
-        while self._waiting and self._go_on(*self._waiting[0]):
+            self._report_state()
+        while self._waiting and self._retry(*self._waiting[0]):
             self._waiting.popleft()
         if self._passes:
             self._give_up()
         self.full = bool(self._waiting) and not self._passes
-        self._watch(self.full)
+        self._watch_progress(self.full)
         self._report_when_possible()
         if not self.full:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)
 
-    def _go_on(self, exchange: int, data: bytes) -> bool:
-        """Store or lose what waits first; False when it must go on waiting."""
+    def _retry(self, exchange: int, data: bytes) -> bool:
+        """Store or discard the oldest waiting records; False if they have to wait longer."""
         if exchange in self._losing or len(data) > self._ring.capacity:
             self._lose(exchange, _records(data))
             return True
@@ -203,23 +203,23 @@ class CaptureWriter:
         self._stored()
         return True
 
-    def _watch(self, full: bool) -> None:
-        """While records wait, look now and then whether the disk has taken anything."""
+    def _watch_progress(self, full: bool) -> None:
+        """While records wait, check periodically whether the disk makes progress."""
         if full and self._stall is None:
-            self._stall = self._clock.callLater(STALL, self._look, self._ring.taken)
+            self._stall = self._clock.callLater(STALL, self._check_progress, self._ring.taken)
         elif not full and self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
-    def _look(self, taken: int) -> None:
+    def _check_progress(self, taken: int) -> None:
         self._stall = None
         stalls = self._ring.taken == taken and self.failure is None
         self.spool_moved(f"the disk has not answered for {STALL:g} s" if stalls else self.failure)
 
-    # --- what is lost -----------------------------------------------------------------
+    # --- losses -------------------------------------------------------------------------
 
     def _give_up(self) -> None:
-        """What waits is lost, but for what no exchange can be understood without."""
+        """Discard waiting records, except those that belong to no exchange."""
         waiting, self._waiting = self._waiting, deque()
         for exchange, data in waiting:
             if exchange == NO_EXCHANGE:
@@ -228,7 +228,7 @@ class CaptureWriter:
                 self._lose(exchange, _records(data))
 
     def _lose(self, exchange: int, records: list[tuple[int, bytes]]) -> None:
-        """These records, and all later ones of the exchange, cannot be kept."""
+        """Discard these records; all later ones of the exchange will be discarded as well."""
         losing = self._losing.get(exchange)
         if losing is None:
             losing = self._losing[exchange] = _Losing(known=records[0][0] != Kind.REQUEST_HEAD)
@@ -243,14 +243,14 @@ class CaptureWriter:
                 self.lost.bytes += len(payload)
 
     def _report_when_possible(self) -> None:
-        """Tell the spool what it has lost, as soon as it can be told."""
+        """Record the losses in the spool, as soon as it can be written."""
         if not self._waiting and self.failure is None:
             self._report()
         self.attentive = bool(self._waiting) or self._has_news
 
     @property
     def _has_news(self) -> bool:
-        """Whether there is something to tell; an exchange that goes on losing is told of when it ends."""
+        """Whether there are losses to record; those of an exchange under way are recorded at its end."""
         lost, reported = self.lost, self._reported
         return (
             bool(self._ended)
@@ -259,7 +259,7 @@ class CaptureWriter:
         )
 
     def _report(self) -> None:
-        """Captures with a hole say so, and end; then the sum.  As far as there is room."""
+        """As far as there is room: a note and the end of each damaged capture, then the total."""
         now = _now()
         while self._ended:
             exchange, lost, end = self._ended[0]
@@ -280,7 +280,7 @@ class CaptureWriter:
     def _lost(self) -> dict[str, int]:
         return {"exchanges": self.lost.exchanges, "size": self.lost.bytes}
 
-    def _say_so(self) -> None:
+    def _report_state(self) -> None:
         self._ring.tell(self.failure or "")
         if self.failure is not None:
             self._reason = self.failure

@@ -1,1 +1,1 @@
-"""What is secret: by the names of fields and parameters, and by the form of values."""
+"""Recognises secrets, by the names of fields and parameters and by the form of values, and hides them."""

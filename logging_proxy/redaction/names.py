@@ -1,7 +1,7 @@
 """
-Which names are names of secrets: of header fields, of URL parameters, of anything that has a name.
+Which names denote secrets: names of header fields, URL parameters, and anything else.
 
-A name is judged by its words.  The rule errs on the side of hiding: a name with a telling word is
+A name is judged by its words.  In doubt it counts as secret: a name with a telltale word is
 secret unless it is known to count something or to group exchanges.
 """
 
@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 
 NAME_LIMIT = 128
-"""Characters.  Of a longer name only the end is judged: it is hostile, and would fill the cache."""
+"""Longest suffix of a name that is judged; longer names are hostile, and would fill the cache."""
 
 _SECRET_WORDS = frozenset(
     """
@@ -22,7 +22,7 @@ _SECRET_WORDS = frozenset(
     """.split()
 )
 _SECRET_AT_THE_END = frozenset(["oauth", "pass"])
-"""Words that are telling only as the last one: `X-OAuth-Scopes` and `pass-through` hold no secret."""
+"""Words that are telltale only at the end: `X-OAuth-Scopes` and `pass-through` hold no secret."""
 
 _JOINED = re.compile(
     r"""(?x)
@@ -36,10 +36,10 @@ _JOINED = re.compile(
     | (?:aspnet|asp|j|php|user|web|my)?sess(?:ion)?(?:id)?s?
     """
 )
-"""Telling words that are written as one with what stands before them."""
+"""Telltale words written together with the words before them."""
 
 _NAMED = frozenset(["dpop", "x-jfrog-art-api", "x-ms-client-principal"])
-"""Secrets without a telling word."""
+"""Names of secrets without a telltale word."""
 
 _IDENTIFIERS = re.compile(
     r"(?:x-claude-code-|x-|litellm-|helicone-)?session-id|helicone-session-(?:name|path)"
@@ -50,7 +50,7 @@ _IDENTIFIERS = re.compile(
 _COUNTS = frozenset(
     ["budget", "count", "counter", "counts", "limit", "limits", "remaining", "total", "usage"]
 )
-"""The last word of what counts; right behind `token`, too."""
+"""Last words of names that count something; also words right after `token` that make it a unit of text."""
 
 _COUNTED = frozenset(
     """
@@ -59,23 +59,23 @@ _COUNTED = frozenset(
     rejected remaining reset saved special stop text thinking total used video window
     """.split()
 )
-"""Words beside which `tokens` are pieces of text."""
+"""Words next to which `tokens` are units of text."""
 
 _ONE_COUNTED = frozenset("completion first input last max min num number output per prompt total".split())
-"""Words right before `token` that make it a piece of text."""
+"""Words right before `token` that make it a unit of text."""
 
 _GIVEN_TO = frozenset(
     "access api auth bearer client device oauth personal refresh security session user".split()
 )
-"""Words right before `tokens` that make them secrets, whatever else is said."""
+"""Words right before `tokens` that make them secrets, whatever the other words are."""
 
 _PUBLIC_KEYS = frozenset(
     ["cache", "idempotency", "partition", "primary", "public", "sort", "surrogate", "socket", "websocket"]
 )
 """
-Words right before `key` that make it no secret.
+Words right before `key` that make it harmless.
 
-`Idempotency-Key` only tells a repeated request from a new one, and `Sec-WebSocket-Key` proves only
+`Idempotency-Key` only distinguishes a repeated request from a new one, and `Sec-WebSocket-Key` only proves
 that the other side speaks WebSocket (RFC 6455 §1.3).
 """
 
@@ -84,7 +84,7 @@ _LETTERS = re.compile(r"[A-Za-z]+")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what bears this name is a secret.  Words end at `-`, `_`, digits and capitals."""
+    """Whether values with this name are secret.  Words end at `-`, `_`, digits and capitals."""
     return _is_secret(name[-NAME_LIMIT:])
 
 

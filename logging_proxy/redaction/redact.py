@@ -1,8 +1,8 @@
 """
-Taking secrets out of whatever is derived from captures: index, views, exports, diagnostics.
+Removes secrets from everything derived from captures: index, views, exports, diagnostics.
 
-Captures themselves stay exact.  Everything here is a function on values and
-never raises; what it takes out becomes `REDACTED`.
+Captures themselves stay exact.  All functions work on values and never
+raise; they replace each secret by `REDACTED`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WITH_HOSTS = frozenset(["host", "x-forwarded-host", "x-original-host"])
 _PROTOCOLS = "sec-websocket-protocol"
 
 _SECRET_PARAMETERS = frozenset(["code", "code-verifier", "device-code", "oauth-verifier", "pin", "ticket"])
-"""Names under which logins send secrets in URLs, and that mean something else in headers."""
+"""Parameters in which login flows send secrets, while header fields of the same name are harmless."""
 
 _ENCODED = r"%(?:25){0,3}"
 _PARAMETER = re.compile(
@@ -29,10 +29,10 @@ _PARAMETER = re.compile(
     rf"(?P<name>(?:(?!{_ENCODED}(?:3[BDFbdf]|2[36]))[^=&;#?])*)"
     rf"(?P<equals>=|{_ENCODED}3[Dd])"
 )
-"""The beginning of a parameter; percent-encoded as well, as in a URL that is a parameter of another one."""
+"""The beginning of a parameter, also percent-encoded, as in a URL that is a parameter of another one."""
 
 _ATTRIBUTE = re.compile(r"(?:\A|[?&;#,])(?P<name>[^=&;#?,]*)(?P<equals>=)")
-"""The beginning of a parameter in a header's value."""
+"""The beginning of a parameter in a header field's value."""
 
 _END = re.compile(r"[&#]")
 _END_IN_PATH = re.compile(r"[/?&#;\s]")
@@ -42,13 +42,13 @@ _USERINFO = re.compile(r"(://|(?:\A|[\s<\"',(])//)[^/?#\s]+@")
 _ENCODED_USERINFO = re.compile(r"(?i)(%3A%2F%2F)(?:(?!%2F|%3F|%23)[^/?#&\s])+%40")
 
 _WORD = re.compile(r'(?:="[^"]*"?|[^\s<>"])+')
-"""What may be a URL or a parameter within a header's value."""
+"""A part of a header field's value that may be a URL or a parameter."""
 
 _MEMBER = re.compile(r'"([^"\\]{1,128})"(\s*:\s*)"((?:[^"\\]|\\.)*)')
 _CREDENTIALS = re.compile(
     r"(?i)\s*(?:bearer\s+(?!\w+\s*=\s*[^=\s])\S|(?:api-?key|basic|negotiate|ntlm|token)\s+[\w+/.~-]{8,}={0,2}\s*\Z)"
 )
-"""A scheme of authentication with its credentials, and not with a challenge such as `realm=`."""
+"""An authentication scheme with credentials, as opposed to a challenge such as `realm=`."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:")
@@ -83,16 +83,16 @@ _HINTS = (
     ("J", ("eyJ",)),
     ("e", ("earer ",)),
 )
-"""How they begin, by a character that they all have: without it the others need not be looked for."""
+"""Prefixes of known secrets, by a character they share: a text without it needs no further search."""
 
 # --- URLs --------------------------------------------------------------------------
 
 
 def redact_url(url: str) -> str:
     """
-    `url` without user information, and without the values of parameters that are named like secrets.
+    `url` without user information, and without the values of secret parameters.
 
-    Of a line that holds a URL, all behind such a name goes: secrets may hold anything.
+    In a longer line everything after such a parameter's name is removed: secrets may contain any character.
     """
     if "@" in url or "%40" in url:
         url = _USERINFO.sub(rf"\1{REDACTED}:{REDACTED}@", url)
@@ -103,7 +103,7 @@ def redact_url(url: str) -> str:
 
 
 def is_secret_parameter(name: str) -> bool:
-    """Whether a parameter of a URL or a field of a form holds a secret, by its name as it was sent."""
+    """Whether a URL parameter or a form field holds a secret, by its name as it was sent."""
     name = name[-NAME_LIMIT:]
     for _ in range(4):
         if "%" in name or "+" in name:
@@ -112,7 +112,7 @@ def is_secret_parameter(name: str) -> bool:
 
 
 def _without_values(text: str, parameter: re.Pattern[str]) -> str:
-    """`text` without the values of parameters that are secrets."""
+    """`text` without the values of secret parameters."""
     parts, done = [], 0
     path_end = text.find("?")
     for match in parameter.finditer(text):
@@ -131,18 +131,18 @@ def _without_values(text: str, parameter: re.Pattern[str]) -> str:
 
 
 def is_secret_header(name: str) -> bool:
-    """Whether the values of a header are secrets, by its name in any case."""
+    """Whether a header field's values are secret, by its name in any case."""
     return is_secret_name(name.strip())
 
 
 def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The same names in the same order, without values that are secrets or hold some."""
+    """The same names in the same order, with secrets removed from the values."""
     fields = _Fields()
     return [fields.redact(name, value) for name, value in headers]
 
 
 def redact_line(line: str) -> str:
-    """A line of a head, whole or malformed: a start line or a field, without secrets."""
+    """A line of a message head, well-formed or not, without secrets."""
     field = _FIELD.match(line)
     if field is not None:
         value = line[field.end() :]
@@ -156,13 +156,13 @@ def redact_line(line: str) -> str:
 
 
 class _Fields:
-    """The fields of one head, in their order: what stands in one may tell what the next one is."""
+    """Redacts the fields of one head in their order, since a field may depend on the one before."""
 
     def __init__(self) -> None:
         self._hidden = False
-        """The field before was a secret, which a line that begins with a blank continues."""
+        """The previous field was secret; a line that begins with a blank continues it."""
         self._label = False
-        """A subprotocol named a secret, which the next one is."""
+        """The previous subprotocol named a secret, which the next one contains."""
 
     def redact(self, name: str, value: str) -> tuple[str, str]:
         if name[:1] in (" ", "\t") and self._hidden:
@@ -174,7 +174,7 @@ class _Fields:
 
     @staticmethod
     def _without_rest(name: str) -> str:
-        """Of a line without a colon its first word, which is what names the secret."""
+        """Only the first word of a line without a colon, which names the secret."""
         start = _TOKEN.match(name.lstrip())
         if start is None:
             return REDACTED
@@ -191,10 +191,10 @@ class _Fields:
 
     def _protocol(self, text: str) -> str:
         """
-        A subprotocol (RFC 6455 §1.9).
+        Redact a subprotocol (RFC 6455 §1.9).
 
-        Browsers can set no other header of a WebSocket, so keys travel there: behind their name, with a dot
-        (`openai-insecure-api-key.sk-...`) or as the next of the list (`auth-token, eyJ...`).
+        Browsers can set no other header field of a WebSocket request, so clients send keys in it: after a
+        name and a dot (`openai-insecure-api-key.sk-...`), or as the next item (`auth-token, eyJ...`).
         """
         protocol = text.strip()
         if not protocol:
@@ -212,7 +212,7 @@ class _Fields:
 
 
 def _end_of_label(protocol: str) -> int:
-    """Where the name of a secret ends at the beginning of a subprotocol; 0 without one."""
+    """The end of a secret's name at the beginning of a subprotocol; 0 if there is none."""
     end = 0
     for piece in _PIECE.finditer(protocol):
         if end and not is_secret_name(piece[0]):
@@ -223,7 +223,7 @@ def _end_of_label(protocol: str) -> int:
 
 
 def _redact_value(value: str) -> str:
-    """A header's value without credentials, URLs' secrets and parameters that are named like secrets."""
+    """A header field's value without credentials, secrets in URLs, and secret parameters."""
     if _CREDENTIALS.match(value):
         return f"{value.split()[0]} {REDACTED}"
     if '"' in value and ":" in value:
@@ -245,7 +245,7 @@ def _without_member(match: re.Match[str]) -> str:
 
 
 def is_secret_key(name: str) -> bool:
-    """Whether a JSON object's member or a form's field holds a secret, by its name."""
+    """Whether a member of a JSON object or a form field holds a secret, by its name."""
     return _is_secret_key(name[-NAME_LIMIT:])
 
 
@@ -255,7 +255,7 @@ def _is_secret_key(name: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """`text` without what is known as a secret by how it begins (`sk-`, `AIza`, a JWT, ...)."""
+    """`text` without strings known as secrets by their prefix (`sk-`, `AIza`, a JWT, ...)."""
     for character, hints in _HINTS:
         if character in text:
             for hint in hints:

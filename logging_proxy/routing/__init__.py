@@ -1,1 +1,1 @@
-"""Which route takes a request, and where it goes: pure functions on bytes."""
+"""Which route a request takes, and the destination's URL for it: pure functions on bytes."""

@@ -1,4 +1,4 @@
-"""What DNS asks of a host's name, whatever characters it has."""
+"""The rules of DNS for host names, whatever characters they contain."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ LONGEST_LABEL, LONGEST_NAME = 63, 253
 
 def fault_of(host: str) -> str | None:
     """
-    Why `host` can be no name, to stand behind a subject; None if it can.
+    Why `host` cannot be a name, as the predicate of a sentence; None if it can.
 
-    Only lengths count: underscores and what IDNA would not have are names that people use.
+    Only lengths are checked: underscores and characters that IDNA excludes are used in practice.
     """
     name = host.removesuffix(".")
     labels = name.split(".")

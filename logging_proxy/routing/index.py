@@ -1,8 +1,8 @@
-"""Finding the registered patterns that a new one conflicts with, without comparing it with all of them.
+"""Finds a registered pattern that a new one conflicts with, without comparing all of them.
 
-The patterns of each host are kept in a tree by segment. Walking down it beside a new pattern meets exactly
-those whose paths have a request in common with it: beside literals that is one branch, a wildcard and the
-subtrees above, so registering stays near-linear in the number of routes.
+The patterns of each host form a tree by path segment. A walk down the tree along a new pattern visits exactly
+the patterns whose paths have a request in common with it: for a literal that is one branch, a wildcard and
+the subtrees above, so registration stays near-linear in the number of routes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ByMethod = dict[bytes, Pattern]
 
 
 class _Node:
-    """A place in the tree: what ends here, which subtrees start here, and what goes on."""
+    """A position in the tree: patterns that end here, subtrees that start here, and child nodes."""
 
     __slots__ = ("children", "ends", "subtrees", "wild")
 
@@ -66,7 +66,7 @@ class ConflictIndex:
 
 
 def _meet(root: _Node, segments: tuple[Segment, ...]) -> Iterator[_ByMethod]:
-    """Yield what is registered below `root` and can match a path that `segments` match."""
+    """Yield the patterns below `root` that can match a path that `segments` match."""
     waiting = [(root, 0)]
     while waiting:
         node, at = waiting.pop()
@@ -82,7 +82,7 @@ def _meet(root: _Node, segments: tuple[Segment, ...]) -> Iterator[_ByMethod]:
 
 
 def _beside(node: _Node, segment: Segment) -> Iterator[_Node]:
-    """Yield the branches that one segment, not a multi, has matches in common with."""
+    """Yield the children that have matches in common with one segment, which is not a multi."""
     if segment.wild:
         yield from (child for value, child in node.children.items() if value != END)
     elif segment.value in node.children:
@@ -101,7 +101,7 @@ def _everything_below(top: _Node) -> Iterator[_ByMethod]:
 
 
 def _related(rivals: _ByMethod, method: bytes) -> Iterable[Pattern]:
-    """Return the patterns of a place whose methods are not disjoint from `method`."""
+    """Return the patterns at a node whose methods are not disjoint from `method`."""
     if not method:
         return rivals.values()
     methods = (b"GET", b"HEAD", b"") if method in (b"GET", b"HEAD") else (method, b"")

@@ -1,7 +1,7 @@
-"""Where a request goes: a route's destination, and the target that it is asked for.
+"""The destination of a route, and the request target that it receives.
 
-Path and query are passed on byte for byte. Of the path only the segments that the pattern names are cut off;
-nothing is decoded but to see that the rest stays inside the destination's path.
+Path and query are passed on byte for byte. Only the segments that the pattern names are cut off the path;
+decoding serves only to verify that the rest stays inside the destination's path.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _DIGITS = re.compile(r"[0-9]+")
 _PRINTABLE = re.compile(r"[!-~]*")
 _NOT_IN_URLS = re.compile(r"[\"<>\\^`{|}]")
 
-# Only a rest with one of these can hold "..", whichever way it is written.
+# Only these can be part of a "..", in any spelling.
 _MAY_CLIMB = re.compile(rb"\.\.|%2[eE]")
-# In a path that was matched after it had been decoded as a whole, an escaped slash separates as well.
+# In a path that is decoded as a whole before matching, an escaped slash is a separator as well.
 _ANY_SLASH = re.compile(rb"/|%2[fF]")
 
-# What may separate segments besides "/", and every way to read them: as a slash, or as any other character.
+# Separators of segments besides "/", and every combination of reading each as a slash or another character.
 _SLASHES = (re.compile(rb"\\"), re.compile(rb"%5[cC]"), re.compile(rb"%2[fF]"))
 _READINGS = list(itertools.product((b"/", b"_"), repeat=len(_SLASHES)))
 
 
 class DestinationError(ValueError):
-    """A destination that is no usable URL; the text says why."""
+    """A destination that is not a usable URL; the text says why."""
 
 
 class EscapesDestination(ValueError):
@@ -46,11 +46,11 @@ class EscapesDestination(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a route leads.
+    """The parsed URL of a route's destination.
 
-    `host` is what to connect to, without brackets. `authority` is what the Host field says: as it was
-    written, with a port only where it is not the scheme's own. `path` starts with ``/``. `query` is empty
-    where there is none.
+    `host` is the host to connect to, without brackets. `authority` is the value of the Host field: as it was
+    written, with a port unless that is the scheme's default. `path` starts with ``/``. `query` is empty if
+    there is none.
     """
 
     scheme: str
@@ -90,12 +90,12 @@ def parse_destination(url: str) -> Destination:
 
 
 def upstream_target(pattern: Pattern, destination: Destination, raw_target: bytes) -> bytes:
-    """Return the target, in origin-form, that the destination is asked for.
+    """Return the target, in origin-form, that is sent to the destination.
 
     `raw_target` is the target as the client sent it, which `pattern` matched. A pattern that ends in ``/`` is
-    cut off and the rest appended to the destination's path; others ask for the destination's path as it is.
-    The client's query is kept, behind the destination's own if that has one. `EscapesDestination` if the rest
-    climbs out of the destination's path.
+    cut off, and the rest is appended to the destination's path; other patterns are replaced by that path.
+    The client's query is kept, after the destination's own if there is one. Raises `EscapesDestination` if
+    the rest leaves the destination's path.
     """
     path, mark, query = raw_target.partition(b"?")
     if not path.startswith(b"/"):
@@ -119,7 +119,7 @@ def destination_url(destination: Destination, target: bytes) -> bytes:
 
 
 def _parse_authority(authority: str, default_port: int) -> tuple[str, int]:
-    """Return the host, an IPv6 address with its brackets, and the port."""
+    """Return the host, with the brackets of an IPv6 address, and the port."""
     if "@" in authority:
         raise DestinationError("a destination has no user or password; send credentials in a header")
     parts = _AUTHORITY.fullmatch(authority)
@@ -145,7 +145,7 @@ def _parse_authority(authority: str, default_port: int) -> tuple[str, int]:
 
 
 def _cut(path: bytes, count: int) -> bytes:
-    """Return what follows the first `count` segments of a raw path and the slash behind them."""
+    """Return the part of a raw path after its first `count` segments and the slash behind them."""
     pieces = path.split(b"/", count + 1) if is_escaped(path) else _ANY_SLASH.split(path, count + 1)
     if len(pieces) < count + 2:
         raise ValueError("the path is shorter than the pattern that it is said to match")
@@ -153,10 +153,10 @@ def _cut(path: bytes, count: int) -> bytes:
 
 
 def _climbs(rest: bytes) -> bool:
-    """Tell whether some upstream, decoding `rest` once, would find itself above where it started.
+    """Tell whether some upstream that decodes `rest` once would resolve it to a path above its start.
 
-    Upstreams differ in what separates segments for them: an escaped slash, a backslash, an escaped one. Each
-    has its own idea of how deep ``x%2Fy/%2e%2e/%2e%2e`` goes, so all are asked.
+    Upstreams differ in what they take for separators: an escaped slash, a backslash, an escaped backslash.
+    The depth of ``x%2Fy/%2e%2e/%2e%2e`` depends on that, so all combinations are tried.
     """
     return any(_goes_above(_read_as(rest, separators)) for separators in _READINGS)
 

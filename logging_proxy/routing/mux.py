@@ -1,8 +1,8 @@
-"""Which route takes a request: the behaviour of Go 1.27.3's ``http.ServeMux``.
+"""Which route a request takes: the behaviour of Go 1.27.3's ``http.ServeMux``.
 
-The patterns are kept in a tree (host, method, then segment by segment), so that a look-up costs the same with
-ten routes as with ten thousand. What a request gets is a value, a `Decision`; answering is the caller's
-business.
+The patterns form a tree (host, method, then segment by segment), so that a look-up costs the same with
+ten routes as with ten thousand. The result for a request is a value, a `Decision`; responding is the caller's
+task.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from logging_proxy.routing.targets import TargetError, split_target, strip_port
 
 T = TypeVar("T")
 
-# An ordinary path is escaped and clean and has no escapes: nothing is to be decoded, encoded or resolved.
+# An ordinary path is escaped and clean and has no escapes, so it need not be decoded, encoded or resolved.
 _ORDINARY = re.compile(rb"(?:/(?![/.])[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]]*)+")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 class PatternConflict(ValueError):
-    """A pattern that cannot stand beside an earlier one; both are named."""
+    """A pattern that conflicts with an earlier one; the text names both."""
 
     def __init__(self, pattern: Pattern, earlier: Pattern, reason: str) -> None:
         super().__init__(f'pattern "{pattern}" conflicts with pattern "{earlier}": {reason}')
@@ -35,7 +35,7 @@ class PatternConflict(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Serve(Generic[T]):
-    """A route takes the request. `path` is the escaped path that matched, not the bytes that were sent."""
+    """A route matches. `path` is the escaped path that it matched, not the bytes that were sent."""
 
     pattern: Pattern
     value: T
@@ -44,7 +44,7 @@ class Serve(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The client is to ask at `location`, a path with the query as it was sent, with the same method."""
+    """The client is redirected to `location`, a path with the query as it was sent; the method stays."""
 
     status: ClassVar[int] = 307
     location: bytes
@@ -52,19 +52,19 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """No route takes the path."""
+    """No route matches the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodNotAllowed:
-    """Routes take the path, but not with this method; `allow` is the value of the Allow field."""
+    """Routes match the path, but not this method; `allow` is the value of the Allow field."""
 
     allow: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class BadTarget:
-    """The request target cannot be read: 400."""
+    """The request target cannot be parsed: 400."""
 
     reason: str
 
@@ -74,7 +74,7 @@ Decision = Serve[T] | Redirect | NotFound | MethodNotAllowed | BadTarget
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """A registered pattern and what belongs to it."""
+    """A registered pattern and its value."""
 
     pattern: Pattern
     value: T
@@ -103,7 +103,7 @@ class Mux(Generic[T]):
         self._index = ConflictIndex()
 
     def add(self, pattern: Pattern, value: T) -> None:
-        """Register a pattern; `PatternConflict`, and nothing changed, if it conflicts with an earlier one."""
+        """Register a pattern; `PatternConflict`, and no change, if it conflicts with an earlier one."""
         earlier = self._index.find_conflict(pattern)
         if earlier is not None:
             raise PatternConflict(pattern, earlier, describe_conflict(pattern, earlier))
@@ -114,7 +114,7 @@ class Mux(Generic[T]):
     def match(self, method: bytes, target: bytes, host: bytes) -> Decision[T]:
         """Decide about a request, given its target and its Host as they were sent.
 
-        The target may be in any form; asterisk-form is a `BadTarget`, as ``OPTIONS *`` is about no route.
+        The target may be in any form; asterisk-form is a `BadTarget`, as ``OPTIONS *`` concerns no route.
         """
         path, _, query = target.partition(b"?")
         if _ORDINARY.fullmatch(path) and method != b"CONNECT":
@@ -134,11 +134,11 @@ class Mux(Generic[T]):
         return self._decide(method, parts.authority or host, cleaned, split_segments(cleaned), query, moved)
 
     def look_up(self, method: bytes, host: bytes, path: bytes) -> Entry[T] | None:
-        """Return what takes exactly this escaped path, without cleaning, redirects or a look at the port."""
+        """Return the entry for exactly this escaped path, without cleaning, redirects or stripping ports."""
         return self._look_up(method, host, split_segments(path))
 
     def allowed_methods(self, host: bytes, path: bytes) -> list[bytes]:
-        """Return the methods, sorted, that some pattern with a method takes at this escaped path."""
+        """Return the methods, sorted, of patterns with a method that match this escaped path."""
         return sorted(self._allowed(host, split_segments(path)))
 
     def _decide(
@@ -161,11 +161,11 @@ class Mux(Generic[T]):
         return self._refuse(host, path, segments)
 
     def _decide_connect(self, authority: bytes, host: bytes, path: bytes, query: bytes) -> Decision[T]:
-        """CONNECT: nothing is cleaned, ports stay, and redirect and 405 do not look at the Host field."""
+        """CONNECT: no cleaning, ports are kept, and neither redirect nor 405 considers the Host field."""
         segments = split_segments(path)
         entry = self._look_up(b"CONNECT", authority, segments)
         if path and self._slash_helps(entry, b"CONNECT", authority, path, segments):
-            # The one difference from Go, which does not clean "//host/path", and so names another host.
+            # The one difference from Go, which does not clean "//host/path" and so redirects to another host.
             return _redirect(clean_path(path + b"/"), query)
         entry = self._look_up(b"CONNECT", authority or host, segments)
         if entry is not None:
@@ -202,7 +202,7 @@ class Mux(Generic[T]):
 
 
 def is_exact(pattern: Pattern, path: bytes) -> bool:
-    """Tell whether `pattern`, which matches the escaped `path`, does so with nothing left to a multi."""
+    """Tell whether `pattern`, which matches the escaped `path`, leaves no segment to a multi."""
     if not pattern.multi:
         return True
     return path.endswith(b"/") and path.count(b"/") == len(pattern.segments)
@@ -211,18 +211,18 @@ def is_exact(pattern: Pattern, path: bytes) -> bool:
 def _redirect(path: bytes, query: bytes) -> Redirect:
     if not query:
         return Redirect(path)
-    # Go escapes what is not ASCII in a Location, in lower case.
+    # Go escapes non-ASCII bytes in a Location, in lower case.
     return Redirect(path + b"?" + _NOT_ASCII.sub(lambda byte: b"%%%02x" % ord(byte[0]), query))
 
 
 def _insert(node: _Node[T], entry: Entry[T]) -> None:
     for segment in entry.pattern.segments:
         if segment.multi:
-            # A later "/{x}/" takes the place of "//", as in Go.
+            # A later "/{x}/" replaces "//", as in Go.
             node.multi = entry
             return
         if segment.wild or not segment.value:
-            # In Go 1.27.3 an empty literal and a wildcard are one place of the tree: "//" takes "/a/b".
+            # In Go 1.27.3 an empty literal and a wildcard share a node of the tree: "//" matches "/a/b".
             node.wild = node.wild or _Node()
             node = node.wild
         else:
@@ -262,7 +262,7 @@ def _find(node: _Node[T], segments: list[bytes]) -> Entry[T] | None:
 
 
 def _find_branching(top: _Node[T], segments: list[bytes], start: int) -> Entry[T] | None:
-    """Like `_find`, where wildcards are on the way: literal before wildcard before subtree at every place."""
+    """Like `_find`, for trees with wildcards: at each node literals first, then wildcards, then subtrees."""
     waiting: list[tuple[_Node[T], int] | Entry[T]] = [(top, start)]
     while waiting:
         step = waiting.pop()

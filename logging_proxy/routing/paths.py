@@ -1,8 +1,8 @@
-"""Escaped paths as Go's ``net/url`` and ``path`` see them: pure functions on bytes.
+"""Escaped paths as in Go's ``net/url`` and ``path``: pure functions on bytes.
 
-A *raw* path is what the client sent. An *escaped* path holds only bytes that may stand in a path. A *clean*
-path holds no ``//``, ``.`` or ``..`` that stands there literally. Escapes are decoded segment by segment and
-only to compare; nothing here is ever sent anywhere but in the ``Location`` of a redirect.
+A *raw* path is what the client sent. An *escaped* path holds only bytes that are allowed in a path. A *clean*
+path holds no literal ``//``, ``.`` or ``..``. Escapes are decoded segment by segment and
+for comparison only; results are sent nowhere except in the ``Location`` of a redirect.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 END = b"/"
-"""The segment that stands for a final slash, and so for ``{$}``.
+"""The segment that represents a final slash, and so ``{$}``.
 
-It is what Go uses. Because a lone ``%2F`` decodes to it, ``/{$}`` also matches ``/%2F``: a quirk to keep.
+It is the one that Go uses. As a lone ``%2F`` decodes to it, ``/{$}`` also matches ``/%2F``: a quirk to keep.
 """
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPED = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]%/]*")
 
-# A path that has to be encoded anew loses more than it must: Go escapes !'()*[] then as well.
+# When a path has to be encoded anew, Go escapes !'()*[] as well, although they are allowed.
 _LEFT_AS_IT_IS = "$&+,/:;=@"
 
 
@@ -29,12 +29,12 @@ def has_bad_escape(text: bytes) -> bool:
 
 
 def is_escaped(path: bytes) -> bool:
-    """Tell whether every byte of `path` may stand in a path."""
+    """Tell whether every byte of `path` is allowed in a path."""
     return _ESCAPED.fullmatch(path) is not None
 
 
 def escape_path(path: bytes) -> bytes:
-    """Return `path` unchanged if it is an escaped path, else the whole of it decoded and encoded anew."""
+    """Return `path` unchanged if it is an escaped path, else decode and encode the whole of it."""
     if is_escaped(path):
         return path
     return quote_from_bytes(unquote_to_bytes(path), safe=_LEFT_AS_IT_IS).encode("ascii")

@@ -1,11 +1,11 @@
-"""Patterns of routes: Go 1.27's ``http.ServeMux`` patterns, read once at start-up.
+"""Route patterns: Go 1.27's ``http.ServeMux`` patterns, parsed once at the start.
 
-``[METHOD ][HOST]/[PATH]``, where a path that ends in ``/`` stands for the whole subtree and ``{$}`` for the
-path that ends exactly there. Wildcards (``{name}``, ``{name...}``) are understood, so that everything that is
-known of Go's patterns can be checked; the configuration refuses them with `uses_wildcards`.
+``[METHOD ][HOST]/[PATH]``, where a path that ends in ``/`` matches the whole subtree and ``{$}`` the
+path that ends exactly there. Wildcards (``{name}``, ``{name...}``) are implemented, so that all published
+test cases of Go's patterns apply; the configuration refuses them with `uses_wildcards`.
 
-Text becomes bytes here (UTF-8), because requests are bytes and a pattern's ``é`` matches both the raw and the
-escaped one.
+Text is converted to bytes here (UTF-8), because requests are bytes and a pattern's ``é`` matches both the raw
+and the escaped one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class PatternError(ValueError):
-    """A text that is no pattern; `reason` says why, `offset` where (in bytes of the UTF-8 text)."""
+    """A text that is not a pattern; `reason` says why, `offset` where (in bytes of the UTF-8 text)."""
 
     def __init__(self, text: str, offset: int, reason: str) -> None:
         super().__init__(f'parsing "{printable(text)}": at offset {offset}: {reason}')
@@ -34,8 +34,8 @@ class PatternError(ValueError):
 class Segment:
     """One segment of a pattern's path.
 
-    A literal has its decoded bytes as `value` (``{$}`` is the literal `END`); a wildcard has its name. A
-    `multi` matches one segment or more, and has no name when it comes from a final slash.
+    The `value` of a literal is its decoded bytes (``{$}`` is the literal `END`), that of a wildcard its name.
+    A `multi` matches one or more segments, and has no name if it comes from a final slash.
     """
 
     value: bytes
@@ -45,7 +45,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern. `method` and `host` are empty where the pattern leaves them open."""
+    """A parsed pattern. `method` and `host` are empty if the pattern does not restrict them."""
 
     text: str
     method: bytes
@@ -59,17 +59,17 @@ class Pattern:
 
     @property
     def is_subtree(self) -> bool:
-        """Whether the pattern ends in ``/``, the form that is cut off on the way to the destination."""
+        """Whether the pattern ends in ``/``, and so is cut off in the destination's target."""
         return self.segments[-1].multi and not self.segments[-1].value
 
     def __str__(self) -> str:
-        """Return the text in a form that fits in a line of a message."""
+        """Return the text, printable in one line of a message."""
         return printable(self.text)
 
 
 def parse(text: str) -> Pattern:
     """Parse a pattern, or raise `PatternError`."""
-    # YAML can spell half of a surrogate pair; such a pattern registers and never matches.
+    # YAML can express half of a surrogate pair; such a pattern is accepted and never matches.
     raw = text.encode("utf-8", "surrogatepass")
     if not raw:
         raise PatternError(text, 0, "invalid pattern: it is empty")
@@ -125,7 +125,7 @@ def _parse_path(text: str, path: bytes, start: int) -> Iterator[Segment]:
 
 
 def _parse_braces(piece: bytes, last: bool) -> Segment:
-    """Read a piece that holds a brace: ``{$}``, ``{name}`` or ``{name...}``, or a `ValueError`."""
+    """Parse a piece with a brace: ``{$}``, ``{name}`` or ``{name...}``, or raise a `ValueError`."""
     if not piece.startswith(b"{"):
         raise ValueError("bad wildcard segment (must start with '{')")
     if not piece.endswith(b"}"):
@@ -147,7 +147,7 @@ def _parse_braces(piece: bytes, last: bool) -> Segment:
 
 
 def _is_name(name: str) -> bool:
-    """Tell whether `name` is an identifier of Go: letters, ``_`` and, but for the first, decimal digits."""
+    """Tell whether `name` is a Go identifier: letters, ``_`` and, except at the start, decimal digits."""
     letters = all(char == "_" or char.isalpha() or char.isdecimal() for char in name)
     return letters and not name[0].isdecimal()
 

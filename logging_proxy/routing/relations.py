@@ -1,7 +1,8 @@
-"""How two patterns relate, and whether they may stand side by side.
+"""The relation of two patterns, and whether they may be registered together.
 
-The paths' segments and the methods are compared in pairs, and the results are combined: being equivalent
-changes nothing, one disjoint pair decides, and being more general here but more specific there is an overlap.
+Path segments and methods are compared pairwise, and the results are combined: equivalence
+changes nothing, one disjoint pair decides, and more general in one pair but more specific in another is an
+overlap.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from logging_proxy.routing.patterns import Pattern, Segment, printable
 
 
 class Relation(Enum):
-    """What a first pattern is to a second one."""
+    """The relation of a first pattern to a second one."""
 
     EQUIVALENT = "equivalent"
     MORE_GENERAL = "moreGeneral"
@@ -22,7 +23,7 @@ class Relation(Enum):
     DISJOINT = "disjoint"
 
 
-# Who has something of its own: the first (1), the second (2), or both. Combining is then a plain "or".
+# Bits: the first pattern matches requests of its own (1), the second does (2). Relations combine by "or".
 _OWN = {Relation.EQUIVALENT: 0, Relation.MORE_GENERAL: 1, Relation.MORE_SPECIFIC: 2, Relation.OVERLAPS: 3}
 _RELATION = {own: relation for relation, own in _OWN.items()}
 
@@ -35,7 +36,7 @@ def combine(first: Relation, second: Relation) -> Relation:
 
 
 def compare_methods(p1: Pattern, p2: Pattern) -> Relation:
-    """Compare the methods: none takes all, GET takes HEAD too, any other only itself."""
+    """Compare the methods: no method matches all, GET matches HEAD too, any other only itself."""
     if p1.method == p2.method:
         return Relation.EQUIVALENT
     if not p1.method or (p1.method, p2.method) == (b"GET", b"HEAD"):
@@ -46,7 +47,7 @@ def compare_methods(p1: Pattern, p2: Pattern) -> Relation:
 
 
 def compare_paths(p1: Pattern, p2: Pattern) -> Relation:
-    """Compare the paths, whatever the methods and hosts are."""
+    """Compare the paths, regardless of methods and hosts."""
     relation = Relation.EQUIVALENT
     for s1, s2 in zip(p1.segments, p2.segments, strict=False):
         relation = combine(relation, _compare_segments(s1, s2))
@@ -61,7 +62,7 @@ def compare_paths(p1: Pattern, p2: Pattern) -> Relation:
 
 
 def conflict(p1: Pattern, p2: Pattern) -> bool:
-    """Tell whether some request would not know which of the two to take."""
+    """Tell whether some request matches both patterns, and neither is more specific."""
     if p1.host != p2.host:
         return False
     relation = combine(compare_methods(p1, p2), compare_paths(p1, p2))
@@ -69,7 +70,7 @@ def conflict(p1: Pattern, p2: Pattern) -> bool:
 
 
 def describe_conflict(p1: Pattern, p2: Pattern) -> str:
-    """Say in a line why two patterns conflict."""
+    """Return one line that says why two patterns conflict."""
     methods, paths = compare_methods(p1, p2), compare_paths(p1, p2)
     if combine(methods, paths) is Relation.EQUIVALENT:
         return f"{p1} matches the same requests as {p2}"
@@ -98,7 +99,7 @@ def difference_path(p1: Pattern, p2: Pattern) -> bytes:
     path: list[Segment] = []
     for s1, s2 in zip(p1.segments, p2.segments, strict=False):
         if s1.multi:
-            # Where the other ends in {$} any segment tells them apart, elsewhere the bare slash does.
+            # If the other pattern ends in {$}, any segment distinguishes them; otherwise the bare slash does.
             ends_here = not s2.multi and s2.value == END
             path.append(Segment(s1.value or b"x") if ends_here else Segment(END))
             return _write(path)
@@ -128,7 +129,7 @@ def _by_rank(first: bool, second: bool) -> Relation:
 
 
 def _write(segments: tuple[Segment, ...] | list[Segment]) -> bytes:
-    """Write a path that the segments match, with a wildcard's name for what it matches."""
+    """Return a path that the segments match, with wildcards replaced by their names."""
     return b"".join(
         b"/" if segment.multi or segment.value == END else b"/" + segment.value for segment in segments
     )

@@ -1,6 +1,6 @@
-"""Request targets (RFC 9112 section 3.2), split the way Go's server splits them.
+"""Request targets (RFC 9112 section 3.2), split as Go's server splits them.
 
-The parts stay raw: nothing is decoded but a host in absolute-form, because routes are found by it.
+The parts stay raw: only the host of an absolute-form target is decoded, because it selects the route.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*):(.*)", re.DOTALL)
 _USERINFO = re.compile(rb"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
 _OPTIONAL_PORT = re.compile(rb"(?::[0-9]*)?")
 _HOST_BYTE = rb"[A-Za-z0-9\-._~!$&'()*+,;=:\[\]<>\"\x80-\xff]"
-# Escapes in a host stand for bytes that are not ASCII, and for "%" itself.
+# Escapes in a host are allowed for non-ASCII bytes, and for "%" itself.
 _HOST = re.compile(rb"(?:" + _HOST_BYTE + rb"|%25|%[89A-Fa-f][0-9A-Fa-f])*")
 _ZONE_BYTE = re.compile(rb"(?:" + _HOST_BYTE + rb"|[ %])*")
 _HOST_AND_PORT = re.compile(rb"(?:\[([^\[\]]*)\]|([^:\[\]]*)):[^:\[\]]*")
 
 
 class TargetError(ValueError):
-    """A request target that cannot be read; the text says why."""
+    """A request target that cannot be parsed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
-    """The parts of a target: `authority` is empty in origin-form, `query` is None where there is no ``?``."""
+    """The parts of a target: `authority` is empty in origin-form, `query` is None if there is no ``?``."""
 
     authority: bytes
     path: bytes
@@ -37,9 +37,9 @@ class RequestTarget:
 
 
 def split_target(target: bytes, connect: bool = False) -> RequestTarget:
-    """Split a target in origin-form or absolute-form, with `connect` also in authority-form.
+    """Split a target in origin-form or absolute-form; with `connect` also in authority-form.
 
-    The path is empty or starts with ``/``, and holds no bad escape. `TargetError` for any other target.
+    The path is empty or starts with ``/``, and has no bad escape. Raises `TargetError` for any other target.
     """
     if _CONTROL.search(target):
         raise TargetError("a control character")
@@ -55,16 +55,16 @@ def split_target(target: bytes, connect: bool = False) -> RequestTarget:
         authority = _parse_authority(scheme, authority)
         rest = slash + path
     elif not rest.startswith(b"/"):
-        rest = b""  # "mailto:someone": Go takes it for a URL with an empty path
+        rest = b""  # "mailto:someone": Go parses it as a URL with an empty path
     if has_bad_escape(rest):
         raise TargetError("a bad escape in the path")
     return RequestTarget(authority, rest, query if mark else None)
 
 
 def strip_port(host: bytes) -> bytes:
-    """Return a Host without its port; a Host that cannot be split stays as it is.
+    """Return a Host without its port; a Host that cannot be split is returned unchanged.
 
-    Brackets go with the port: ``[::1]:80`` becomes ``::1``, while ``[::1]`` stays ``[::1]``.
+    Brackets are removed with the port: ``[::1]:80`` becomes ``::1``, while ``[::1]`` stays ``[::1]``.
     """
     if b":" not in host:
         return host
@@ -86,7 +86,7 @@ def _split_scheme(target: bytes) -> tuple[bytes, bytes]:
 
 
 def _parse_authority(scheme: bytes, authority: bytes) -> bytes:
-    """Return the host and port of an authority, its escapes decoded."""
+    """Return the host and port of an authority, with its escapes decoded."""
     userinfo, _, host = authority.rpartition(b"@")
     if not _USERINFO.fullmatch(userinfo) or has_bad_escape(userinfo):
         raise TargetError("invalid userinfo")

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from logging_proxy.configuration import Configuration
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.net.admission import listen
-from logging_proxy.net.listening import let_nobody_in
+from logging_proxy.net.listening import drop_syns
 from logging_proxy.outbound.ourselves import Ourselves, Where, addresses_of
 from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.forwarding import Forwarding
@@ -189,7 +189,7 @@ class Serving:
         """Accept on a port no longer, but who is waiting there."""
         # A second descriptor: closing the last one resets who waits to be accepted.
         with socket.socket(fileno=os.dup(port.fileno())) as listener:
-            let_nobody_in(listener)
+            drop_syns(listener)
             stopping = port.stopListening()
             if stopping is not None:
                 await stopping

@@ -139,7 +139,7 @@ def abandon(spool: Spool) -> None:
 def let_go(files: SegmentFiles) -> None:
     """Close all descriptors, with nothing else done."""
     files._reserve.close()
-    files._bypass.end()
+    files._direct.end()
     for fd in [*files._ended, files._fd]:
         if fd >= 0:
             os.close(fd)

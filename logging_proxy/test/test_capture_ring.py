@@ -115,7 +115,7 @@ class RingTests(SynchronousTestCase):
             life.move(move)
         held = len(life.put_in) - len(life.taken)
         kept = start + len(life.taken) + min(more, held)
-        left = Ring.take_up(os.dup(life.file.fileno()), kept)
+        left = Ring.recover(os.dup(life.file.fileno()), kept)
         assert left is not None
         self.assertEqual((left.taken, left.stored), (kept, start + len(life.put_in)))
         found = b""
@@ -216,7 +216,7 @@ class RingTests(SynchronousTestCase):
         life.move(b"a" * 40)
         life.move(0)
         life.move(b"b" * 50)
-        left = Ring.take_up(life.file.fileno(), 40)
+        left = Ring.recover(life.file.fileno(), 40)
         assert left is not None
         left.store(b"c" * 14)
         self.assertEqual(left.room, 0)
@@ -231,7 +231,7 @@ class RingTests(SynchronousTestCase):
         life.move(b"a" * 40)
         life.move(0)
         life.move(b"b")
-        left = Ring.take_up(life.file.fileno(), 7)
+        left = Ring.recover(life.file.fileno(), 7)
         assert left is not None
         self.assertEqual((left.taken, left.stored), (40, 41))
         left.close()
@@ -243,7 +243,7 @@ class NoRingTests(SynchronousTestCase):
         path = Path(self.mktemp())
         path.write_bytes(content)
         with path.open("rb+") as file:
-            return Ring.take_up(file.fileno(), kept) is None
+            return Ring.recover(file.fileno(), kept) is None
 
     def test_not_rings(self) -> None:
         """Files that are no ring, or not a whole one, or one half made, give nothing."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.demo.processes import free_port
 from logging_proxy.net import listening
-from logging_proxy.net.listening import CannotListen, bind, let_nobody_in
+from logging_proxy.net.listening import CannotListen, bind, drop_syns
 
 
 def has_ipv6() -> bool:
@@ -162,7 +162,7 @@ class ClosingTests(SynchronousTestCase):
         (listener,) = bind(host, 0)
         self.addCleanup(listener.close)
         with socket.create_connection(listener.getsockname()[:2]) as early:
-            let_nobody_in(listener)
+            drop_syns(listener)
             with socket.socket(listener.family) as late:
                 late.settimeout(0.05)
                 self.assertRaises(TimeoutError, late.connect, listener.getsockname()[:2])
@@ -176,21 +176,21 @@ class ClosingTests(SynchronousTestCase):
                 self.assertEqual(accepted.recv(9), b"")
             self.assertRaises(BlockingIOError, listener.accept)
 
-    def test_nobody_new(self) -> None:
-        """Who has been heard is accepted and served; who comes later is not heard, which is no refusal."""
+    def test_syn_dropped(self) -> None:
+        """Connections in the accept queue are served; later ones are dropped rather than refused."""
         self.closing("127.0.0.1")
 
-    def test_nobody_new_ipv6(self) -> None:
+    def test_syn_dropped_ipv6(self) -> None:
         """The same with IPv6."""
         if not has_ipv6():
             raise SkipTest("this machine has no ::1")
         self.closing("::1")
 
-    def test_a_wish(self) -> None:
-        """Where the kernel cannot do that nothing happens."""
+    def test_best_effort(self) -> None:
+        """Where the kernel does not support it nothing happens."""
         here, there = socket.socketpair()
         with here, there:
-            let_nobody_in(here)
+            drop_syns(here)
             here.sendall(b"x")
             self.assertEqual(there.recv(1), b"x")
-        let_nobody_in(here)
+        drop_syns(here)

@@ -169,7 +169,7 @@ class TokenForTests(SynchronousTestCase):
 
     def test_not_shown(self) -> None:
         """No text that is made of what was found holds it."""
-        found = token_file._found(self.log_dir)
+        found = token_file._stored_token(self.log_dir)
         self.assertNotIn(self.token, f"{found} {found!r}")
 
 

@@ -55,7 +55,7 @@ class _Only(Factory):
         return self._end
 
 
-class Reception:
+class HandshakePolicy:
     """What a listener has for who does not shake hands: ten seconds, and a word in clear."""
 
     handshake_timeout = 10.0
@@ -83,7 +83,7 @@ class Pair:
         ):
             factory = _Only(end)
             if not is_client and hasattr(creator, "wrap"):
-                wrapped = creator.wrap(factory, Reception(), self.clock)
+                wrapped = creator.wrap(factory, HandshakePolicy(), self.clock)
             else:
                 wrapped = TLSMemoryBIOFactory(creator, is_client, factory, self.clock)
             protocol: Any = wrapped.buildProtocol(None)

@@ -1,1 +1,1 @@
-"""TLS: what certificates and keys say, and the contexts made of them for listeners and upstreams."""
+"""TLS: certificates and keys, and the contexts made from them for listeners and upstreams."""

@@ -1,4 +1,4 @@
-"""OpenSSL's settings for both sides."""
+"""OpenSSL's settings for listeners and upstreams."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from logging_proxy.tls.pem import PairError, certificates, private_key
 from logging_proxy.tls.reasons import reasons
 
 PROTOCOLS = [b"http/1.1"]
-"""What destinations are offered."""
+"""ALPN protocols offered to destinations."""
 
 ACCEPTED = (b"http/1.1", b"http/1.0")
-"""What clients may offer, our choice first."""
+"""ALPN protocols accepted from clients, in order of preference."""
 
 MINIMUM_VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
 
@@ -29,10 +29,10 @@ CIPHERS = AcceptableCiphers.fromOpenSSLCipherString(
 
 def server_options(certificate: bytes, key: bytes, minimum_version: str) -> CertificateOptions:
     """
-    A listener's side, from the PEM of its certificate (with its chain behind it) and its key.
+    The context of a listener, from PEM: its certificate followed by its chain, and its key.
 
     A client that offers protocols, but none of `ACCEPTED`, is refused (RFC 7301 §3.2).
-    Raises a `PairError` for what OpenSSL refuses, such as a key that is too short.
+    Raises a `PairError` for pairs that OpenSSL refuses, for example because the key is too short.
     """
     options = CertificateOptions(
         **identity(certificate, key),
@@ -45,7 +45,7 @@ def server_options(certificate: bytes, key: bytes, minimum_version: str) -> Cert
 
 
 def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> bytes:
-    """What raises here becomes the alert `no_application_protocol`, and the reason of the failure."""
+    """An exception here becomes the alert `no_application_protocol`, and the reason of the failure."""
     for each in ACCEPTED:
         if each in offered:
             return each
@@ -54,17 +54,17 @@ def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> by
 
 
 def identity(certificate: bytes, key: bytes) -> dict[str, Any]:
-    """The arguments of `CertificateOptions` that say who we are; it hands them to pyOpenSSL as they are."""
+    """The arguments of `CertificateOptions` for our own certificate; it hands them to pyOpenSSL unchanged."""
     leaf, *chain = certificates(certificate)
     return {"privateKey": private_key(key), "certificate": leaf, "extraCertChain": chain}
 
 
 def check_context(options: CertificateOptions) -> None:
-    """Have OpenSSL look at certificate and key now, not at the first connection."""
+    """Let OpenSSL check certificate and key now rather than at the first connection."""
     try:
         options.getContext()
     except SSL.Error as error:
         why = "; ".join(reasons(error)) or "no reason"
         raise PairError("certificate", f"OpenSSL refuses it: {why}") from None
-    except (TypeError, ValueError):  # pyOpenSSL's, for kinds of key that TLS has no use for
+    except (TypeError, ValueError):  # pyOpenSSL, for kinds of keys that TLS does not support
         raise PairError("key", "it is of a kind that cannot be used for TLS") from None

@@ -12,20 +12,20 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from logging_proxy.tls.contexts import server_options
-from logging_proxy.tls.newcomers import Newcomers, Reception
+from logging_proxy.tls.handshakes import HandshakeFactory, HandshakePolicy
 from logging_proxy.tls.pem import PEMError, PEMFile, check_pair
 
 
 class ListenerSettings(Protocol):
-    """What the configuration says; `configuration.ServerTLS` is one."""
+    """The listener's TLS settings; `configuration.ServerTLS` is one."""
 
     @property
     def certificate(self) -> PEMFile:
-        """Our certificate, and behind it the chain up to a CA that clients know."""
+        """Our certificate, followed by the chain up to a CA that clients know."""
 
     @property
     def key(self) -> PEMFile:
-        """What belongs to it."""
+        """The certificate's private key."""
 
     @property
     def minimum_version(self) -> str:
@@ -35,7 +35,7 @@ class ListenerSettings(Protocol):
 @implementer(IOpenSSLServerConnectionCreator)
 class ListenerTLS:
     """
-    The server's side of TLS, which can be given other files while it runs.
+    The server side of TLS, whose certificate can be replaced while it runs.
 
     ::
 
@@ -44,11 +44,11 @@ class ListenerTLS:
         ...
         tls.use(reloaded.server.tls)      # or tls.reload(read_file, time.time())
 
-    Connections that stand keep what they were made with.
+    Existing connections keep their certificate.
     """
 
     def __init__(self, settings: ListenerSettings) -> None:
-        """Raises `PEMError` for settings that the configuration's checks have not seen."""
+        """Raises `PEMError` for settings that the configuration has not checked."""
         self._settings = settings
         self._options = _options(settings.certificate.content, settings.key.content, settings)
 
@@ -56,28 +56,30 @@ class ListenerTLS:
         connection: SSL.Connection = self._options.serverConnectionForTLS(tlsProtocol)
         return connection
 
-    def wrap(self, factory: IProtocolFactory, reception: Reception, clock: IReactorTime) -> Newcomers:
+    def wrap(
+        self, factory: IProtocolFactory, policy: HandshakePolicy, clock: IReactorTime
+    ) -> HandshakeFactory:
         """
-        What listens instead of `factory`, whose protocols then get TLS transports.
+        A factory to listen with instead of `factory`, whose protocols then get TLS transports.
 
-        `reception` says what becomes of who does not shake hands.
+        `policy` decides about connections that do not complete the handshake.
         """
-        return Newcomers(self, factory, reception, clock)
+        return HandshakeFactory(self, factory, policy, clock)
 
     def use(self, settings: ListenerSettings) -> None:
         """
         Use other settings for new connections.
 
-        Raises `PEMError`, and then everything stays as it was.
+        Raises `PEMError`; the settings then stay unchanged.
         """
         self._options = _options(settings.certificate.content, settings.key.content, settings)
         self._settings = settings
 
     def reload(self, read_file: Callable[[str], bytes], now: float) -> None:
         """
-        Read the files again, and use what they hold for new connections.
+        Read the files again, and use their content for new connections.
 
-        Raises `PEMError`, whose text names the file, and then everything stays as it was.
+        Raises `PEMError`, whose text names the file; the settings then stay unchanged.
         """
         settings = self._settings
         certificate, key = (_read(file.path, read_file) for file in (settings.certificate, settings.key))

@@ -1,4 +1,4 @@
-"""The names on certificates, and whether a certificate is for a host (RFC 9525 §6)."""
+"""The names in certificates, and whether a certificate is valid for a host (RFC 9525 §6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography import x509
 Address = IPv4Address | IPv6Address
 
 MOST_NAMES = 4
-"""Names of a certificate that a text has; some certificates carry a hundred."""
+"""Most names of a certificate that an error text quotes; some certificates have a hundred."""
 
 LONGEST_NAME = 100
 
@@ -17,7 +17,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 def address_of(host: str) -> Address | None:
-    """The IP address that `host` is, or None for a name."""
+    """`host` as an IP address; None if it is a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -25,16 +25,16 @@ def address_of(host: str) -> Address | None:
 
 
 def without_final_dot(host: str) -> str:
-    """`host` as TLS knows it: a final dot only says that no search domain is to be tried (RFC 6066 §3)."""
+    """`host` without a final dot, which only tells resolvers to try no search domain (RFC 6066 §3)."""
     return host.removesuffix(".")
 
 
 def is_for(certificate: x509.Certificate, host: str) -> bool:
     """
-    Whether `certificate` is for `host`, a name or an address, without a final dot.
+    Whether `certificate` is valid for `host`, a name or an address, without a final dot.
 
-    Only subjectAltName counts, never the common name: of its entries the addresses for an address, the DNS
-    names for a name.  Raises `ValueError` for a certificate that cannot be read.
+    Only subjectAltName counts, never the common name: its addresses for an address, its DNS names
+    for a name.  Raises `ValueError` for a certificate that cannot be read.
     """
     names = _alternative_names(certificate)
     if names is None:
@@ -47,13 +47,13 @@ def is_for(certificate: x509.Certificate, host: str) -> bool:
 
 def _matches(pattern: str, name: str) -> bool:
     """
-    Whether a DNS name of a certificate is `name`, or has a wildcard for its first label.
+    Whether a DNS name of a certificate is `name`, or matches it with a wildcard as its first label.
 
-    A wildcard is a whole label, the first one, with two labels at least behind it: `*.example` would be for
+    A wildcard must be the whole first label, followed by at least two labels: `*.example` would match
     everything below a top-level domain.
     """
     if not pattern.isascii():
-        return False  # and must not become ASCII: the Kelvin sign is a k in lower case
+        return False  # not lower-cased either, as the Kelvin sign would become an ASCII k
     pattern, name = pattern.lower(), name.lower()
     if "*" not in pattern:
         return pattern == name
@@ -71,11 +71,11 @@ def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternative
         raise ValueError(str(error)) from None
 
 
-# --- for people to read ---------------------------------------------------------------
+# --- texts for people -----------------------------------------------------------------
 
 
 def described(certificate: x509.Certificate) -> str:
-    """The hosts that `certificate` names, in a few words; they are somebody else's text."""
+    """The hosts that `certificate` names, abbreviated; untrusted text, made printable."""
     names = _alternative_names(certificate)
     if names is None:
         return ""
@@ -93,7 +93,7 @@ def listed(names: list[str]) -> str:
 
 
 def shown(text: str) -> str:
-    """A name out of a certificate: in quotes unless it could be a host's, without controls, not too long."""
+    """A name from a certificate: escaped, shortened, and in quotes unless it looks like a host's."""
     if len(text) > LONGEST_NAME:
         return f"'{_escaped(text[:LONGEST_NAME])}...'"
     return text if text and _PLAIN.issuperset(text) else f"'{_escaped(text)}'"

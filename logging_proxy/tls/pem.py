@@ -1,4 +1,4 @@
-"""Certificates and private keys as files hold them, and whether they will do.  No I/O."""
+"""Certificates and private keys in PEM form, and whether they can be used.  No I/O."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 
 class PEMError(ValueError):
-    """A file that does not hold what it should; the text says why and quotes nothing of it."""
+    """A file without the expected content; the text says why, and quotes nothing of the file."""
 
 
 class PairError(PEMError):
-    """A certificate and a key that cannot be used; `part` is the one at fault."""
+    """A certificate and a key that cannot be used together; `part` names the one at fault."""
 
     def __init__(self, part: Literal["certificate", "key"], reason: str) -> None:
         super().__init__(reason)
@@ -26,14 +26,14 @@ class PairError(PEMError):
 
 @dataclass(frozen=True, slots=True)
 class PEMFile:
-    """A file and what it held when it was read; no text made of the object shows that."""
+    """A file's path and content as it was read; the content does not appear in the object's `repr`."""
 
     path: str
     content: bytes = field(default=b"", repr=False)
 
 
 def certificates(content: bytes) -> list[x509.Certificate]:
-    """The certificates of a file, one at least.  Raises `PEMError`."""
+    """The certificates in a file's content, at least one.  Raises `PEMError`."""
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
@@ -41,7 +41,7 @@ def certificates(content: bytes) -> list[x509.Certificate]:
 
 
 def private_key(content: bytes) -> PrivateKeyTypes:
-    """The private key of a file.  Raises `PEMError`."""
+    """The private key in a file's content.  Raises `PEMError`."""
     try:
         return load_pem_private_key(content, None)
     except TypeError:

@@ -1,4 +1,4 @@
-"""What OpenSSL, or a transport, says when something fails."""
+"""The reasons that OpenSSL or a transport gives for a failure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from twisted.python.failure import Failure
 
 
 def reasons(error: SSL.Error) -> list[str]:
-    """Its reasons in their order; none where it gives none, or where only the socket failed."""
+    """OpenSSL's reasons in their order; none if it gives none, or if only the socket failed."""
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return [str(entry[-1]) for entry in entries if entry]
 
 
 def explain(failure: Failure) -> str:
-    """What happened, in one line for the capture."""
+    """The failure in one line, for the capture."""
     value = failure.value
     if isinstance(value, SSL.Error):
         return _explain_tls(value)

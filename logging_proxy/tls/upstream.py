@@ -1,4 +1,4 @@
-"""TLS towards destinations."""
+"""TLS on connections to destinations."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from logging_proxy.tls.verification import Verification
 
 
 class UpstreamSettings(Protocol):
-    """What a route may say of TLS; `configuration.UpstreamTLS` is one."""
+    """A route's TLS settings; `configuration.UpstreamTLS` is one."""
 
     @property
     def ca_file(self) -> PEMFile | None:
-        """Who is trusted to sign the destination's certificate, instead of the system's CAs."""
+        """The CAs that may have signed the destination's certificate, instead of the system's."""
 
     @property
     def client_certificate(self) -> PEMFile | None:
-        """What we show of ourselves."""
+        """The certificate by which we identify ourselves."""
 
     @property
     def client_key(self) -> PEMFile | None:
-        """What belongs to the client certificate."""
+        """The private key of the client certificate."""
 
     @property
     def verify(self) -> bool:
-        """Whether the certificate has to be good for the name at all."""
+        """Whether the destination's certificate is verified at all."""
 
     @property
     def server_name(self) -> str | None:
-        """The name to ask and to verify for, instead of the destination's host."""
+        """The name for SNI and verification, instead of the destination's host."""
 
 
 def client_creator(host: str, settings: UpstreamSettings | None = None) -> IOpenSSLClientConnectionCreator:
     """
-    The client's side of TLS with `host`: TLS 1.2 at least, HTTP/1.1 alone.
+    The client side of TLS with `host`: TLS 1.2 or later, HTTP/1.1 only.
 
-    Chain and name are verified during the handshake; until `handshakeCompleted`
-    a protocol must write nothing.  A certificate that will not do ends the connection
-    with a `CertificateRefused`.  `settings` may change whom we trust and who we are,
+    Chain and name are verified during the handshake; a protocol must write nothing
+    before `handshakeCompleted`.  An invalid certificate ends the connection
+    with a `CertificateRefused`.  `settings` may change the trusted CAs and our own certificate,
     and turn the verification off.  A final dot of the name is neither sent nor verified.
     """
     name, ours, trusted = host, dict[str, Any](), platformTrust()
@@ -71,10 +71,10 @@ def _authorities(content: bytes) -> list[Certificate]:
 @implementer(IOpenSSLClientConnectionCreator)
 class _ClientCreator:
     """
-    Makes the client's side of connections to `name`, and verifies who answers unless told not to.
+    Makes the client side of connections to `name`, and verifies the server unless told not to.
 
-    Twisted's own takes a name only as IDNA 2008 has it (no underscore, no emoji), and believes the chain
-    alone when it cannot read a certificate's names.
+    Twisted's own accepts only names of IDNA 2008 (no underscore, no emoji), and skips the check of the
+    name if it cannot read those of the certificate.
     """
 
     def __init__(self, name: str, options: CertificateOptions, verifies: bool) -> None:
@@ -85,7 +85,7 @@ class _ClientCreator:
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection: SSL.Connection = self._options.clientConnectionForTLS(tlsProtocol)
         if address_of(self._name) is None:
-            # For servers that have many names; an address is none (RFC 6066 §3).
+            # SNI is for names only; an address must not be sent (RFC 6066 §3).
             connection.set_tlsext_host_name(self._name.encode("ascii"))
         if self._verifies:
             mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT

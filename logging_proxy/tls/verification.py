@@ -1,4 +1,4 @@
-"""Whether the certificate of a destination will do, and if not, why."""
+"""Whether a destination's certificate is acceptable, and if not, why."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _UNKNOWN_AUTHORITY = frozenset(
 
 
 class CertificateRefused(Exception):
-    """The certificate of a peer will not do; the text says why, and nothing in it needs escaping."""
+    """A peer's certificate is not acceptable; the text says why, and is safe to print."""
 
 
 class Verification:
     """
-    Decides about each certificate of a chain, as OpenSSL's callback for one connection.
+    OpenSSL's verification callback of one connection: decides about each certificate of the chain.
 
-    OpenSSL judges the chain.  Whether the peer's own certificate is for `host` is judged here, in the same
-    handshake: a peer that is refused has heard nothing, and whoever waits for the connection is told a
+    OpenSSL checks the chain; whether the peer's own certificate is valid for `host` is checked here, in
+    the same handshake.  A refused peer has received nothing, and the connection attempt fails with a
     `CertificateRefused`.
     """
 
@@ -49,7 +49,7 @@ class Verification:
         try:
             refusal = self._refusal(certificate.to_cryptography(), error, depth, bool(good))
         except ValueError:
-            pass  # it is malformed
+            pass  # malformed
         except Exception:
             self._log.failure("while verifying the certificate of {host}", host=self._host)
         if refusal is None:
@@ -69,7 +69,7 @@ class Verification:
 
 
 def _what_is_wrong(certificate: x509.Certificate, error: int, depth: int) -> str:
-    """What OpenSSL says of the certificate, `depth` steps above the peer's own."""
+    """OpenSSL's objection to the certificate, `depth` steps above the peer's own."""
     whose = "the certificate" if depth == 0 else "the certificate of its authority"
     if error == _Codes.ERR_CERT_HAS_EXPIRED:
         return f"{whose} expired on {_moment(certificate.not_valid_after_utc)}"
@@ -91,7 +91,7 @@ def _moment(when: datetime) -> str:
 
 
 def _issuer(certificate: x509.Certificate) -> str:
-    """The authority's name, for people to know it by."""
+    """The issuer's common name, if it has one."""
     try:
         found = certificate.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         return f": {names.shown(str(found[0].value))}" if found else ""
@@ -100,7 +100,7 @@ def _issuer(certificate: x509.Certificate) -> str:
 
 
 def _name_of(error: int) -> str:
-    """What OpenSSL calls an error of verification."""
+    """OpenSSL's name of a verification error."""
     for name, code in vars(_Codes).items():
         if name.startswith("ERR_") and code == error:
             return name.removeprefix("ERR_").lower().replace("_", " ")

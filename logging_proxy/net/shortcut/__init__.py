@@ -1,9 +1,8 @@
 """
-The part in C, where it could be compiled: what is usual of a stream, or of a small exchange, done in one go.
+The C extension, where it could be compiled: a fast path for streams and small exchanges.
 
-Everything it does is done in Python as well, and that is where it is explained.  An event
-of a stream costs 21 µs with it and 28 without, of which the kernel's are 15.  With PURE_PYTHON
-set in the environment, as packages of zope have it too, it is not used.
+All that it does is also implemented, and explained, in Python, which takes over in every unusual
+case.  It is not used if PURE_PYTHON is set in the environment, as with zope's packages.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage, Reader, Sender, Writing
 
 trouble: str | None = None
-"""Why the part in C is not there, though nobody has asked for that."""
+"""Why the C extension is missing, unless PURE_PYTHON is set."""
 
 compiled = False
 if not os.environ.get("PURE_PYTHON"):
@@ -30,17 +29,17 @@ if not os.environ.get("PURE_PYTHON"):
 
 
 def sender(transport: Any, failed: Callable[[], object]) -> Sender | None:
-    """See `http.wire.sender`."""
+    """See `net.wire.sender`."""
     return _compiled.Sender(transport, failed) if compiled else None
 
 
 def reader(transport: Any, *parts: Any) -> Reader | None:
-    """See `http.wire.read_directly`."""
+    """See `net.wire.read_directly`."""
     return _compiled.Reader(transport, *parts) if compiled else None
 
 
 def passage(sink: Any, **parts: Any) -> Passage | None:
-    """A way from a `Reader` to where `sink` sends; None if there is none."""
+    """A fast path from a `Reader` to the sender of `sink`; None if there is none."""
     if not compiled or not isinstance(sink.send, _compiled.Sender):
         return None
     return _compiled.Passage(sink=sink, send=sink.send, **{**_WITHOUT, **parts})
@@ -59,15 +58,15 @@ _WITHOUT: dict[str, Any] = {
 
 
 def writing(writer: Any, *parts: Any) -> Writing | None:
-    """See `capture.writer.CaptureWriter.shortest_write`."""
+    """See `recording.writer.CaptureWriter.shortest_write`."""
     return _compiled.Writing(writer, *parts) if compiled else None
 
 
 def creator() -> Callable[[str, bytes, int], bool] | None:
-    """See `logserver.system.System.create`."""
+    """See `logserver.store.system.System.create`."""
     return _compiled.create if compiled else None
 
 
 def splitter() -> Callable[[bytes, Any, tuple[int, ...], int], tuple[list[Any], int]] | None:
-    """See `capture.records.RecordReader.feed`."""
+    """See `recording.records.RecordReader.feed`."""
     return _compiled.split if compiled else None

@@ -4,18 +4,18 @@ from typing import Any, TypeVar
 _Record = TypeVar("_Record", bound=tuple[Any, ...])
 
 class Sender:
-    """What `http.wire._direct` makes, for one plain TCP transport."""
+    """The C version of what `net.wire._direct` returns, for one plain TCP transport."""
 
     def __init__(self, transport: Any, failed: Callable[[], object], /) -> None: ...
     def __call__(self, data: bytes, /) -> bool: ...
 
 class Passage:
     """
-    Passes a body on, as `_receive_body` of its source and `bodyReceived` of its half do.
+    Forwards a body, as `_receive_body` of its source and `bodyReceived` of its half would.
 
-    Of a chunked body only what comes as whole chunks without extensions, and not the last of them; of
-    one with a length (`counted`) all but its last byte.  Only while the source's attribute `role` is
-    `receiver`, the half's sink is `sink`, and nothing of `unusual` is true.
+    It handles whole chunks without extensions, except the last one, of a chunked body, and all but the last
+    byte of a body with a length (`counted`).  It does so only while the source's attribute `role` is
+    `receiver`, the half's sink is `sink`, and no attribute in `unusual` is true.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Passage:
     ) -> None: ...
 
 class Reader:
-    """What `http.wire.read_directly` puts in the place of a transport's `doRead`."""
+    """The C version of the `doRead` that `net.wire.read_directly` installs."""
 
     passage: Passage | None
-    """Where what was read goes first."""
+    """Gets data first; `received` gets what it does not handle."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Reader:
     def __call__(self) -> Exception | None: ...
 
 class Writing:
-    """`CaptureWriter.write`, where all is as usual; where it is not, `writer.write` is called."""
+    """The C version of `CaptureWriter.write` for the ordinary case; in any other it calls `writer.write`."""
 
     def __init__(
         self,
@@ -72,9 +72,9 @@ class Writing:
     def __call__(self, exchange: int, records: Any, /) -> None: ...
 
 def create(name: str, data: bytes, folder: int, /) -> bool:
-    """`logserver.system.System.create`, with one call and the interpreter's lock let go of once."""
+    """`logserver.store.system.System.create` in one call, which releases the interpreter's lock once."""
 
 def split(
     data: bytes, record: type[_Record], kinds: tuple[int, ...], most: int, /
 ) -> tuple[list[_Record], int]:
-    """The whole records that `data` begins with, as `RecordReader.feed` gives them, and where they end."""
+    """The whole records at the beginning of `data`, as from `RecordReader.feed`, and where they end."""

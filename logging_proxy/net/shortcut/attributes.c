@@ -1,4 +1,4 @@
-/* Looking at objects of Python; what each promises is said in shortcut.h. */
+/* Access to Python objects; see shortcut.h for what each function returns. */
 
 #include "shortcut.h"
 
@@ -66,7 +66,7 @@ succeeded(PyObject *result)
 }
 
 int
-tell(PyObject *callable, PyObject *argument)
+call_with(PyObject *callable, PyObject *argument)
 {
     if (argument == NULL)
         return -1;

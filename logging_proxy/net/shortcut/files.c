@@ -1,4 +1,4 @@
-/* A new file with all that is to be in it (`logserver.system.System.create`). */
+/* Creates a file with its content (`logserver.store.system.System.create`). */
 
 #include "shortcut.h"
 
@@ -6,14 +6,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* Whether all of the data is in the file; errno else. */
+/* Whether all data was written; if not, `errno` says why. */
 static int
 write_all(int fd, const char *data, Py_ssize_t size)
 {
     for (Py_ssize_t at = 0; at < size;) {
         ssize_t written = pwrite(fd, data + at, size - at, at);
         if (written == 0)
-            errno = EIO; /* a file system that takes nothing would be asked for ever */
+            errno = EIO; /* otherwise a file system that writes nothing would loop for ever */
         if (written == 0 || (written < 0 && errno != EINTR))
             return 0;
         at += written < 0 ? 0 : written;
@@ -21,7 +21,7 @@ write_all(int fd, const char *data, Py_ssize_t size)
     return 1;
 }
 
-/* 0, or the number of the error: EEXIST is only that of opening, which happens to nothing else. */
+/* 0, or an errno.  Only opening can fail with EEXIST. */
 static int
 make(int folder, const char *path, const char *data, Py_ssize_t size)
 {

@@ -1,11 +1,11 @@
-/* A Passage: from a Reader to a Sender, whole chunks, or what comes of a body with a length
+/* A Passage forwards from a Reader to a Sender: whole chunks, or pieces of a body with a length
    (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the halves). */
 
 #include "shortcut.h"
 
 #include <string.h>
 
-#define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: no overflow */
+#define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: it cannot overflow */
 
 static int
 hex_digit(char c)
@@ -16,8 +16,8 @@ hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Where the payload of the chunk at `data` begins, and its size; NULL if it is not a plain chunk, here from
-   size line to CRLF.  The last chunk is none: what follows it is for others. */
+/* Start of the payload of the chunk at `data`, and its size; NULL unless it is complete, without extensions, and not
+   the last chunk, which Python handles. */
 static const char *
 whole_chunk(const char *data, const char *end, size_t *size)
 {
@@ -36,7 +36,7 @@ whole_chunk(const char *data, const char *end, size_t *size)
     return at;
 }
 
-/* The payload of `data`, if that is plain chunks, all of them whole; NULL, and perhaps an exception, if not. */
+/* The payload of `data` if it consists of whole plain chunks; NULL if not, or with an exception. */
 static PyObject *
 payload_of_chunks(const char *data, Py_ssize_t length)
 {
@@ -60,7 +60,7 @@ payload_of_chunks(const char *data, Py_ssize_t length)
     return payload;
 }
 
-/* 1 while nothing of `unusual`, which is pairs of an object and the name of an attribute, is true. */
+/* 1 while none of the attributes in `unusual`, pairs of an object and a name, is true. */
 static int
 looks_usual(PyObject *unusual)
 {
@@ -82,9 +82,9 @@ is_usual(Passage *self)
     return usual == 1 ? looks_usual(self->unusual) : usual;
 }
 
-/* The source has time again; 0, or -1 with an exception. */
+/* Extends the source's deadline; 0, or -1 with an exception. */
 static int
-postpone(Passage *self)
+extend_deadline(Passage *self)
 {
     PyObject *now = PyObject_CallNoArgs(self->now);
     if (now == NULL)
@@ -101,9 +101,8 @@ postpone(Passage *self)
     return result;
 }
 
-/* As `Capture.passed`, but without its event, which would go to the writer all the same: 10 % of what an event of a
-   stream costs.  1 if the payload may be sent, 0 if the half has to know that the spool is full, -1 with an
-   exception. */
+/* Records a piece, as `Capture.passed` does.  1 if the payload may be sent, 0 if the half has to wait because the spool
+   is full, -1 with an exception. */
 static int
 record(Passage *self, PyObject *payload)
 {
@@ -117,7 +116,7 @@ record(Passage *self, PyObject *payload)
     return stored == 0 ? none_is_true(self->writer, &name.full, 1) : stored;
 }
 
-/* `data` to the sink, if it may be sent: 1, or 0 if the half keeps some of it; -1 with an exception. */
+/* Sends `data` if `may` is 1, and leaves the rest to the half: 1 if all was sent, 0 if not, -1 with an exception. */
 static int
 send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
 {
@@ -137,9 +136,9 @@ is_current(Passage *self)
     return is_still(self->source, self->role, self->receiver);
 }
 
-/* Whole chunks: 1, 0 if that is not what they are, -1 with an exception. */
+/* Whole chunks: 1 if `data` is that and was forwarded, 0 if it is not, -1 with an exception. */
 static int
-pass_chunks(Passage *self, const char *data, Py_ssize_t size)
+forward_chunks(Passage *self, const char *data, Py_ssize_t size)
 {
     int usual = is_usual(self);
     if (usual != 1)
@@ -147,7 +146,7 @@ pass_chunks(Passage *self, const char *data, Py_ssize_t size)
     PyObject *payload = payload_of_chunks(data, size);
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    int may = postpone(self) < 0 ? -1 : record(self, payload);
+    int may = extend_deadline(self) < 0 ? -1 : record(self, payload);
     Py_DECREF(payload);
     if (may < 0)
         return -1;
@@ -156,12 +155,12 @@ pass_chunks(Passage *self, const char *data, Py_ssize_t size)
 }
 
 int
-pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
+forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
 {
     long long ahead;
     if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
         return -1;
-    int may = postpone(self) < 0 ? -1 : record(self, piece);
+    int may = extend_deadline(self) < 0 ? -1 : record(self, piece);
     if (may < 0)
         return -1;
     int sent = send_onward(self, may, data, size);
@@ -170,9 +169,9 @@ pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
     return sent;
 }
 
-/* What came of a counted body, if it is not the last of it: 1, 0 if it may be, -1 with an exception. */
+/* A piece of a counted body: 1 if it was forwarded, 0 if it may be the last piece, -1 with an exception. */
 static int
-pass_little(Passage *self, const char *data, Py_ssize_t size)
+forward_small(Passage *self, const char *data, Py_ssize_t size)
 {
     long long ahead;
     int usual = is_usual(self);
@@ -183,20 +182,20 @@ pass_little(Passage *self, const char *data, Py_ssize_t size)
     if (size >= ahead)
         return 0;
     PyObject *piece = PyBytes_FromStringAndSize(data, size);
-    int sent = piece == NULL ? -1 : pass_piece(self, piece, data, size);
+    int sent = piece == NULL ? -1 : forward_piece(self, piece, data, size);
     Py_XDECREF(piece);
     return sent < 0 ? -1 : 1;
 }
 
 int
-pass_along(Passage *self, const char *data, Py_ssize_t size)
+forward(Passage *self, const char *data, Py_ssize_t size)
 {
-    return self->counted == Py_None ? pass_chunks(self, data, size) : pass_little(self, data, size);
+    return self->counted == Py_None ? forward_chunks(self, data, size) : forward_small(self, data, size);
 }
 
 HOLDS(passage, Passage, source, no_flags)
 
-/* Whether it is a tuple of pairs. */
+/* Checks that it is a tuple of pairs; 0 with an exception if not. */
 static int
 are_pairs(PyObject *unusual)
 {
@@ -210,7 +209,7 @@ are_pairs(PyObject *unusual)
     return 1;
 }
 
-/* Whether it is None or of the type. */
+/* Checks that it is None or of the type; 0 with an exception if not. */
 static int
 may_be(PyObject *object, PyTypeObject *type)
 {

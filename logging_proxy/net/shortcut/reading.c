@@ -1,11 +1,11 @@
-/* A Reader: what takes the place of a transport's `doRead` (`http.wire.read_directly`). */
+/* A Reader takes the place of a transport's `doRead` (`net.wire.read_directly`). */
 
 #include "shortcut.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 
-#define TURN (1 << 20) /* bytes after which it is others' turn */
+#define TURN (1 << 20) /* bytes after which other connections get their turn */
 
 PyObject *connection_done, *connection_lost;
 
@@ -15,10 +15,10 @@ typedef struct {
     Py_ssize_t smallest, largest, size;
 } Reader;
 
-/* Where a small read goes.  It is taken away while in use, for what it leads to may read as well. */
-static char *place;
+/* The buffer of small reads.  It is taken away during use, since handling the data may read again. */
+static char *small_buffer;
 
-/* As recv(2), but for interruptions; -1 and `errno` also when the socket is closed. */
+/* recv(2), repeated after interruptions; -1 with `errno` also if the socket is closed. */
 static Py_ssize_t
 receive(PyObject *fileno, char *to, Py_ssize_t size)
 {
@@ -43,149 +43,149 @@ receive(PyObject *fileno, char *to, Py_ssize_t size)
     return got;
 }
 
-/* What the reactor is told when a read gave nothing. */
+/* The result of `doRead` after a read without data. */
 static PyObject *
-nothing(Py_ssize_t got)
+no_data_result(Py_ssize_t got)
 {
     if (got == 0)
         return Py_NewRef(connection_done);
     return Py_NewRef(errno == EAGAIN || errno == EWOULDBLOCK ? Py_None : connection_lost);
 }
 
-/* The next read is larger after one that was filled, and small again after one that was not worth it. */
+/* Adapts the size of the next read: large after a filled read, small after one that would have fitted a small read. */
 static int
-learn(Reader *self, Py_ssize_t got)
+adapt_size(Reader *self, Py_ssize_t got)
 {
     Py_ssize_t size = self->size;
     if (got == size) {
         self->size = self->largest;
         if (size == self->smallest)
-            return tell(self->filled, Py_NewRef(self->socket));
+            return call_with(self->filled, Py_NewRef(self->socket));
     }
     else if (got < self->smallest)
         self->size = self->smallest;
     return 0;
 }
 
-/* The ordinary way for `data`, which is taken over. */
+/* Leaves `data`, whose reference it takes, to Python. */
 static PyObject *
-hand_over(Reader *self, PyObject *data)
+leave_to_python(Reader *self, PyObject *data)
 {
     if (self->passage != NULL)
         ((Passage *)self->passage)->usual = 0;
     PyObject *received = Py_NewRef(self->received);
-    int told = tell(received, data);
+    int failed = call_with(received, data);
     Py_DECREF(received);
-    return told < 0 ? NULL : Py_NewRef(Py_None);
+    return failed < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
-take(Reader *self, const char *data, Py_ssize_t got)
+handle_data(Reader *self, const char *data, Py_ssize_t got)
 {
-    if (learn(self, got) < 0)
+    if (adapt_size(self, got) < 0)
         return NULL;
     if (self->passage != NULL) {
         Passage *passage = (Passage *)Py_NewRef(self->passage);
         int done = is_current(passage);
         if (done == 1)
-            done = pass_along(passage, data, got);
+            done = forward(passage, data, got);
         else if (done == 0)
             Py_CLEAR(self->passage);
         Py_DECREF(passage);
         if (done != 0)
             return done < 0 ? NULL : Py_NewRef(Py_None);
     }
-    return hand_over(self, PyBytes_FromStringAndSize(data, got));
+    return leave_to_python(self, PyBytes_FromStringAndSize(data, got));
 }
 
 static PyObject *
-read_little(Reader *self)
+read_small(Reader *self)
 {
-    char *to = place;
-    place = NULL;
+    char *to = small_buffer;
+    small_buffer = NULL;
     if (to == NULL && (to = PyMem_Malloc(SMALL)) == NULL)
         return PyErr_NoMemory();
     Py_ssize_t got = receive(self->fileno, to, self->smallest);
-    PyObject *result = got > 0 ? take(self, to, got) : nothing(got);
-    if (place == NULL)
-        place = to;
+    PyObject *result = got > 0 ? handle_data(self, to, got) : no_data_result(got);
+    if (small_buffer == NULL)
+        small_buffer = to;
     else
         PyMem_Free(to);
     return result;
 }
 
 static PyObject *
-read_much(Reader *self)
+read_bytes(Reader *self)
 {
     PyObject *data = PyBytes_FromStringAndSize(NULL, self->size);
     if (data == NULL)
         return NULL;
     Py_ssize_t got = receive(self->fileno, PyBytes_AS_STRING(data), self->size);
     if (got <= 0) {
-        PyObject *result = nothing(got);
+        PyObject *result = no_data_result(got);
         Py_DECREF(data);
         return result;
     }
     if (_PyBytes_Resize(&data, got) < 0)
         return NULL;
-    if (learn(self, got) < 0) {
+    if (adapt_size(self, got) < 0) {
         Py_DECREF(data);
         return NULL;
     }
-    return hand_over(self, data);
+    return leave_to_python(self, data);
 }
 
-/* A read into `land`; how many bytes came, or what the reactor is to be told. */
+/* Reads into `buffer`: the number of bytes, or else the result of `doRead` in `result`. */
 static Py_ssize_t
-receive_into(Reader *self, PyObject *land, char **data, PyObject **told)
+receive_into(Reader *self, PyObject *buffer, char **data, PyObject **result)
 {
     Py_buffer memory;
-    if (PyObject_GetBuffer(land, &memory, PyBUF_WRITABLE) < 0)
+    if (PyObject_GetBuffer(buffer, &memory, PyBUF_WRITABLE) < 0)
         return -1;
     Py_ssize_t got = receive(self->fileno, memory.buf, memory.len);
     if (got <= 0)
-        *told = nothing(got);
+        *result = no_data_result(got);
     *data = memory.buf;
     PyBuffer_Release(&memory);
     return got;
 }
 
 static PyObject *
-read_into(Reader *self, PyObject *land)
+read_into(Reader *self, PyObject *buffer)
 {
     char *data;
-    PyObject *told = NULL;
-    Py_ssize_t got = receive_into(self, land, &data, &told);
+    PyObject *result = NULL;
+    Py_ssize_t got = receive_into(self, buffer, &data, &result);
     if (got <= 0)
-        return told;
-    return learn(self, got) < 0 ? NULL : hand_over(self, PySequence_GetSlice(land, 0, got));
+        return result;
+    return adapt_size(self, got) < 0 ? NULL : leave_to_python(self, PySequence_GetSlice(buffer, 0, got));
 }
 
 static PyObject *
 read_large(Reader *self)
 {
-    PyObject *land = PyObject_CallNoArgs(self->landing);
-    if (land == NULL)
+    PyObject *buffer = PyObject_CallNoArgs(self->landing);
+    if (buffer == NULL)
         return NULL;
-    PyObject *result = land == Py_None ? read_much(self) : read_into(self, land);
-    Py_DECREF(land);
+    PyObject *result = buffer == Py_None ? read_bytes(self) : read_into(self, buffer);
+    Py_DECREF(buffer);
     return result;
 }
 
-/* What was read into `land` goes on: 1 if there may be more at once, 0 if not, -1 with an exception. */
+/* Forwards what was read into `buffer`: 1 if more may be available at once, 0 if not, -1 with an exception. */
 static int
-take_piece(Reader *self, Passage *passage, PyObject *land, const char *data, Py_ssize_t got)
+handle_piece(Reader *self, Passage *passage, PyObject *buffer, const char *data, Py_ssize_t got)
 {
-    if (lengthen_stride(passage) < 0 || learn(self, got) < 0)
+    if (grow_read_size(passage) < 0 || adapt_size(self, got) < 0)
         return -1;
-    Py_ssize_t size = PyObject_Size(land);
-    PyObject *piece = got == size ? Py_NewRef(land) : PySequence_GetSlice(land, 0, got);
-    int sent = piece == NULL ? -1 : pass_piece(passage, piece, data, got);
+    Py_ssize_t size = PyObject_Size(buffer);
+    PyObject *piece = got == size ? Py_NewRef(buffer) : PySequence_GetSlice(buffer, 0, got);
+    int sent = piece == NULL ? -1 : forward_piece(passage, piece, data, got);
     Py_XDECREF(piece);
     return sent == 1 ? got == size : sent;
 }
 
-/* Pieces of a body with a length, while they come and go, up to `TURN`. */
+/* Reads and forwards pieces of a counted body while data is available and is sent at once, up to `TURN`. */
 static PyObject *
 read_pieces(Reader *self, Passage *passage)
 {
@@ -193,19 +193,19 @@ read_pieces(Reader *self, Passage *passage)
     int more = 1;
     while (more == 1 && read < TURN) {
         int current = is_current(passage);
-        PyObject *told = NULL, *land = current == 1 ? landing_of(passage) : NULL;
-        if (land == NULL) {
+        PyObject *result = NULL, *buffer = current == 1 ? read_buffer_of(passage) : NULL;
+        if (buffer == NULL) {
             if (PyErr_Occurred())
                 return NULL;
             return read ? Py_NewRef(Py_None) : read_large(self);
         }
         char *data;
-        got = receive_into(self, land, &data, &told);
+        got = receive_into(self, buffer, &data, &result);
         if (got > 0)
-            more = take_piece(self, passage, land, data, got);
-        Py_DECREF(land);
+            more = handle_piece(self, passage, buffer, data, got);
+        Py_DECREF(buffer);
         if (got <= 0)
-            return told;
+            return result;
         read += got;
     }
     return more < 0 ? NULL : Py_NewRef(Py_None);
@@ -215,7 +215,7 @@ static PyObject *
 reader_call(Reader *self, PyObject *args, PyObject *kwargs)
 {
     if (self->size <= self->smallest)
-        return read_little(self);
+        return read_small(self);
     Passage *passage = (Passage *)self->passage;
     if (passage == NULL || passage->counted == Py_None)
         return read_large(self);

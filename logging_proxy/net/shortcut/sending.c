@@ -1,4 +1,4 @@
-/* A Sender: sends at once on the socket of a transport in which nothing waits (`http.wire.sender`). */
+/* A Sender sends at once on the socket of a transport that has nothing queued (`net.wire.sender`). */
 
 #include "shortcut.h"
 
@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 int
-is_quiet(Sender *self)
+has_empty_queue(Sender *self)
 {
     PyObject *const busy[] = {name.dataBuffer, name._tempDataBuffer, name.disconnecting, name._writeDisconnecting};
     return none_is_true(self->transport, busy, 4);
@@ -24,9 +24,9 @@ unreceived(Sender *self)
     return waiting;
 }
 
-/* Whether a read still tells how the connection ended (`http.wire._STILL_TO_BE_READ`). */
+/* Whether a read still reports how the connection ended (`net.wire._LEFT_FOR_A_READ`). */
 static int
-is_still_to_be_read(int error)
+is_left_for_a_read(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS || error == EPIPE;
 }
@@ -37,9 +37,9 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     int fd = descriptor(self->fileno);
     if (fd < 0)
         return 0;
-    int quiet = is_quiet(self);
-    if (quiet != 1)
-        return quiet;
+    int empty = has_empty_queue(self);
+    if (empty != 1)
+        return empty;
     Py_ssize_t sent;
     int error;
     if (size <= SMALL) {
@@ -54,8 +54,8 @@ send_directly(Sender *self, const char *data, Py_ssize_t size)
     }
     if (sent >= 0)
         return sent;
-    /* The reactor's own attempt fails as well and reports the loss, unless a read comes first. */
-    return is_still_to_be_read(error) ? 0 : succeeded(PyObject_CallNoArgs(self->failed));
+    /* The reactor's own send will fail as well and report the loss, unless a read comes first. */
+    return is_left_for_a_read(error) ? 0 : succeeded(PyObject_CallNoArgs(self->failed));
 }
 
 static PyObject *

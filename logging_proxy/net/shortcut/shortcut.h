@@ -1,24 +1,23 @@
 /*
- * The shortest way of a byte, in C: what is usual of a stream, done in one go.
+ * The C extension: a fast path for streams and small exchanges.
  *
- * An event of a stream costs 13 us of the interpreter, nearly as much as of the kernel: fifteen calls, each
- * with a few objects of its own, of each of a hundred streams.  Here it is 6 us; the whole event 21 us instead
- * of 28, where Go needs 25.  Compiling the same calls (with mypyc) gained nothing.
+ * In Python an event of a stream takes about fifteen calls, each of which creates a few objects.  The functions here
+ * do the same work in a single call.  Compiling the Python code (with mypyc) has not helped.
  *
- * Nothing is decided here.  Whatever is not usual (a chunk that is not whole, a client that does not
- * read, a spool that is full, an error) goes the ordinary way, in Python, which is where all of it is
- * explained; and where there is no compiler nothing is missing but the speed.
+ * No policy is implemented here.  Every unusual case (an incomplete chunk, a client that does not read, a full
+ * spool, an error) is left to the Python code, which also documents the behaviour.  Without a compiler only the
+ * speed is missing.
  *
- * The interpreter's lock is held throughout, but for large reads and writes: a socket that
- * does not block answers sooner than the lock could be had back from the spool's thread.
+ * The interpreter's lock (GIL) is held throughout, except for large reads and writes: a call on a non-blocking
+ * socket returns sooner than the lock could be taken back from the spool's thread.
  *
- *   reading.c   a Reader reads a transport's socket
- *   landing.c   where it reads a piece of a large body: into the ring
- *   passing.c   a Passage takes what it read apart, has it recorded, and passes it on
- *   sending.c   a Sender sends on a transport's socket
- *   storing.c   a Writing stores records in the ring
- *   splitting.c takes records out of the spool's bytes, for the logging server
- *   files.c     makes a small file, likewise
+ *   reading.c      Reader: reads a transport's socket
+ *   read_buffer.c  chooses the memory for a piece of a large body, in the ring
+ *   passing.c      Passage: parses what was read, records it, and forwards it
+ *   sending.c      Sender: sends on a transport's socket
+ *   storing.c      Writing: stores records in the ring
+ *   splitting.c    splits the spool's bytes into records, for the logging server
+ *   files.c        creates a small file, for the logging server
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -26,10 +25,10 @@
 
 #include <stddef.h>
 
-#define HEADER 24   /* bytes of a record in front of its payload, see records.py */
-#define SMALL 65536 /* bytes that are read, or sent, without letting go of the interpreter's lock */
+#define HEADER 24   /* bytes of a record's header, see records.py */
+#define SMALL 65536 /* largest read or send for which the GIL is kept */
 
-/* Attributes, interned. */
+/* Interned names of attributes. */
 #define NAMES(each)                                                                                                    \
     each(ahead) each(bufferSize) each(capacity) each(dataBuffer) each(deadline) each(disconnecting) each(fileno) each(full)           \
     each(pass_on) each(sink) each(socket) each(stored) each(write) each(_bytes) each(_header) each(_landing)           \
@@ -42,8 +41,8 @@ extern struct names {
 } name;
 #undef DECLARE
 
-/* How a type visits and lets go of its references, which lie from one field to another.  Nothing is cleared: a
-   cycle always has an object of Python in it, and until the end no field of ours can be found empty. */
+/* Defines how a type visits and releases its references, the fields from `first` to `last`.  There is no tp_clear:
+   every cycle contains a Python object, and no field may be empty during the object's life. */
 #define HOLDS(type, Type, first, last)                                                                                 \
     static int type##_traverse(Type *self, visitproc visit, void *arg)                                                 \
     {                                                                                                                  \
@@ -62,26 +61,27 @@ extern struct names {
 
 /* --- attributes.c */
 
-/* 1 or 0 as the attribute is true or not, -1 with an exception. */
+/* 1 if the attribute is true, 0 if not, -1 with an exception. */
 int is_true(PyObject *object, PyObject *attribute);
 
-/* 1 if none of the attributes is true, 0 if one is, -1 with an exception. */
+/* 1 if no attribute is true, 0 if one is, -1 with an exception. */
 int none_is_true(PyObject *object, PyObject *const *attributes, int count);
 
 /* 1 if the attribute is this very object, 0 if not, -1 with an exception. */
 int is_still(PyObject *object, PyObject *attribute, PyObject *expected);
 
-/* An attribute that is a number; 0, or -1 with an exception. */
+/* Reads or sets an integer attribute: 0, or -1 with an exception. */
 int get_number(PyObject *object, PyObject *attribute, long long *number);
 int set_number(PyObject *object, PyObject *attribute, long long number);
 
-/* What a call gave, which is taken over, was for its effect: 0, or -1 with an exception. */
+/* Discards the result of a call, whose reference it takes: 0, or -1 with an exception if it is NULL. */
 int succeeded(PyObject *result);
 
-/* Calls with one argument, which it takes over (NULL stands for an exception), for its effect: 0, or -1. */
-int tell(PyObject *callable, PyObject *argument);
+/* Calls with one argument, whose reference it takes (NULL stands for an exception): 0, or -1 with an exception. */
+int call_with(PyObject *callable, PyObject *argument);
 
-/* What a socket's `fileno` says, -1 without an exception once it is closed: numbers are given to others again. */
+/* The result of a socket's `fileno`; -1 without an exception if it is closed.  To be called before every use, since
+   the system reuses the numbers of closed descriptors. */
 int descriptor(PyObject *fileno);
 
 /* --- sending.c */
@@ -93,82 +93,82 @@ typedef struct {
 
 extern PyTypeObject SenderType;
 
-/* 1 if nothing waits in the transport, 0 if what is sent must wait there, -1 with an exception. */
-int is_quiet(Sender *self);
+/* 1 if nothing is queued in the transport, 0 if data has to be queued, -1 with an exception. */
+int has_empty_queue(Sender *self);
 
-/* How many bytes have left at once, 0 where the transport must see to it; -1 with an exception.  A send that has met
-   the loss of the connection is told to `failed`. */
+/* How many bytes were sent, 0 if the transport has to send them; -1 with an exception.  Calls `failed` if the
+   connection is lost. */
 Py_ssize_t send_directly(Sender *self, const char *data, Py_ssize_t size);
 
-/* How many bytes that were sent have not been received yet, as far as the kernel says. */
+/* How many sent bytes the peer has not acknowledged, according to the kernel. */
 long long unreceived(Sender *self);
 
 /* --- storing.c */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *writer, *ring, *header, *bytes; /* the ring's last two are views of its memory */
+    PyObject *writer, *ring, *header, *bytes; /* the last two are the ring's views of its memory */
     PyObject *stored, *now;
     long long capacity;
 } Writing;
 
 extern PyTypeObject WritingType;
 
-/* `CaptureWriter.write`: 1 if nothing waits behind it, 0 if that has to be looked at, -1 with an exception. */
+/* `CaptureWriter.write`: 1 if the records were stored, 0 if the caller has to check `full`, -1 with an exception. */
 int write_records(Writing *self, PyObject *exchange, PyObject *records);
 
-/* `CaptureWriter.landing`: a view, NULL if there is none now, perhaps with an exception. */
-PyObject *landing_in_ring(Writing *self, long long least, long long most);
+/* `CaptureWriter.landing`: a view; NULL without an exception if there is no memory now, or with an exception. */
+PyObject *read_buffer_in_ring(Writing *self, long long least, long long most);
 
 /* --- passing.c */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *source, *role, *receiver;     /* whose bytes, and for whom */
-    PyObject *half, *sink, *send;           /* where they go */
-    PyObject *exchange, *writer, *writing;  /* where they are recorded, None if they are not */
-    PyObject *kind;                         /* what they are recorded as */
-    PyObject *unusual;                      /* pairs of an object and what must not be true of it */
-    PyObject *counted, *shared;             /* a body with a length, or None, and where it is read to if unrecorded */
+    PyObject *source, *role, *receiver;     /* the connection that is read, and its attribute's expected value */
+    PyObject *half, *sink, *send;           /* the destination of the bytes */
+    PyObject *exchange, *writer, *writing;  /* the recording; None if there is none */
+    PyObject *kind;                         /* the kind of its records */
+    PyObject *unusual;                      /* pairs of an object and an attribute that must not be true */
+    PyObject *counted, *shared;             /* a body with a length, or None, and the read buffer if unrecorded */
     PyObject *sending, *now, *no_flags;
     double patience;
     Py_ssize_t least, largest; /* bytes of a piece of a counted body */
-    int usual;                 /* what came last passed here: then a chunked body is as it was, and needs no look */
+    int usual; /* nothing went through Python since the last piece, so that a chunked body needs no checks */
 } Passage;
 
 extern PyTypeObject PassageType;
 
-/* Whether its receiver is still who the source's bytes are for; -1 with an exception. */
+/* 1 if the source's attribute is still `receiver`, 0 if not; -1 with an exception. */
 int is_current(Passage *self);
 
-/* 1 if nothing is unusual, 0 if something is, -1 with an exception. */
+/* 1 if the preconditions hold, 0 if not, -1 with an exception. */
 int is_usual(Passage *self);
 
-/* 1 if `data` has been recorded and passed on, 0 if nothing has been done, -1 with an exception. */
-int pass_along(Passage *self, const char *data, Py_ssize_t size);
+/* 1 if `data` was recorded and forwarded, 0 if nothing was done, -1 with an exception. */
+int forward(Passage *self, const char *data, Py_ssize_t size);
 
-/* As much of a counted body, read to where `landing_of` said; 1 if it has left, 0 if not all of it has, -1. */
-int pass_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size);
+/* The same for a piece of a counted body in the buffer of `read_buffer_of`: 1 if all of it was sent, 0 if not. */
+int forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size);
 
-/* --- landing.c */
+/* --- read_buffer.c */
 
-/* A view of where to read the next piece to; NULL if the ordinary way knows better, perhaps with an exception. */
-PyObject *landing_of(Passage *self);
+/* A read buffer for the next piece; NULL without an exception if Python has to choose it, or with an exception. */
+PyObject *read_buffer_of(Passage *self);
 
-/* Something came: more is asked for the next time.  0, or -1 with an exception. */
-int lengthen_stride(Passage *self);
+/* Doubles the size of the next read, after a successful one.  0, or -1 with an exception. */
+int grow_read_size(Passage *self);
 
 /* --- reading.c */
 
 extern PyTypeObject ReaderType;
-extern PyObject *connection_done, *connection_lost; /* twisted.internet.main's */
+extern PyObject *connection_done, *connection_lost; /* from twisted.internet.main */
 
 /* --- files.c */
 
-/* Of a path, bytes and a directory's descriptor: True if the new file is there, False if there was one. */
+/* (path, data, directory's descriptor): True if the file was created, False if it existed. */
 PyObject *create(PyObject *module, PyObject *args);
 
 /* --- splitting.c */
 
-/* Of bytes, the type of records, their kinds and the largest payload: a list, and where it ends. */
+/* (data, type of records, their kinds, largest payload): a list of records, and where the last one ends. */
 PyObject *split(PyObject *module, PyObject *args);

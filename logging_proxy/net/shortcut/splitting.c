@@ -1,11 +1,11 @@
-/* Records out of the bytes of a spool (`capture.records.RecordReader`). */
+/* Splits bytes of a spool into records (`recording.records.RecordReader`). */
 
 #include "shortcut.h"
 
 #include <string.h>
 
 static unsigned long long
-little(const unsigned char *bytes, int count)
+little_endian(const unsigned char *bytes, int count)
 {
     unsigned long long number = 0;
     while (count-- > 0)
@@ -13,7 +13,7 @@ little(const unsigned char *bytes, int count)
     return number;
 }
 
-/* A new reference; `type` has been seen to be a tuple's. */
+/* A new record; the caller has checked that `type` is a subtype of tuple. */
 static PyObject *
 make(PyTypeObject *type, PyObject *kind, const unsigned char *header, Py_ssize_t length)
 {
@@ -23,8 +23,8 @@ make(PyTypeObject *type, PyObject *kind, const unsigned char *header, Py_ssize_t
     PyObject *fields[] = {
         Py_NewRef(kind),
         PyLong_FromLong(header[5]),
-        PyLong_FromUnsignedLongLong(little(header + 8, 8)),
-        PyLong_FromUnsignedLongLong(little(header + 16, 8)),
+        PyLong_FromUnsignedLongLong(little_endian(header + 8, 8)),
+        PyLong_FromUnsignedLongLong(little_endian(header + 16, 8)),
         PyBytes_FromStringAndSize((const char *)header + HEADER, length),
     };
     int failed = 0;
@@ -37,14 +37,14 @@ make(PyTypeObject *type, PyObject *kind, const unsigned char *header, Py_ssize_t
     return record;
 }
 
-/* Where the next record begins that is not whole, or none; -1 with an exception. */
+/* Position after the last whole and valid record; -1 with an exception. */
 static Py_ssize_t
 split_into(PyObject *found, PyTypeObject *type, PyObject *kinds, Py_ssize_t most, const unsigned char *data,
            Py_ssize_t size)
 {
     Py_ssize_t at = 0;
     while (size - at >= HEADER) {
-        Py_ssize_t length = (Py_ssize_t)little(data + at, 4), kind = data[at + 4];
+        Py_ssize_t length = (Py_ssize_t)little_endian(data + at, 4), kind = data[at + 4];
         if (length > most || kind >= PyTuple_GET_SIZE(kinds) || size - at - HEADER < length)
             break;
         PyObject *record = make(type, PyTuple_GET_ITEM(kinds, kind), data + at, length);

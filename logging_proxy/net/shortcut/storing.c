@@ -1,17 +1,17 @@
-/* A Writing: records into the ring (`CaptureWriter.write`, `Ring.store`). */
+/* A Writing stores records in the ring (`CaptureWriter.write`, `Ring.store`). */
 
 #include "shortcut.h"
 
 #include <string.h>
 
-/* The numbers in the ring's header, as ring.py has them: all of them stream offsets but the capacity. */
+/* Indices of the numbers in the ring's header, as in ring.py: all but CAPACITY and MAGIC are stream offsets. */
 enum { STORED, CAPACITY, TAKEN, MAGIC, NEXT_MARK, WAKE_AT };
 
 typedef struct {
     long long stored, capacity, taken, next_mark;
 } Offsets;
 
-/* One of the ring's views of its memory; 0, or -1 with an exception, as after `Ring.close`. */
+/* Acquires one of the ring's views of its memory; 0, or -1 with an exception, for example after `Ring.close`. */
 static int
 get_memory(PyObject *view, Py_buffer *memory)
 {
@@ -19,10 +19,10 @@ get_memory(PyObject *view, Py_buffer *memory)
 }
 
 /*
- * 1; 0 if the numbers make no sense, -1 with an exception.
+ * 1; 0 if the numbers are inconsistent, -1 with an exception.
  *
- * They lie in a file, where others of the same user can write; no more than the numbers of a ring may come of that.
- * Its size is the one that it was made with.
+ * They are in a file that other processes of the same user can write, so they are checked here to keep every access
+ * within the ring.  The capacity is the one that the ring was created with.
  */
 static int
 get_offsets(Writing *self, Offsets *offsets)
@@ -37,15 +37,15 @@ get_offsets(Writing *self, Offsets *offsets)
            offsets->stored - offsets->taken <= offsets->capacity;
 }
 
-/* 1 while nothing waits and nothing is lost, 0 if something is, -1 with an exception. */
+/* 1 while no records wait and none are lost, 0 otherwise, -1 with an exception. */
 static int
-is_untroubled(Writing *self)
+nothing_waits(Writing *self)
 {
-    PyObject *const troubles[] = {name._waiting, name._losing};
-    return none_is_true(self->writer, troubles, 2);
+    PyObject *const queues[] = {name._waiting, name._losing};
+    return none_is_true(self->writer, queues, 2);
 }
 
-/* A number that fits into a byte; -1 without an exception if it is none. */
+/* The value of an int that fits into a byte; -1 without an exception for any other object. */
 static int
 small_number(PyObject *number)
 {
@@ -54,7 +54,7 @@ small_number(PyObject *number)
     return value < 0 || value > 255 ? -1 : (int)value;
 }
 
-/* The payload of a record, borrowed; NULL without an exception if it is not kind, flags and payload. */
+/* The payload of a record, borrowed; NULL without an exception unless the record is kind, flags, payload. */
 static PyObject *
 payload_of(PyObject *record)
 {
@@ -64,7 +64,7 @@ payload_of(PyObject *record)
     return PyTuple_GET_ITEM(record, 2);
 }
 
-/* How many bytes these records are, -1 without an exception if one of them is not plain: kind, flags, payload. */
+/* The records' total size; -1 without an exception if one of them is not kind, flags and a bytes payload. */
 static Py_ssize_t
 size_of(PyObject *records)
 {
@@ -114,14 +114,14 @@ mark(Writing *self)
     return succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark));
 }
 
-/* What was put into the ring is stored now: first in the file, for who finds it after us; 0, or -1. */
+/* Publishes what was copied into the ring, first in the file, for recovery after a crash; 0, or -1. */
 static int
 advance(Writing *self, long long next_mark, long long stored)
 {
     Py_buffer header;
     if (get_memory(self->header, &header) < 0)
         return -1;
-    /* A single store, behind all others: a kill between two instructions leaves the old or the new offset. */
+    /* One store, after all others: if the process is killed, the offset is either the old or the new one. */
     __atomic_store_n((unsigned long long *)header.buf + STORED, (unsigned long long)stored, __ATOMIC_RELEASE);
     PyBuffer_Release(&header);
     if (set_number(self->ring, name.stored, stored) < 0)
@@ -129,9 +129,9 @@ advance(Writing *self, long long next_mark, long long stored)
     return stored < next_mark ? 0 : mark(self);
 }
 
-/* The spool is told, once it wants to be: 0, or -1 with an exception. */
+/* Notifies the spool if its `wake_at` is reached: 0, or -1 with an exception. */
 static int
-tell_spool(Writing *self)
+notify_spool(Writing *self)
 {
     Py_buffer header;
     if (get_memory(self->header, &header) < 0)
@@ -151,7 +151,7 @@ get_time(Writing *self, unsigned long long *time)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* 1 if the records were stored, 0 if that is not for us, -1 with an exception. */
+/* 1 if the records were stored, 0 if Python has to store them, -1 with an exception. */
 static int
 store(Writing *self, unsigned long long exchange, PyObject *records)
 {
@@ -159,7 +159,7 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
     Py_buffer memory;
     unsigned long long time;
     Py_ssize_t size = size_of(records);
-    int usual = size > 0 ? is_untroubled(self) : 0;
+    int usual = size > 0 ? nothing_waits(self) : 0;
     if (usual != 1)
         return usual;
     usual = get_offsets(self, &offsets);
@@ -178,10 +178,10 @@ store(Writing *self, unsigned long long exchange, PyObject *records)
 /* --- pieces that were read into the ring */
 
 PyObject *
-landing_in_ring(Writing *self, long long least, long long most)
+read_buffer_in_ring(Writing *self, long long least, long long most)
 {
     Offsets offsets;
-    if (is_untroubled(self) != 1 || get_offsets(self, &offsets) != 1)
+    if (nothing_waits(self) != 1 || get_offsets(self, &offsets) != 1)
         return NULL;
     long long start = offsets.stored % offsets.capacity + HEADER, size = offsets.capacity - start;
     long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
@@ -192,7 +192,7 @@ landing_in_ring(Writing *self, long long least, long long most)
     return PySequence_GetSlice(self->bytes, start, start + size);
 }
 
-/* The bytes of the piece that is `records`, -1 without an exception if that is not what they are. */
+/* Size of the piece, if `records` is a single record with a view; -1 without an exception if it is not. */
 static Py_ssize_t
 size_of_piece(PyObject *records)
 {
@@ -200,7 +200,7 @@ size_of_piece(PyObject *records)
     return piece == NULL || !PyMemoryView_Check(piece) ? -1 : PyObject_Size(piece);
 }
 
-/* `Ring.land`: the header is all that is missing.  1, 0 if that is not for us, -1 with an exception. */
+/* `Ring.land`: only the header has to be written.  1, 0 if Python has to do it, -1 with an exception. */
 static int
 land(Writing *self, unsigned long long exchange, PyObject *records)
 {
@@ -218,7 +218,7 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
     if (usual != 1 || get_time(self, &time) < 0)
         return usual != 1 ? usual : -1;
     if (landing != offsets.stored || offsets.stored % offsets.capacity + HEADER + size > offsets.capacity)
-        return 0; /* which is a mistake, and said so there */
+        return 0; /* a caller's mistake, which `Ring.land` reports */
     if (get_memory(self->bytes, &memory) < 0)
         return -1;
     put_header((unsigned char *)memory.buf + offsets.stored % offsets.capacity, PyTuple_GET_ITEM(records, 0),
@@ -232,7 +232,7 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
     return stored % offsets.capacity == 0 && mark(self) < 0 ? -1 : 1;
 }
 
-/* 1 if the records are in the ring now, 0 if that is not for us, -1 with an exception. */
+/* 1 if the records were stored, 0 if Python has to store them, -1 with an exception. */
 static int
 put(Writing *self, unsigned long long exchange, PyObject *records)
 {
@@ -241,7 +241,7 @@ put(Writing *self, unsigned long long exchange, PyObject *records)
     int done = store(self, exchange, records);
     if (done == 0)
         done = land(self, exchange, records);
-    return done == 1 && tell_spool(self) < 0 ? -1 : done;
+    return done == 1 && notify_spool(self) < 0 ? -1 : done;
 }
 
 int
@@ -267,7 +267,7 @@ writing_call(Writing *self, PyObject *args, PyObject *kwargs)
 
 HOLDS(writing, Writing, writer, now)
 
-/* Whether the views are as long as a ring of that capacity has them; 0, or -1 with an exception. */
+/* Checks that the views are as long as the ring's capacity requires; 0, or -1 with an exception. */
 static int
 check_views(Writing *self)
 {

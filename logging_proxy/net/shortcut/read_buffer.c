@@ -1,17 +1,17 @@
-/* Where a Passage reads the next piece of a counted body (`Half.landing`). */
+/* The read buffer for the next piece of a counted body (`Half.landing`). */
 
 #include "shortcut.h"
 
-/* Bytes of the next piece; 0 where the ordinary way has to see to it, -1 with an exception. */
+/* Size of the next piece; 0 if Python has to choose it, -1 with an exception. */
 static long long
 next_size(Passage *self, long long stride)
 {
     long long ahead;
-    int quiet = is_quiet((Sender *)self->send);
-    if (quiet != 1)
-        return quiet;
+    int empty = has_empty_queue((Sender *)self->send);
+    if (empty != 1)
+        return empty;
     if (stride > self->least && unreceived((Sender *)self->send) >= stride)
-        return 0; /* for a sink that does not keep up it becomes less */
+        return 0; /* the sink applies back-pressure: Python makes the pieces smaller */
     if (get_number(self->counted, name.ahead, &ahead) < 0)
         return -1;
     long long size = stride < ahead - 1 ? stride : ahead - 1;
@@ -19,7 +19,7 @@ next_size(Passage *self, long long stride)
 }
 
 PyObject *
-landing_of(Passage *self)
+read_buffer_of(Passage *self)
 {
     long long stride;
     int usual = is_usual(self);
@@ -29,11 +29,11 @@ landing_of(Passage *self)
     if (size <= 0)
         return NULL;
     return self->writing == Py_None ? PySequence_GetSlice(self->shared, 0, size)
-                                    : landing_in_ring((Writing *)self->writing, self->least, size);
+                                    : read_buffer_in_ring((Writing *)self->writing, self->least, size);
 }
 
 int
-lengthen_stride(Passage *self)
+grow_read_size(Passage *self)
 {
     long long stride;
     if (get_number(self->half, name._stride, &stride) < 0)

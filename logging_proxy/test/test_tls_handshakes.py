@@ -19,8 +19,8 @@ from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.test.certificates import identity
 from logging_proxy.test.test_tls_listener import client
 from logging_proxy.test.tls_pair import Pair
+from logging_proxy.tls.handshakes import MOST_FAILURES, PERIOD
 from logging_proxy.tls.listener import ListenerTLS
-from logging_proxy.tls.newcomers import MOST_COMPLAINTS, PERIOD
 from logging_proxy.tls.pem import PEMFile
 
 ONE = identity("one.example")
@@ -53,7 +53,7 @@ class Lines:
             self._lines.append(eventAsText(event, includeTimestamp=False, includeSystem=False))
 
 
-class NewcomersCase(SynchronousTestCase):
+class HandshakeCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.site = Site(Resource(), self.clock, ServerLimits(head_timeout=10.0), secure=True)
@@ -93,7 +93,7 @@ class NewcomersCase(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class TimeTests(NewcomersCase):
+class TimeTests(HandshakeCase):
     """`head_timeout` for the handshake."""
 
     def test_silence(self) -> None:
@@ -127,7 +127,7 @@ class TimeTests(NewcomersCase):
         self.assertEqual(pair.clock.getDelayedCalls(), [])
 
 
-class PlainTests(NewcomersCase):
+class PlainTests(HandshakeCase):
     """Plain HTTP where TLS is spoken."""
 
     def test_answer(self) -> None:
@@ -154,7 +154,7 @@ class PlainTests(NewcomersCase):
         self.assertEqual(asked, [])
 
 
-class LogTests(NewcomersCase):
+class LogTests(HandshakeCase):
     """A line for each handshake that fails."""
 
     def test_no_tls(self) -> None:
@@ -181,9 +181,9 @@ class LogTests(NewcomersCase):
 
     def test_bounded(self) -> None:
         """Of many only the first are told, and later how many there were."""
-        for _ in range(MOST_COMPLAINTS + 5):
+        for _ in range(MOST_FAILURES + 5):
             self.say_and_leave(HELLO)
-        self.assertEqual(len(self.lines), MOST_COMPLAINTS)
+        self.assertEqual(len(self.lines), MOST_FAILURES)
         self.clock.advance(PERIOD)
         self.lines.clear()
         self.say_and_leave(HELLO)

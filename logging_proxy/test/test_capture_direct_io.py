@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.recording import direct_io
-from logging_proxy.recording.direct_io import PATIENCE, SLOW, Bypass
+from logging_proxy.recording.direct_io import PATIENCE, SLOW, DirectBlockWriter
 from logging_proxy.recording.disk import Disk, SegmentFiles, last_offset
 from logging_proxy.recording.ring import PAGE
 from logging_proxy.recording.segments import BLOCK, read_block
@@ -71,7 +71,7 @@ class DirectDisk:
         return Disk(self.open, self.write)
 
 
-class BypassCase(SynchronousTestCase):
+class DirectCase(SynchronousTestCase):
     def setUp(self) -> None:
         if not hasattr(os, "O_DIRECT"):
             raise self.skipTest("there is no such way here")
@@ -90,14 +90,14 @@ class BypassCase(SynchronousTestCase):
         return files
 
 
-class LayoutTests(BypassCase):
+class LayoutTests(DirectCase):
     @settings(deadline=None, max_examples=60)
     @given(st.integers(0, 2 * PAGE), st.integers(2 * PAGE, 10 * PAGE), st.integers(0, 1 << 40))
     def test_whole_pages(self, offset: int, length: int, start: int) -> None:
         """Wherever a payload lies and ends, whole pages are written, and a reader finds it."""
         path = self.directory / "one.seg"
         path.write_bytes(b"")
-        way = Bypass(self.disk.open, self.disk.write)
+        way = DirectBlockWriter(self.disk.open, self.disk.write)
         way.begin(path)
         payload = self.memory[offset : offset + length]
         self.assertTrue(way.takes(payload))
@@ -112,7 +112,7 @@ class LayoutTests(BypassCase):
 
     def test_what_it_takes(self) -> None:
         """Neither what is small nor what may move."""
-        way = Bypass(self.disk.open, self.disk.write)
+        way = DirectBlockWriter(self.disk.open, self.disk.write)
         self.assertFalse(way.takes(self.memory[: 2 * PAGE - 1]))
         self.assertFalse(way.takes(bytes(MEMORY)))
         self.assertFalse(way.takes(memoryview(bytes(MEMORY))))
@@ -151,7 +151,7 @@ class LayoutTests(BypassCase):
         )
 
 
-class RefusalTests(BypassCase):
+class RefusalTests(DirectCase):
     def test_not_here(self) -> None:
         """Where it cannot be done, or only in part, blocks go the usual way for a while."""
         for refuses, short in ((errno.EINVAL, 0), (None, PAGE)):
@@ -201,7 +201,7 @@ class RefusalTests(BypassCase):
             self.assertRaises(OSError, os.fstat, fd)
 
 
-class HeaderTests(BypassCase):
+class HeaderTests(DirectCase):
     def test_room(self) -> None:
         """What stands around a payload fits into the header's 16 bits."""
         self.assertLess(2 * PAGE + BLOCK.size, 1 << 16)

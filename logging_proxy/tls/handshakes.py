@@ -1,4 +1,4 @@
-"""Connections to a TLS listener until their handshake is done."""
+"""Connections to a TLS listener until their handshake is complete."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ from zope.interface import implementer
 
 from logging_proxy.tls.reasons import reasons
 
-MOST_COMPLAINTS, PERIOD = 10, 60.0
-"""Lines about handshakes that failed, and in how many seconds: whoever can connect can make one fail."""
+MOST_FAILURES, PERIOD = 10, 60.0
+"""How many failed handshakes are logged, and in how many seconds: any client can cause them."""
 
 
-class Reception(Protocol):
-    """How a listener treats who has not shaken hands."""
+class HandshakePolicy(Protocol):
+    """How a listener treats connections without a complete handshake."""
 
     @property
     def handshake_timeout(self) -> float:
-        """Seconds from the moment of the connection that a handshake may take."""
+        """Seconds that a handshake may take, from the start of the connection."""
 
     def refuse_plain(self, transport: Any) -> None:
-        """Tell a client that has begun to speak plain HTTP on `transport` what is spoken here."""
+        """Answer a client that speaks plain HTTP on `transport` that TLS is expected here."""
 
 
-class Newcomers(TLSMemoryBIOFactory):
+class HandshakeFactory(TLSMemoryBIOFactory):
     """
-    TLS in front of the protocols of `inner`, for connections that clients make.
+    Puts TLS in front of the protocols of `inner`, for incoming connections.
 
-    A handshake has its time, and one that fails is a line in the log.
+    Handshakes have a deadline, and failed ones are logged.
     """
 
     def __init__(
         self,
         creator: IOpenSSLServerConnectionCreator,
         inner: IProtocolFactory,
-        reception: Reception,
+        policy: HandshakePolicy,
         clock: IReactorTime,
     ) -> None:
         super().__init__(creator, False, inner, clock)
-        self.reception = reception
+        self.policy = policy
         self.clock = clock
-        self.complaints = Complaints(clock)
+        self.failures = FailureLog(clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> _NewcomerTransport:
-        return _NewcomerTransport(self, self.wrappedFactory.buildProtocol(addr))
+    def buildProtocol(self, addr: IAddress | None) -> _HandshakeTransport:
+        return _HandshakeTransport(self, self.wrappedFactory.buildProtocol(addr))
 
 
-class _NewcomerTransport(BufferingTLSTransport):
-    """The TLS of one connection; its first bytes tell whether the client speaks TLS at all."""
+class _HandshakeTransport(BufferingTLSTransport):
+    """The TLS layer of one connection; the first bytes tell whether the client speaks TLS at all."""
 
-    factory: Newcomers
+    factory: HandshakeFactory
 
-    def __init__(self, factory: Newcomers, inner: Any) -> None:
+    def __init__(self, factory: HandshakeFactory, inner: Any) -> None:
         self._handshake = _Handshake(inner)
         super().__init__(factory, self._handshake)
         self.heard = False
@@ -75,7 +75,7 @@ class _NewcomerTransport(BufferingTLSTransport):
     def _first_bytes(self, data: bytes) -> None:
         self.heard = True
         del self.dataReceived
-        if data[:1].isalpha():  # a method; a handshake begins with 0x16
+        if data[:1].isalpha():  # an HTTP method; a handshake begins with 0x16
             self._go_on_in_clear()
         else:
             self.dataReceived(data)  # type: ignore[no-untyped-call]
@@ -84,27 +84,27 @@ class _NewcomerTransport(BufferingTLSTransport):
         below = self.transport
         self._handshake.withdraw()
         self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
-        self.factory.complaints.say(below, "the client speaks plain HTTP")
-        self.factory.reception.refuse_plain(below)
+        self.factory.failures.log(below, "the client speaks plain HTTP")
+        self.factory.policy.refuse_plain(below)
 
 
 @implementer(IHandshakeListener)
 class _Handshake(protocol.Protocol):
-    """Stands where `inner` will, as long as the handshake lasts."""
+    """Takes the place of `inner` until the handshake is complete."""
 
     transport: Any
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self._late: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
         self._why = ""
 
     def makeConnection(self, transport: ITransport) -> None:
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
         self._inner.makeConnection(transport)
         factory = self.transport.factory
-        seconds = factory.reception.handshake_timeout
-        self._late = factory.clock.callLater(seconds, self._timed_out, seconds)
+        seconds = factory.policy.handshake_timeout
+        self._deadline = factory.clock.callLater(seconds, self._timed_out, seconds)
 
     def handshakeCompleted(self) -> None:
         self._end()
@@ -113,55 +113,55 @@ class _Handshake(protocol.Protocol):
             self._inner.handshakeCompleted()
 
     def _timed_out(self, seconds: float) -> None:
-        self._late = None
+        self._deadline = None
         self._why = f"not complete within {seconds:g} s"
         self.transport.abortConnection()
 
     def withdraw(self) -> None:
-        """There will be no handshake, and no connection for whom this stands."""
+        """Give up the handshake, and end the connection for the inner protocol."""
         self._end()
         self._inner.connectionLost(connectionDone)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end()
         why = self._why or _why(reason)
-        if why and self.transport.heard:  # browsers connect in advance, and monitors look whether they can
-            self.transport.factory.complaints.say(self.transport, why)
+        if why and self.transport.heard:  # not heard: browsers preconnect, and monitors probe the port
+            self.transport.factory.failures.log(self.transport, why)
         self._inner.connectionLost(reason)
 
     def _end(self) -> None:
-        late, self._late = self._late, None
-        if late is not None:
-            late.cancel()
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            deadline.cancel()
 
 
 def _why(reason: Failure) -> str:
-    """Why a handshake has failed; nothing where it was ours to end it."""
+    """Why a handshake has failed; empty if it was ended on this side."""
     if isinstance(reason.value, SSL.Error):
         return "; ".join(reasons(reason.value)) or "no reason is given"
     return "the client left" if reason.check(error.ConnectionDone, error.ConnectionLost) else ""
 
 
-class Complaints:
-    """Tells of handshakes that failed, as long as there are not too many."""
+class FailureLog:
+    """Logs failed handshakes, at a limited rate."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._until = 0.0
-        self._said = self._unsaid = 0
+        self._logged = self._suppressed = 0
 
-    def say(self, transport: Any, why: str) -> None:
+    def log(self, transport: Any, why: str) -> None:
         now = self._clock.seconds()
         if now >= self._until:
-            if self._unsaid:
-                self._log.info("{count} more TLS handshakes have failed", count=self._unsaid)
-            self._until, self._said, self._unsaid = now + PERIOD, 0, 0
-        if self._said == MOST_COMPLAINTS:
-            self._unsaid += 1
+            if self._suppressed:
+                self._log.info("{count} more TLS handshakes have failed", count=self._suppressed)
+            self._until, self._logged, self._suppressed = now + PERIOD, 0, 0
+        if self._logged == MOST_FAILURES:
+            self._suppressed += 1
             return
-        self._said += 1
+        self._logged += 1
         peer: Any = transport.getPeer()
         self._log.info(
             "TLS handshake with {host} port {port} failed: {why}",
