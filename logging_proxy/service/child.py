@@ -194,7 +194,7 @@ class ChildProcess:
     def _start_again(self, how: str) -> None:
         if self._clock.seconds() - self._started_at > LASTING:
             self._wait = FIRST_WAIT
-        self._log.warn("{name}: {how}; again in {wait} s", name=self._name, how=how, wait=self._wait)
+        self._log.warn("{name}: {how}; restarting in {wait} s", name=self._name, how=how, wait=self._wait)
         self._again = self._clock.callLater(self._wait, self.start)
         self._wait = min(self._wait * 2, LONGEST_WAIT)
 
@@ -227,7 +227,8 @@ class ChildProcess:
     def _kill(self) -> None:
         if self._process is not None:
             self._log.warn(
-                "{name}: did not end in time; killed, its work goes on at the next start", name=self._name
+                "{name}: killed, because it did not end in time; its work continues at the next start",
+                name=self._name,
             )
             with suppress(ProcessExitedAlready):
                 self._process.signalProcess("KILL")

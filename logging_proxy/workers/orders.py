@@ -145,7 +145,7 @@ class Subordinate(Int32StringReceiver):
         try:
             await self._obey(order, attached)
         except Exception:
-            self._log.failure("an order could not be carried out")
+            self._log.failure("an order of the main process failed")
         self.sendString(b"")  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -50,7 +50,11 @@ def end_sessions(spools: Sequence[Path]) -> None:
         except SpoolBusy:
             continue
         except OSError as error:
-            _log.warn("{spool}: cannot be ended: {why}", spool=str(spool), why=describe(error))
+            _log.warn(
+                "{spool}: cannot mark its exchanges as interrupted: {why}",
+                spool=str(spool),
+                why=describe(error),
+            )
 
 
 def _end_session(spool: Path) -> None:
