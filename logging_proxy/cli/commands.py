@@ -200,7 +200,7 @@ def reindex(context: Context) -> None:
     added = total = 0
     unreadable = ""
     try:
-        for step in rebuilding.add_missing(log_dir) if missing else rebuilding.make_anew(log_dir):
+        for step in rebuilding.add_missing(log_dir) if missing else rebuilding.rebuild_index(log_dir):
             added, total = step.added, step.total
             if step.unreadable:
                 unreadable = f"{step.unreadable} files could not be read: {step.example}"

@@ -18,7 +18,7 @@ class InUse(Trouble):
     """Another process, probably the logging server, has the index open."""
 
 
-def make_anew(log_dir: str) -> Iterator[Progress]:
+def rebuild_index(log_dir: str) -> Iterator[Progress]:
     """
     Build a new index; the old one is kept until the new one is complete.
 

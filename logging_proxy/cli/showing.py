@@ -73,20 +73,20 @@ class _Showing:
         for side in SIDES:
             message = self._message(side)
             if message is None:
-                self._tell_refused(side)
+                self._note_refused(side)
                 continue
             self._terminal.lines(["", *render.head_lines(message, _MARKS[side], self._redactor, paint)])
             if message.raw and not self._options.headers:
                 hint = f"logging-proxy show {self._exchange.id[:8]} --body {side}"
                 body = render.body_lines(message, read_body(message), self._redactor, paint)
                 self._terminal.lines(["", *render.shortened(body, hint, paint)])
-            self._tell_refused(side)
+            self._note_refused(side)
 
     def one_body(self, side: Side) -> None:
         message = self._required(side)
         paint = self._terminal.paint
         self._terminal.lines(render.body_lines(message, read_body(message), self._redactor, paint))
-        self._tell_refused(side)
+        self._note_refused(side)
 
     def stream(self) -> None:
         """The events of the response stream, with their times."""
@@ -237,7 +237,7 @@ class _Showing:
         pieces, refused = self._source.body(self._exchange, side), self._refused(side)
         return pieces if refused is None or self._redactor.reveal else up_to(int(refused["offset"]), pieces)
 
-    def _tell_refused(self, side: Side) -> None:
+    def _note_refused(self, side: Side) -> None:
         refused = self._refused(side)
         if refused is not None and not self._redactor.reveal:
             text = f"[{refused['bytes']:,} bytes of the {side} were refused: --reveal shows them]"

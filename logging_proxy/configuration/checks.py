@@ -80,7 +80,7 @@ def warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
         return
     message = "every user of this machine can read all that is captured, keys included"
     if options.token is not None:
-        message = "this has no effect: logging_server.token is asked of everybody"
+        message = "this has no effect: logging_server.token is required from every client"
     yield findings.problem(findings.position(OPEN_TO), OPEN_TO, message)
 
 
@@ -88,7 +88,7 @@ def weak_token(draft: Draft, findings: Findings) -> Iterator[Problem]:
     """Warn about a token that is short enough to guess, since wrong tokens never lock out correct ones."""
     token = draft.logging_server.token
     if token is not None and len(token.value) < SHORTEST_TOKEN:
-        message = f"shorter than {SHORTEST_TOKEN} characters: whoever can connect may find it by trying"
+        message = f"shorter than {SHORTEST_TOKEN} characters: it may be found by trying"
         yield findings.problem(findings.position(TOKEN), TOKEN, message)
 
 

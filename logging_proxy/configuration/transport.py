@@ -30,7 +30,7 @@ def warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
         tls = route.values.get("tls")
         if tls is not None and not tls.verify:
             path = (*route.path, "tls", "verify")
-            message = "certificates are not verified: anybody in between can read and change what passes"
+            message = "certificates are not verified: anyone on the network path can read and change traffic"
             yield findings.problem(findings.position(path), path, message)
 
 

@@ -64,6 +64,6 @@ def check(scene: Scene) -> None:
         ("the proxy", scene.proxy),
         ("the logging server", scene.logging_server),
     )
-    for who, (host, port) in needed:
+    for program, (host, port) in needed:
         if not is_free(host, port):
-            raise Obstacle(f"{who} needs {host}:{port}, which another program uses")
+            raise Obstacle(f"{program} needs {host}:{port}, which another program uses")

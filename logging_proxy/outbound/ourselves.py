@@ -45,9 +45,9 @@ class Ourselves:
         target = _plain(host)
         if target.is_unspecified:  # a connection to 0.0.0.0 or :: goes to this machine
             target = _LOOPBACK[target.version]
-        for whose, listeners in (("the proxy's", self._proxy), ("the logging server's", self._server)):
+        for owner, listeners in (("the proxy's", self._proxy), ("the logging server's", self._server)):
             if any(_arrives(target, port, *listener) for listener in listeners):
-                raise LeadsToOurselves(f"{target} port {port} is {whose} own listener")
+                raise LeadsToOurselves(f"{target} port {port} is {owner} own listener")
 
 
 def addresses_of(sockets: Iterable[socket.socket]) -> list[Where]:

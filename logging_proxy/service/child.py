@@ -157,7 +157,7 @@ class ChildProcess:
         try:
             self._spawn()
         except OSError as error:
-            self._start_again(f"could not be started: {error.strerror}")
+            self._restart_later(f"could not be started: {error.strerror}")
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
@@ -189,9 +189,9 @@ class ChildProcess:
         if self._stopped is not None:
             self._stopped.callback(None)
         else:
-            self._start_again("ended" if reason.check(ProcessDone) else str(reason.value).rstrip("."))
+            self._restart_later("ended" if reason.check(ProcessDone) else str(reason.value).rstrip("."))
 
-    def _start_again(self, how: str) -> None:
+    def _restart_later(self, how: str) -> None:
         if self._clock.seconds() - self._started_at > LASTING:
             self._wait = FIRST_WAIT
         self._log.warn("{name}: {how}; restarting in {wait} s", name=self._name, how=how, wait=self._wait)
@@ -211,16 +211,16 @@ class ChildProcess:
             return stopped
         self._link.finish()
         self.hasten(patience)
-        stopped.addCallback(self._forget_to_kill)
+        stopped.addCallback(self._cancel_kill)
         return stopped
 
     def hasten(self, patience: float) -> None:
         """Shorten the time that a stopping child has to `patience` seconds from now."""
         if self._stopped is not None and not self._stopped.called:
-            self._forget_to_kill()
+            self._cancel_kill()
             self._kill_later = self._clock.callLater(patience, self._kill)
 
-    def _forget_to_kill(self, result: None = None) -> None:
+    def _cancel_kill(self, result: None = None) -> None:
         if self._kill_later is not None and self._kill_later.active():
             self._kill_later.cancel()
 

@@ -31,12 +31,12 @@ class Board:
         self._map = mmap.mmap(fd, size)
         self._numbers = memoryview(self._map).cast("q")
 
-    def come(self, worker: int) -> None:
+    def join(self, worker: int) -> None:
         """Mark a worker as accepting: the others leave connections to it from now on."""
         if self._numbers[2 * worker - 2] == ABSENT:
             self._numbers[2 * worker - 2] = 0
 
-    def go(self, worker: int) -> None:
+    def leave(self, worker: int) -> None:
         """Mark a worker as no longer accepting."""
         self._numbers[2 * worker - 2] = ABSENT
 

@@ -60,7 +60,7 @@ class SharedEntrance:
         return CountedSite(tree, self._reactor, limits, secure, self._board, self._worker)
 
     def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
-        self._board.come(self._worker)
+        self._board.join(self._worker)
         port = SharedPort(
             self._reactor,
             self._reactor.adoptStreamPort(fd, family, factory),
@@ -97,5 +97,5 @@ class SharedPort(MeasuredPort):
 
     def _look_again(self) -> None:
         if not self._waiting.poll(0):
-            self._turns.nobody_waits()
+            self._turns.queue_is_empty()
         super()._look_again()

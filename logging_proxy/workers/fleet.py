@@ -119,7 +119,7 @@ class Fleet:
                 for line in lines.split("\n"):
                     self._log.warn("{name}: {line}", name=name, line=line)
 
-        worker = Worker(self._reactor, attached, lambda: self._board.go(number))
+        worker = Worker(self._reactor, attached, lambda: self._board.leave(number))
         self._workers.append(worker)
         self._children.append(ChildProcess(self._reactor, name, arguments, link=worker, heard=heard))
 

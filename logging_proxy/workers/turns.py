@@ -51,7 +51,7 @@ class Turns:
         self._since = None
         return room
 
-    def nobody_waits(self) -> None:
+    def queue_is_empty(self) -> None:
         """Note that the accept queue is empty: other workers have taken the connections that waited."""
         self._since = None
 
