@@ -1,1 +1,1 @@
-"""The command `logging-proxy`: looking at captures from a shell."""
+"""The command `logging-proxy`, which shows captures in a shell."""

@@ -1,4 +1,4 @@
-"""Captures from a logging server, over its API."""
+"""Captures read from a logging server through its API."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ FIRST_PAGE = "50"
 PAGE = str(MAX_LIMIT)
 
 RECONNECT = 1.0
-"""Seconds before a live feed that ended is asked for again."""
+"""Seconds before reconnecting to the live feed after it was closed."""
 
 
 class ApiSource:
-    """See `Source`.  Lists what is under way, too."""
+    """See `Source`.  Lists exchanges under way as well."""
 
     def __init__(self, server: Server, sleep: Callable[[float], None] = time.sleep) -> None:
         self._server = server
@@ -44,11 +44,11 @@ class ApiSource:
         return self._server.url
 
     def check(self) -> str:
-        """What is wrong with the server, empty if nothing is.  Raises `NoServer` unless one answers."""
+        """Return the server's trouble, or an empty text.  Raises `NoServer` if no logging server answers."""
         try:
             value = self._server.ask("/health")
         except Refusal as error:
-            # In trouble it answers 503, and has an API all the same.
+            # A server in trouble answers 503, but its API can be used.
             if error.status == 503:
                 return str(error)
             raise NoServer(f"{self.name}: not a logging server") from None
@@ -112,7 +112,7 @@ class ApiSource:
         return NoServer(f"{self.name}: not a logging server")
 
     def _whole_id(self, prefix: str) -> str:
-        """The only id that begins with `prefix`: the API knows whole ones."""
+        """The full id that begins with `prefix`, if there is only one; the API takes full ids."""
         if is_exchange_id(prefix):
             return prefix
         found = {str(row["id"]) for row in self.list({}) if str(row.get("id")).startswith(prefix)}
@@ -123,7 +123,7 @@ class ApiSource:
         return found.pop()
 
     def _found(self, search: Search, row: Document) -> Found:
-        """`row` with what is around the words in the first body that holds them."""
+        """`row` with the text around the search words, from the first body that contains them."""
         exchange = Exchange(row)
         side: Side
         for side in ("response", "request"):
@@ -135,6 +135,6 @@ class ApiSource:
 
 
 def _half(value: Any, side: Side) -> Document | None:
-    """The metadata of a half, which have more to them than what is listed of one."""
+    """The full metadata of a half; None for the short form used in lists."""
     half = value.get(side)
     return half if isinstance(half, dict) and "headers" in half else None

@@ -1,4 +1,4 @@
-"""The command line: commands, options, and the help that shows how they are used."""
+"""The command line: commands, options and help texts."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from logging_proxy.index.columns import FILTERS
 from logging_proxy.service.console import safe
 
 _DESCRIPTION = """\
-Look at what logging proxies captured: list, show, search, follow, export.
+Inspect captures of Logging Proxy: list, show, search, follow, export.
 
-Captures come from a logging server, or straight from a log directory:
+Captures are read from a logging server, or directly from a log directory:
   --log-dir DIR        the files in a directory
-  --url URL            the logging server there (or LOGGING_PROXY_URL)
-  --config FILE        the logging server of a configuration (config.yaml, if it
-                       is here); while it does not run, its log_dir
-The server's token comes from LOGGING_PROXY_TOKEN or from the configuration."""
+  --url URL            the logging server at a URL (or LOGGING_PROXY_URL)
+  --config FILE        the logging server of a configuration (default:
+                       config.yaml), or its log_dir if the server does not run
+The server's token is taken from LOGGING_PROXY_TOKEN or from the configuration."""
 
 _EXAMPLES = """\
 examples:
-  logging-proxy ls --status 5xx --since 2h     what went wrong lately
-  logging-proxy show 092d                      one exchange; any 4 or more digits of its id
-  logging-proxy show 092d --stream             its stream, with arrival times
-  logging-proxy search "rate limit" -n 5       by what was said
-  logging-proxy tail                           as it happens
-  logging-proxy export 092d --curl             to send it again
-  logging-proxy ls --json | jq -r .model       for programs
+  logging-proxy ls --status 5xx --since 2h     recent server errors
+  logging-proxy show 092d                      one exchange, by the first 4 or more digits of its id
+  logging-proxy show 092d --stream             the events of its stream, with arrival times
+  logging-proxy search "rate limit" -n 5       full-text search
+  logging-proxy tail                           follow exchanges as they happen
+  logging-proxy export 092d --curl             a curl command that repeats the request
+  logging-proxy ls --json | jq -r .model       JSON lines for other programs
 
-exit status: 0; 1 if there is no such exchange, or something failed; 2 for a wrong command line"""
+exit status: 0 on success, 1 if the exchange was not found or another error occurred, 2 for an invalid
+command line"""
 
 _TIMES = "ISO 8601, today, yesterday, or how long ago: 30min, 2h, 7d"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without what a terminal would act upon."""
+    """Prints an error as one line, without control characters."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {safe(message)}; see {self.prog} --help\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """The parser for the whole command line."""
     common = _common()
     top = _Parser(
         prog="logging-proxy",
@@ -60,26 +61,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _given(text: str) -> str:
-    """An empty text is a variable of the shell that is not set: nobody means the default by it."""
+    """Refuse an empty argument: usually an unset shell variable, not a wish for the default."""
     if not text:
         raise argparse.ArgumentTypeError("nothing is given")
     return text
 
 
 def _common() -> argparse.ArgumentParser:
-    """Options that may stand before the command or after it."""
+    """Options accepted both before and after the command."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = common.add_argument_group("which captures, and how to write")
+    group = common.add_argument_group("source and output")
     group.add_argument(
-        "-c", "--config", metavar="FILE", type=_given, help="the configuration (default: config.yaml)"
+        "-c", "--config", metavar="FILE", type=_given, help="configuration file (default: config.yaml)"
     )
     group.add_argument(
-        "--url", metavar="URL", type=_given, help="a logging server, such as http://localhost:8080"
+        "--url", metavar="URL", type=_given, help="logging server, such as http://localhost:8080"
     )
     group.add_argument(
-        "--log-dir", metavar="DIR", type=_given, help="a directory of captures, without a server"
+        "--log-dir", metavar="DIR", type=_given, help="read a directory of captures, without a server"
     )
-    group.add_argument("--json", action="store_true", help="JSON lines")
+    group.add_argument("--json", action="store_true", help="print JSON lines")
     group.add_argument("--color", metavar="WHEN", choices=("auto", "always", "never"), help=_COLOUR)
     return common
 
@@ -117,7 +118,7 @@ class _Commands:
         ls = self._add(
             "ls",
             "list exchanges, newest first",
-            "\n\nSENT and RECEIVED are the bodies' bytes, TIME is that of the whole exchange.",
+            "\n\nSENT and RECEIVED are the sizes of the bodies, TIME is the duration of the exchange.",
             "  logging-proxy ls -n 10\n"
             "  logging-proxy ls --route openai --status 4xx --since yesterday\n"
             "  logging-proxy ls --outcome upstream_reset --model gpt-5 --json",
@@ -129,7 +130,7 @@ class _Commands:
         show = self._add(
             "show",
             "show one exchange: heads and bodies, decoded",
-            "\n\nJSON is laid out, long bodies are cut unless --body asks for them, secrets are REDACTED.",
+            "\n\nJSON is indented, long bodies are cut unless --body is given, secrets are REDACTED.",
             "  logging-proxy show 092d0424\n"
             "  logging-proxy show 092d --headers\n"
             "  logging-proxy show 092d --body response | less -R\n"
@@ -137,21 +138,23 @@ class _Commands:
         )
         _add_id(show)
         part = show.add_mutually_exclusive_group()
-        part.add_argument("--headers", action="store_true", help="only the heads")
-        part.add_argument("--body", choices=("request", "response"), help="only this body, all of it")
-        part.add_argument("--stream", action="store_true", help="the response as it arrived, with times")
-        show.add_argument("--raw", action="store_true", help="the bytes as they were, not decoded")
+        part.add_argument("--headers", action="store_true", help="show the heads only")
+        part.add_argument("--body", choices=("request", "response"), help="show this body only, in full")
+        part.add_argument(
+            "--stream", action="store_true", help="show the response as events, with arrival times"
+        )
+        show.add_argument("--raw", action="store_true", help="write the captured bytes, without decoding")
         _add_reveal(show)
 
     def _search(self) -> None:
         search = self._add(
             "search",
             "find exchanges by the text of their bodies",
-            '\n\nWhole words in any case; "a phrase", -without, begin* (quote them for the shell).',
+            '\n\nMatches whole words, ignoring case. Also: "a phrase", -without, begin* (quoted).',
             "  logging-proxy search timeout\n"
             "  logging-proxy search '\"rate limit\" -retry' --since 7d --model claude-sonnet-4-5",
         )
-        search.add_argument("text", metavar="TEXT", nargs="+", help="what to look for")
+        search.add_argument("text", metavar="TEXT", nargs="+", help="text to search for")
         _add_filters(search, times=True)
         _add_limit(search, 20)
 
@@ -159,33 +162,37 @@ class _Commands:
         tail = self._add(
             "tail",
             "follow exchanges as they happen, until Ctrl-C",
-            "\n\nOn a terminal those under way stand below, and grow. Without a server the log directory\n"
-            "is watched, and exchanges come when they have ended.",
+            "\n\nOn a terminal, exchanges under way are shown at the bottom and updated. Without a server\n"
+            "the log directory is watched, and exchanges are shown when they have ended.",
             "  logging-proxy tail\n  logging-proxy tail -n 0 --route anthropic --json",
         )
         _add_filters(tail, times=False)
-        _add_limit(tail, 10, "rows to begin with", least=0)
+        _add_limit(tail, 10, "number of past exchanges to begin with", least=0)
 
     def _export(self) -> None:
         export = self._add(
             "export",
-            "write an exchange in a form that other programs take",
-            "\n\nIn a command of curl, secrets become variables such as $OPENAI_API_KEY, and a body that is\n"
-            "binary, or too long for an argument, goes to a file beside it. The URL is the one that the\n"
-            "client used, so it goes through the proxy again; --direct goes to the destination.",
+            "export an exchange for other programs",
+            "\n\nIn a curl command, secrets are replaced by variables such as $OPENAI_API_KEY, and a body\n"
+            "that is binary, or too long for an argument, is written to a file. The URL is the one that\n"
+            "the client used, so that the request passes the proxy again; with --direct it is the\n"
+            "destination's.",
             "  logging-proxy export 092d --curl\n"
             "  logging-proxy export 092d --curl --direct -o body.bin\n"
             "  logging-proxy export 092d --raw --reveal --half response -o response.bin",
         )
         _add_id(export)
         form = export.add_mutually_exclusive_group(required=True)
-        form.add_argument("--curl", action="store_true", help="a command of curl")
-        form.add_argument("--raw", action="store_true", help="the HTTP message as it is kept")
+        form.add_argument("--curl", action="store_true", help="a curl command")
+        form.add_argument("--raw", action="store_true", help="the captured HTTP message")
         export.add_argument(
-            "--half", choices=("request", "response"), default="request", help="which message (--raw)"
+            "--half",
+            choices=("request", "response"),
+            default="request",
+            help="message to export (with --raw)",
         )
-        export.add_argument("--direct", action="store_true", help="past the proxy (--curl)")
-        export.add_argument("-o", "--output", metavar="FILE", help="file for the bytes, or for curl's body")
+        export.add_argument("--direct", action="store_true", help="bypass the proxy (with --curl)")
+        export.add_argument("-o", "--output", metavar="FILE", help="output file, or file for curl's body")
         _add_reveal(export)
 
     def _stats(self) -> None:
@@ -200,25 +207,27 @@ class _Commands:
     def _reindex(self) -> None:
         reindex = self._add(
             "reindex",
-            "make the index of a log directory anew, from its files",
-            "\n\nThe old one stays until the new one is done. Nothing in it is needed but for speed:\n"
-            "the files have it all.",
+            "rebuild the index of a log directory from its files",
+            "\n\nThe old index is kept until the new one is complete. The index only makes queries fast:\n"
+            "everything in it comes from the files.",
             "  logging-proxy reindex --config config.yaml\n  logging-proxy reindex --log-dir logs --missing",
         )
         reindex.add_argument(
-            "--missing", action="store_true", help="only add what is missing; a server may run meanwhile"
+            "--missing", action="store_true", help="only add missing exchanges; the server may be running"
         )
 
 
 def _add_id(command: argparse.ArgumentParser) -> None:
-    command.add_argument("id", metavar="ID", help="an id, or 4 or more of its first digits")
+    command.add_argument("id", metavar="ID", help="an id, or its first 4 or more digits")
 
 
 def _add_reveal(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--reveal", action="store_true", help="leave secrets as they are")
+    command.add_argument("--reveal", action="store_true", help="do not redact secrets")
 
 
-def _add_limit(command: argparse.ArgumentParser, default: int, what: str = "rows", least: int = 1) -> None:
+def _add_limit(
+    command: argparse.ArgumentParser, default: int, what: str = "maximum number of rows", least: int = 1
+) -> None:
     def count(text: str) -> int:
         number = int(text)
         if number < least:
@@ -232,9 +241,11 @@ def _add_limit(command: argparse.ArgumentParser, default: int, what: str = "rows
 
 
 def _add_filters(command: argparse.ArgumentParser, times: bool) -> None:
-    group = command.add_argument_group("only exchanges with")
+    group = command.add_argument_group("filters")
     for name, filter in FILTERS.items():
         group.add_argument(f"--{name}", metavar=filter.metavar, help=filter.help)
     if times:
-        group.add_argument("--since", metavar="TIME", help=f"a start then or later: {_TIMES}")
-        group.add_argument("--until", metavar="TIME", help="a start before then (until a day: to its end)")
+        group.add_argument("--since", metavar="TIME", help=f"started at this time or later: {_TIMES}")
+        group.add_argument(
+            "--until", metavar="TIME", help="started before this time (a date includes the whole day)"
+        )

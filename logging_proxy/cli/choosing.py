@@ -1,9 +1,9 @@
 """
-Which captures are meant: those of a logging server, or of a directory.
+Selects the source of captures: a logging server or a directory.
 
-What was said most clearly wins: `--log-dir`, `--url`, `LOGGING_PROXY_URL`, then the
-configuration.  With a configuration whose logging server is the embedded one,
-the log directory stands in for it while it does not run.
+The order of precedence is `--log-dir`, `--url`, `LOGGING_PROXY_URL`, then the
+configuration.  If the configuration's logging server is the embedded one and does
+not run, its log directory is used instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEFAULT_FILE = "config.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the command line says of it."""
+    """The options of the command line that select a source."""
 
     config: str | None = None
     url: str | None = None
@@ -40,9 +40,9 @@ def choose(
     warn: Callable[[str], None] = lambda text: None,
 ) -> Source:
     """
-    The captures that are meant.  Raises `Trouble` when there are none to be had.
+    Return the selected source.  Raises `Trouble` if it is not available.
 
-    `note` is told when the files stand in for a server, `warn` when something is wrong with the server.
+    `note` is called when a log directory is used in place of a server, `warn` when the server is in trouble.
     """
     if choice.log_dir is not None:
         return DirectorySource(choice.log_dir)
@@ -60,7 +60,7 @@ def choose(
 
 
 def configured(choice: Choice) -> Configuration:
-    """The configuration: the file that was named, `config.yaml` if it is here, or the defaults."""
+    """The configuration file that was named, or `config.yaml` if it exists, or the defaults."""
     path = choice.config or DEFAULT_FILE
     if choice.config is None and not os.path.exists(path):
         return Configuration()
@@ -71,7 +71,7 @@ def configured(choice: Choice) -> Configuration:
 
 
 def url_of(configuration: Configuration) -> str | None:
-    """Where the logging server of a configuration listens; None when only it knows."""
+    """The URL of a configuration's logging server; None if its port is chosen by the system."""
     if configuration.logging.server_url is not None:
         return str(configuration.logging.server_url)
     host, port = configuration.logging_server.host, configuration.logging_server.port
@@ -82,7 +82,7 @@ def url_of(configuration: Configuration) -> str | None:
 
 
 def log_dir_of(choice: Choice) -> str:
-    """The log directory that is meant."""
+    """The selected log directory."""
     return choice.log_dir or configured(choice).logging_server.log_dir
 
 
@@ -95,27 +95,27 @@ def _checked(url: str, token: str | None, warn: Callable[[str], None]) -> ApiSou
 
 
 def _token_for(choice: Choice, environ: Mapping[str, str], url: str) -> str | None:
-    """A token for a URL of its own: that of a configuration only goes to where it is said to go."""
+    """The token for an explicit URL; a configuration's token is used only if `--config` names one."""
     if environ.get(TOKEN_VARIABLE) or choice.config is None:
         return environ.get(TOKEN_VARIABLE)
     return _token_of(configured(choice), url)
 
 
 def _token_of(configuration: Configuration, url: str) -> str | None:
-    """The one that is configured, or that a server on this machine keeps in its log directory."""
+    """The configured token, or the one that a server on this machine keeps in its log directory."""
     server = configuration.logging_server
     return server.token.value if server.token is not None else token_for(url, server.log_dir)
 
 
 def _instead(configuration: Configuration, error: NoServer | None, note: Callable[[str], None]) -> Source:
-    """The log directory of an embedded logging server that does not run."""
+    """The log directory, in place of an embedded logging server that does not run."""
     log_dir = configuration.logging_server.log_dir
     if not configuration.embedded and error is not None:
         raise error
     if not os.path.isdir(log_dir):
         where = f"{error}, and " if error is not None else ""
         raise Trouble(
-            f"{where}{log_dir}: no such directory; name the captures with --config, --url or --log-dir"
+            f"{where}{log_dir}: no such directory; select captures with --config, --url or --log-dir"
         )
-    note(f"no logging server answers: these are the files in {log_dir}")
+    note(f"no logging server answers; reading the files in {log_dir}")
     return DirectorySource(log_dir)

@@ -1,4 +1,4 @@
-"""What each command does: asks a source, hands what comes to the renderers, writes it."""
+"""The commands: each queries a source, renders the results and writes them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from logging_proxy.service.console import safe
 _FILTERS = (*FILTERS, "since", "until")
 
 AFTER_GAP = 1000
-"""Rows that are looked at when the feed has lost its place."""
+"""Number of rows to list after the live feed has skipped events."""
 
 REDRAW = 0.1
-"""Seconds between two drawings of what is under way."""
+"""Seconds between two redraws of the exchanges under way."""
 
 
 def _no_note(text: str) -> None:
-    """For pipes."""
+    """Discard a note: on pipes there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command works with."""
+    """The environment of a command: terminal, environment variables, options."""
 
     terminal: Terminal
     environ: Mapping[str, str]
@@ -57,7 +57,7 @@ class Context:
         return choose(self.choice, self.environ, note, self.terminal.note)
 
     def filters(self) -> dict[str, str]:
-        """The filters as the API has them.  Raises `BadFilter`."""
+        """The filters in the API's form.  Raises `BadFilter`."""
         now = datetime.now().astimezone()
         given = {name: getattr(self.options, name, None) for name in _FILTERS}
         filters = {name: value for name, value in given.items() if value}
@@ -79,7 +79,7 @@ def ls(context: Context) -> None:
 
 
 def write_rows(terminal: Terminal, rows: list[Document]) -> Layout:
-    """The table of exchanges; its layout, for more."""
+    """Print the table of exchanges; return its layout, for further rows."""
     cells = [exchange_cells(row, is_short(terminal.columns)) for row in rows]
     layout = Layout(EXCHANGES, cells, terminal.columns)
     if rows:
@@ -143,7 +143,7 @@ def tail(context: Context) -> None:
 
 
 class _TailView:
-    """Rows that stay, and below them on a terminal those that change."""
+    """Finished rows, and below them, on a terminal, the rows under way, which are redrawn."""
 
     def __init__(self, context: Context, rows: list[Document]) -> None:
         self._terminal = context.terminal
@@ -191,16 +191,16 @@ def reindex(context: Context) -> None:
     """`logging-proxy reindex`."""
     log_dir = log_dir_of(context.choice)
     if not os.path.isdir(log_dir):
-        raise Trouble(f"{log_dir}: no such directory; name it with --config or --log-dir")
+        raise Trouble(f"{log_dir}: no such directory; select it with --config or --log-dir")
     if getattr(context.options, "url", None) is not None:
-        raise Trouble("an index is made where its files are: use --config or --log-dir, not --url")
+        raise Trouble("reindex needs access to the files: use --config or --log-dir instead of --url")
     missing = context.options.missing
     began = time.monotonic()
     bar = Progress(context.terminal.err, "indexing")
     added = total = 0
     unreadable = ""
     try:
-        for step in rebuilding.add_missing(log_dir) if missing else rebuilding.make_anew(log_dir):
+        for step in rebuilding.add_missing(log_dir) if missing else rebuilding.rebuild_index(log_dir):
             added, total = step.added, step.total
             if step.unreadable:
                 unreadable = f"{step.unreadable} files could not be read: {step.example}"

@@ -1,4 +1,4 @@
-"""One HTTP connection to the logging server, and the WebSocket of its live feed."""
+"""An HTTP connection to the logging server, and the WebSocket of its live feed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from logging_proxy.service.console import safe
 TIMEOUT = 30.0
 CONNECT_TIMEOUT = 5.0
 TICK = 0.5
-"""Seconds without a message of the live feed, after which the caller gets its turn."""
+"""Seconds without a live event after which control returns to the caller."""
 
 CHUNK = 256 << 10
 ANSWER_LIMIT = 256 << 20
@@ -28,11 +28,11 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 
 Connect = Callable[[str, int, bool], socket.socket]
-"""From host, port and whether TLS is to be used to a connected socket."""
+"""Connects a socket, given host, port and whether to use TLS."""
 
 
 def open_socket(host: str, port: int, secure: bool) -> socket.socket:
-    """A socket to a logging server; its certificate is verified.  Raises OSError."""
+    """Connect to a logging server, verifying its certificate with TLS.  Raises OSError."""
     plain = socket.create_connection((host, port), CONNECT_TIMEOUT)
     plain.settimeout(TIMEOUT)
     if not secure:
@@ -43,7 +43,7 @@ def open_socket(host: str, port: int, secure: bool) -> socket.socket:
 
 
 class Server:
-    """The logging server at a URL; `token` is presented with every request."""
+    """The logging server at a URL; `token` is sent with every request."""
 
     def __init__(self, url: str, token: str | None = None, connect: Connect | None = None) -> None:
         shown = safe(redact_url(url))
@@ -57,7 +57,7 @@ class Server:
         if not _is_host(parts.hostname) or not url.isprintable() or " " in url:
             raise Trouble(f"{shown}: not a URL")
         if token and not _VISIBLE.fullmatch(token):
-            raise Trouble("the token will not do: expected visible ASCII characters, without spaces")
+            raise Trouble("invalid token: expected visible ASCII characters, without spaces")
         self.url = shown.rstrip("/")
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
@@ -68,12 +68,12 @@ class Server:
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
-        """The JSON value at an address.  Raises `Trouble` for every other answer."""
+        """GET an address and return its JSON value.  Raises `Trouble` for any other response."""
         response = self._answer(path, parameters or {})
         try:
             value = json.loads(response.read(ANSWER_LIMIT))
         except (ValueError, RecursionError):
-            raise NoServer(f"{self.url}: not a logging server (its answer is no JSON)") from None
+            raise NoServer(f"{self.url}: not a logging server (its answer is not JSON)") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(error) from None
         if response.status != 200:
@@ -81,7 +81,7 @@ class Server:
         return value
 
     def download(self, path: str) -> Iterator[bytes]:
-        """The bytes at an address; nothing where there are none."""
+        """GET the bytes at an address; yields nothing if there are none (404, 410)."""
         response = self._answer(path, {})
         if response.status in (404, 410):
             response.read()
@@ -92,7 +92,7 @@ class Server:
             while data := response.read(CHUNK):
                 yield data
             if response.length:
-                raise Trouble(f"{self.url}: the answer was cut")
+                raise Trouble(f"{self.url}: the response was cut off")
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(error) from None
         finally:
@@ -100,7 +100,7 @@ class Server:
                 self._close()
 
     def watch(self, path: str, parameters: Mapping[str, str]) -> Iterator[Any | None]:
-        """The messages of a WebSocket until it is closed; None after each `TICK` without one."""
+        """The messages of a WebSocket until it is closed, and None after each `TICK` without a message."""
         plain = self._connect()
         try:
             yield from _messages(plain, self._host_header(), self._target(path, parameters), self._headers())
@@ -112,7 +112,7 @@ class Server:
     # --- plain HTTP
 
     def _answer(self, path: str, parameters: Mapping[str, str]) -> http.client.HTTPResponse:
-        """An answer whose body is still to be read; tries again when a kept connection was closed."""
+        """Send a request and return the response, body unread.  Retries if a reused connection was closed."""
         for again in (self._connection is not None, False):
             try:
                 if self._connection is None:
@@ -160,11 +160,11 @@ class Server:
         if isinstance(error, http.client.HTTPException):
             return NoServer(f"{self.url}: not a logging server (its answer is no HTTP)")
         if isinstance(error, TimeoutError):
-            return Trouble(f"{self.url}: no answer in time")
+            return Trouble(f"{self.url}: the server did not answer in time")
         return Trouble(f"{self.url}: {safe(str(getattr(error, 'strerror', None) or error), 200)}")
 
     def _refusal(self, status: int, value: Any) -> Refusal:
-        """What a problem document says (RFC 9457), or `/health` of its trouble."""
+        """The error for a problem document (RFC 9457), or for the trouble that `/health` reports."""
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
             why = _words(value, "detail")
@@ -175,13 +175,13 @@ class Server:
 
 
 def _words(value: Any, *names: str) -> str:
-    """What these members of a problem document say."""
+    """The texts of these members of a problem document."""
     words = [value.get(name) for name in names] if isinstance(value, dict) else []
     return " ".join(safe(str(word), 300) for word in words if word)
 
 
 def _is_host(name: str) -> bool:
-    """Whether a name can be looked up."""
+    """Whether the host name is one that can be resolved."""
     try:
         return bool(name.encode("idna"))
     except UnicodeError:
@@ -201,7 +201,7 @@ def _json(data: bytes) -> Any:
 def _messages(
     plain: socket.socket, host: str, target: str, headers: Mapping[str, str]
 ) -> Iterator[Any | None]:
-    # Imported where it is needed: no other command waits for it.
+    # Imported here to keep the other commands fast.
     from wsproto import ConnectionType, WSConnection
     from wsproto.events import CloseConnection, Ping, RejectConnection, Request, TextMessage
     from wsproto.utilities import RemoteProtocolError
@@ -232,10 +232,10 @@ def _messages(
                 elif isinstance(event, Ping):
                     plain.sendall(connection.send(event.response()))
                 elif isinstance(event, RejectConnection):
-                    raise Refusal("the live feed cannot be watched now", event.status_code)
+                    raise Refusal("the live feed is not available now", event.status_code)
                 elif isinstance(event, CloseConnection):
                     return
             if not data:
                 return
     except RemoteProtocolError:
-        raise NoServer("the live feed is no WebSocket") from None
+        raise NoServer("the live feed is not a WebSocket") from None

@@ -1,8 +1,8 @@
 """
-A request as a command of curl that sends it again.
+Exports a request as a curl command that repeats it.
 
-Everything captured is quoted, so that a shell sees nothing but text.  Secrets
-become references to variables of the environment.
+All captured text is quoted, so that the shell does not interpret it.  Secrets
+are replaced by references to environment variables.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from logging_proxy.cli.secrets import Redactor
 from logging_proxy.redaction.redact import REDACTED
 
 LONGEST_ARGUMENT = 100_000
-"""Bytes: Linux takes 128 KiB for one argument."""
+"""Bytes; Linux allows 128 KiB for one argument."""
 
 _LEFT_OUT = frozenset(["host", "content-length", "connection", "x-proxy-path", "keep-alive"])
-"""curl makes them, or they belong to the connection, or are ours."""
+"""Fields that curl generates, that belong to the connection, or that the capture added."""
 
 _DEFAULTS = {"user-agent": "User-Agent", "accept": "Accept"}
-"""Fields that curl sends unless it is told not to."""
+"""Fields that curl sends unless they are overridden."""
 
 _EXPECTS_FROM = 1024
-"""Bytes of a body for which curl sends `Expect: 100-continue`; since 7.84 only for 1 MiB."""
+"""Body size in bytes from which curl sends `Expect: 100-continue`; since 7.84 it is 1 MiB."""
 
 _SCHEME = re.compile(r"(?i)(bearer|basic|token|digest|apikey)\s+")
 _KEY_HEADERS = frozenset(["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-litellm-api-key"])
@@ -50,9 +50,9 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
 @dataclass(slots=True)
 class Curl:
     """
-    The command; `body` is what must be in the file `body_file` for it.
+    A curl command; the file `body_file` must have the content `body` when it is run.
 
-    `variables` are those that the command needs, in the order of their use.
+    `variables` are the environment variables that it needs, in the order of use.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Curl:
 def curl_command(
     message: Message, url: str, destination: str, route: str, body_file: str, redactor: Redactor
 ) -> Curl:
-    """The command that sends `message` to `url`; `destination` and `route` say whose key it needs."""
+    """The command that sends `message` to `url`; `destination` and `route` give the API key's variable."""
     return _Command(message, destination, route, redactor).make(url, body_file)
 
 
@@ -90,7 +90,7 @@ class _Command:
         return Curl(" \\\n  ".join(words), body, list(self._variables))
 
     def _is_empty_body(self) -> bool:
-        """Whether the request says that it has a body of no bytes, for which curl needs one, too."""
+        """Whether the request declares an empty body, which curl must be told about."""
         if self._message.raw:
             return False
         if "chunked" in self._message.header("transfer-encoding").lower():
@@ -106,12 +106,12 @@ class _Command:
         if method == "HEAD" and not sends_body:
             return ["--head", *(["--header 'Content-Length: 0'"] if self._declares_nothing() else [])]
         if method == "HEAD":
-            # curl sends no body with --head, and without it waits for the body that the answer announces.
+            # With --head curl sends no body; without it, curl waits for the body that the response announces.
             return ["--request HEAD --ignore-content-length --header 'Connection: close'"]
         return [] if method == ("POST" if sends_body else "GET") else [f"--request {quoted(method)}"]
 
     def _url(self, url: str) -> str:
-        """Quoted; a secret in its query becomes a variable."""
+        """The quoted URL, with variables in place of secrets in its query."""
         redacted = self._redactor.url(url)
         flags = "--globoff --path-as-is " if any(each in url for each in "[]{}") or "/." in url else ""
         pieces = redacted.split(f"={REDACTED}")
@@ -124,7 +124,7 @@ class _Command:
         headers = self._message.head.headers
         present = {name.lower() for name, _ in headers}
         for (name, value), (_, shown) in zip(headers, self._redactor.headers(headers), strict=True):
-            # Of what is no name curl may make the name of a file to read.
+            # curl may take an argument that is not a valid field for the name of a file.
             if name.lower() in _LEFT_OUT or not _TOKEN.fullmatch(name):
                 continue
             if not value:
@@ -151,20 +151,20 @@ class _Command:
         return f'"${variable}"'
 
     def _body(self, body_file: str) -> tuple[str, bytes | None]:
-        """The argument for the body, and what must be in the file that it names."""
+        """The argument for the body, and the content of the file that it refers to."""
         raw = self._message.raw
         text = _plain_text(raw)
         if text is not None:
             text = self._redactor.body(text, self._message.content_type)
             raw = text.encode("utf-8")
             if len(raw) <= LONGEST_ARGUMENT:
-                # Unlike --data-binary, --data-raw does not take a body that begins with @ for a file.
+                # Unlike --data-binary, --data-raw does not interpret a leading @ as a file name.
                 return f"--data-raw {quoted(text)}", None
         return f"--data-binary {quoted(f'@{body_file}')}", raw
 
 
 def _plain_text(raw: bytes) -> str | None:
-    """The body as a text that can be an argument; None when there is no such text."""
+    """The body as text that can be passed as an argument, or None."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -173,7 +173,7 @@ def _plain_text(raw: bytes) -> str | None:
 
 
 def key_variable(destination: str, route: str) -> str:
-    """The variable that people keep the key for a destination in."""
+    """The environment variable that usually holds the API key for a destination."""
     try:
         host = urlsplit(destination).hostname or ""
     except ValueError:
@@ -185,17 +185,17 @@ def key_variable(destination: str, route: str) -> str:
 
 
 def variable_name(text: str) -> str:
-    """The name of a variable, made of a header's or a route's."""
+    """A variable name derived from a header's or route's name."""
     name = _NO_NAME.sub("_", text).strip("_").upper()[:64]
     return f"_{name}" if name[:1].isdecimal() or not name else name
 
 
 def quoted(text: str) -> str:
     """
-    `text` as one word of a shell, which bash, zsh and ksh take back as it was.
+    Quote `text` as one shell word, understood by bash, zsh and ksh.
 
-    Line ends stay what they are.  What is not printable becomes an escape, of its
-    bytes in UTF-8; surrogates are the bytes that are none.
+    Line ends are kept.  Other unprintable characters become escapes of their UTF-8
+    bytes; surrogates stand for bytes that are not UTF-8.
     """
     if _PLAIN.fullmatch(text):
         return text
@@ -205,7 +205,7 @@ def quoted(text: str) -> str:
 
 
 def _quoted_latin(text: str) -> str:
-    """A head's text, whose characters are the bytes that were sent."""
+    """Quote text from a head, whose characters stand for single bytes."""
     return quoted(text.encode("latin-1", "replace").decode("utf-8", "surrogateescape"))
 
 

@@ -1,8 +1,8 @@
 """
-Captures straight from a log directory, when no logging server answers.
+Captures read from a log directory, without a logging server.
 
-The files are the truth; the index is asked only where it is known to have all of
-them.  Nothing is written, not even beside the index.
+The files are authoritative; the index is used only if it is marked as complete.
+Nothing is written, not even beside the index.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from logging_proxy.understanding.decoding import decode
 from logging_proxy.understanding.text import text_of
 
 LOOK_AGAIN = 0.5
-"""Seconds between two looks for new files."""
+"""Seconds between two scans for new files."""
 
 CHUNK = 1 << 20
 PAGE = 200
 
 
 class DirectorySource:
-    """See `Source`.  Shows what has ended: what is under way has no metadata yet."""
+    """See `Source`.  Shows finished exchanges only: those under way have no metadata yet."""
 
     def __init__(self, log_dir: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._log_dir = log_dir
@@ -70,7 +70,7 @@ class DirectorySource:
         ((whole, halves),) = found.items()
         row = self._stored.row(halves)
         if row is None:
-            raise Trouble(f"{whole}: its metadata are not understood")
+            raise Trouble(f"{whole}: its metadata cannot be read")
         return Exchange(row.document(), *halves)
 
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ class DirectorySource:
                 yield found_in(search, row, request, response)
 
     def live(self) -> Iterator[Document | None]:
-        """An `indexed` event for each exchange whose files appear."""
+        """An `indexed` event for each exchange whose files have been written."""
         seen = self._stored.ended()
         while True:
             self._sleep(LOOK_AGAIN)
@@ -128,7 +128,7 @@ class DirectorySource:
 
 
 def stored_text(document: Document, body: bytes) -> str:
-    """What can be read in the body of a half, as the index has it."""
+    """The text of a half's body, extracted as for the index."""
     headers = [(str(name).lower(), str(value)) for name, value in document.get("headers") or []]
     coding, kind = (
         ", ".join(value for name, value in headers if name == wanted)
@@ -138,7 +138,7 @@ def stored_text(document: Document, body: bytes) -> str:
 
 
 def found_in(search: Search, row: Row, request: str = "", response: str = "") -> Found:
-    """`row` with what is around the words, in the response's text if they are there."""
+    """`row` with the text around the search words, preferably from the response."""
     snippet = search.snippet(response)
     if snippet:
         return Found(row.document(), "response", snippet)
@@ -150,7 +150,7 @@ def found_in(search: Search, row: Row, request: str = "", response: str = "") ->
 
 
 def open_whole_index(log_dir: str) -> IndexQuestions | None:
-    """The index, if it has all that the files have.  Raises `Trouble` when it is of a newer version."""
+    """Open the index if it is complete, else return None.  Raises `Trouble` if its version is newer."""
     try:
         return open_whole(os.path.join(log_dir, FILE))
     except IndexTrouble as error:

@@ -1,7 +1,7 @@
 """
-What the live feed tells, as rows: those that have ended, and those under way.
+Turns events of the live feed into rows: finished exchanges, and those under way.
 
-Pure: events and times in, rows out.
+Without I/O: events and times in, rows out.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from logging_proxy.index import Filters
 from logging_proxy.index.values import fits
 
 WAIT_FOR_INDEX = 2.0
-"""Seconds that a row waits, after its end, for what is understood of it."""
+"""Seconds that a finished row waits for the fields that indexing adds, such as the model."""
 
 MOST = 10_000
-"""Rows that are remembered; ids that were shown, too."""
+"""Maximum number of rows to remember, and of ids of rows that were shown."""
 
 
 @dataclass(slots=True)
 class _Followed:
     row: Document
     seen: float
-    """When something last happened."""
+    """Time of the last event."""
     sizes: dict[str, int] = field(default_factory=dict)
 
 
 class Following:
-    """The exchanges that are under way, made of events."""
+    """Tracks the exchanges under way from the events of the live feed."""
 
     def __init__(self) -> None:
         self._open: dict[str, _Followed] = {}
         self._ended: dict[str, _Followed] = {}
         self._shown: dict[str, None] = {}
         self._first = ""
-        """The start of the oldest exchange that was listed; such times are in order as texts are."""
+        """Start of the oldest listed exchange.  These times sort correctly as text."""
 
     def start_with(self, rows: Iterator[Document] | list[Document], now: float) -> None:
-        """What was listed before the first event."""
+        """Take in the exchanges listed before the first event."""
         for row in rows:
             self._first = str(row.get("started_at"))
             if row.get("outcome") is None:
@@ -48,7 +48,7 @@ class Following:
                 self._show(str(row.get("id")))
 
     def take(self, event: Mapping[str, object], now: float) -> Iterator[Document]:
-        """An event; the rows that have become complete by it."""
+        """Process an event; yields the rows that it completes."""
         id, row = str(event.get("id")), event.get("exchange")
         if event.get("type") == "piece":
             self._grow(id, event, now)
@@ -66,7 +66,7 @@ class Following:
             yield row
 
     def after_gap(self, rows: Iterator[Document], now: float) -> list[Document]:
-        """After events were missed: from what is listed, newest first, what has ended meanwhile, in order."""
+        """Resume after missed events: from a list, newest first, return the rows ended since, in order."""
         self._open.clear()
         missed = []
         for row in rows:
@@ -82,7 +82,7 @@ class Following:
         return missed[::-1]
 
     def due(self, now: float) -> Iterator[Document]:
-        """Rows that have waited for the index in vain."""
+        """Finished rows whose `indexed` event has not come within `WAIT_FOR_INDEX`."""
         for id, followed in list(self._ended.items()):
             if now - followed.seen < WAIT_FOR_INDEX:
                 return
@@ -91,7 +91,7 @@ class Following:
             yield followed.row
 
     def under_way(self, now: float) -> list[Document]:
-        """The rows under way, oldest first, with the sizes and times that they have now."""
+        """The rows under way, oldest first, with their current sizes and durations."""
         return [_current(followed, now) for followed in self._open.values()]
 
     def _grow(self, id: str, event: Mapping[str, object], now: float) -> None:
@@ -128,5 +128,5 @@ def _current(followed: _Followed, now: float) -> Document:
 
 
 def is_wanted(row: Document, wanted: Filters) -> bool:
-    """Whether a row meets the filters that a row can meet."""
+    """Whether a row passes the filters that can be decided from a row."""
     return all(fits(name, row.get(name), value) for name, value in wanted.where.items())

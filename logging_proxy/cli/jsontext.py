@@ -1,8 +1,8 @@
 """
-JSON laid out for reading: the same tokens, in order, one member or item to a line.
+Lays out JSON for reading: the same tokens in the same order, one member or item per line.
 
-Numbers, duplicates and the order of members stay as they were sent.  What a
-terminal would act upon becomes an escape of JSON, so the result is JSON still.
+Numbers, duplicate members and their order are kept as sent.  Control characters
+are replaced by JSON escapes, so that the result is still JSON.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _INDENT = "  "
 _CLOSING = {"{": "}", "[": "]"}
 
 DEEPEST = 200
-"""Levels that are indented further."""
+"""Levels of nesting that are indented; deeper ones stay on one line."""
 
 
 def is_json(text: str) -> bool:
-    """Whether `text` is one JSON value, as far as Python's parser goes into the depth."""
+    """Whether `text` is a JSON value that is not too deep for Python's parser."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -32,7 +32,7 @@ def is_json(text: str) -> bool:
 
 
 def json_lines(text: str, redactor: Redactor, paint: Paint) -> Iterator[str]:
-    """The lines of a JSON value, which `text` must be."""
+    """The lines of the JSON value in `text`, which must be valid."""
     tokens = _TOKEN.findall(text)
     tokens.append("")
     line, depth, name = "", 0, ""
@@ -75,7 +75,7 @@ def _scalar(token: str, name: str, redactor: Redactor, paint: Paint) -> str:
 
 
 def _string(value: str) -> str:
-    """A JSON string of printable characters."""
+    """A JSON string with printable characters only."""
     text = json.dumps(value, ensure_ascii=False)
     if text.isprintable():
         return text

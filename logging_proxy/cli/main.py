@@ -1,4 +1,4 @@
-"""The entry point: from the command line to an exit status."""
+"""Entry point: runs a command line and returns its exit status."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ERROR, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command that `arguments` are; the exit status."""
+    """Run the command in `arguments` and return the exit status."""
     open_standard_streams()
     tolerate_any_text(sys.stdout, sys.stderr)
     status = 0
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         discard_output()
     except OSError as error:
-        # What is in buffers cannot be written; of the same error one line is enough.
+        # The buffers cannot be written: discard them, so that the error is reported once only.
         discard_output()
         if status == 0:
             with suppress(OSError):
@@ -72,7 +72,7 @@ def _run_arguments(arguments: Sequence[str] | None) -> int:
 
 
 def run(context: Context) -> int:
-    """Runs a command; what the user can do something about is one line, never a traceback."""
+    """Run a command.  Errors that the user can act upon are shown as one line, without a traceback."""
     try:
         _COMMANDS[context.options.command](context)
     except BadFilter as error:
@@ -96,7 +96,7 @@ def run(context: Context) -> int:
 
 
 def _place_of(error: Exception) -> str:
-    """Where an exception was raised; its text may hold anything."""
+    """Where an exception was raised.  Its text is not shown, because it may contain captured data."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{os.path.basename(frame.filename)}, line {frame.lineno}"
 

@@ -1,7 +1,7 @@
 """
-Searching in texts without an index, and what is around what was found.
+Full-text search without an index, and the text around matches.
 
-A search means here what it means to the index: whole words in any case and without
+Searches have the same meaning as in the index: whole words, ignoring case and
 accents, `"phrases"`, `-without`, `begin*`.
 """
 
@@ -13,7 +13,7 @@ import unicodedata
 from logging_proxy.index.words import Term, parse_search, spread
 
 AROUND = 60
-"""Characters on each side of what was found."""
+"""Characters of context on each side of a match."""
 
 _WORD = re.compile(r"[^\W_]+")
 _NOTHING = re.compile(r"(?!)")
@@ -21,7 +21,7 @@ _SPACE = re.compile(r"\s+")
 
 
 class Search:
-    """What a user searches for."""
+    """A parsed search."""
 
     def __init__(self, text: str) -> None:
         terms = parse_search(text)
@@ -30,11 +30,11 @@ class Search:
 
     @property
     def empty(self) -> bool:
-        """Whether there is not one word to search for."""
+        """Whether the search contains no words."""
         return not self._wanted and not self._unwanted
 
     def matches(self, *texts: str) -> bool:
-        """Whether the texts together hold what is wanted and nothing that is not."""
+        """Whether the texts together contain every wanted term and no unwanted one."""
         if self.empty:
             return False
         folded = [_folded(spread(text)) for text in texts]
@@ -43,7 +43,7 @@ class Search:
         )
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in `text` what is wanted stands, in order and apart from each other."""
+        """The positions of wanted terms in `text`, sorted and without overlaps."""
         folded = _folded(text, keep_length=True)
         found = sorted(match.span() for pattern in self._wanted for match in pattern.finditer(folded))
         apart: list[tuple[int, int]] = []
@@ -53,7 +53,7 @@ class Search:
         return apart
 
     def snippet(self, text: str) -> str:
-        """One line of `text` around the first place; empty when nothing wanted is in it."""
+        """One line of `text` around the first match; empty if there is none."""
         spans = self.spans(text)
         if not spans:
             return ""
@@ -73,7 +73,7 @@ def _pattern(term: Term) -> re.Pattern[str]:
 
 
 def _folded(text: str, keep_length: bool = False) -> str:
-    """`text` without case and accents; with as many characters as before if `keep_length`."""
+    """`text` without case and accents; `keep_length` preserves the number of characters."""
     if text.isascii():
         return text.lower()
     if keep_length:

@@ -1,7 +1,7 @@
 """
-A half of an exchange as it is in its `.bin`: the head, and the body with its coding undone.
+A request or response read from its `.bin`: the head, and the decoded body.
 
-Nothing here is laid out for anybody; nothing fails, whatever was captured.
+Nothing is formatted here, and no captured content raises an error.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from logging_proxy.cli.secrets import Redactor
 from logging_proxy.understanding.decoding import codings_of, decode
 
 VIEWED = 64 << 20
-"""Bytes of a half that are looked at; more can only be copied."""
+"""Maximum number of bytes of a half that are interpreted; longer ones can only be copied."""
 
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _CHARSETS = re.compile(
     r"utf[-_]?(8|16|32)([-_]?[lb]e)?|(us-)?ascii|iso[-_]8859[-_]\d{1,2}|(windows|cp)[-_]?125\d"
 )
-"""Not whatever Python can decode: some of its codecs take quadratic time."""
+"""Accepted charsets.  Some of Python's other codecs take quadratic time."""
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`raw` is the body as it was sent; `cut` says that the file has more than was read."""
+    """A message; `raw` is the body as sent, `cut` means that the file is longer than what was read."""
 
     head: Head
     raw: bytes
     cut: bool = False
 
     def header(self, name: str) -> str:
-        """The values of a header, joined as RFC 9110 §5.2 has it."""
+        """The values of a header, joined as in RFC 9110 §5.2."""
         return ", ".join(value for each, value in self.head.headers if each.lower() == name)
 
     @property
@@ -50,7 +50,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The decoded body: its bytes, its text unless it is binary, and what was wrong with it."""
+    """A decoded body: its bytes, its text unless it is binary, and any decoding error."""
 
     data: bytes
     text: str | None
@@ -58,14 +58,14 @@ class Body:
 
 
 def read_message(pieces: Iterable[bytes]) -> Message:
-    """The message in the bytes of a `.bin`, of which no more than `VIEWED` are read."""
+    """Parse the content of a `.bin`, up to `VIEWED` bytes."""
     content, cut = read_some(pieces, VIEWED)
     head, _, body = content.partition(b"\r\n\r\n")
     return Message(parse_head(head), body, cut)
 
 
 def up_to(offset: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The head in the bytes of a `.bin`, and the body up to `offset`."""
+    """The content of a `.bin`: its head, and `offset` bytes of its body."""
     start = b""
     pieces = iter(pieces)
     for piece in pieces:
@@ -82,9 +82,9 @@ def up_to(offset: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:
     """
-    The bytes of a `.bin` without secrets, and otherwise as they are.
+    Redact the content of a `.bin`, which is otherwise unchanged.
 
-    A body that is binary or has a content coding is left alone.
+    Bodies that are binary or have a content coding are not redacted.
     """
     head, blank, body = content.partition(b"\r\n\r\n")
     message = Message(parse_head(head), body)
@@ -97,7 +97,7 @@ def redacted_bytes(content: bytes, redactor: Redactor) -> bytes:
 
 
 def _redacted_lines(lines: list[str], redactor: Redactor) -> Iterator[str]:
-    """The lines of fields; those that hold no secret as they are."""
+    """The field lines; those without secrets are unchanged."""
     fields = []
     for line in lines:
         name, _, value = line.partition(":")
@@ -124,7 +124,7 @@ def read_some(pieces: Iterable[bytes], limit: int) -> tuple[bytes, bool]:
 
 
 def read_body(message: Message) -> Body:
-    """The body of a message, decoded."""
+    """The decoded body of a message."""
     decoded = decode(message.raw, message.header("content-encoding"))
     trouble = str(decoded.trouble or "")
     if message.cut:
@@ -133,7 +133,7 @@ def read_body(message: Message) -> Body:
 
 
 def text_in(data: bytes, content_type: str, cut: bool = False) -> str | None:
-    """The text that `data` is; None when it is binary."""
+    """Decode `data` as text; None if it is binary."""
     found = _CHARSET.search(content_type)
     charset = found[1].lower() if found else "utf-8"
     if not _CHARSETS.fullmatch(charset):
@@ -143,7 +143,7 @@ def text_in(data: bytes, content_type: str, cut: bool = False) -> str | None:
     try:
         text = data.decode(charset)
     except (UnicodeDecodeError, LookupError):
-        # A text with a few wrong bytes is still best read as one.
+        # Text with a few invalid bytes is still best shown as text.
         text = data.decode("utf-8", "backslashreplace")
         if not content_type.startswith("text/") or text.count("\\x") * 10 > len(data):
             return None
@@ -152,7 +152,7 @@ def text_in(data: bytes, content_type: str, cut: bool = False) -> str | None:
 
 
 def _without_half_character(data: bytes) -> bytes:
-    """UTF-8 that was cut anywhere, without the character that is not whole."""
+    """UTF-8 without the incomplete character at its end."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte & 0xC0 != 0x80:

@@ -1,4 +1,4 @@
-"""Colour on a terminal, and how wide text is there."""
+"""Terminal colours, and the width of text on a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAINTED = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Paint:
-    """`paint(text, style)` is `text` in a style, or `text` itself where there is no colour."""
+    """`paint(text, style)` returns `text` with a style, or unchanged if colours are off."""
 
     def __init__(self, colour: bool = False) -> None:
         self.colour = colour
@@ -35,14 +35,14 @@ class Paint:
 
 
 def wants_colour(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> bool:
-    """`choice` is auto, always or never; auto asks the terminal, `NO_COLOR` and `TERM`."""
+    """Whether to use colours; for `auto` that depends on the terminal, `NO_COLOR` and `TERM`."""
     if choice != "auto":
         return choice == "always"
     return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def width(text: str) -> int:
-    """Columns of a terminal that printable `text` takes."""
+    """Number of terminal columns that printable `text` occupies."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
@@ -53,7 +53,7 @@ def _width(character: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """`text`, or as much of it as fits with an ellipsis behind it."""
+    """`text`, shortened with an ellipsis if it is too wide."""
     if width(text) <= columns:
         return text
     kept, used = [], 1
@@ -66,17 +66,17 @@ def cut(text: str, columns: int) -> str:
 
 
 def cut_line(line: str, longest: int) -> str:
-    """The beginning of a painted line, which loses its colours."""
+    """The beginning of a painted line, without its colours."""
     return _PAINTED.sub("", line)[:longest] + "…"
 
 
 def cut_painted(line: str, columns: int) -> str:
-    """A painted line that is no wider than a terminal; what has to be cut loses its colours."""
+    """A painted line, shortened to the terminal's width; shortening removes its colours."""
     plain = _PAINTED.sub("", line)
     return line if width(plain) <= columns else cut(plain, columns)
 
 
 def padded(text: str, columns: int, right: bool = False) -> str:
-    """`text` with spaces up to a width, before it if `right`."""
+    """`text` padded with spaces to a width, on the left if `right`."""
     space = " " * (columns - width(text))
     return space + text if right else text + space

@@ -1,4 +1,4 @@
-"""Making the index of a log directory anew, or adding what it lacks."""
+"""Rebuilds or completes the index of a log directory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _COMPANIONS = ("-wal", "-shm")
 
 
 class InUse(Trouble):
-    """A program, most likely the logging server, has the index open."""
+    """Another process, probably the logging server, has the index open."""
 
 
-def make_anew(log_dir: str) -> Iterator[Progress]:
+def rebuild_index(log_dir: str) -> Iterator[Progress]:
     """
-    A new index in place of the old one, which stays until the new one is done.
+    Build a new index; the old one is kept until the new one is complete.
 
-    Raises `InUse` before anything is done.
+    Raises `InUse` before anything is changed.
     """
     path = os.path.join(log_dir, FILE)
     new = f"{path}.new"
@@ -37,7 +37,7 @@ def make_anew(log_dir: str) -> Iterator[Progress]:
 
 
 def add_missing(log_dir: str) -> Iterator[Progress]:
-    """What the index lacks.  Does no harm while a logging server runs."""
+    """Add missing exchanges to the index.  May be used while a logging server runs."""
     path = os.path.join(log_dir, FILE)
     try:
         check_unused(path)
@@ -48,7 +48,7 @@ def add_missing(log_dir: str) -> Iterator[Progress]:
 
 
 def _fill(log_dir: str, path: str) -> Iterator[Progress]:
-    """Adds everything, after which the index is known to be whole; not if files could not be read."""
+    """Add everything, and mark the index as complete unless some files could not be read."""
     with closing(_open(path)) as index:
         unreadable = 0
         for progress in rebuild(log_dir, index):
@@ -72,9 +72,9 @@ def _open(path: str) -> SqliteIndex:
 
 def check_unused(path: str) -> None:
     """
-    Raises `InUse` while another process has the database open.
+    Raise `InUse` if another process has the database open.
 
-    Leaving WAL mode needs it alone; whoever opens the database next enters it again.
+    Leaving WAL mode requires exclusive access; the next process to open the database enters it again.
     """
     if not os.path.exists(path):
         return
@@ -87,7 +87,7 @@ def check_unused(path: str) -> None:
                 "the index is in use: stop the logging server first, or add what is missing with --missing"
             ) from None
     except sqlite3.DatabaseError:
-        # Damaged: one more reason to make it anew.
+        # A damaged index is to be rebuilt anyway.
         return
 
 

@@ -1,8 +1,8 @@
 """
-One exchange as text: its summary, heads, bodies, streams.
+Renders an exchange as text: summary, heads, bodies, streams.
 
-Pure functions on what was captured, which is hostile: everything passes
-through `safe`, and lengths are bounded where nobody asked for all of it.
+Pure functions on captured data, which is untrusted: everything passes through
+`safe`, and output is limited unless all of it was asked for.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from logging_proxy.service.console import safe
 SHOWN_LINES = 200
 SHOWN_LINE = 4096
 SHOWN_CHARACTERS = 32_768
-"""Of a body, when nobody asked for all of it."""
+"""Maximum characters of a body, unless all of it was asked for."""
 
 WHOLE = 1 << 40
-"""No bound."""
+"""No limit."""
 
 DUMPED = 256
-"""Bytes of a binary body."""
+"""Bytes of a binary body that are shown in hex."""
 
 _TAB = 8
 
@@ -40,7 +40,7 @@ _TAB = 8
 
 
 def summary(exchange: Exchange, redactor: Redactor, paint: Paint) -> Iterator[str]:
-    """What an exchange was, in a few lines."""
+    """A few lines about an exchange."""
     row = exchange.row
     outcome = row.get("outcome")
     yield f"{paint(safe(exchange.id), 'bold')}  {paint(outcome_words(outcome), outcome_style(outcome))}"
@@ -65,7 +65,7 @@ def _facts(exchange: Exchange, redactor: Redactor) -> Iterator[tuple[str, str]]:
 
 
 def _full(exchange: Exchange, name: str) -> str:
-    """The metadata's value, which is whole and not redacted, or else that of the row."""
+    """The value in the metadata, which is neither shortened nor redacted; else the value in the row."""
     document = exchange.request or exchange.response or exchange.row
     return str(document.get(name) or "")
 
@@ -108,7 +108,7 @@ def _half(exchange: Exchange, side: Side) -> str:
 
 
 def head_lines(message: Message, mark: str, redactor: Redactor, paint: Paint) -> Iterator[str]:
-    """The start line and the fields, each behind `mark`."""
+    """The start line and the header fields, each prefixed with `mark`."""
     head = message.head
     start = redactor.line(" ".join(part for part in (head.first, head.second, head.third) if part))
     mark = paint(mark, "dim")
@@ -121,7 +121,7 @@ def head_lines(message: Message, mark: str, redactor: Redactor, paint: Paint) ->
 
 
 def body_lines(message: Message, body: Body, redactor: Redactor, paint: Paint) -> Iterator[str]:
-    """All of a body: JSON laid out, text as it is, of anything else the beginning in hex."""
+    """A whole body: JSON is laid out, other text unchanged; of binary data the beginning, in hex."""
     if body.text is None:
         yield from _dump(message, body.data, paint)
     elif is_json(body.text):
@@ -133,7 +133,7 @@ def body_lines(message: Message, body: Body, redactor: Redactor, paint: Paint) -
 
 
 def text_lines(text: str) -> Iterator[str]:
-    """The lines of a text, whatever it ends them with."""
+    """The lines of a text, with any kind of line end."""
     lines = text.replace("\r\n", "\n").split("\n")
     if lines and not lines[-1]:
         lines.pop()
@@ -152,7 +152,7 @@ def _dump(message: Message, data: bytes, paint: Paint) -> Iterator[str]:
 
 
 def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
-    """The first of the lines; `hint` says how to see the rest."""
+    """The first lines within the limit; `hint` names the command that shows the rest."""
     room = SHOWN_CHARACTERS
     for number, line in enumerate(lines):
         if number == SHOWN_LINES or room <= 0:
@@ -168,7 +168,7 @@ def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
 def event_line(
     event: StreamEvent, before: int, redactor: Redactor, paint: Paint, most: int | None = None
 ) -> str:
-    """An event: when it came, how long after the one before, its kind and its data."""
+    """A stream's event: its time, the time since the previous one, its type and its data."""
     kind = f"{safe(event.kind, CELL)}  " if event.kind else ""
     times = f"{event.at / 1e6:10.6f} s {_gap(event.at - before)}"
     end = "" if event.whole else " [cut]"
@@ -186,7 +186,7 @@ def _gap(microseconds: int) -> str:
 
 
 def snippet_line(found: Found, search: Search, paint: Paint, most: int | None = None) -> str:
-    """What is around the words that were found, with the words marked."""
+    """The text around the words that were found, with the words highlighted."""
     label = f"    {found.side}: "
     text = safe(found.text, 1000)
     if most is not None:
@@ -202,5 +202,5 @@ def snippet_line(found: Found, search: Search, paint: Paint, most: int | None = 
 
 
 def json_line(value: Any) -> str:
-    """A JSON line of ASCII characters only."""
+    """A JSON value on one line, in ASCII."""
     return json.dumps(value, separators=(",", ":"))

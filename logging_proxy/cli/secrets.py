@@ -1,7 +1,7 @@
 """
-Taking secrets out of what is shown or exported, and counting them.
+Redacts secrets in everything that is shown or exported, and counts them.
 
-A text keeps its form: only the values go, so that what was JSON still is.
+Only values are replaced, so that JSON stays JSON.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from logging_proxy.redaction.redact import (
 
 _MEMBER = re.compile(r'(?s)(\\{0,8}")([^"\\]{1,128})\1(\s*:\s*)\1((?:[^"\\]|\\.)*?)(\1|\\?\Z)')
 """
-A member of a JSON object whose value is a string, which may be cut.
+A member of a JSON object whose value is a string, possibly cut.
 
-In strings that hold JSON the quotes have backslashes before them.
+Inside strings that contain JSON, the quotes are preceded by backslashes.
 """
 
 _FORM = "application/x-www-form-urlencoded"
 
 
 class Redactor:
-    """Takes secrets out, unless they are to be revealed; `count` is how many went."""
+    """Redacts secrets unless `reveal` is set; `count` is the number of replacements."""
 
     def __init__(self, reveal: bool = False) -> None:
         self.reveal = reveal
         self.count = 0
 
     def text(self, text: str) -> str:
-        """Without what is known as a secret by its form."""
+        """Redact secrets that can be recognised by their form alone."""
         return text if self.reveal else self._counted(text, redact_text(text))
 
     def url(self, url: str) -> str:
         return url if self.reveal else self._counted(url, redact_url(url))
 
     def line(self, line: str) -> str:
-        """The start line of a head."""
+        """Redact the start line of a head."""
         return line if self.reveal else self._counted(line, redact_line(line))
 
     def headers(self, headers: Headers) -> Headers:
@@ -55,14 +55,14 @@ class Redactor:
         return redacted
 
     def member(self, name: str, value: str) -> str:
-        """The string that member `name` of a JSON object has."""
+        """Redact the string value of the JSON member `name`."""
         if not self.reveal and value and is_secret_key(name):
             self.count += 1
             return REDACTED
         return value if self.reveal else self._members(value)
 
     def body(self, text: str, content_type: str) -> str:
-        """A body's text, in the form that it has."""
+        """Redact the text of a body according to its format."""
         if self.reveal:
             return text
         if content_type.partition(";")[0].strip().lower() == _FORM:

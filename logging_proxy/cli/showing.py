@@ -1,4 +1,4 @@
-"""The commands about one exchange: `show` and `export`."""
+"""The commands for a single exchange: `show` and `export`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def export(context: Context) -> None:
 
 
 class _Showing:
-    """One exchange on its way to the output."""
+    """Writes one exchange in the format that the options ask for."""
 
     def __init__(self, context: Context, source: Source, exchange: Exchange) -> None:
         self._options = context.options
@@ -67,29 +67,29 @@ class _Showing:
     # --- text
 
     def everything(self) -> None:
-        """Summary, heads and, unless they are not wanted, bodies."""
+        """The summary, the heads and, unless `--headers` is given, the bodies."""
         paint = self._terminal.paint
         self._terminal.lines(render.summary(self._exchange, self._redactor, paint))
         for side in SIDES:
             message = self._message(side)
             if message is None:
-                self._tell_refused(side)
+                self._note_refused(side)
                 continue
             self._terminal.lines(["", *render.head_lines(message, _MARKS[side], self._redactor, paint)])
             if message.raw and not self._options.headers:
                 hint = f"logging-proxy show {self._exchange.id[:8]} --body {side}"
                 body = render.body_lines(message, read_body(message), self._redactor, paint)
                 self._terminal.lines(["", *render.shortened(body, hint, paint)])
-            self._tell_refused(side)
+            self._note_refused(side)
 
     def one_body(self, side: Side) -> None:
         message = self._required(side)
         paint = self._terminal.paint
         self._terminal.lines(render.body_lines(message, read_body(message), self._redactor, paint))
-        self._tell_refused(side)
+        self._note_refused(side)
 
     def stream(self) -> None:
-        """The events of the response, with their times."""
+        """The events of the response stream, with their times."""
         before = 0
         for event in self._events():
             self._terminal.lines(
@@ -112,7 +112,7 @@ class _Showing:
         return events if is_stream(message.content_type) else self._without_split_secrets(events)
 
     def _without_split_secrets(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
-        """Pieces; only their sizes when all together hold a secret, which may go from one into the next."""
+        """The pieces, or only their sizes if their whole text has a secret, which may span several pieces."""
         pieces = list(events)
         text = "".join(piece.data for piece in pieces)
         if self._redactor.body(text, "") == text:
@@ -122,7 +122,7 @@ class _Showing:
     # --- JSON
 
     def as_json(self) -> None:
-        """One line with everything, or with what was asked for."""
+        """One line of JSON with the whole exchange, or with the part that the options select."""
         if self._options.stream:
             view: Document = {"id": self._exchange.id}
             view["events"] = views.events_view(self._events(), self._redactor)
@@ -141,9 +141,9 @@ class _Showing:
     # --- bytes
 
     def raw(self) -> None:
-        """The bytes as they are kept: a body, the heads, or all of both messages."""
+        """The stored bytes: a body, the heads, or both messages whole."""
         if self._options.stream:
-            raise Trouble("--stream decodes what --raw leaves as it is: use one of them")
+            raise Trouble("--stream and --raw exclude each other: the former decodes the body")
         sides: tuple[Side, ...] = (self._options.body,) if self._options.body else SIDES
         for side in sides:
             self._copy(self._parts(side), side)
@@ -159,18 +159,18 @@ class _Showing:
         self._copy(self._bytes(side), side)
 
     def _bytes(self, side: Side) -> Iterator[bytes]:
-        """A half as it is kept, without secrets unless they are revealed."""
+        """The stored bytes of a half, redacted unless `--reveal` is given."""
         pieces = self._pieces(side)
         if self._redactor.reveal:
             return pieces
         content, more = read_some(pieces, VIEWED)
         if more:
-            raise Trouble(f"the {side} is too long to look for secrets in it: --reveal copies it as it is")
+            raise Trouble(f"the {side} is too long to be redacted; --reveal copies it unchanged")
         redacted = redacted_bytes(content, self._redactor)
         if self._refused(side):
-            self._terminal.note(f"the bytes of the {side} that were refused are left out; --reveal for all")
+            self._terminal.note(f"refused bytes of the {side} are omitted; --reveal includes them")
         if self._redactor.count:
-            self._terminal.note(f"{self._redactor.count} secrets are REDACTED; --reveal for the exact bytes")
+            self._terminal.note(f"{self._redactor.count} secrets are REDACTED; --reveal gives exact bytes")
         return iter([redacted])
 
     def _copy(self, pieces: Iterator[bytes], side: Side) -> None:
@@ -181,7 +181,7 @@ class _Showing:
         elif output is not None:
             write_private(output, pieces)
         elif self._terminal.is_terminal:
-            raise Trouble("a terminal may obey captured bytes: send them to a file or a pipe")
+            raise Trouble("captured bytes may control the terminal: redirect them to a file or a pipe")
         else:
             for piece in pieces:
                 self._terminal.write_bytes(piece)
@@ -191,12 +191,12 @@ class _Showing:
     def curl(self) -> None:
         message = self._required("request")
         if message.cut:
-            raise Trouble("the request is too long for curl's command: use --raw")
+            raise Trouble("the request is too long for a curl command: use --raw")
         document = self._exchange.request or self._exchange.row
         destination = str(document.get("destination_url") or "")
         refused = self._refused("request")
         if refused is not None and not refused["offset"] and not destination:
-            raise Trouble("the request was refused: export --raw --reveal has its bytes")
+            raise Trouble("the request was refused; export --raw --reveal gives its bytes")
         url = destination if self._options.direct else str(document.get("source_url") or "")
         if not url:
             raise Trouble("the request had no destination")
@@ -223,21 +223,21 @@ class _Showing:
     # --- messages
 
     def _message(self, side: Side) -> Message | None:
-        """A half; None when there is none, or nothing in it."""
+        """The message of a half; None if it does not exist or is empty."""
         message = read_message(self._pieces(side))
         return message if message.head.first or message.raw else None
 
     def _refused(self, side: Side) -> Document | None:
-        """Where in the body what was not passed on begins, and how much that is."""
+        """Offset and size of the refused bytes in the body, if any."""
         refused: Document | None = (self._exchange.half(side) or {}).get("refused")
         return refused
 
     def _pieces(self, side: Side) -> Iterator[bytes]:
-        """A half as it is kept; what was refused may be a head with secrets, and needs --reveal."""
+        """The stored bytes of a half.  Refused bytes, which may be a head with secrets, need `--reveal`."""
         pieces, refused = self._source.body(self._exchange, side), self._refused(side)
         return pieces if refused is None or self._redactor.reveal else up_to(int(refused["offset"]), pieces)
 
-    def _tell_refused(self, side: Side) -> None:
+    def _note_refused(self, side: Side) -> None:
         refused = self._refused(side)
         if refused is not None and not self._redactor.reveal:
             text = f"[{refused['bytes']:,} bytes of the {side} were refused: --reveal shows them]"
@@ -251,7 +251,7 @@ class _Showing:
 
 
 def _head_first(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The head with its blank line, and the rest in pieces."""
+    """The head with its blank line, and the remaining pieces."""
     start = b""
     for piece in pieces:
         start += piece
@@ -267,7 +267,7 @@ def _head_first(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def write_private(path: str, pieces: Iterator[bytes]) -> None:
-    """A new file of mode 0600; what is there stays."""
+    """Write a new file with mode 0600; an existing file is never overwritten."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:

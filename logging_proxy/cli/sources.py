@@ -1,8 +1,8 @@
 """
-What the commands ask for captures: one interface, whatever stands behind it.
+The interface through which the commands read captures, whatever their source.
 
-Documents are JSON objects as the API gives them: an exchange as it is listed,
-and the metadata of its halves.
+Documents are JSON objects as returned by the API: an exchange as listed, and the
+metadata of its halves.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ Side = Literal["request", "response"]
 SIDES: tuple[Side, Side] = ("request", "response")
 
 SHORTEST_PREFIX = 4
-"""Hex digits of an id that may stand for all of it."""
+"""Minimum number of hex digits that may abbreviate an id."""
 
 
 class Trouble(Exception):
-    """What the user wants cannot be done; the text is the one line that says why."""
+    """A command cannot be carried out; the text gives the reason in one line."""
 
 
 class NoServer(Trouble):
-    """Nobody listens there, or not a logging server."""
+    """The server cannot be reached, or is not a logging server."""
 
 
 class Refusal(Trouble):
-    """The server answers, but does not give what was asked for."""
+    """The server answered, but refused the request."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -37,7 +37,7 @@ class Refusal(Trouble):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One exchange: as it is listed, and the metadata of the halves that are stored."""
+    """An exchange as listed, with the metadata of its stored halves."""
 
     row: Document
     request: Document | None = None
@@ -53,7 +53,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An exchange that a search found; `text` is what is around the words, in the body of `side`."""
+    """A search result; `text` is the text around the match, in the body of `side`."""
 
     row: Document
     side: Side | None = None
@@ -61,37 +61,37 @@ class Found:
 
 
 class Source(Protocol):
-    """Captures.  Everything may raise `Trouble`; filters are those of the API, as text."""
+    """Captures.  Every method may raise `Trouble`; filters are the API's, as text."""
 
     @property
     def name(self) -> str:
-        """Where the captures are, for a person."""
+        """The location of the captures, for messages."""
 
     def list(self, filters: Mapping[str, str]) -> Iterator[Document]:
-        """Exchanges, newest first, read as far as the caller goes on."""
+        """Exchanges, newest first, read lazily."""
 
     def get(self, id: str) -> Exchange:
-        """The exchange with this id, or with the only one that begins so."""
+        """The exchange with this id, which may be abbreviated if that is unambiguous."""
 
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
-        """The bytes of a half's `.bin`, head and body, in pieces; none when there is no such half."""
+        """The content of a half's `.bin` in pieces; nothing if there is no such half."""
 
     def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
-        """Exchanges whose bodies hold `text`, newest first."""
+        """Exchanges whose bodies contain `text`, newest first."""
 
     def live(self) -> Iterator[Document | None]:
         """
         Events of the live feed as they happen, without end.
 
-        None every so often while nothing happens, so that the caller can do something else.
+        Yields None now and then while there are no events, so that the caller can do other work.
         """
 
 
 def checked_prefix(id: str) -> str:
-    """An id or the beginning of one, as the user typed or copied it.  Raises `Trouble`."""
+    """Normalize an id or prefix that the user typed or copied.  Raises `Trouble` if it is not one."""
     prefix = id.strip().strip("[]").lower()
     if not prefix or set(prefix) - set("0123456789abcdef-"):
-        raise Trouble(f"{id!r} is not an id: those are hex digits, such as 092d0424")
+        raise Trouble(f"{id!r} is not an id; ids consist of hex digits, such as 092d0424")
     if len(prefix) < SHORTEST_PREFIX:
         raise Trouble(f"{prefix}: at least {SHORTEST_PREFIX} digits of an id are needed")
     return prefix
@@ -102,4 +102,4 @@ def no_such(prefix: str, where: str) -> Trouble:
 
 
 def ambiguous(prefix: str, ids: list[str]) -> Trouble:
-    return Trouble(f"{prefix}: more than one exchange begins so: {', '.join(sorted(ids)[:5])}")
+    return Trouble(f"{prefix}: more than one exchange has this prefix: {', '.join(sorted(ids)[:5])}")

@@ -1,4 +1,4 @@
-"""Numbers about many exchanges: how many, how large, how long they took."""
+"""Statistics of many exchanges: number, size, duration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from logging_proxy.cli.tables import Cell, Column, cell, half_bytes, outcome_sty
 
 GROUPS = ("route", "outcome", "status", "model")
 VALUES = 30
-"""Values of a group that are shown; the rest is put together."""
+"""Maximum number of values shown per group; the others are combined."""
 
 _FIXED = (
     Column("EXCHANGES", right=True),
@@ -27,13 +27,13 @@ _FIXED = (
 
 @dataclass(slots=True)
 class Group:
-    """Some exchanges."""
+    """The totals of a group of exchanges."""
 
     exchanges: int = 0
     sent: int = 0
     received: int = 0
     times: array[float] = field(default_factory=lambda: array("d"))
-    """Milliseconds of those that have ended."""
+    """Durations of finished exchanges, in milliseconds."""
 
     def add(self, row: Document) -> None:
         self.exchanges += 1
@@ -51,17 +51,17 @@ class Group:
 
 @dataclass(slots=True)
 class Statistics:
-    """All exchanges that were added, and those with each value of `GROUPS`."""
+    """Totals of all added exchanges, and of those with each value of `GROUPS`."""
 
     total: Group = field(default_factory=Group)
     heads: array[float] = field(default_factory=lambda: array("d"))
-    """Milliseconds to the heads of responses."""
+    """Times to the response heads, in milliseconds."""
     groups: dict[str, dict[Any, Group]] = field(default_factory=lambda: {name: {} for name in GROUPS})
     oldest: str | None = None
     newest: str | None = None
 
     def add(self, row: Document) -> None:
-        """Takes in a row; they come newest first."""
+        """Add a row; rows are added newest first."""
         self.total.add(row)
         if row.get("response_head_ms") is not None:
             self.heads.append(float(row["response_head_ms"]))
@@ -71,7 +71,7 @@ class Statistics:
         self.newest = self.newest or self.oldest
 
     def document(self) -> Document:
-        """The numbers as a JSON object."""
+        """The statistics as a JSON object."""
         return {
             "oldest": self.oldest,
             "newest": self.newest,
@@ -85,7 +85,7 @@ class Statistics:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest of the values that at least `share` of them do not exceed; None of none."""
+    """The smallest value that at least `share` of the values do not exceed; None if there are none."""
     if not values:
         return None
     ordered = sorted(values)
@@ -111,7 +111,7 @@ def _by_number(groups: dict[Any, Group]) -> list[tuple[Any, Group]]:
 
 
 def statistics_lines(statistics: Statistics, paint: Paint, most: int | None = None) -> Iterator[str]:
-    """The numbers as text."""
+    """The statistics as text."""
     total = statistics.total
     if not total.exchanges:
         yield "No exchanges."

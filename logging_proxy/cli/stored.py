@@ -1,4 +1,4 @@
-"""The exchanges in a log directory, from the files alone: newest first, or by their id."""
+"""The exchanges in a log directory, read from its files alone: newest first, or by id."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _RESPONSE = f"_response{METADATA}"
 _REQUEST = f"_request{METADATA}"
 
 Names = dict[str, list[str]]
-"""The metadata files by the first 8 digits of their exchange's id."""
+"""Metadata file names, by the first 8 digits of the exchange's id."""
 
 Halves = tuple[Document | None, Document | None]
 """The metadata of request and response."""
 
 
 class StoredExchanges:
-    """Reads a directory as it is at each call.  Raises OSError when there is none."""
+    """Reads the current content of a directory at each call.  Raises OSError if it does not exist."""
 
     def __init__(self, log_dir: str) -> None:
         self._captures = Captures(log_dir)
@@ -31,7 +31,7 @@ class StoredExchanges:
         self._captures.close()
 
     def find(self, prefix: str) -> dict[str, Halves]:
-        """The exchanges whose ids begin with `prefix`, which has at least one digit."""
+        """The exchanges whose ids begin with `prefix`, which must not be empty."""
         found: dict[str, list[Document]] = {}
         for short, names in self._names().items():
             if short.startswith(prefix[:8]):
@@ -41,13 +41,13 @@ class StoredExchanges:
         return {id: _paired(documents) for id, documents in found.items()}
 
     def newest_first(self, wanted: Filters) -> Iterator[tuple[Row, Halves]]:
-        """Exchanges that meet the filters but `q`.  Bodies are read only of those that may."""
+        """Exchanges that pass the filters, except `q`.  Bodies are read only for exchanges that may pass."""
         names = self._names()
         done: set[str] = set()
         for name in sorted((name for group in names.values() for name in group), reverse=True):
             group = names[name[24:32]]
             if name.endswith(_RESPONSE) and any(each.endswith(_REQUEST) for each in group):
-                # It comes with its request, which started before it.
+                # A response is handled together with its request, which started earlier.
                 continue
             if wanted.since is not None and _stamp(name) < wanted.since - _HOUR:
                 return
@@ -57,7 +57,7 @@ class StoredExchanges:
                 yield row, halves
 
     def row(self, halves: Halves, wanted: Filters | None = None) -> Row | None:
-        """What is listed of an exchange; None when it is not wanted, or its metadata make no sense."""
+        """The row of an exchange; None if it does not pass the filters, or if its metadata are invalid."""
         wanted = wanted or Filters()
         try:
             row = entry_of(*halves, lambda name, limit: b"").row
@@ -69,15 +69,15 @@ class StoredExchanges:
         return row if meets(row, wanted) else None
 
     def body(self, name: str, limit: int) -> bytes:
-        """The first `limit` bytes of the body in a `.bin`; empty when it is gone or not ours."""
+        """The first `limit` bytes of the body in a `.bin`; empty if the file is missing or not a capture."""
         return self._captures.body(name, limit)
 
     def ended(self) -> set[str]:
-        """The names of the metadata that are written last, the requests': with them an exchange is there."""
+        """Names of the metadata files that are written last, the requests': they mark complete exchanges."""
         return {name for name in self._captures.metadata_names() if name.endswith(_REQUEST)}
 
     def id_of(self, name: str) -> str | None:
-        """The id in a metadata file."""
+        """The id stored in a metadata file."""
         document = self._captures.metadata(name)
         return None if document is None else str(document.get("id"))
 
@@ -88,7 +88,7 @@ class StoredExchanges:
         return names
 
     def _halves_of(self, name: str, group: list[str], done: set[str]) -> Halves | None:
-        """The metadata of the exchange that the file `name` belongs to, unless it is `done`."""
+        """The metadata of the exchange to which the file `name` belongs, unless it is in `done`."""
         own = self._captures.metadata(name)
         if own is None or str(own.get("id")) in done:
             return None
@@ -103,5 +103,5 @@ def _paired(documents: list[Document]) -> Halves:
 
 
 def _stamp(name: str) -> int:
-    """Microseconds since 1970; of the hours that local time has twice a year, the first."""
+    """Microseconds since 1970.  Ambiguous local times are taken as the first of the two."""
     return int(datetime.strptime(name[:23], "%Y-%m-%d_%H-%M-%S.%f").timestamp() * 1_000_000)

@@ -1,7 +1,7 @@
 """
-A body as it arrived: pieces with their times, and the events that they complete.
+A body in the order of its arrival: pieces with their times, and the events that they complete.
 
-What is in flight when a stream is cut comes as an event that is not whole.
+If a stream was cut, its last event may be incomplete and is marked as such.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from logging_proxy.understanding.decoding import Decoder
 
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
-"""A CR at the end may be the first half of CR LF."""
+"""A CR at the end of the text is not matched, because it may be the first half of CR LF."""
 
 _LINES_TYPE = re.compile(r"application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl")
 
 Arrival = tuple[int, bytes]
-"""Microseconds since the exchange's start, and bytes."""
+"""Microseconds since the exchange's start, and the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """An event of a stream, a line of one, or, where neither is known, a piece."""
+    """An event of an event stream, a line, or, in other formats, a piece."""
 
     at: int
-    """Microseconds from the exchange's start to the arrival of the event's last byte."""
+    """Arrival of the event's last byte, in microseconds since the exchange's start."""
     data: str
     kind: str = ""
     id: str = ""
@@ -35,7 +35,7 @@ class StreamEvent:
 
 
 def arrivals(body: bytes, pieces: Iterable[list[int]], content_encoding: str = "") -> Iterator[Arrival]:
-    """The decoded bytes of each piece, with its time; `pieces` are `[offset, microseconds]` in order."""
+    """The decoded bytes of each piece with its time; `pieces` are `[offset, microseconds]`, in order."""
     decoder = Decoder(content_encoding)
     for data, at in _cut(body, pieces):
         decoded = b"".join(decoder.feed(data))
@@ -54,13 +54,13 @@ def _cut(body: bytes, pieces: Iterable[list[int]]) -> Iterator[tuple[bytes, int]
 
 
 def is_stream(content_type: str) -> bool:
-    """Whether a body of this type is made of events or lines."""
+    """Whether bodies of this type consist of events or lines."""
     kind = _kind(content_type)
     return kind == "text/event-stream" or _LINES_TYPE.fullmatch(kind) is not None
 
 
 def stream_events(arriving: Iterable[Arrival], content_type: str) -> Iterator[StreamEvent]:
-    """The events of a stream; how the bytes are cut makes no difference to them but in their times."""
+    """The events of a stream.  How the bytes are split into pieces affects only the times."""
     kind = _kind(content_type)
     if kind == "text/event-stream":
         return _server_sent(_lines(arriving))
@@ -84,7 +84,7 @@ def _as_pieces(arriving: Iterable[Arrival]) -> Iterator[StreamEvent]:
 
 
 def _lines(arriving: Iterable[Arrival]) -> Iterator[tuple[int, str, bool]]:
-    """Time, text and wholeness of each line; only the last one may lack its end."""
+    """Time, text and completeness of each line; only the last one may be incomplete."""
     decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
     waiting: list[str] = []
     at = 0
@@ -105,7 +105,7 @@ def _lines(arriving: Iterable[Arrival]) -> Iterator[tuple[int, str, bool]]:
 
 
 def _server_sent(lines: Iterable[tuple[int, str, bool]]) -> Iterator[StreamEvent]:
-    """The events of a `text/event-stream` (HTML, 9.2.6); comments are events of the kind `:`."""
+    """The events of a `text/event-stream` (HTML, 9.2.6); comments are events of type `:`."""
     data: list[str] = []
     kind = id = ""
     at = 0

@@ -1,7 +1,7 @@
 """
-Tables: columns that are aligned, and fit the terminal.
+Tables with aligned columns that fit the terminal.
 
-Columns are left out where there is no room for all of them; the last one takes what is left.
+If there is not enough room, columns are dropped, and the last one is cut.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from logging_proxy.cli.sources import Document
 from logging_proxy.service.console import safe
 
 CELL = 60
-"""Characters of a cell that nothing else bounds."""
+"""Maximum number of characters in a cell that has no other limit."""
 
 LONGEST_PATH = 200
 SHORT_TIMES_BELOW = 120
-"""Columns of a terminal on which the year is left out."""
+"""Terminal width below which times are shown without the year."""
 
 _GAP = 2
 
@@ -32,7 +32,7 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; of those that do not fit the one with the highest `rank` goes first."""
+    """A column.  If the table is too wide, the column with the highest `rank` is dropped first."""
 
     heading: str
     right: bool = False
@@ -41,7 +41,7 @@ class Column:
 
 
 class Layout:
-    """Which columns are shown, and how wide; `most` is the terminal's width, None for a pipe."""
+    """The visible columns and their widths; `most` is the terminal's width, or None for a pipe."""
 
     def __init__(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], most: int | None) -> None:
         self._columns = columns
@@ -49,7 +49,7 @@ class Layout:
         self._widths = [max(column.least, width(column.heading)) for column in columns]
         for row in rows:
             self._widths = [max(old, width(text)) for old, (text, _) in zip(self._widths, row, strict=True)]
-        # What is last is cut, so it needs no more than its least.
+        # The last column is cut to fit, so it needs its minimum width only.
         self._widths[-1] = columns[-1].least
         self._shown = self._fitting()
 
@@ -69,7 +69,7 @@ class Layout:
         return self.line([(column.heading, "dim") for column in self._columns], paint)
 
     def line(self, cells: Sequence[Cell], paint: Paint) -> str:
-        """A row; a cell that is wider than its column moves what follows."""
+        """A row.  A cell that is wider than its column shifts the cells after it."""
         parts: list[str] = []
         used = 0
         for at in self._shown:
@@ -86,7 +86,7 @@ class Layout:
 def table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], paint: Paint, most: int | None = None
 ) -> Iterator[str]:
-    """The lines of a table, headings first."""
+    """The lines of a table, beginning with the headings."""
     layout = Layout(columns, rows, most)
     yield layout.heading(paint)
     for row in rows:
@@ -111,7 +111,7 @@ EXCHANGES = (
 
 
 def exchange_cells(row: Document, short: bool = False) -> list[Cell]:
-    """The cells of an exchange for `EXCHANGES`; `short` leaves the year out of its time."""
+    """The cells of an exchange for `EXCHANGES`; `short` omits the year from its time."""
     status, outcome = row.get("status"), row.get("outcome")
     request, response = (half_bytes(row, side) for side in ("request", "response"))
     return [
@@ -130,7 +130,7 @@ def exchange_cells(row: Document, short: bool = False) -> list[Cell]:
 
 
 def is_short(most: int | None) -> bool:
-    """Whether times on a terminal of this width are to be short."""
+    """Whether times are shortened on a terminal of this width."""
     return most is not None and most < SHORT_TIMES_BELOW
 
 
@@ -140,7 +140,7 @@ def half_bytes(row: Document, side: str) -> int:
 
 
 def path_of(row: Document) -> str:
-    """The path and query that the client asked for."""
+    """The path and query that the client requested."""
     url = str(row.get("source_url") or "")
     try:
         parts = urlsplit(url)
@@ -150,7 +150,7 @@ def path_of(row: Document) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value that is shown in a cell."""
+    """A value as the text of a cell."""
     return "-" if value is None or value == "" else safe(str(value), CELL)
 
 

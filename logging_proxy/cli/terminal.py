@@ -1,4 +1,4 @@
-"""Where the commands write: a terminal or a pipe, text or bytes, and a place that changes."""
+"""Output of the commands, to a terminal or a pipe: lines, bytes, and lines that are redrawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UP_AND_CLEAR = "\x1b[{}F\x1b[J"
 
 
 class Terminal:
-    """Standard output, and standard error for what is no output; `columns` is None for a pipe."""
+    """Standard output, and standard error for notes; `columns` is None for a pipe."""
 
     def __init__(self, out: TextIO, err: TextIO, paint: Paint, columns: int | None, rows: int = 24) -> None:
         self.out = out
@@ -32,22 +32,22 @@ class Terminal:
             self.out.write(line + "\n")
 
     def line(self, line: str) -> None:
-        """One line, which is seen at once."""
+        """Write one line and flush it."""
         self.out.write(line + "\n")
         self.out.flush()
 
     def write_bytes(self, data: bytes) -> None:
-        """Bytes as they are."""
+        """Write bytes unchanged."""
         self.out.flush()
         self.out.buffer.write(data)
 
     def note(self, text: str) -> None:
-        """Something about the output that does not belong to it."""
+        """Print a note on standard error."""
         self.err.write(f"logging-proxy: {text}\n")
         self.err.flush()
 
     def change(self, lasting: Iterable[str], changing: list[str]) -> None:
-        """Writes `lasting`, and below it what is in place of the last `changing`."""
+        """Replace the lines last passed as `changing` by `lasting`, then the new `changing`."""
         parts = [_UP_AND_CLEAR.format(self._changing)] if self._changing else []
         parts += [f"{line}\n" for line in lasting]
         if self.is_terminal:
@@ -61,7 +61,7 @@ class Terminal:
 
 
 class Progress:
-    """A bar on standard error, if that is a terminal."""
+    """A progress bar on standard error, if that is a terminal."""
 
     WIDTH = 30
 
@@ -71,7 +71,7 @@ class Progress:
         self._shown = ""
 
     def show(self, done: int, total: int | None, words: str) -> None:
-        """How far it is; without a total only the words."""
+        """Show the progress; without a total, only the words."""
         if not self._err.isatty():
             return
         if total is None:
@@ -93,7 +93,7 @@ class Progress:
 
 
 def columns_of(stream: TextIO) -> tuple[int, int] | None:
-    """The size of the terminal that a stream is, None of a pipe."""
+    """The size of a stream's terminal, or None for a pipe."""
     try:
         if not stream.isatty():
             return None
@@ -104,7 +104,7 @@ def columns_of(stream: TextIO) -> tuple[int, int] | None:
 
 
 def tolerate_any_text(*streams: TextIO) -> None:
-    """What a stream's encoding has no place for is written as an escape."""
+    """Write characters that a stream's encoding lacks as escapes."""
     for stream in streams:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -112,7 +112,7 @@ def tolerate_any_text(*streams: TextIO) -> None:
 
 
 def open_standard_streams() -> None:
-    """Whatever of them was closed leads to nowhere, so that no file of ours takes its place."""
+    """Open closed standard streams on the null device, so that no other file gets their descriptors."""
     null = os.open(os.devnull, os.O_RDWR)
     while null <= 2:
         null = os.dup(null)
@@ -122,7 +122,7 @@ def open_standard_streams() -> None:
 
 
 def discard_output() -> None:
-    """Nobody takes the output: what is still in buffers goes nowhere, so that the end is quiet."""
+    """The output was closed by its reader: discard what is buffered, so that exiting raises no error."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,4 +1,4 @@
-"""Times, durations and sizes as people read them, and times as people type them."""
+"""Formats times, durations and sizes for people, and parses the times that people type."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def duration(milliseconds: float) -> str:
 
 
 def local_time(text: object, digits: int = 0) -> str:
-    """An ISO 8601 time in the local zone, with `digits` of a second's fraction; `-` when it is none."""
+    """An ISO 8601 time in the local zone with `digits` fractional digits; `-` if it is not a time."""
     try:
         time = datetime.fromisoformat(str(text)).astimezone()
     except (ValueError, OverflowError, OSError):
@@ -51,9 +51,9 @@ def local_time(text: object, digits: int = 0) -> str:
 
 def typed_time(text: str, now: datetime) -> str:
     """
-    What the API understands for a time as people type it.
+    Convert a time as people type it to the API's format.
 
-    `2h`, `30min`, `today` and `yesterday` count from `now`; everything else is left as it is.
+    `2h`, `30min`, `today` and `yesterday` are relative to `now`; everything else is returned unchanged.
     """
     word = text.strip().lower()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""Documents as JSON lines have them: redacted, with bodies decoded."""
+"""Documents for JSON output: redacted, with decoded bodies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from logging_proxy.cli.streams import StreamEvent
 
 
 def half_view(document: Document, redactor: Redactor) -> Document:
-    """The metadata of a half, without what its arrival times would fill."""
+    """The metadata of a half, without the long list of arrival times."""
     view = {name: value for name, value in document.items() if name != "pieces"}
     for name in ("headers", "trailers"):
         if isinstance(view.get(name), list):
@@ -39,7 +39,7 @@ def _informational(answer: Any, redactor: Redactor) -> Any:
 
 
 def body_view(message: Message, body: Body, redactor: Redactor) -> Document:
-    """A body as `text`, or as `base64` when it is binary."""
+    """A body as `text`, or as `base64` if it is binary."""
     if body.text is not None:
         view: Document = {"text": redactor.body(body.text, message.content_type)}
     else:
@@ -61,7 +61,7 @@ def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> list[Docum
 
 
 def exchange_view(exchange: Exchange, redactor: Redactor) -> Document:
-    """What is known of an exchange, with the metadata of its halves."""
+    """An exchange with the metadata of its halves."""
     view = dict(exchange.row)
     for side in SIDES:
         document = exchange.half(side)

@@ -1,4 +1,4 @@
-"""Kinds of value that name a place: ports, hosts, paths, URLs, and the two halves of a route."""
+"""Kinds of configuration value that name an address: ports, hosts, paths, URLs, patterns and destinations."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class HostKind(Text):
 
 
 class HostsKind(Kind[tuple[str, ...]]):
-    """Names that clients may have for us."""
+    """A list of host names that clients may use for the proxy in `Host`."""
 
     def expected(self) -> str:
-        return "a list of host names, with `*.` before those below which every name is meant"
+        return "a list of host names; `*.a.example` stands for every subdomain of `a.example`"
 
     def read(self, node: Node, surroundings: Surroundings) -> tuple[str, ...]:
         if not isinstance(node, Sequence):
@@ -62,7 +62,7 @@ class HostsKind(Kind[tuple[str, ...]]):
 
 
 class ServerNameKind(Matching):
-    """A name to ask and to verify for, or an IP address."""
+    """A host name or IP address for SNI and for certificate verification."""
 
     def check(self, node: Scalar) -> None:
         super().check(node)
@@ -75,7 +75,7 @@ class ServerNameKind(Matching):
 
 
 class URLKind(Text):
-    """The URL of a server of ours: a destination without a query."""
+    """The URL of a logging server: a destination without a query."""
 
     def expected(self) -> str:
         return "an http:// or https:// URL"
@@ -90,7 +90,7 @@ class URLKind(Text):
 
 
 class PatternKind(Kind[Pattern]):
-    """A pattern of Go's ServeMux, without wildcards."""
+    """A Go `http.ServeMux` pattern without wildcards."""
 
     def expected(self) -> str:
         return "a pattern such as /v1/ or GET api.example/v1/{$}"
@@ -111,7 +111,7 @@ class PatternKind(Kind[Pattern]):
 
 
 class DestinationKind(Kind[Destination]):
-    """Where a route forwards to."""
+    """The URL to which a route forwards."""
 
     def expected(self) -> str:
         return "an http:// or https:// URL"

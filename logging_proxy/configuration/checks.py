@@ -1,4 +1,4 @@
-"""What keys mean together: listeners that meet, a token that is missing, routes that conflict."""
+"""Checks across keys: listeners that collide, a missing token, conflicting routes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True, slots=True)
 class RouteDraft:
-    """A route as far as it could be read."""
+    """A route with those of its values that could be read."""
 
     name: str
     position: Position
@@ -46,7 +46,7 @@ class RouteDraft:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The file as far as it could be read; a key with a mistake has its default."""
+    """The file with the values that could be read; a key with a mistake has its default."""
 
     server: ServerOptions
     http_client: HttpClientOptions
@@ -56,12 +56,12 @@ class Draft:
 
 
 def check(draft: Draft, findings: Findings) -> None:
-    """Add every mistake that no single key shows; keys that have one already take no part."""
+    """Add the mistakes that involve several keys.  Keys that already have a mistake are left out."""
     for route in draft.routes:
         _check_destination(route, draft, findings)
     _check_patterns(draft.routes, findings)
     _check_server_url(draft, findings)
-    # The listeners' own mistakes come last: they would take the listeners out of the checks above.
+    # Listener mistakes are added last, because they would exclude the listeners from the checks above.
     _check_ports(draft, findings)
     _check_token(draft, findings)
 
@@ -74,21 +74,21 @@ def _check_token(draft: Draft, findings: Findings) -> None:
 
 
 def warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
-    """A logging server that everybody on the machine can read."""
+    """Warn about a logging server that every user of this machine can read."""
     options = draft.logging_server
     if options.open_to != "machine":
         return
     message = "every user of this machine can read all that is captured, keys included"
     if options.token is not None:
-        message = "this has no effect: logging_server.token is asked of everybody"
+        message = "this has no effect: logging_server.token is required from every client"
     yield findings.problem(findings.position(OPEN_TO), OPEN_TO, message)
 
 
 def weak_token(draft: Draft, findings: Findings) -> Iterator[Problem]:
-    """A token that somebody could find by trying: right ones pass whatever wrong ones have come before."""
+    """Warn about a token that is short enough to guess, since wrong tokens never lock out correct ones."""
     token = draft.logging_server.token
     if token is not None and len(token.value) < SHORTEST_TOKEN:
-        message = f"shorter than {SHORTEST_TOKEN} characters: whoever can connect may find it by trying"
+        message = f"shorter than {SHORTEST_TOKEN} characters: it may be found by trying"
         yield findings.problem(findings.position(TOKEN), TOKEN, message)
 
 
@@ -124,7 +124,7 @@ def _check_destination(route: RouteDraft, draft: Draft, findings: Findings) -> N
 
 
 def own_listeners(draft: Draft, findings: Findings) -> Iterator[tuple[str, str, int]]:
-    """Whose, host and port of every listener that no mistake was found at."""
+    """Section, host and port of every listener without a mistake."""
     if findings.sound(SERVER_HOST, SERVER_PORT):
         yield "the proxy's", draft.server.host, draft.server.port
     if draft.logging.server_url is None and findings.sound(LOG_HOST, LOG_PORT, SERVER_URL):
@@ -132,7 +132,7 @@ def own_listeners(draft: Draft, findings: Findings) -> Iterator[tuple[str, str, 
 
 
 def arrives(target: Destination | ProxyAddress, host: str, port: int) -> bool:
-    """Whether connections to `target` end at a listener on `host` and `port`."""
+    """Whether a connection to `target` reaches a listener on `host` and `port`."""
     return target.port == port and reaches(target.host, host)
 
 

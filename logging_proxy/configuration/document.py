@@ -1,9 +1,9 @@
 """
-YAML text to nodes that know where they stand.
+Parses YAML text into nodes that carry their position.
 
-The language is YAML without its hazards: no anchors and aliases (which unfold
-without bound), no tags, no merge keys, no duplicate keys, one document.  Scalars
-keep the text that was written beside the type that PyYAML gives them, because
+The accepted language is a safe subset of YAML: no anchors and aliases (which
+expand without bound), no tags, no merge keys, no duplicate keys, one document.
+Scalars keep their source text beside the type that PyYAML resolves, because
 YAML 1.1 reads ``010`` as 8 and ``5601:30`` as 336090.
 """
 
@@ -19,7 +19,7 @@ import yaml
 from logging_proxy.configuration.problems import Findings, KeyPath, Position, key_name
 
 MAX_DEPTH = 24
-"""Far more than any key needs, far less than Python's stack."""
+"""Far deeper than any key needs, and far below Python's recursion limit."""
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _LONG_QUOTATION = re.compile(r"""(['"])(?!<).{5,}?\1""")
@@ -27,7 +27,7 @@ _LONG_QUOTATION = re.compile(r"""(['"])(?!<).{5,}?\1""")
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value: what was written, and the YAML type it resolves to (``str``, ``int``, ``null`` ...)."""
+    """A single value: its source text, and the YAML type it resolves to (``str``, ``int``, ``null`` ...)."""
 
     position: Position
     text: str
@@ -44,7 +44,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key of a mapping, as it was written, and its value."""
+    """A key of a mapping, as written in the file, and its value."""
 
     position: Position
     key: str
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values in the file's order; no key stands twice."""
+    """Keys and values in file order; keys are unique."""
 
     position: Position
     entries: tuple[Entry, ...]
@@ -61,7 +61,7 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something that cannot be used and was already reported."""
+    """Placeholder for a value that cannot be used and was already reported."""
 
     position: Position
 
@@ -70,7 +70,7 @@ Node: TypeAlias = Scalar | Sequence | Mapping | Refused
 
 
 class _TooDeep(Exception):
-    """Collections are nested beyond `MAX_DEPTH`."""
+    """Collections are nested deeper than `MAX_DEPTH`."""
 
     def __init__(self, position: Position) -> None:
         super().__init__(position)
@@ -79,10 +79,10 @@ class _TooDeep(Exception):
 
 def compose(text: str, findings: Findings, opaque: frozenset[str] = frozenset()) -> Node | None:
     """
-    The file's document, or None where there is nothing but blanks and comments.
+    Return the file's document, or None if it holds only blanks and comments.
 
-    Every mistake goes to `findings`.  Below keys named in `opaque` nothing is
-    quoted, because a secret may stand there.
+    Mistakes are added to `findings`.  Values below the keys named in `opaque` are
+    never quoted, because they may be secrets.
     """
     text = text.removeprefix("\ufeff")
     try:
@@ -100,14 +100,14 @@ def compose(text: str, findings: Findings, opaque: frozenset[str] = frozenset())
         position = error.position
         findings.add(position, (), "nested too deeply")
     except (ValueError, OverflowError):
-        # PyYAML converts escapes such as "\UFFFFFFFF" and %YAML versions unguarded.
+        # PyYAML does not guard its conversion of escapes such as "\UFFFFFFFF" and of %YAML versions.
         position = _position(loader.get_mark())
         findings.add(position, (), "not YAML: a number or an escape is out of range")
     return Refused(position)
 
 
 class _Composer:
-    """PyYAML's events to nodes."""
+    """Turns PyYAML's events into nodes."""
 
     def __init__(self, loader: yaml.SafeLoader, findings: Findings, opaque: frozenset[str]) -> None:
         self._loader: Any = loader
@@ -199,7 +199,7 @@ def _position_in(text: str, index: int) -> Position:
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's words, without anything longer that they quote from the file."""
+    """PyYAML's error text, without long quotations from the file."""
     reason = _LONG_QUOTATION.sub("'...'", error.problem or "syntax error")
     if "'\\t'" in reason:
         reason += " (indent with spaces, not tabs)"

@@ -1,8 +1,8 @@
 """
 The kinds of value that a key may have.
 
-A kind is the one place that says what is accepted: it reads a node, words the
-mistake, and describes itself to the JSON Schema and to the reference.
+A kind defines what is accepted: it reads a node, words the mistake, and
+describes itself for the JSON Schema and the reference.
 """
 
 from __future__ import annotations
@@ -37,50 +37,50 @@ class Surroundings:
 
     environ: Mapping[str, str]
     read_file: Callable[[str], bytes]
-    """Bytes of a small file, or an `OSError`."""
+    """Returns the content of a small file, or raises `OSError`."""
     tls_files: bool = True
-    """Whether the files of TLS settings are read."""
+    """Whether certificate and key files of TLS settings are read."""
 
 
 class Mistake(ValueError):
-    """What is wrong with a value and what was expected, in one line."""
+    """A value is not acceptable; the text names the problem and what was expected, in one line."""
 
 
 class Kind(ABC, Generic[T]):
-    """What a key's value has to be."""
+    """The type of a key's value."""
 
     @abstractmethod
     def expected(self) -> str:
-        """What the value has to be, to stand after "expected" and in the reference."""
+        """A description of acceptable values, used after the word "expected" and in the reference."""
 
     @abstractmethod
     def read(self, node: Node, surroundings: Surroundings) -> T:
-        """The value of a node, or a `Mistake`."""
+        """Return the node's value, or raise `Mistake`."""
 
     @abstractmethod
     def schema(self) -> JSONSchema:
-        """A JSON Schema that accepts what `read` accepts, as far as a schema can say it."""
+        """A JSON Schema that accepts what `read` accepts, as far as JSON Schema can express it."""
 
     def written(self, value: T) -> str:
-        """A value as one would write it in YAML."""
+        """The value in YAML notation."""
         return json.dumps(value)
 
     def unexpected(self, node: Node, hint: str = "") -> Mistake:
-        """The mistake that `node` is not of this kind."""
+        """The mistake for a node that is not of this kind."""
         if isinstance(node, Scalar) and node.type == "null":
             return Mistake(f"no value is given: expected {self.expected()}")
         return Mistake(f"expected {self.expected()}, not {shown(node)}{hint}")
 
 
 def shown(node: Node) -> str:
-    """A node as a message names it: a short word as it is, anything else by its type."""
+    """How a message names a node: short words are quoted, everything else is named by its type."""
     if not isinstance(node, Scalar) or not _SHOWABLE.fullmatch(node.text):
         return shown_type(node)
     return f"'{node.text}'" if node.type == "str" else node.text
 
 
 def shown_type(node: Node) -> str:
-    """What a node is, without what it holds."""
+    """The type of a node, without its content."""
     if isinstance(node, document.Mapping):
         return "a mapping"
     if not isinstance(node, Scalar):
@@ -91,7 +91,7 @@ def shown_type(node: Node) -> str:
 
 
 class Boolean(Kind[bool]):
-    """`true` or `false`, and the other words that YAML 1.1 takes for them."""
+    """`true`, `false`, and the synonyms of YAML 1.1."""
 
     def expected(self) -> str:
         return "true or false"
@@ -108,7 +108,7 @@ class Boolean(Kind[bool]):
 
 @dataclass(frozen=True, slots=True)
 class Integer(Kind[int]):
-    """A whole number within bounds, written in plain decimal."""
+    """An integer within bounds, in plain decimal notation."""
 
     minimum: int
     maximum: int
@@ -133,11 +133,11 @@ class Integer(Kind[int]):
 
 
 AUTO = 0
-"""The value of an `AutoInteger` that leaves the choice to us."""
+"""The value of an `AutoInteger` that was set to `auto`."""
 
 
 class AutoInteger(Integer):
-    """A whole number within bounds, or `auto`."""
+    """An integer within bounds, or `auto`."""
 
     def expected(self) -> str:
         return f"{super().expected()}, or auto"
@@ -156,10 +156,10 @@ class AutoInteger(Integer):
 
 @dataclass(frozen=True, slots=True)
 class Duration(Kind[float]):
-    """A time span in seconds, whole or not, above 0."""
+    """A duration in seconds, above 0; fractions are allowed."""
 
     maximum: int = 31_536_000
-    """A year: longer ones overflow the timeout of poll()."""
+    """One year.  Longer durations would overflow the timeout of poll()."""
 
     def expected(self) -> str:
         return f"a number of seconds above 0, {self.maximum} at most"
@@ -189,7 +189,7 @@ def _number(node: Scalar) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Size(Kind[int]):
-    """A number of bytes: a whole number, or one with a binary unit."""
+    """A number of bytes: an integer, optionally with a binary unit."""
 
     minimum: int
     maximum: int
@@ -223,7 +223,7 @@ class Size(Kind[int]):
 
 @dataclass(frozen=True, slots=True)
 class Age(Kind[int]):
-    """A long time, in seconds: a whole number of them, or one with a unit."""
+    """A long duration: an integer number of seconds, or an integer with a unit."""
 
     maximum_days: int = 36_500
 
@@ -255,7 +255,7 @@ class Age(Kind[int]):
 
 
 class Choice(Kind[str]):
-    """One of a few words."""
+    """One of several fixed words."""
 
     def __init__(self, *choices: str) -> None:
         self.choices = choices
@@ -278,7 +278,7 @@ class Choice(Kind[str]):
 
 
 class Text(Kind[str]):
-    """A text that a subclass looks at closer."""
+    """A string, which subclasses validate further."""
 
     def read(self, node: Node, surroundings: Surroundings) -> str:
         if not isinstance(node, Scalar) or node.type == "null":
@@ -290,12 +290,12 @@ class Text(Kind[str]):
 
     @abstractmethod
     def check(self, node: Scalar) -> None:
-        """Raise a `Mistake` when the text will not do."""
+        """Raise `Mistake` if the text is not acceptable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matching(Text):
-    """A text that a regular expression, which Python and JSON Schema read alike, matches as a whole."""
+    """A string that must match a regular expression as a whole, in Python and in JSON Schema alike."""
 
     noun: str
     expression: str
@@ -312,7 +312,7 @@ class Matching(Text):
 
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
-    """A hint at the known name that was probably meant, or nothing."""
+    """A hint at the known name closest to `name`, or an empty string."""
     folded = name.lower().replace("-", "_")
     close = difflib.get_close_matches(folded, known, n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""Which hosts are this machine's own, judged by the text alone: no name is looked up."""
+"""Which hosts belong to this machine, judged by their text alone: names are not resolved."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 LOOPBACK = frozenset({ip_address("127.0.0.1"), ip_address("::1")})
-"""What `localhost` is."""
+"""The addresses of `localhost`."""
 _EVERY = frozenset({ip_address("0.0.0.0"), ip_address("::")})
 
 Host = IPv4Address | IPv6Address | str
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a listener on `host` is out of reach for other machines."""
+    """Whether a listener on `host` is unreachable from other machines."""
     return all(_loops(address) for address in _hosts(host))
 
 
 def reaches(destination: str, listener: str) -> bool:
-    """Whether a connection to the host `destination` arrives at a listener on the host `listener`."""
+    """Whether a connection to the host `destination` reaches a listener on the host `listener`."""
     targets, bound = _hosts(destination), _hosts(listener)
     if targets & _EVERY:
-        # Connecting to 0.0.0.0 or :: connects to this machine.
+        # A connection to 0.0.0.0 or :: goes to this machine.
         targets = LOOPBACK
     if bound & _EVERY:
         return any(_loops(target) for target in targets)
@@ -29,12 +29,12 @@ def reaches(destination: str, listener: str) -> bool:
 
 
 def collide(one: str, other: str) -> bool:
-    """Whether two listeners on one port, on these hosts, get into each other's way."""
+    """Whether two listeners with the same port conflict on these hosts."""
     return bool(_hosts(one) & _hosts(other) or (_hosts(one) | _hosts(other)) & _EVERY)
 
 
 def address(host: str) -> IPv4Address | IPv6Address | None:
-    """The IP address that `host` spells, or None for a name."""
+    """The IP address written in `host`, or None for a name."""
     try:
         found = ip_address(host)
     except ValueError:
@@ -50,7 +50,7 @@ def _hosts(host: str) -> frozenset[Host]:
 
 
 def _old_address(host: str) -> IPv4Address | None:
-    """An IPv4 address as the C library also takes it: 127.1, 0x7f000001, 2130706433."""
+    """An IPv4 address in a notation that the C library also accepts: 127.1, 0x7f000001, 2130706433."""
     try:
         return IPv4Address(socket.inet_aton(host))
     except (OSError, UnicodeError):

@@ -1,10 +1,10 @@
 """
-The configuration's values, and the one table of its keys.
+The configuration's values, and the table of its keys.
 
-A field annotated with a `Key` is a key of the file: its kind, its bounds, its
-default and its description are declared here and nowhere else.  Reading, the
-JSON Schema and the reference in the README all follow from this table, so that
-a new key is one new line.
+A field annotated with a `Key` is a key of the file.  Its kind, bounds, default
+and description are declared here only; the reader, the JSON Schema and the
+reference in docs/configuration.md are derived from this table, so a new key is
+one new entry.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ OPEN_TO = Choice(*get_args(OpenTo))
 
 
 class _Version(Choice):
-    """A version is a word, and yet YAML reads a number."""
+    """A TLS version: a string that YAML reads as a number when it is not quoted."""
 
     def schema(self) -> JSONSchema:
         return {"enum": [*self.choices, *map(float, self.choices)]}
@@ -74,50 +74,54 @@ MINIMUM_VERSION = _Version(*get_args(MinimumVersion))
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A value that is a mapping of keys with a table of its own."""
+    """A value that is itself a mapping, with its own table of keys."""
 
     name: str
     type: type
 
     def expected(self) -> str:
-        return f"keys of their own, see `{self.name}`"
+        return f"a section of keys, see `{self.name}`"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What the table says of a key."""
+    """The entry of one key in the table."""
 
     kind: Kind[Any] | Section
     description: str
     absent: str = ""
-    """What holds when the key is left out, where that is no value of its kind."""
+    """Text for the default in the reference, if the default is not a value of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTLS:
-    """TLS on the proxy's listener; SIGHUP reads the files again."""
+    """TLS on the proxy's listener. SIGHUP reloads the files."""
 
     certificate: Annotated[
         PEMFile,
-        Key(CERTIFICATES, "The proxy's certificate, and behind it those up to a CA that clients know."),
+        Key(CERTIFICATES, "The proxy's certificate, followed by its chain up to a CA that clients trust."),
     ]
     key: Annotated[PEMFile, Key(PRIVATE_KEY, "The certificate's private key, without a passphrase.")]
     minimum_version: Annotated[
-        MinimumVersion, Key(MINIMUM_VERSION, "Oldest version of TLS that clients may use.")
+        MinimumVersion, Key(MINIMUM_VERSION, "Lowest TLS version accepted from clients.")
     ] = "1.2"
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTLS:
-    """TLS towards a route's destination, which takes TLS 1.2 or newer and a certificate for its host."""
+    """TLS to a route's destination: always TLS 1.2 or newer."""
 
     ca_file: Annotated[
         PEMFile | None,
-        Key(CERTIFICATES, "CAs that may sign the destination's certificate.", absent="those of the system"),
+        Key(CERTIFICATES, "CAs trusted to sign the destination's certificate.", absent="the system's CAs"),
     ] = None
     client_certificate: Annotated[
         PEMFile | None,
-        Key(CERTIFICATES, "Certificate to show to the destination, and its chain.", absent="none is shown"),
+        Key(
+            CERTIFICATES,
+            "Client certificate and its chain, for destinations that ask for one.",
+            absent="none",
+        ),
     ] = None
     client_key: Annotated[
         PEMFile | None, Key(PRIVATE_KEY, "The client certificate's private key.", absent="none")
@@ -125,12 +129,14 @@ class UpstreamTLS:
     verify: Annotated[
         bool,
         Key(
-            BOOLEAN, "Verify the destination's certificate; `false` lets anybody in between read and change."
+            BOOLEAN,
+            "Verify the destination's certificate and name. With `false`, anyone on the network path can "
+            "read and change the traffic.",
         ),
     ] = True
     server_name: Annotated[
         str | None,
-        Key(SERVER_NAME, "Name to ask and to verify the destination for.", absent="the destination's host"),
+        Key(SERVER_NAME, "Name for SNI and for verifying the certificate.", absent="the destination's host"),
     ] = None
 
 
@@ -138,63 +144,73 @@ class UpstreamTLS:
 class ServerOptions:
     """The proxy's listener."""
 
-    port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 5601
-    host: Annotated[str, Key(HOST, "Host to listen on; `::` is every address, those of IPv4 as well.")] = (
+    port: Annotated[int, Key(PORT, "Port to listen on; 0 picks a free one.")] = 5601
+    host: Annotated[str, Key(HOST, "Host to listen on; `::` listens on every address, IPv4 included.")] = (
         "localhost"
     )
     allowed_hosts: Annotated[
         tuple[str, ...],
         Key(
             HOSTS,
-            "Hosts that clients may ask a loopback listener for, beside this machine's own names, addresses, "
-            "names without a dot, and the hosts of patterns; others are answered 421 (DNS rebinding).",
+            "Further `Host` names to accept on a loopback listener. Always accepted: this machine's own "
+            "names, IP addresses, names without a dot, and the hosts of patterns. Other requests are "
+            "answered 421 (protection against DNS rebinding).",
         ),
     ] = ()
     workers: Annotated[
         int,
         Key(
             AutoInteger(1, 256),
-            "Processes that forward; `auto`: one per processor that the proxy may use.",
+            "Number of forwarding processes; `auto` starts one for each processor available to the proxy.",
         ),
     ] = 1
     not_found: Annotated[
-        str, Key(NOT_FOUND_PATH, "Path that answers what no route takes; an empty text gives a plain 404.")
+        str,
+        Key(
+            NOT_FOUND_PATH,
+            "Path prefix under which requests that match no route are retried; empty for a plain 404.",
+        ),
     ] = "/404/"
     forwarded: Annotated[
         Forwarded,
-        Key(FORWARDED, "`X-Forwarded-*`: keep what the client sent, replace it, or append to it."),
+        Key(FORWARDED, "`X-Forwarded-*` headers: keep those of the client, replace them, or append to them."),
     ] = "keep"
     via: Annotated[bool, Key(BOOLEAN, "Add `Via: 1.1 logging-proxy` to requests.")] = False
     half_close: Annotated[
         HalfClose,
-        Key(HALF_CLOSE, "A client that half-closes has left (`cancel`) or still waits (`allow`)."),
+        Key(
+            HALF_CLOSE,
+            "When a client half-closes its connection: cancel the exchange, or allow it to finish.",
+        ),
     ] = "cancel"
     head_limit: Annotated[
         int,
         Key(
             Size(1 << 10, 1 << 20),
-            "Largest head of a request; a response's may have 256 KiB, or as much as this.",
+            "Maximum size of a request head. The limit for response heads is the larger of this and 256 KiB.",
         ),
     ] = 65536
     header_fields: Annotated[
         int,
         Key(
             Integer(1, 10_000),
-            "Most header fields of a request; a response may have 1000, or as many as this.",
+            "Maximum number of header fields in a request. The limit for responses is the larger of this "
+            "and 1000.",
         ),
     ] = 200
     head_timeout: Annotated[
-        float, Key(DURATION, "Seconds until a request's head, or a TLS handshake, must be complete.")
+        float,
+        Key(DURATION, "Timeout for receiving a request head or completing a TLS handshake, in seconds."),
     ] = 10
-    body_timeout: Annotated[float, Key(DURATION, "Seconds that a request's body may pause.")] = 60
+    body_timeout: Annotated[float, Key(DURATION, "How long a request body may pause, in seconds.")] = 60
     keep_alive_timeout: Annotated[
-        float, Key(DURATION, "Seconds that a client's connection may be idle between requests.")
+        float, Key(DURATION, "How long a client connection may stay idle between requests, in seconds.")
     ] = 75
     send_timeout: Annotated[
-        float, Key(DURATION, "Seconds that a client may take nothing of a response that waits for it.")
+        float, Key(DURATION, "How long a client may stop reading while response bytes wait, in seconds.")
     ] = 300
     shutdown_timeout: Annotated[
-        float, Key(DURATION, "Seconds that exchanges have to finish when the proxy is stopped.")
+        float, Key(DURATION, "How long exchanges in flight may take to finish at shutdown, in seconds.")
     ] = 30
     tls: Annotated[
         ServerTLS | None,
@@ -204,125 +220,151 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class HttpClientOptions:
-    """The connections to destinations."""
+    """Connections to destinations."""
 
-    connect_timeout: Annotated[float, Key(DURATION, "Seconds until a connection must stand.")] = 10
-    head_timeout: Annotated[float, Key(DURATION, "Seconds until a response's head must have come.")] = 600
+    connect_timeout: Annotated[float, Key(DURATION, "Connect timeout, in seconds.")] = 10
+    head_timeout: Annotated[float, Key(DURATION, "Timeout for the response head, in seconds.")] = 600
     stream_timeout: Annotated[
-        float, Key(DURATION, "Seconds that a response's body, or a tunnel after an upgrade, may pause.")
+        float, Key(DURATION, "How long a response body, or a tunnel after an upgrade, may pause, in seconds.")
     ] = 3600
     pool_idle_timeout: Annotated[
-        float, Key(DURATION, "Seconds that an idle connection is kept; less where `Keep-Alive` says so.")
+        float,
+        Key(
+            DURATION,
+            "How long an idle connection is kept, in seconds; less if the response's `Keep-Alive` says so.",
+        ),
     ] = 15
     pool_size: Annotated[
-        int, Key(Integer(0, 65535), "Most idle connections per destination; 0 reuses none.")
+        int, Key(Integer(0, 65535), "Maximum number of idle connections per destination; 0 disables reuse.")
     ] = 1024
-    pool_max_age: Annotated[float, Key(DURATION, "Seconds after which a connection is not used again.")] = 300
+    pool_max_age: Annotated[float, Key(DURATION, "Maximum age of a reused connection, in seconds.")] = 300
     proxy_url: Annotated[
         Secret | None,
-        Key(PROXY_URL, "Outbound proxy for every destination.", absent="the environment's, or none"),
+        Key(PROXY_URL, "Outbound proxy for every destination.", absent="from the environment, or none"),
     ] = None
     proxy_from_environment: Annotated[
         bool,
         Key(
             BOOLEAN,
-            "Without `proxy_url`: use `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in lower case "
-            "or upper, but never for loopback.",
+            "Without `proxy_url`: use `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in lower or "
+            "upper case. Never used for loopback destinations.",
         ),
     ] = True
     no_proxy: Annotated[
         str | None,
         Key(
             NO_PROXY,
-            "Destinations to reach without a proxy: `a.example` (and below), `.a.example` (below only), "
-            "`10.0.0.0/8`, `host:port`, `*`.",
-            absent="`NO_PROXY` for the environment's proxies, nothing for `proxy_url`",
+            "Destinations to connect to directly: `a.example` (with its subdomains), `.a.example` "
+            "(subdomains only), `10.0.0.0/8`, `host:port`, `*`.",
+            absent="`NO_PROXY` with proxies from the environment, none with `proxy_url`",
         ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoggingOptions:
-    """What is recorded, and where the records go."""
+    """What is recorded, and where it is stored."""
 
-    console: Annotated[bool, Key(BOOLEAN, "Write one line per exchange.")] = True
-    default: Annotated[bool, Key(BOOLEAN, "Capture routes that do not say, and unknown requests.")] = True
+    console: Annotated[bool, Key(BOOLEAN, "Print one line per exchange.")] = True
+    default: Annotated[
+        bool, Key(BOOLEAN, "Capture routes that do not set `logging`, and requests that match no route.")
+    ] = True
     server_url: Annotated[
-        str | None, Key(URL, "Logging server that runs elsewhere.", absent="the embedded logging server")
+        str | None, Key(URL, "URL of a separate logging server.", absent="the embedded logging server")
     ] = None
     on_capture_error: Annotated[
         OnCaptureError,
-        Key(ON_CAPTURE_ERROR, "Spool cannot be written: forward, count the loss (`pass`); 503 (`block`)."),
+        Key(
+            ON_CAPTURE_ERROR,
+            "When the spool cannot be written: `pass` forwards and counts the loss, `block` answers 503.",
+        ),
     ] = "pass"
     spool_dir: Annotated[
         str | None,
-        Key(DIRECTORY, "Directory of the spools.", absent="`.spool` in `logging_server.log_dir`"),
+        Key(DIRECTORY, "Directory for spools.", absent="`.spool` in `logging_server.log_dir`"),
     ] = None
-    spool_limit: Annotated[int, Key(Size(1 << 20, 1 << 50), "Most bytes of a spool on disk.")] = 10 << 30
+    spool_limit: Annotated[int, Key(Size(1 << 20, 1 << 50), "Maximum size of a spool on disk.")] = 10 << 30
     fsync_interval: Annotated[
-        float, Key(DURATION, "Seconds between two syncs of the spool: what a power loss may cost.")
+        float,
+        Key(
+            DURATION,
+            "Interval between syncs of the spool to disk, in seconds: a power loss may cost this much.",
+        ),
     ] = 0.5
     ring_dir: Annotated[
-        str, Key(DIRECTORY, "Directory of the ring, in memory: what it holds survives the process.")
+        str,
+        Key(
+            DIRECTORY,
+            "Directory for the recording's ring buffer; on a memory file system it survives the death of the "
+            "process.",
+        ),
     ] = "/dev/shm"
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionOptions:
-    """What the logging server keeps: without limits, everything; the oldest exchanges go first."""
+    """How long captures are kept: by default for ever. The oldest exchanges are deleted first."""
 
-    max_age: Annotated[
-        int | None, Key(AGE, "Age of an exchange at which it is deleted.", absent="no limit")
-    ] = None
+    max_age: Annotated[int | None, Key(AGE, "Age at which exchanges are deleted.", absent="no limit")] = None
     errors_max_age: Annotated[
         int | None,
         Key(
             AGE,
-            "The same for exchanges that were cut, failed, or were answered 4xx or 5xx.",
+            "The same for exchanges that were cut, failed, or were answered with 4xx or 5xx.",
             absent="`max_age`",
         ),
     ] = None
     bodies_max_age: Annotated[
         int | None,
-        Key(AGE, "Age at which the bytes are deleted, and only metadata and index stay.", absent="no limit"),
+        Key(
+            AGE,
+            "Age at which the captured bytes are deleted; metadata and index entries stay.",
+            absent="no limit",
+        ),
     ] = None
     max_bytes: Annotated[
         int | None,
         Key(
-            Size(1 << 20, 1 << 50), "Most bytes of all captures; the spool is not counted.", absent="no limit"
+            Size(1 << 20, 1 << 50),
+            "Maximum size of all captures together, without the spool.",
+            absent="no limit",
         ),
     ] = None
-    max_exchanges: Annotated[int | None, Key(Integer(1, 10**12), "Most exchanges.", absent="no limit")] = None
+    max_exchanges: Annotated[
+        int | None, Key(Integer(1, 10**12), "Maximum number of exchanges.", absent="no limit")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoggingServerOptions:
-    """The logging server: the embedded one, and what `twistd logging-server` reads."""
+    """The logging server, embedded or started as `twistd logging-server`."""
 
-    host: Annotated[str, Key(HOST, "Host to listen on; beyond loopback only with a token.")] = "localhost"
-    port: Annotated[int, Key(PORT, "Port to listen on; 0 takes any free one.")] = 8080
-    log_dir: Annotated[str, Key(DIRECTORY, "Directory of the captures.")] = "logs"
+    host: Annotated[str, Key(HOST, "Host to listen on; anything but loopback requires a `token`.")] = (
+        "localhost"
+    )
+    port: Annotated[int, Key(PORT, "Port to listen on; 0 picks a free one.")] = 8080
+    log_dir: Annotated[str, Key(DIRECTORY, "Directory for captures.")] = "logs"
     token: Annotated[
         Secret | None,
         Key(
             SECRET,
-            "Token that everybody must present, but for `/health`.",
-            absent="that in `.token` of `log_dir`, for whom `open_to` leaves out",
+            "Token required from every client, except for `/health`.",
+            absent="generated in `log_dir/.token`; required from users not covered by `open_to`",
         ),
     ] = None
     open_to: Annotated[
         OpenTo,
         Key(
             OPEN_TO,
-            "Who on this machine needs no token while none is configured: the server's own `user` and root, "
-            "or everybody on the `machine`.",
+            "Local users who need no token if none is configured: the server's own user and root (`user`), "
+            "or every user of this machine (`machine`).",
         ),
     ] = "user"
     retention: Annotated[
         RetentionOptions | None,
         Key(
             Section("logging_server.retention", RetentionOptions),
-            "What is kept for how long.",
+            "Limits on what is kept.",
             absent="everything",
         ),
     ] = None
@@ -330,19 +372,21 @@ class LoggingServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class RouteOptions:
-    """A route: which requests it takes, and where they go."""
+    """A route: which requests it matches, and where they are forwarded."""
 
     name: str
-    pattern: Annotated[Pattern, Key(PATTERN, "Pattern of Go's `http.ServeMux`, without wildcards but `{$}`.")]
-    destination: Annotated[Destination, Key(DESTINATION, "URL that requests are forwarded to.")]
+    pattern: Annotated[
+        Pattern, Key(PATTERN, "Go `http.ServeMux` pattern; `{$}` is the only wildcard supported.")
+    ]
+    destination: Annotated[Destination, Key(DESTINATION, "URL to forward requests to.")]
     logging: Annotated[bool, Key(BOOLEAN, "Capture the route's exchanges.", absent="`logging.default`")]
     line: int
-    """Line of the file that the route begins at, for messages."""
+    """Line of the file on which the route begins, for messages."""
     tls: Annotated[
         UpstreamTLS | None,
         Key(
             Section("routes.<name>.tls", UpstreamTLS),
-            "TLS towards an https:// destination.",
+            "TLS settings for an `https://` destination.",
             absent="its defaults",
         ),
     ] = None
@@ -350,7 +394,7 @@ class RouteOptions:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Everything that the file says, checked, with every default filled in."""
+    """The whole configuration, validated, with defaults filled in."""
 
     server: ServerOptions = ServerOptions()
     http_client: HttpClientOptions = HttpClientOptions()
@@ -358,13 +402,13 @@ class Configuration:
     logging_server: LoggingServerOptions = LoggingServerOptions()
     routes: tuple[RouteOptions, ...] = ()
     proxies: ProxySettings = ProxySettings()
-    """The outbound proxies, from the file or from the environment."""
+    """Outbound proxies, from the file or from the environment."""
     warnings: tuple[Problem, ...] = dataclasses.field(default=(), compare=False)
-    """What is allowed and yet worth a line at start-up."""
+    """Settings that are valid but deserve a warning at start-up."""
 
     @property
     def embedded(self) -> bool:
-        """Whether the proxy runs a logging server of its own."""
+        """Whether the proxy starts its own logging server."""
         return self.logging.server_url is None
 
 
@@ -387,7 +431,7 @@ TABLES: Mapping[str, type] = {
     "routes.<name>": RouteOptions,
     "routes.<name>.tls": UpstreamTLS,
 }
-"""Every table of keys, by the name that people know it under."""
+"""Every table of keys, by its name in the documentation."""
 
 
 @cache
@@ -400,7 +444,7 @@ def keys_of(section: type) -> Mapping[str, Key]:
 
 @cache
 def defaults_of(section: type) -> Mapping[str, Any]:
-    """The keys of a section that have a value when they are left out."""
+    """The default values of a section, for keys that have one."""
     fields = {field.name: field.default for field in dataclasses.fields(section)}
     return {
         name: fields[name] for name in keys_of(section) if fields[name] not in (dataclasses.MISSING, None)
@@ -408,10 +452,10 @@ def defaults_of(section: type) -> Mapping[str, Any]:
 
 
 def summary_of(section: type) -> str:
-    """What a section is, in one sentence."""
+    """A one-sentence description of a section, for the reference."""
     return inspect.cleandoc(section.__doc__ or "").partition("\n")[0]
 
 
 def is_required(section: type, name: str) -> bool:
-    """Whether a section must have the key."""
+    """Whether the key is required in its section."""
     return name not in defaults_of(section) and not keys_of(section)[name].absent

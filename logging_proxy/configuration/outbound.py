@@ -1,4 +1,4 @@
-"""Outbound proxies: those of the file, those of the environment, and what cannot be one."""
+"""Outbound proxies from the configuration file and from the environment, and their validation."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FROM_ENVIRONMENT = ("http_client", "proxy_from_environment")
 
 def proxy_settings(draft: Draft, environ: Mapping[str, str], findings: Findings) -> ProxySettings:
     """
-    The proxies that the configuration means; what cannot be one goes to `findings`.
+    Return the configured proxies; invalid ones are added to `findings`.
 
-    A variable that names no proxy is a mistake only where a route would use it.
+    An environment variable without a valid proxy is a mistake only if some route would use it.
     """
     client = draft.http_client
     if not findings.sound(PROXY_URL, FROM_ENVIRONMENT):
@@ -48,7 +48,7 @@ def proxy_settings(draft: Draft, environ: Mapping[str, str], findings: Findings)
 
 
 def _are_used(schemes: list[str], no_proxy: NoProxy, draft: Draft) -> bool:
-    """Whether a route leads to a destination of one of `schemes` that is not excepted."""
+    """Whether a route's destination has one of `schemes` and is not excluded by `no_proxy`."""
     destinations = (route.values.get("destination") for route in draft.routes)
     return any(
         destination is not None

@@ -1,4 +1,4 @@
-"""Kinds of value that name a file of certificates or a key, which is read with the configuration."""
+"""Kinds of configuration value that name a PEM file, which is read together with the configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from logging_proxy.tls.pem import PEMError, PEMFile
 
 
 class PEMFileKind(Kind[PEMFile]):
-    """A path, whose file is read at once unless `Surroundings.tls_files` says otherwise."""
+    """The path of a PEM file, which is read immediately unless `Surroundings.tls_files` is false."""
 
     def __init__(self, noun: str, parse: Callable[[bytes], object]) -> None:
         self._noun = noun

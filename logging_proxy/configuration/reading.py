@@ -1,8 +1,8 @@
 """
-The configuration file to values.
+Reads the configuration file into values.
 
-`read_configuration` is a function of text; `load_configuration` is the only
-place that opens the file.
+`read_configuration` is a function of text; only `load_configuration` opens the
+file.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ _OPAQUE = frozenset(
 
 def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool = True) -> Configuration:
     """
-    Read the file at `path`; raise `ConfigurationError` with all of its mistakes.
+    Read the file at `path`; raises `ConfigurationError` with all of its mistakes.
 
-    `Configuration.warnings` tells of secrets in a file that everybody can read, of a short token, of
-    captures that every user of the machine can read, and of destinations that are not verified.  Without
-    `tls_files` certificates and keys are neither read nor checked: the logging server does without them.
+    `Configuration.warnings` reports secrets in a world-readable file, a short token, captures that
+    every user of the machine can read, and destinations whose certificate is not verified.  If
+    `tls_files` is false, certificates and keys are neither read nor checked: the logging server
+    does not use them.
     """
     findings = Findings(path)
     try:
@@ -73,7 +74,7 @@ def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool
 
 
 def read_small_file(path: str) -> bytes:
-    """The content of a file that the configuration names; a bundle of every public CA has 0.2 MiB."""
+    """The content of a file named in the configuration.  A bundle of all public CAs has about 0.2 MiB."""
     with open(path, "rb") as file:
         return file.read(MAX_BYTES)
 
@@ -89,12 +90,11 @@ def read_configuration(
     now: Callable[[], float] = time.time,
 ) -> Configuration:
     """
-    The configuration that `text` says, with every default filled in.
+    Return the configuration in `text`, with defaults filled in.
 
-    Raises `ConfigurationError` with all mistakes, sorted by position, and
-    nothing else.  `read_file` is asked for the files of secrets, and of TLS unless
-    `tls_files` is false; `exposed` says that other users can read the configuration
-    file; certificates have to be valid `now`.
+    Raises `ConfigurationError`, and nothing else, with all mistakes sorted by position.
+    `read_file` reads secret files, and TLS files if `tls_files` is true; `exposed` means that
+    other users can read the configuration file; certificates must be valid at the time `now`.
     """
     findings = Findings(filename)
     root = compose(text, findings, _OPAQUE)
@@ -134,7 +134,7 @@ def _configuration(draft: Draft, proxies: ProxySettings, warnings: tuple[Problem
 def _warnings(draft: Draft, exposed: bool, findings: Findings) -> Iterator[Problem]:
     secrets = {checks.TOKEN: draft.logging_server.token, outbound.PROXY_URL: draft.http_client.proxy_url}
     for path, secret in secrets.items():
-        # The URL of a proxy is a secret only with credentials in it.
+        # A proxy's URL is secret only if it contains credentials.
         if (
             exposed
             and secret is not None
@@ -151,7 +151,7 @@ def _warnings(draft: Draft, exposed: bool, findings: Findings) -> Iterator[Probl
 
 
 class _Reader:
-    """Nodes to values, by the table of keys."""
+    """Turns nodes into values, by the table of keys."""
 
     def __init__(self, findings: Findings, surroundings: Surroundings) -> None:
         self._findings = findings
@@ -190,7 +190,7 @@ class _Reader:
             yield RouteDraft(entry.key, entry.position, values)
 
     def _values(self, node: Node, position: Position, path: KeyPath, section: type) -> dict[str, Any]:
-        """The values of a section's keys; what is left out or mistaken is not among them."""
+        """The values of a section's keys, without those that are absent or mistaken."""
         entries = {entry.key: entry for entry in self._entries(node, position, path)}
         values = {}
         for name, entry in entries.items():
@@ -210,7 +210,7 @@ class _Reader:
         return values
 
     def _nested(self, entry: Entry, path: KeyPath, section: type) -> dict[str, Any]:
-        """The one value of a section within another; none where a required key has none."""
+        """The value of a nested section under its key; empty if a required key is missing there."""
         values = self._values(entry.value, entry.position, path, section)
         if any(is_required(section, name) and name not in values for name in keys_of(section)):
             return {}
@@ -230,7 +230,7 @@ class _Reader:
             return node.entries
         absent = isinstance(node, Scalar) and node.type == "null"
         if not absent and not isinstance(node, Refused):
-            # What stands here is not quoted: "token:secret", without a space, is a text.
+            # The text is not quoted: "token:secret", without a space, is a string and not a mapping.
             self._findings.add(position, path, f"expected a mapping of keys, not {shown_type(node)}")
         return ()
 

@@ -1,4 +1,4 @@
-"""The reference of docs/configuration.md, rendered from the table of keys."""
+"""Renders the table of keys as the reference in docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLE_HEAD = "| key | value | default | meaning |\n| --- | --- | --- | --- |\n"
 
 
 def reference_markdown() -> str:
-    """A heading, a sentence and a table of keys for every section, in Markdown."""
+    """The reference in Markdown: a heading, a sentence and a table of keys for every section."""
     return "\n".join(_section(name, section) for name, section in TABLES.items())
 
 

@@ -1,7 +1,7 @@
 """
 The JSON Schema of the configuration, for editors.
 
-``python -m logging_proxy.configuration.schema`` writes what `schema.json` holds.
+``python -m logging_proxy.configuration.schema`` prints the content of `schema.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from logging_proxy.configuration.reading import MAX_ROUTE_NAME
 
 
 def configuration_schema() -> JSONSchema:
-    """A schema (draft 2020-12) that accepts every configuration without a mistake."""
+    """A schema (draft 2020-12) that accepts every valid configuration."""
     sections = {name: {**_section(section), "type": ["object", "null"]} for name, section in SECTIONS.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -36,7 +36,7 @@ def configuration_schema() -> JSONSchema:
 
 
 def schema_text() -> str:
-    """What `schema.json` holds."""
+    """The content of `schema.json`."""
     return json.dumps(configuration_schema(), indent=2) + "\n"
 
 
@@ -61,7 +61,7 @@ def _key(section: type, name: str) -> JSONSchema:
 
 
 def _nested(section: type) -> JSONSchema:
-    """Below a key without a value nothing can be missing, if nothing is required."""
+    """The schema of a section, which may be null if none of its keys is required."""
     schema = _section(section)
     return schema if "required" in schema else {**schema, "type": ["object", "null"]}
 

@@ -1,4 +1,4 @@
-"""Values that are never shown: given in the file, or kept in a file or a variable of their own."""
+"""Secret values, given in the file, or in a file or environment variable of their own."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _SCHEMES = tuple(addresses.DEFAULT_PORTS)
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret: `value` holds it, and no text that is made of the object does."""
+    """A secret.  Its value is in `value` only: `str` and `repr` do not show it."""
 
     value: str = field(repr=False)
     written_out: bool = field(default=False, compare=False)
-    """Whether it stands in the configuration file itself."""
+    """Whether the secret is written in the configuration file itself."""
 
 
 class SecretKind(Kind[Secret]):
     """
     A secret of visible ASCII characters.
 
-    No mistake quotes anything that was written: a secret may have ended up
-    where the name of its file or variable belongs.
+    Error messages never quote the text: it may be a secret written in the place of
+    its file's or variable's name.
     """
 
     def expected(self) -> str:
@@ -79,7 +79,7 @@ class SecretKind(Kind[Secret]):
 
 
 class ProxyURLKind(SecretKind):
-    """The URL of an outbound proxy, which may hold a password."""
+    """The URL of an outbound proxy, which may contain a password."""
 
     def expected(self) -> str:
         return f"{addresses.EXPECTED}, {{file: path}} or {{env: NAME}}"

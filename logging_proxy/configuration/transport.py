@@ -1,4 +1,4 @@
-"""TLS settings: what certificates, keys and destinations mean together."""
+"""Checks of TLS settings: certificates, keys and destinations together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SERVER_TLS: KeyPath = ("server", "tls")
 
 
 def check_tls(draft: Draft, now: float, findings: Findings) -> None:
-    """Add what is wrong with TLS settings at `now`; files that were not read take no part."""
+    """Add the mistakes in TLS settings, judged at the time `now`.  Files that were not read are skipped."""
     server = draft.server.tls
     if server is not None:
         _check_server(server, now, findings)
@@ -25,12 +25,12 @@ def check_tls(draft: Draft, now: float, findings: Findings) -> None:
 
 
 def warnings(draft: Draft, findings: Findings) -> Iterator[Problem]:
-    """A line for every route whose destination can be anybody."""
+    """Warn about every route whose destination is not verified."""
     for route in draft.routes:
         tls = route.values.get("tls")
         if tls is not None and not tls.verify:
             path = (*route.path, "tls", "verify")
-            message = "certificates are not verified: anybody in between can read and change what passes"
+            message = "certificates are not verified: anyone on the network path can read and change traffic"
             yield findings.problem(findings.position(path), path, message)
 
 

@@ -1,1 +1,1 @@
-"""`make demo`: a small real model, the proxy before it, real clients, and what the proxy kept of them."""
+"""`make demo`: real clients talk to a small real model through the proxy, and the captures are shown."""

@@ -1,9 +1,9 @@
 """
 The demonstration: `python -m logging_proxy.demo --config config.yaml`.
 
-It starts a llama.cpp server with a small model where the route `lmstudio` points and the proxy with the
-given configuration, talks to the model through the proxy with real SDKs, shows what the proxy kept, and
-ends what it started.
+It starts a llama.cpp server with a small model at the destination of the route `lmstudio`, starts the
+proxy with the given configuration, talks to the model through the proxy with real SDKs, shows the
+captures, and stops both programs.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from logging_proxy.demo.processes import Program, ProgramError, is_listening, mo
 from logging_proxy.demo.scene import Address, Obstacle, Scene, check, read_scene
 
 START_TIMEOUT = 60.0
-"""Seconds.  The model loads in one, but a busy machine may read its 93 MB from a slow disk."""
+"""Seconds.  The model loads quickly, but its file of 93 MB may have to be read from a slow disk."""
 
 
 def model_is_ready(host: str, port: int) -> bool:
-    """Whether the model is loaded; until then the server answers 503."""
+    """Whether the model is loaded.  Until then the server answers 503."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{host}:{port}/health", timeout=2) as answer:
@@ -38,13 +38,13 @@ def model_is_ready(host: str, port: int) -> bool:
 
 
 def start_model(scene: Scene, folder: Path) -> Program:
-    """The model server, not yet entered."""
+    """The model server's program; it starts when the context is entered."""
     command = module("logging_proxy.demo.model_server", str(scene.model[1]))
     return Program("The model server", command, folder / "model.log")
 
 
 def start_proxy(scene: Scene, folder: Path) -> Program:
-    """The proxy, not yet entered; it may take its time to end, for it finishes what is in flight."""
+    """The proxy's program; it starts when the context is entered, and may need time to stop."""
     config = scene.config.resolve()
     command = module(
         "logging_proxy.demo.tether", "-n", "--pidfile=", "logging-proxy", "--config", str(config)
@@ -53,7 +53,7 @@ def start_proxy(scene: Scene, folder: Path) -> Program:
 
 
 def converse(turn: Turn, route: str) -> None:
-    """Put one question and print the answer as it comes."""
+    """Ask one question, and print the answer while it is received."""
     print(f"\n== {turn.title}\n   > {turn.question}\n   ", end="", flush=True)
     begin = time.monotonic()
     pieces = 0
@@ -64,12 +64,12 @@ def converse(turn: Turn, route: str) -> None:
 
 
 def indented(text: str) -> str:
-    """`text` with every line moved in."""
+    """`text` with every line indented."""
     return "\n".join(f"   {line}" for line in text.splitlines())
 
 
 def show_captures(scene: Scene, known: set[Path]) -> None:
-    """Print what the proxy kept of this demonstration; `known` are the captures that were there before."""
+    """Print the captures of this demonstration; `known` are the earlier captures."""
     captures = wait_for_captures(
         scene.log_dir, len(TURNS), wanted=lambda capture: capture.request.path not in known
     )
@@ -83,7 +83,7 @@ def show_captures(scene: Scene, known: set[Path]) -> None:
 
 
 def show_half(half: Half) -> None:
-    """Print the head of a capture's bytes, and what its metadata says of the body and the times."""
+    """Print the head of a captured message, and a part of its metadata."""
     metadata = half.metadata
     print(f"\n== The head of {half.path.name}\n{indented(shown_head(half))}")
     print("\n   and of its metadata")
@@ -92,12 +92,12 @@ def show_half(half: Half) -> None:
 
 
 def announce(what: str, address: Address) -> None:
-    """Say that a program starts; the line goes on when it is ready."""
+    """Print that a program is being started; "ready" is added to the line later."""
     print(f"{what} on {address[0]}:{address[1]} ... ", end="", flush=True)
 
 
 def perform(scene: Scene, folder: Path) -> None:
-    """The demonstration itself; leaving it, in whatever way, ends both programs."""
+    """Run the demonstration.  Both programs are stopped when it ends, also on errors."""
     known = {capture.request.path for capture in read_captures(scene.log_dir)}
     with start_model(scene, folder) as server:
         announce(f"llama.cpp with {MODEL}", scene.model)
@@ -117,7 +117,7 @@ def perform(scene: Scene, folder: Path) -> None:
 
 
 def prepare(config: Path) -> Scene:
-    """The scene, with nothing in its way; `Obstacle` otherwise."""
+    """Read the scene and check that it can be played; raises `Obstacle`."""
     try:
         scene = read_scene(config)
     except ConfigurationError as error:
@@ -127,10 +127,10 @@ def prepare(config: Path) -> Scene:
 
 
 def main() -> int:
-    """The exit status: 0 if everything went as it should."""
+    """Run the demonstration and return the exit status: 0 on success."""
     parser = argparse.ArgumentParser(prog="python -m logging_proxy.demo")
     parser.add_argument("--config", type=Path, default=Path("config.yaml"))
-    # SIGTERM as an exception, so that it too leaves the contexts that end the children.
+    # Raise an exception on SIGTERM, so that the contexts are left and stop the child processes.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         scene = prepare(parser.parse_args().config)
@@ -142,7 +142,7 @@ def main() -> int:
         print(f"The demonstration cannot start: {error}", file=sys.stderr)
         return 1
     except Exception as error:
-        # Whatever an SDK raises: the person wants to know what went wrong, not where.
+        # The SDKs raise many kinds of errors; the message helps the user more than a traceback.
         print(f"\nThe demonstration failed: {error}", file=sys.stderr)
         return 1
     return 0

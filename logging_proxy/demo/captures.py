@@ -1,4 +1,4 @@
-"""Reading the files of captures back, as `logs/` holds them."""
+"""Reads the files of captures from the log directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METADATA = "_metadata.json"
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """A request or a response as it was kept: the bytes' file, and what the metadata says."""
+    """A captured request or response: the path of its bytes, and its metadata."""
 
     path: Path
     metadata: dict[str, Any]
@@ -28,13 +28,13 @@ class Half:
 
     @property
     def body(self) -> bytes:
-        """The body's bytes, content coding included."""
+        """The body's bytes, with its content coding."""
         return self.path.read_bytes().partition(b"\r\n\r\n")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """An exchange as it was kept.  A request that nothing answered has no response."""
+    """A captured exchange.  `response` is None if there was no response."""
 
     request: Half
     response: Half | None
@@ -46,7 +46,7 @@ class Capture:
 
     @property
     def source_url(self) -> str:
-        """The URL that the client used."""
+        """The URL that the client requested."""
         return str(self.request.metadata["source_url"])
 
     @property
@@ -56,7 +56,7 @@ class Capture:
 
 
 def read_captures(folder: Path) -> list[Capture]:
-    """Every capture in `folder` that is finished, oldest first."""
+    """All complete captures in `folder`, oldest first."""
     halves: dict[tuple[str, str], Half] = {}
     for path in sorted(folder.glob(f"*{METADATA}")):
         content = path.read_bytes()
@@ -65,7 +65,7 @@ def read_captures(folder: Path) -> list[Capture]:
         except ValueError:
             if content.endswith(b"\n"):
                 raise
-            continue  # being written just now, or when the power failed
+            continue  # still being written, or cut by a power loss
         half = Half(path.with_name(path.name.removesuffix(METADATA) + ".bin"), metadata)
         halves[metadata["id"], metadata["stream_type"]] = half
     return [
@@ -83,9 +83,9 @@ def wait_for_captures(
     timeout: float = 10.0,
 ) -> list[Capture]:
     """
-    The captures in `folder` that are `wanted`, as soon as there are `count` of them with a response.
+    Wait for `count` captures that are `wanted` and have a response, and return the wanted ones.
 
-    After `timeout` seconds, those that there are.
+    Returns those that exist after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -97,7 +97,7 @@ def wait_for_captures(
 
 
 def describe(capture: Capture) -> str:
-    """A capture in a few lines for a person: what it was, how it ended, its files and their sizes."""
+    """A few lines about a capture: its URL, its outcome, its files and their sizes."""
     metadata = (capture.response or capture.request).metadata
     lines = [
         f"{metadata['method']} {metadata['source_url']}",
@@ -111,7 +111,7 @@ def describe(capture: Capture) -> str:
 
 
 def shown_head(half: Half) -> str:
-    """The head in a half's file as a person may see it: without the values of secret headers."""
+    """The head of a message with the values of secret headers redacted."""
     first, *lines = half.head.decode("latin-1").splitlines()
     fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines if line)]
     return "\n".join([first, *(f"{name}: {value}" for name, value in redact_headers(fields))])

@@ -1,4 +1,4 @@
-"""The demonstration's clients: the SDKs of OpenAI and Anthropic, of which only the base URL is ours."""
+"""The demonstration's clients: the SDKs of OpenAI and Anthropic, with only the base URL changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "no-key-needed"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question: how it is put, and what puts it (given the route's URL, the answer's text in pieces)."""
+    """A question; `ask` sends it, given the route's URL, and yields the answer in pieces."""
 
     title: str
     question: str
@@ -21,7 +21,7 @@ class Turn:
 
 
 def stream_chat(route: str, question: str) -> Iterator[str]:
-    """A streamed chat completion with the OpenAI SDK."""
+    """Stream a chat completion with the OpenAI SDK."""
     import openai
 
     with openai.OpenAI(base_url=f"{route}v1", api_key=KEY, max_retries=0, timeout=TIMEOUT) as client:
@@ -37,7 +37,7 @@ def stream_chat(route: str, question: str) -> Iterator[str]:
 
 
 def plain_chat(route: str, question: str) -> Iterator[str]:
-    """A chat completion in one piece with the OpenAI SDK."""
+    """Request a chat completion without streaming with the OpenAI SDK."""
     import openai
 
     with openai.OpenAI(base_url=f"{route}v1", api_key=KEY, max_retries=0, timeout=TIMEOUT) as client:
@@ -48,12 +48,12 @@ def plain_chat(route: str, question: str) -> Iterator[str]:
 
 
 def stream_message(route: str, question: str) -> Iterator[str]:
-    """A streamed message with the Anthropic SDK."""
+    """Stream a message with the Anthropic SDK."""
     import anthropic
 
     base_url = route.removesuffix("/")
     with anthropic.Anthropic(base_url=base_url, api_key=KEY, max_retries=0, timeout=TIMEOUT) as client:
-        # No chance: of an answer that begins with an emoji llama.cpp leaves the first event out.
+        # Temperature 0: llama.cpp omits the first event of answers that begin with an emoji.
         with client.messages.stream(
             model=MODEL,
             messages=[{"role": "user", "content": question}],

@@ -1,4 +1,4 @@
-"""Child processes that are never left behind, and the ports they listen on."""
+"""Child processes that end with their parent, and free ports for them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pathlib import Path
 from types import TracebackType
 
 POLL = 0.02
-"""Seconds between two looks at something that has no notification."""
+"""Seconds between two checks of a condition."""
 
 
 class ProgramError(Exception):
-    """A child process did not do what it was started for; the message says so, with its last words."""
+    """A child process failed; the message contains its last output."""
 
 
 class Program:
     """
-    A child process, running while the context is entered.
+    A child process that runs while the context is entered.
 
-    Its output goes to a file.  It gets a session of its own, so that the keyboard's signals reach only
-    us, and its standard input is a pipe that ends with us (see `logging_proxy.demo.tether`).
+    Its output is written to a file.  It runs in a session of its own, so that the terminal's signals reach
+    the parent only.  Its standard input is a pipe held by the parent (see `logging_proxy.demo.tether`).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Program:
         environment: Mapping[str, str] | None = None,
         patience: float = 10.0,
     ) -> None:
-        """`patience` is how long `stop` waits after SIGTERM, in seconds, before it kills."""
+        """`patience` is the number of seconds that `stop` waits after SIGTERM before it sends SIGKILL."""
         self.name = name
         self.output = output
         self._arguments = list(arguments)
@@ -73,16 +73,16 @@ class Program:
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The process; an error before the context is entered."""
+        """The process; raises `ProgramError` before the context is entered."""
         if self._process is None:
             raise ProgramError(f"{self.name} was not started")
         return self._process
 
     def stop(self) -> int:
         """
-        End the process with SIGTERM, or with SIGKILL if that does not help.
+        Stop the process with SIGTERM, or with SIGKILL if it does not end in time.
 
-        The exit status is returned, negative if a signal ended it.
+        Returns the exit status, which is negative if a signal ended the process.
         """
         process = self.process
         if process.poll() is None:
@@ -97,14 +97,14 @@ class Program:
                 process.stdin.close()
 
     def kill_all(self) -> None:
-        """SIGKILL to the process and to all that it started."""
+        """Send SIGKILL to the process and to all processes that it has started."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
     def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
-        """Return when `ready()`; `ProgramError` if the process ends before that, or `timeout` passes."""
+        """Wait for `ready()`; raises `ProgramError` if the process ends first or `timeout` passes."""
         deadline = time.monotonic() + timeout
         while not ready():
             status = self.process.poll()
@@ -115,21 +115,21 @@ class Program:
             time.sleep(POLL)
 
     def words(self) -> str:
-        """The output, from this process's first word on."""
+        """All output of this process."""
         return self.output.read_bytes()[self._begin :].decode("utf-8", "replace")
 
     def last_words(self, lines: int = 15) -> str:
-        """The end of the output."""
+        """The last lines of the output."""
         return "\n".join(self.words().splitlines()[-lines:])
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """The command that runs a module with this Python."""
+    """The command line that runs a module with this Python."""
     return [sys.executable, "-m", name, *arguments]
 
 
 def is_listening(host: str, port: int) -> bool:
-    """Whether somebody accepts connections there; who is just closing the port may give no answer at all."""
+    """Whether a server accepts connections there.  A timeout, as from a closing listener, counts as no."""
     try:
         socket.create_connection((host, port), timeout=0.5).close()
     except OSError:
@@ -138,14 +138,14 @@ def is_listening(host: str, port: int) -> bool:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether we could listen there, on every address of `host`."""
+    """Whether we could listen on the port, on every address of `host`."""
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
         except OSError as error:
-            # An address that this machine does not have (::1 without IPv6) is in nobody's way.
+            # An address that this machine does not have (::1 without IPv6) cannot conflict.
             if error.errno == errno.EADDRINUSE:
                 return False
     return True
@@ -153,14 +153,14 @@ def is_free(host: str, port: int) -> bool:
 
 PORTS = range(15_000, 32_000)
 """
-Below those that the system gives to outgoing connections: one of these
-could take a port before a server does, or while it is started again.
+Below the ports that the system uses for outgoing connections: such a connection
+could take a port before the server listens on it, or while it is restarted.
 """
 
 
 def free_port(ports: Sequence[int] = PORTS) -> int:
-    """A port of 127.0.0.1 that nobody uses now, and that no other call gives, here or in another process."""
-    # Not `random`'s own state, which tests set to have the same again.
+    """A port that is free on 127.0.0.1 and is not returned by other calls, in any process."""
+    # SystemRandom, because tests seed `random` to repeat themselves.
     for port in random.SystemRandom().sample(ports, min(len(ports), 200)):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             claim = _claim(port)
@@ -173,10 +173,10 @@ def free_port(ports: Sequence[int] = PORTS) -> int:
 
 def _claim(port: int) -> socket.socket:
     """
-    UDP's port of this number, for which only programs that look for a free port compete.
+    Claim a port by binding the UDP port of the same number, which only `free_port` uses.
 
-    A server takes seconds to start, and may be started again: meanwhile its
-    port is nobody's, and tests that run side by side would be given it twice.
+    A server takes seconds to start, and may be restarted.  Its port is free in the meantime
+    and could be given to another test that runs at the same time.
     """
     claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
@@ -189,4 +189,4 @@ def _claim(port: int) -> socket.socket:
 
 _CLAIMS: deque[socket.socket] = deque()
 _MOST_CLAIMS = 64
-"""Whoever was given a port before so many others listens there, or is over."""
+"""Claims held at once.  By the time the oldest is released, its server listens or has ended."""

@@ -1,4 +1,4 @@
-"""What the demonstration takes from the configuration, and what can be in its way."""
+"""The demonstration's settings, taken from the configuration, and what may prevent it from starting."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Address = tuple[str, int]
 
 
 class Obstacle(Exception):
-    """The demonstration cannot start; the message is for a person."""
+    """The demonstration cannot start; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The addresses and directories of the demonstration."""
+    """The addresses and directories used in the demonstration."""
 
     config: Path
     proxy: Address
     logging_server: Address
     model: Address
     route: str
-    """The URL that clients use instead of the model server's, with a slash at its end."""
+    """The URL that clients use in place of the model server's, ending in a slash."""
     log_dir: Path
 
 
 def read_scene(path: Path) -> Scene:
-    """The configuration's scene; `ConfigurationError` if the proxy would refuse the file."""
+    """Read the scene from the configuration; raises `ConfigurationError` if the file is invalid."""
     config = load_configuration(str(path), os.environ)
     routes = [route for route in config.routes if route.name == ROUTE]
     if not routes:
@@ -64,6 +64,6 @@ def check(scene: Scene) -> None:
         ("the proxy", scene.proxy),
         ("the logging server", scene.logging_server),
     )
-    for who, (host, port) in needed:
+    for program, (host, port) in needed:
         if not is_free(host, port):
-            raise Obstacle(f"{who} needs {host}:{port}, which another program uses")
+            raise Obstacle(f"{program} needs {host}:{port}, which another program uses")

@@ -1,12 +1,12 @@
 """
-Ends a program with the one that started it.
+Ends a program when its parent ends.
 
-The parent holds the other end of the program's standard input and never writes to it.  When the parent
-ends, however that comes about (SIGKILL included), the input ends too, on every POSIX system.
+The parent holds the other end of the program's standard input and never writes to it.  When the
+parent ends in any way, SIGKILL included, the program reads EOF; this works on every POSIX system.
 
     python -m logging_proxy.demo.tether [twistd's arguments]
 
-is twistd, tethered.
+runs twistd in this way.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import threading
 
 
 def follow_parent() -> None:
-    """From now on, the end of standard input is a SIGTERM to this process."""
+    """Send SIGTERM to this process on EOF on standard input."""
     threading.Thread(target=_wait_and_end, name="tether", daemon=True).start()
 
 
 def wait_for_parent() -> None:
-    """Return when standard input has ended."""
-    # os.read, for a daemon thread inside sys.stdin's lock would be fatal at the interpreter's end.
+    """Return on EOF on standard input."""
+    # os.read and not sys.stdin: a daemon thread that holds its lock is fatal when the interpreter exits.
     while os.read(0, 4096):
         pass
 
@@ -34,7 +34,7 @@ def _wait_and_end() -> None:
 
 
 def main() -> None:
-    """Run twistd until it ends or the parent does."""
+    """Run twistd until it ends or its parent does."""
     follow_parent()
     from twisted.scripts.twistd import run
 

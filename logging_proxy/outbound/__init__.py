@@ -1,1 +1,1 @@
-"""Reaching a destination: names, addresses, outbound proxies."""
+"""Connecting to a destination: name resolution, addresses, outbound proxies."""

@@ -1,4 +1,4 @@
-"""The addresses of outbound proxies, as URLs name them."""
+"""Addresses of outbound proxies, parsed from URLs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from logging_proxy.routing.hosts import fault_of
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
-"""Go's; curl takes 1080 for all of them."""
+"""Go's defaults.  curl uses 1080 for every scheme."""
 
 EXPECTED = "an http://, https://, socks5:// or socks5h:// URL such as http://user:password@proxy.example:3128"
 
@@ -24,12 +24,12 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class ProxyURLError(ValueError):
-    """A text that names no outbound proxy; says why without quoting it, for it may hold a password."""
+    """Not the URL of an outbound proxy.  The message never quotes the URL: it may contain a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """User and password, as bytes; no text made of the object shows them."""
+    """User and password, as bytes.  `str` and `repr` do not show them."""
 
     user: bytes = field(repr=False)
     password: bytes = field(repr=False)
@@ -42,10 +42,10 @@ class Credentials:
 @dataclass(frozen=True, slots=True)
 class ProxyAddress:
     """
-    An outbound proxy.  `str` names it without its credentials.
+    An outbound proxy.  `str` gives its URL without credentials.
 
-    `scheme` is http, https, socks5 (we look names up) or socks5h (the proxy does);
-    `host` has no brackets.
+    `scheme` is http, https, socks5 (names are resolved here) or socks5h (names are
+    resolved by the proxy); `host` has no brackets.
     """
 
     scheme: str
@@ -59,12 +59,12 @@ class ProxyAddress:
 
     @property
     def speaks_http(self) -> bool:
-        """Whether it is an HTTP proxy, with TLS or without, and not a SOCKS proxy."""
+        """Whether this is an HTTP proxy, with or without TLS, as opposed to a SOCKS proxy."""
         return self.scheme in ("http", "https")
 
 
 def parse_proxy_url(url: str) -> ProxyAddress:
-    """The proxy that `url` names, or a `ProxyURLError`."""
+    """Parse the URL of a proxy; raises `ProxyURLError`."""
     parts = _URL.fullmatch(url) if _VISIBLE.fullmatch(url) else None
     if parts is None:
         raise ProxyURLError("is no URL of a scheme, a host and a port alone")

@@ -14,7 +14,7 @@ class ConnectHandshake:
     """
     Asks an HTTP proxy for a tunnel to `host`:`port`.
 
-    The request says where to and who asks, nothing else.
+    The request contains the target and the credentials, nothing else.
     """
 
     def __init__(self, host: str, port: int, credentials: Credentials | None) -> None:
@@ -43,18 +43,18 @@ class ConnectHandshake:
             raw, self._buffer = self._buffer[:end], self._buffer[end:]
             self.done = self._is_final(raw)
         if self.done:
-            # A 2xx answer has no body whatever its fields say (RFC 9110 §9.3.6).
+            # A 2xx response to CONNECT has no body, whatever its fields say (RFC 9110 §9.3.6).
             self.rest, self._buffer = self._buffer, b""
         return b""
 
     def _is_final(self, raw: bytes) -> bool:
-        """Whether the tunnel stands; an informational answer is passed over."""
+        """Whether the tunnel is established; informational responses are skipped."""
         try:
             status = parse_tunnel_head(raw, RESPONSE_FIELDS).status
         except ResponseFault:
             fault = response_fault(raw, RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT)
             raise ProxyConnectFailed(f"the outbound proxy's answer will not do: {fault}") from None
-        if status in (401, 407):  # tinyproxy has 407 for missing and 401 for wrong ones
+        if status in (401, 407):  # tinyproxy answers 407 for missing credentials and 401 for wrong ones
             what = "refused our credentials" if self._credentials else "wants credentials"
             raise ProxyAuthenticationFailed(f"the outbound proxy {what} ({status})")
         if status == 101 or status >= 300:

@@ -1,4 +1,4 @@
-"""Connections through an outbound proxy, as endpoints."""
+"""An endpoint that connects through an outbound proxy."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ from logging_proxy.tls.reasons import explain
 @implementer(IStreamClientEndpoint)
 class ProxyEndpoint:
     """
-    Connects to `destination` through `proxy`, which `to_proxy` reaches.
+    Connects to `destination` through `proxy`, which is reached by `to_proxy`.
 
-    Everything until the proxy has connected us takes `timeout` seconds at most:
-    looking names up, the connection to the proxy, TLS with an https:// proxy, the
-    handshake.  Fails with `ProxyConnectFailed` and its kinds, whose texts name the
-    proxy but not its credentials, and with `DNSLookupError` for the destination.
-    The protocol gets the transport that leads to the proxy, and what the
-    destination has already sent.
+    Name resolution, the connection to the proxy, TLS with an https:// proxy and the
+    handshake together take at most `timeout` seconds.  Fails with `ProxyConnectFailed`
+    or a subclass, whose texts name the proxy without its credentials, or with
+    `DNSLookupError` for the destination.  The protocol gets the transport of the
+    connection to the proxy, and any bytes that the destination has already sent.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class ProxyEndpoint:
 
 
 class _Tunnels(Factory):
-    """Builds a tunnel around a protocol, for each attempt at a connection."""
+    """Wraps the protocol in a tunnel for each attempt at a connection."""
 
     noisy = False
 
@@ -141,7 +140,7 @@ class _Tunnels(Factory):
 @implementer(IHandshakeListener)
 class _Tunnel(Protocol):
     """
-    Speaks to the proxy, then steps aside: the inner protocol has the real transport.
+    Performs the handshake with the proxy, then hands the transport to the inner protocol.
 
     `ready` fires with the inner protocol, or fails.
     """
@@ -156,7 +155,7 @@ class _Tunnel(Protocol):
         self._handed_over = False
         self._clock = clock
         self._heard = b""
-        """What the proxy has said, as much as a response's head may have."""
+        """Bytes received from the proxy, up to the limit for a response head."""
         self._gathering: Gathering | None = None
         if IHalfCloseableProtocol.providedBy(inner):
             directlyProvides(self, IHalfCloseableProtocol, IHandshakeListener)
@@ -168,7 +167,7 @@ class _Tunnel(Protocol):
             self._say(self._handshake.start)
 
     def handshakeCompleted(self) -> None:
-        """An https:// proxy is the one it should be: only now does it hear our credentials."""
+        """The https:// proxy's certificate is verified; only now may credentials be sent."""
         self._awaits_tls = False
         self._say(self._handshake.start)
 
@@ -201,7 +200,7 @@ class _Tunnel(Protocol):
             inner.dataReceived(rest)
 
     def _refuse(self, failure: ProxyConnectFailed) -> None:
-        """Fail with what the proxy has answered, which may come in pieces."""
+        """Fail with the proxy's answer, which may have been received in pieces."""
         if self._heard:
             self._gathering = Gathering(
                 self._clock, RESPONSE_HEAD_LIMIT, lambda kept: self._fail(failure, kept)
@@ -237,7 +236,7 @@ class _Tunnel(Protocol):
 
 
 async def _resolved(reactor: Any, find: Find, host: str) -> str:
-    """An address of `host`; of several an IPv4 one, which more proxies can reach."""
+    """Resolve `host`.  IPv4 addresses are preferred, because more proxies can reach them."""
     try:
         return str(ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What destinations are reached without a proxy: the notation of `NO_PROXY`."""
+"""Destinations to connect to directly, in the notation of `NO_PROXY`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PORT = re.compile(r"(.*):([0-9]{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A domain; `apex` says whether the domain itself is meant beside what is below it."""
+    """A domain and its subdomains; `apex` says whether the domain itself is included."""
 
     domain: str
     apex: bool
@@ -26,7 +26,7 @@ class _Name:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """Addresses.  Names are not looked up for it."""
+    """A range of addresses.  Names are not resolved to match it."""
 
     network: IPv4Network | IPv6Network
     port: int | None
@@ -37,15 +37,15 @@ class _Network:
 
 @dataclass(frozen=True, slots=True)
 class NoProxy:
-    """The destinations that no proxy is used for."""
+    """The destinations for which no proxy is used."""
 
     rules: tuple[_Name | _Network, ...] = ()
     everything: bool = False
     loopback: bool = False
-    """Whether this machine's own loopback is among them, as it is for Go's proxies of the environment."""
+    """Whether loopback destinations are included, as Go does for proxies from the environment."""
 
     def covers(self, host: str, port: int) -> bool:
-        """Whether `host`, a name or an address without brackets, is reached without a proxy."""
+        """Whether `host`, a name or an address without brackets, is connected to directly."""
         if self.everything:
             return True
         host = host.lower().rstrip(".")
@@ -57,12 +57,11 @@ class NoProxy:
 
 def parse_no_proxy(text: str, *, loopback: bool = False) -> NoProxy:
     """
-    What `text` excepts: entries between commas or blanks, read as Go reads them.
+    Parse a list of exceptions, separated by commas or blanks, with Go's rules.
 
-    An entry is a domain (with everything below it), a domain after a dot or
-    ``*.`` (only what is below it), an address, a network such as 10.0.0.0/8, or
-    ``*`` for everything; a port may follow after a colon.  What is none of
-    these excepts nothing.
+    An entry is a domain (with its subdomains), a domain after a dot or ``*.``
+    (subdomains only), an address, a network such as 10.0.0.0/8, or ``*`` for
+    everything; a colon and a port may follow.  Other entries are ignored.
     """
     entries = [entry.lower() for entry in re.split(r"[,\s]+", text) if entry]
     rules = tuple(rule for rule in map(_rule, entries) if rule is not None)
@@ -107,5 +106,5 @@ def _address(text: str) -> _Address | None:
 def _is_loopback(host: str, address: _Address | None) -> bool:
     if address is None:
         return host == "localhost" or host.endswith(".localhost")
-    # Connecting to 0.0.0.0 or :: connects to this machine.
+    # A connection to 0.0.0.0 or :: goes to this machine.
     return address.is_loopback or address.is_unspecified

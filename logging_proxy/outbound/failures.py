@@ -1,4 +1,4 @@
-"""What can go wrong between us and an outbound proxy.  No text holds credentials."""
+"""Errors of connections through an outbound proxy.  No text contains credentials."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from logging_proxy.http.faults import NotConnected
 
 
 class ProxyConnectFailed(NotConnected):
-    """The outbound proxy did not connect us to the destination; the text says why."""
+    """The outbound proxy did not connect to the destination; the text gives the reason."""
 
 
 class ProxyAuthenticationFailed(ProxyConnectFailed):
-    """It wants credentials, or others than ours."""
+    """The outbound proxy requires credentials, or rejected those that it was given."""
 
 
 class ProxyUnreachable(ProxyConnectFailed):
-    """There is no connection to the outbound proxy itself."""
+    """The outbound proxy itself cannot be reached."""
 
 
 class ProxyTimedOut(ProxyConnectFailed):
-    """Proxy and destination together took too long."""
+    """Connecting to the proxy and the destination took too long in all."""

@@ -1,4 +1,4 @@
-"""Requests for http:// destinations, as an HTTP proxy is asked for them (RFC 9112 §3.2.2)."""
+"""Requests for http:// destinations as sent to an HTTP proxy (RFC 9112 §3.2.2)."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from logging_proxy.routing.mapping import Destination
 @dataclass(frozen=True, slots=True)
 class Forwarding:
     """
-    What a request head gets on its way to an HTTP proxy: the target in absolute-form, our credentials.
+    Changes a request head for an HTTP proxy: the target in absolute-form, and the proxy's credentials.
 
-    CONNECT would leave the head alone, but proxies commonly allow it to port 443 only (squid and tinyproxy
-    are shipped so).  Like curl and Go we use it for https:// alone.
+    CONNECT would leave the head unchanged, but many proxies (squid and tinyproxy by default)
+    allow it for port 443 only.  Like curl and Go, we use it for https:// destinations alone.
     """
 
     prefix: bytes
     authorization: bytes = field(repr=False)
 
     def head(self, onward: bytes) -> bytes:
-        """`onward`, a head for the destination without its blank line, as the proxy is sent it."""
+        """Rewrite `onward`, a head for the destination without its blank line, for the proxy."""
         method, _, rest = onward.partition(b" ")
         return method + b" " + self.prefix + rest + self.authorization
 
 
 def parse_forwarded_head(raw: bytes, most_fields: int) -> ResponseHead:
     """
-    As `parse_response_head`, but 407 is the outbound proxy's own: `ProxyAuthenticationFailed`.
+    Like `parse_response_head`, but raises `ProxyAuthenticationFailed` for 407.
 
-    A client that saw it would think that we want its credentials.
+    A 407 comes from the outbound proxy; passed on, it would tell the client that this proxy
+    asks for credentials.
     """
     head = parse_response_head(raw, most_fields)
     if head.status == 407:
@@ -41,7 +42,7 @@ def parse_forwarded_head(raw: bytes, most_fields: int) -> ResponseHead:
 
 
 def forwarding_for(destination: Destination, proxy: ProxyAddress | None) -> Forwarding | None:
-    """How heads for `destination` change on their way through `proxy`; None if they do not."""
+    """How heads for `destination` are changed for `proxy`; None if they are sent unchanged."""
     if proxy is None or destination.scheme != "http" or not proxy.speaks_http:
         return None
     authorization = b""

@@ -1,4 +1,4 @@
-"""What is said to an outbound proxy before the bytes are the destination's own."""
+"""The handshake with an outbound proxy, before the connection carries the destination's bytes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Protocol
 
 class Handshake(Protocol):
     """
-    One conversation with a proxy, without I/O.
+    A handshake with a proxy, without I/O.
 
-    The proxy's bytes are fed however they are cut; what `start` and `feed` return
-    is sent.  Once `done`, nothing more is fed, and `rest` is what already came
-    from the destination.
+    The proxy's bytes may be fed in pieces of any size; what `start` and `feed` return
+    is to be sent.  After `done` nothing more may be fed, and `rest` holds the bytes
+    already received from the destination.
     """
 
     done: bool
     rest: bytes
 
     def start(self) -> bytes:
-        """The first bytes for the proxy.  May raise `ProxyConnectFailed`."""
+        """The first bytes to send to the proxy.  May raise `ProxyConnectFailed`."""
 
     def feed(self, data: bytes) -> bytes:
-        """The answer to more bytes of the proxy's.  Raises `ProxyConnectFailed`."""
+        """Consume bytes from the proxy and return the bytes to send.  May raise `ProxyConnectFailed`."""
 
 
 class NoHandshake:
-    """For proxies that are not asked to connect, but for each request (absolute-form, RFC 9112 §3.2.2)."""
+    """No handshake: each request names its target instead (absolute-form, RFC 9112 §3.2.2)."""
 
     def __init__(self) -> None:
         self.done = True

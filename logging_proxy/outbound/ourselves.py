@@ -1,4 +1,4 @@
-"""Destinations that turn out to be ourselves, whatever they are called."""
+"""Detects destinations that resolve to this proxy's own listeners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 Where = tuple[str, int]
-"""An address and a port."""
+"""An IP address and a port."""
 
 _Address = IPv4Address | IPv6Address
 
@@ -15,43 +15,43 @@ _LOOPBACK: dict[int, _Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address(":
 
 
 class LeadsToOurselves(Exception):
-    """A connection would end at one of our own listeners; the text says at which."""
+    """The connection would loop back to one of our listeners, which the text names."""
 
 
 class Ourselves:
     """
-    The listeners of this proxy and of its logging server, as their sockets say.
+    The addresses on which this proxy and its logging server listen.
 
-    A name is looked at when it has been resolved, so that no hosts file and no DNS makes one
-    request as many as there are descriptors.
+    Destinations are checked after name resolution, so that a name in a hosts file or in DNS
+    cannot make a request loop through the proxy until it has no descriptors left.
     """
 
     def __init__(self, server: Iterable[Where] = ()) -> None:
-        """`server` is where the embedded logging server listens."""
+        """`server` holds the addresses of the embedded logging server."""
         self._proxy: tuple[tuple[_Address, int], ...] = ()
         self._server = _parsed(server)
 
     def listen_on(self, proxy: Iterable[Where]) -> None:
-        """From now on the proxy's own listeners are at these."""
+        """Set the addresses on which the proxy listens."""
         self._proxy = _parsed(proxy)
 
     @property
     def loopback(self) -> bool:
-        """Whether the proxy listens, and where only this machine can reach it."""
+        """Whether the proxy listens on loopback addresses only."""
         return bool(self._proxy) and all(address.is_loopback for address, _ in self._proxy)
 
     def check(self, host: str, port: int) -> None:
-        """Raise `LeadsToOurselves` if a connection to the address `host` ends at one of the listeners."""
+        """Raise `LeadsToOurselves` if a connection to the address `host` would reach one of the listeners."""
         target = _plain(host)
-        if target.is_unspecified:  # connecting to 0.0.0.0 or :: connects to this machine
+        if target.is_unspecified:  # a connection to 0.0.0.0 or :: goes to this machine
             target = _LOOPBACK[target.version]
-        for whose, listeners in (("the proxy's", self._proxy), ("the logging server's", self._server)):
+        for owner, listeners in (("the proxy's", self._proxy), ("the logging server's", self._server)):
             if any(_arrives(target, port, *listener) for listener in listeners):
-                raise LeadsToOurselves(f"{target} port {port} is {whose} own listener")
+                raise LeadsToOurselves(f"{target} port {port} is {owner} own listener")
 
 
 def addresses_of(sockets: Iterable[socket.socket]) -> list[Where]:
-    """Where sockets listen."""
+    """The addresses of listening sockets."""
     return [each.getsockname()[:2] for each in sockets]
 
 
@@ -73,7 +73,7 @@ def _arrives(target: _Address, port: int, listener: _Address, its_port: int) -> 
 
 
 def _is_of_this_machine(address: _Address) -> bool:
-    """Whether it can be bound: nothing else knows all addresses of all interfaces."""
+    """Whether the address can be bound: the only way to ask about the addresses of all interfaces."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

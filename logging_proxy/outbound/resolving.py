@@ -1,4 +1,4 @@
-"""Names to addresses."""
+"""Name resolution."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _KINDS: dict[int, type[Address]] = {socket.AF_INET: IPv4Address, socket.AF_INET6
 
 def find_addresses(reactor: Any, host: str, port: int) -> Deferred[list[Address]]:
     """
-    The addresses of `host`, one at least, in the order of the system's resolver, which a thread asks.
+    Resolve `host` to at least one address, in the order given by the system's resolver, in a thread.
 
-    Fails with `DNSLookupError`, whatever the resolver raises: Twisted's own would not end at all
-    for anything but `gaierror`.  A cancelled search goes on, and what it finds is not used.
+    Fails with `DNSLookupError` whatever the resolver raises; the Deferred of Twisted's own resolver
+    never fires for errors other than `gaierror`.  Cancelling does not stop the thread, but its
+    result is discarded.
     """
     finding = deferToThreadPool(reactor, reactor.getThreadPool(), _look_up, host, port)
     return finding.addErrback(_not_found, host)
@@ -33,7 +34,7 @@ def find_addresses(reactor: Any, host: str, port: int) -> Deferred[list[Address]
 def _look_up(host: str, port: int) -> list[Address]:
     name = host.lower().removesuffix(".")
     if name.endswith(".localhost") or name == "localhost":
-        host = "localhost"  # RFC 6761 §6.3; hosts files do not know it with a final dot, nor what is below it
+        host = "localhost"  # RFC 6761 §6.3; hosts files lack its subdomains and the form with a final dot
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [
         _KINDS[family]("TCP", str(where[0]), int(where[1]))

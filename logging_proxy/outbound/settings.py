@@ -1,4 +1,4 @@
-"""Which outbound proxy a destination is reached through."""
+"""Selects the outbound proxy for a destination."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from logging_proxy.routing.mapping import Destination
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """The proxies for http:// and for https:// destinations, and what goes past both."""
+    """The proxies for http:// and https:// destinations, and the exceptions from both."""
 
     http: ProxyAddress | None = None
     https: ProxyAddress | None = None
@@ -20,7 +20,7 @@ class ProxySettings:
 
 
 def proxy_for(destination: Destination, settings: ProxySettings) -> ProxyAddress | None:
-    """The proxy that connections to `destination` go through, or None for none."""
+    """The proxy for connections to `destination`, or None for a direct connection."""
     proxy = settings.https if destination.scheme == "https" else settings.http
     if proxy is None or settings.no_proxy.covers(destination.host, destination.port):
         return None
@@ -29,16 +29,16 @@ def proxy_for(destination: Destination, settings: ProxySettings) -> ProxyAddress
 
 def proxy_variable(scheme: str, environ: Mapping[str, str]) -> str | None:
     """
-    The environment variable that decides for destinations of `scheme`, http or https.
+    The environment variable that applies to destinations of `scheme` (http or https).
 
-    Lower case is asked first, as curl and Python do.  An empty variable is none.
+    Lower case takes precedence, as in curl and Python.  An empty variable counts as unset.
     """
     return next((name for name in _names(scheme, environ) if environ.get(name)), None)
 
 
 def _names(scheme: str, environ: Mapping[str, str]) -> Iterator[str]:
     yield f"{scheme}_proxy"
-    # A CGI program gets the client's header fields as variables in upper case: `Proxy: x` becomes
+    # In a CGI program, upper-case variables may hold the client's header fields: `Proxy: x` becomes
     # HTTP_PROXY=x (CVE-2016-5385, "httpoxy").
     if scheme != "http" or "REQUEST_METHOD" not in environ:
         yield f"{scheme.upper()}_PROXY"
@@ -47,11 +47,11 @@ def _names(scheme: str, environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def no_proxy_text(environ: Mapping[str, str]) -> str:
-    """What the environment excepts from its proxies."""
+    """The exceptions listed in the environment."""
     return environ.get("no_proxy") or environ.get("NO_PROXY") or ""
 
 
 def parse_variable(value: str) -> ProxyAddress:
-    """The proxy that a variable names; http:// may be left out there.  Raises `ProxyURLError`."""
+    """Parse the proxy in a variable, where http:// may be omitted.  Raises `ProxyURLError`."""
     value = value.strip()
     return parse_proxy_url(value if "://" in value else f"http://{value}")

@@ -1,4 +1,4 @@
-"""SOCKS5 (RFC 1928) with user and password (RFC 1929), the client's side."""
+"""SOCKS5 (RFC 1928) with username/password authentication (RFC 1929): the client's side."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _REPLIES = {
 
 
 class _Incomplete(Exception):
-    """More bytes are needed."""
+    """More bytes are needed to parse the reply."""
 
 
 class Socks5Handshake:
-    """Asks a SOCKS5 proxy for a connection to `host`, which it looks up itself if it is a name."""
+    """Asks a SOCKS5 proxy for a connection to `host`; the proxy resolves it if it is a name."""
 
     def __init__(self, host: str, port: int, credentials: Credentials | None) -> None:
         self.done = False
@@ -43,7 +43,7 @@ class Socks5Handshake:
         self._receive: Callable[[], bytes] = self._receive_method
 
     def start(self) -> bytes:
-        """Also raises `ProxyConnectFailed`, for a name that SOCKS cannot carry."""
+        """May also raise `ProxyConnectFailed` for a name that SOCKS cannot encode."""
         self._request = bytes([_VERSION, _CONNECT, 0]) + _address(self._host) + self._port.to_bytes(2, "big")
         methods = [_NO_AUTHENTICATION]
         if self._credentials is not None:
@@ -92,7 +92,7 @@ class Socks5Handshake:
         raise ProxyConnectFailed("the outbound proxy chose a method that was not offered")
 
     def _receive_status(self) -> bytes:
-        self._check_version(1)  # of the negotiation, not of SOCKS (RFC 1929 §2)
+        self._check_version(1)  # of the subnegotiation, not of SOCKS (RFC 1929 §2)
         if self._take(2)[1] != 0:
             raise ProxyAuthenticationFailed("the outbound proxy refused our credentials")
         self._receive = self._receive_reply
@@ -109,7 +109,7 @@ class Socks5Handshake:
         return b""
 
     def _reply_size(self) -> int:
-        """Of the whole reply; the address in it, where the proxy connects from, is of no use to us."""
+        """Size of the whole reply; the address in it, from which the proxy connects, is ignored."""
         kind = self._peek(4)[3]
         if kind == _NAME:
             return 4 + 1 + self._peek(5)[4] + 2

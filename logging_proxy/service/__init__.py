@@ -1,1 +1,1 @@
-"""What twistd starts: the proxy with its output and console, signals, reload, and the child processes."""
+"""The services that twistd starts: the proxy's output, console, signals, reload, and child processes."""

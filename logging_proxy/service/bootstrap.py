@@ -1,4 +1,4 @@
-"""What both services begin with: the reactor, the collector, where spools lie, how a start is given up."""
+"""Start-up shared by both services: reactor, garbage collector, spool directory, fatal errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from logging_proxy.configuration.kinds import AUTO
 
 
 def give_up(text: str) -> NoReturn:
-    """Say why, and end with status 1."""
+    """Print the reason and exit with status 1."""
     sys.stderr.write(text.rstrip("\n") + "\n")
     raise SystemExit(1)
 
 
 def install_reactor() -> Any:
     """
-    Our reactor, unless there is one already (`twistd --reactor=...`) or this is not Linux.
+    Install our reactor, unless another one is installed (`twistd --reactor=...`) or this is not Linux.
 
-    Whichever it is, its seconds are monotonic: a step of the wall clock ends no wait and prolongs none.
+    In every case its clock is monotonic, so that setting the wall clock does not change timeouts.
     """
     if sys.platform == "linux":
         from logging_proxy.net.reactor import install
@@ -35,7 +35,7 @@ def install_reactor() -> Any:
 
 
 def make_monotonic(reactor: Any) -> Any:
-    """The reactor, with `time.monotonic` for its seconds; nothing may have been scheduled yet."""
+    """Make the reactor use `time.monotonic`.  To be called before any call is scheduled."""
     if reactor.seconds is not time.monotonic:
         reactor.seconds = time.monotonic
     return reactor
@@ -43,10 +43,10 @@ def make_monotonic(reactor: Any) -> Any:
 
 def spare_the_collector() -> None:
     """
-    Let cyclic garbage be looked for seldom, and never among what is there from the start.
+    Run the cyclic garbage collector rarely, and never over the objects that exist at start-up.
 
-    An exchange leaves none, on either side.  Measured: 5 % of the time of storing and
-    indexing, where a batch is 100,000 objects; in the proxy, pauses of 30 ms.
+    An exchange leaves no cyclic garbage on either side, and collections cost time when storing
+    large batches and pauses in the proxy.
     """
     gc.collect()
     gc.freeze()
@@ -54,20 +54,20 @@ def spare_the_collector() -> None:
 
 
 def spool_root(configuration: Configuration) -> Path:
-    """The directory of the spools: the proxy puts its own there, the logging server looks there."""
+    """The directory of all spools: the proxy writes its spools there, and the logging server reads them."""
     given = configuration.logging.spool_dir
     root = Path(given) if given is not None else Path(configuration.logging_server.log_dir) / ".spool"
     return root.absolute()
 
 
 def worker_count(configuration: Configuration) -> int:
-    """How many processes forward."""
+    """The number of forwarding processes."""
     wanted = configuration.server.workers
     return processors() if wanted == AUTO else wanted
 
 
 def processors() -> int:
-    """The processors that this process may use."""
+    """The number of processors available to this process."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     else:

@@ -1,4 +1,4 @@
-"""What a new configuration changes, and what of it has to wait for the next start."""
+"""Differences between two configurations, and which of them take effect at the next start only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _AT_START = {
     "logging": ("server_url", "on_capture_error", "spool_dir", "spool_limit", "fsync_interval", "ring_dir"),
     "logging_server": (),
 }
-"""Keys by section that are read at the start alone; none named means all of the section's."""
+"""By section, the keys that are read at start-up only; an empty tuple stands for all of them."""
 
 
 def waiting(old: Configuration, new: Configuration) -> list[str]:
-    """The keys that have changed and take effect at the next start only, as `section.key`."""
+    """The changed keys that take effect at the next start only, as `section.key`."""
     return [
         f"{section}.{key}"
         for section, keys in _AT_START.items()
@@ -26,7 +26,7 @@ def waiting(old: Configuration, new: Configuration) -> list[str]:
 
 
 def routes(old: Configuration, new: Configuration) -> Iterator[str]:
-    """What happens to routes, a line for each that is new, gone or different."""
+    """One line for each route that is new, removed or changed."""
     before = {route.name: route for route in old.routes}
     after = {route.name: route for route in new.routes}
     for name in before.keys() - after.keys():

@@ -1,9 +1,9 @@
 """
-A child process of the proxy: started, watched, started again.
+A supervised child process of the proxy: started, watched, and restarted when it ends.
 
-The child inherits one end of a socket pair whose other end only the proxy
-holds: when the proxy dies, however it dies, the child reads the end of it, and
-goes.  The logging server also inherits the sockets that it listens on.
+The child inherits one end of a socket pair, and only the proxy holds the other.
+When the proxy dies, however it dies, the child reads EOF and ends.  The logging
+server also inherits its listening sockets.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 LINK_FD = 3
-"""Where the child finds its end of the link; its listening sockets follow."""
+"""The child's descriptor of the link; its listening sockets have the numbers after it."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
-"""Seconds until a child that ended is started again; doubled each time it does not last."""
+"""Seconds before a child that ended is restarted; doubled each time that the child ends early."""
 
 LASTING = 30.0
-"""Seconds after which a child counts as having lasted."""
+"""Seconds of running after which the delay before a restart is reset."""
 
 
 MOST_IN_A_LINE = 16384
-"""Bytes of the child's output that are kept while their line does not end."""
+"""Maximum bytes kept of an output line that is not complete; longer lines are cut."""
 
 
 NICENESS = 10
-"""How much the logging server gives way: exchanges wait for nobody, captures can wait in the spool."""
+"""Niceness of the logging server: captures can wait in the spool, exchanges cannot wait."""
 
 
 _PROGRAM = (sys.executable, "-P", "-m", "logging_proxy.service.child_main")
 
 
 def _input(document: bytes) -> IO[bytes]:
-    """A file to read `document` from, which nobody else finds."""
+    """An unnamed file with the content `document`, inaccessible to other processes."""
     if not document:
         return open(os.devnull, "rb")
     if sys.platform == "linux":
@@ -58,20 +58,20 @@ def _input(document: bytes) -> IO[bytes]:
 
 
 class Link(Protocol):
-    """Our side of what connects us with a child."""
+    """The proxy's side of the connection to a child."""
 
     def attach(self, end: socket.socket) -> None:
-        """A child has begun and has the other end; `end` is the link's."""
+        """A child has been started with the other end; the link takes ownership of `end`."""
 
     def finish(self) -> None:
-        """Tell the child to finish its work and to end."""
+        """Tell the child to finish its work and end."""
 
     def detach(self) -> None:
-        """The child is gone."""
+        """The child has ended."""
 
 
 class Tether:
-    """A link that only lasts: when it is let go, the child finishes."""
+    """A link without messages: closing it tells the child to finish."""
 
     def __init__(self) -> None:
         self._end: socket.socket | None = None
@@ -88,7 +88,7 @@ class Tether:
 
 
 class _Child(ProcessProtocol):
-    """One run of the child."""
+    """Receives the output of one child process, and its end."""
 
     def __init__(self, owner: ChildProcess) -> None:
         self._owner = owner
@@ -108,7 +108,7 @@ class _Child(ProcessProtocol):
 
 
 class ChildProcess:
-    """Keeps one child running from `start` to `stop`."""
+    """Keeps a child process running from `start` to `stop`."""
 
     _log = Logger()
 
@@ -126,12 +126,12 @@ class ChildProcess:
         heard: Callable[[int, str], None] | None = None,
     ) -> None:
         """
-        `arguments` are those of twistd; the sockets `listeners` are handed down, and are closed by `stop`.
+        `arguments` are twistd's arguments.  The sockets `listeners` are inherited, and closed by `stop`.
 
-        `folder` is the working directory, for relative paths mean the same as
-        they do here, before twistd's `--rundir`.  `document` is what the child reads from its standard
-        input, each time that it is started.  Lines of its output go to `heard`, with the number of their
-        descriptor; without one they are logged.
+        `folder` is the working directory; by default the current one, so that relative paths keep
+        their meaning whatever twistd's `--rundir` is.  `document` is given to each process on its standard
+        input.  `heard` is called with a descriptor's number and lines written there; without it, the
+        lines are logged.
         """
         self._reactor: IReactorProcess = reactor
         self._clock: IReactorTime = reactor
@@ -151,13 +151,13 @@ class ChildProcess:
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Start the child; if that fails, try again later."""
+        """Start the child; on failure, try again later."""
         self._again = None
         self._started_at = self._clock.seconds()
         try:
             self._spawn()
         except OSError as error:
-            self._start_again(f"could not be started: {error.strerror}")
+            self._restart_later(f"could not be started: {error.strerror}")
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
@@ -183,23 +183,23 @@ class ChildProcess:
             self._log.info("{line}", line=line)
 
     def ended(self, reason: Failure) -> None:
-        """The child is gone."""
+        """The process has ended: restart it, unless it was stopped."""
         self._process = None
         self._link.detach()
         if self._stopped is not None:
             self._stopped.callback(None)
         else:
-            self._start_again("ended" if reason.check(ProcessDone) else str(reason.value).rstrip("."))
+            self._restart_later("ended" if reason.check(ProcessDone) else str(reason.value).rstrip("."))
 
-    def _start_again(self, how: str) -> None:
+    def _restart_later(self, how: str) -> None:
         if self._clock.seconds() - self._started_at > LASTING:
             self._wait = FIRST_WAIT
-        self._log.warn("{name}: {how}; again in {wait} s", name=self._name, how=how, wait=self._wait)
+        self._log.warn("{name}: {how}; restarting in {wait} s", name=self._name, how=how, wait=self._wait)
         self._again = self._clock.callLater(self._wait, self.start)
         self._wait = min(self._wait * 2, LONGEST_WAIT)
 
     def stop(self, patience: float) -> Deferred[None]:
-        """Let the child finish its work; after `patience` seconds it is ended.  Fires when it is gone."""
+        """Let the child finish its work, and kill it after `patience` seconds.  Fires when it has ended."""
         self._stopped = stopped = Deferred[None]()
         for listener in self._listeners:
             listener.close()
@@ -211,23 +211,24 @@ class ChildProcess:
             return stopped
         self._link.finish()
         self.hasten(patience)
-        stopped.addCallback(self._forget_to_kill)
+        stopped.addCallback(self._cancel_kill)
         return stopped
 
     def hasten(self, patience: float) -> None:
-        """A child that was told to stop has only so many seconds left."""
+        """Shorten the time that a stopping child has to `patience` seconds from now."""
         if self._stopped is not None and not self._stopped.called:
-            self._forget_to_kill()
+            self._cancel_kill()
             self._kill_later = self._clock.callLater(patience, self._kill)
 
-    def _forget_to_kill(self, result: None = None) -> None:
+    def _cancel_kill(self, result: None = None) -> None:
         if self._kill_later is not None and self._kill_later.active():
             self._kill_later.cancel()
 
     def _kill(self) -> None:
         if self._process is not None:
             self._log.warn(
-                "{name}: did not end in time; killed, its work goes on at the next start", name=self._name
+                "{name}: killed, because it did not end in time; its work continues at the next start",
+                name=self._name,
             )
             with suppress(ProcessExitedAlready):
                 self._process.signalProcess("KILL")

@@ -1,5 +1,5 @@
 """
-What a child process of the proxy runs: twistd, behind the proxy where processor time is short.
+Entry point of a child process: lowers its priority, then runs twistd.
 
     python -m logging_proxy.service.child_main NICENESS FOLDER TWISTD_ARGUMENT...
 """
@@ -12,12 +12,12 @@ import sys
 
 def give_way(niceness: int) -> None:
     """
-    Let the proxy go first.
+    Lower the priority of this process below the proxy's.
 
-    SCHED_BATCH does not interrupt others when it wakes up, but once it runs they wait for it, up to 4 ms.
-    On the one processor of a proxy that is the slowest request of a hundred, so there it is
-    SCHED_IDLE: 2 ms.  Not where there are more: a machine whose processors are all
-    busy, with a model say, would not see its captures.
+    With SCHED_BATCH a process does not preempt others when it wakes up, but they may wait for
+    it once it runs.  On a single processor that delays the proxy's slowest requests, so there the
+    policy is SCHED_IDLE.  It is not used on several processors: while other programs keep all of
+    them busy, for instance a local model, captures would not be processed.
     """
     os.nice(niceness)
     if sys.platform == "linux":
@@ -29,8 +29,9 @@ def main(niceness: str, folder: str, *arguments: str) -> None:
     """
     Run twistd with these arguments, in `folder` and in a process group of its own.
 
-    The keyboard's Ctrl-C is for the proxy, which ends the child when it has nothing more for it.
-    Not a session of its own: Linux gives each session the same share (`sched_autogroup`), nice or not.
+    The group keeps the terminal's Ctrl-C from the child, which the proxy ends after its own work.
+    It is not a session of its own, because Linux gives every session the same share of the
+    processor (`sched_autogroup`), whatever its niceness.
     """
     os.setpgrp()
     if int(niceness):

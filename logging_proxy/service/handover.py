@@ -1,8 +1,8 @@
 """
-The configuration that the proxy hands over to the logging server that it starts.
+Passes the running configuration from the proxy to the logging server that it starts.
 
-A logging server that is started again must run on what the proxy runs on, and not on
-a file that somebody is just writing, or that takes effect at the next start.
+A restarted logging server must use the proxy's current configuration, not the file: the
+file may be half edited, or have changes that take effect at the next start only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from logging_proxy.configuration import Configuration
 
 
 class OtherVersion(Exception):
-    """The proxy that hands over is of another version."""
+    """The proxy that passed the configuration runs another version."""
 
 
 def hand_over(configuration: Configuration) -> bytes:
-    """What a logging server needs of a configuration, for `take_over` in its process; holds the token."""
+    """Serialize the parts that a logging server needs, token included, for `take_over` in its process."""
     needed = Configuration(
         routes=(), logging=configuration.logging, logging_server=configuration.logging_server
     )
@@ -26,7 +26,7 @@ def hand_over(configuration: Configuration) -> bytes:
 
 
 def take_over(data: bytes) -> Configuration:
-    """Raises `OtherVersion`.  `data` must come from a proxy that has started this process."""
+    """Read what `hand_over` made; `data` must come from the parent process.  Raises `OtherVersion`."""
     version, document = pickle.loads(data)
     if version != __version__:
         raise OtherVersion(

@@ -1,8 +1,8 @@
 """
-The address that a browser opens, with the token, where the kernel does not tell that it is the own user's.
+Prints the browser address with its token, where the kernel cannot identify local users.
 
-It is for a person at the terminal: a log, which others may read or which is sent on, only says where
-the token is.
+The token is shown on a terminal only.  A log, which others may read or which may be sent
+elsewhere, gets the token's file name instead.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from logging_proxy.service.output import Output
 def invite(
     options: LoggingServerOptions, port: int, output: Output, tells: Callable[[], bool] = kernel_tells
 ) -> None:
-    """Tell on `output` how a browser gets in, if it needs a token that nobody has configured."""
+    """Print the address for browsers on `output`, if a generated token is required."""
     if options.token is not None or options.open_to == "machine" or tells():
         return
     try:
         token = keep_token(options.log_dir)
     except (OSError, UnsafeDirectory):
-        return  # the logging server says so
+        return  # the logging server reports this error
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{port}/"
     output.confide(

@@ -1,9 +1,9 @@
 """
 The proxy's service: everything that `twistd logging-proxy` starts and stops.
 
-What forwards is an engine: this process itself, or workers that it looks
-after.  Around it are what there is one of: the listening sockets, the output,
-the signals, the configuration and its changes, the logging server's process.
+Forwarding is done by an engine: this process, or a fleet of workers.  The service
+owns what exists once per proxy: listening sockets, output, signals, the
+configuration and its changes, and the logging server's process.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from logging_proxy.tls.listener import ListenerTLS
 from logging_proxy.tls.pem import PEMError
 
 CHILD_PATIENCE = 20.0
-"""Seconds that the logging server has to empty the spool when the service stops."""
+"""Seconds that the logging server has to empty the spool at shutdown."""
 
 
 class Engine(Protocol):
-    """Forwards and records; `Serving` does so in this process, a `Fleet` in others."""
+    """Forwards and records: `Serving` in this process, `Fleet` in worker processes."""
 
     async def start(self, listeners: list[socket.socket]) -> None:
-        """Accept on sockets that listen, which are the engine's from now on.  Returns when it does."""
+        """Accept on listening sockets, which the engine takes over.  Returns once it accepts."""
 
     async def use(self, configuration: Configuration, listeners: list[socket.socket]) -> None:
         """
-        Go on with another configuration, and with `listeners`, if there are any, instead of those before.
+        Switch to another configuration, and to `listeners` in place of the current ones if there are any.
 
-        No connection is dropped.  Returns when it has taken effect.
+        No connection is dropped.  Returns when the change has taken effect.
         """
 
     def hurry(self) -> None:
-        """Do not wait for what is in flight any longer."""
+        """End the exchanges in flight at once."""
 
     async def stop(self) -> None:
-        """End.  What has been recorded is safe when this returns."""
+        """Stop.  Everything recorded is safe when this returns."""
 
 
 class ProxyService(MultiService):
-    """The proxy, and the logging server it started."""
+    """The proxy, and the logging server process that it started."""
 
     _log = Logger()
 
@@ -71,10 +71,10 @@ class ProxyService(MultiService):
         workers: int = 1,
     ) -> None:
         """
-        The sockets `listeners` listen already; everything else begins with `startService`.
+        The sockets `listeners` are listening already; everything else begins with `startService`.
 
-        `reread` gives the configuration as it is now, or raises `ConfigurationError`.
-        `workers` is how many processes forward, to be told.
+        `reread` loads the configuration again, and may raise `ConfigurationError`.
+        `workers`, the number of forwarding processes, is used in messages.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
@@ -88,7 +88,7 @@ class ProxyService(MultiService):
         self._stopping = False
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd asks its application for a log observer after this, and before it starts to log."""
+        """Set the log observer: twistd asks for it after this call and before it starts to log."""
         if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._output)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
@@ -96,7 +96,7 @@ class ProxyService(MultiService):
     # --- start ------------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Start everything that has a thread or a process: twistd has made its daemon by now."""
+        """Start threads and processes, which must not exist before twistd has daemonized."""
         super().startService()  # type: ignore[no-untyped-call]
         self._output.start()
         if self._child is not None:
@@ -145,10 +145,10 @@ class ProxyService(MultiService):
 
     def reload(self) -> None:
         """
-        Read the configuration again and go on with it.
+        Load the configuration again and switch to it.
 
-        A bad one is reported and the old one stays.  No connection is dropped:
-        what is in flight finishes on the terms it began with.
+        If it has mistakes, they are logged and the current configuration stays.  No connection
+        is dropped; exchanges in flight finish with the configuration they began with.
         """
         if self._stopping:
             return
@@ -178,7 +178,7 @@ class ProxyService(MultiService):
     # --- stop -------------------------------------------------------------------------------
 
     def hurry(self) -> None:
-        """Do not wait for what is in flight any longer."""
+        """End the exchanges in flight at once."""
         self._engine.hurry()
 
     def stopService(self) -> Deferred[None]:
@@ -186,7 +186,7 @@ class ProxyService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """First what forwards, then the child: it gets all that was recorded."""
+        """Stop the engine before the logging server, so that the latter gets everything recorded."""
         await one_by_one(self._log, self._engine.stop, self._stop_child, super().stopService)
         self._log.info("stopped")
         self._output.close()
@@ -198,9 +198,9 @@ class ProxyService(MultiService):
 
 def _listeners_for(old: Configuration, new: Configuration) -> list[socket.socket]:
     """
-    Sockets that listen where `new` says, if that is not where `old` did.
+    Listening sockets for `new`, if its address differs from that of `old`.
 
-    Raises `CannotListen`, and `PEMError` for a certificate that cannot be used.
+    Raises `CannotListen`, or `PEMError` if the certificate cannot be used.
     """
     was, to_be = old.server, new.server
     if to_be.tls is not None:

@@ -1,9 +1,9 @@
 """
-What signals mean to the proxy, and to a logging server of its own.
+Signal handling of the proxy, and of a logging server started on its own.
 
-SIGTERM and SIGINT end a service with exit status 0, which Twisted's own handlers do
-not: they let the process die of the signal.  A second one is for the impatient.
-SIGUSR1 rotates the log file, SIGHUP reads the configuration again.
+SIGTERM and SIGINT end a service with exit status 0; with Twisted's handlers the process
+would die of the signal.  A second SIGTERM or SIGINT ends the exchanges in flight at once.
+SIGUSR1 rotates the log file, SIGHUP reloads the configuration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 
 class Signals:
-    """Handlers for one service; `hurry` is called when it must stop at once after all."""
+    """Signal handlers of one service; `hurry` is called on the second signal to stop."""
 
     _log = Logger()
 
@@ -37,9 +37,9 @@ class Signals:
 
     def install(self) -> None:
         """
-        Take the signals over.  Called once the reactor has installed its own handlers.
+        Install the handlers.  To be called after the reactor has installed its own.
 
-        SIGINT stays as it is if it was ignored when the process began, as in a shell's background.
+        SIGINT stays ignored if it was ignored at start-up, as in a shell's background jobs.
         """
         handlers: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,

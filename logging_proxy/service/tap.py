@@ -1,4 +1,4 @@
-"""`twistd logging-proxy`: its options, and the service they make."""
+"""`twistd logging-proxy`: its command line, and the service made from it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from logging_proxy.workers.spools import end_sessions, former_spools, spool_dire
 from logging_proxy.workers.worker import GATHER, WorkerService
 
 PREDECESSOR = 3.0
-"""Seconds that a port or a spool may be busy at the start: a killed proxy's processes end soon after it."""
+"""Seconds to wait at start for a port or spool that is still in use by processes of a killed proxy."""
 
 T = TypeVar("T")
 
@@ -59,16 +59,16 @@ class Options(usage.Options):
         self["worker"] = None
 
     def opt_worker(self, number: str) -> None:
-        """(for the proxy) Be the worker with this number."""
+        """(for the proxy) Run as the worker with this number."""
         self["worker"] = int(number)
 
 
 def makeService(options: Options) -> IService:
     """
-    The service that the configuration describes, or a worker of it.
+    Make the service that the configuration describes, or one of its workers.
 
-    Every mistake ends the process with status 1 and clear lines, before
-    anything is started: ports are bound, the log and the spools are opened here.
+    Ports are bound, and the log and the spools opened, here: any mistake ends the process
+    with status 1 and a clear message before anything is started.
     """
     reactor = install_reactor()
     os.umask(0o077)
@@ -113,7 +113,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
         engine = Fleet(reactor, configuration, homes, output, _worker_arguments(parent), server)
     former = former_spools(root, port, workers)
     end_sessions(former)
-    # What was logged by a start that fails after this is not kept back for ever.
+    # Flushes the messages logged until then if the start fails after this point.
     atexit.register(output.close)
     if server_listeners:
         invite(configuration.logging_server, server_listeners[0].getsockname()[1], output)
@@ -134,7 +134,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
 
 
 def _spools(configuration: Configuration, root: Path, port: int, workers: int) -> list[Path]:
-    """The spools of this proxy, below those of its logging server; none if nothing is recorded."""
+    """Prepare and return the proxy's spool directories; none if nothing is to be recorded."""
     salvage_all(root)
     remove_unused(Path(configuration.logging.ring_dir))
     if not configuration.logging.default and not any(route.logging for route in configuration.routes):
@@ -146,14 +146,14 @@ def _spools(configuration: Configuration, root: Path, port: int, workers: int) -
 
 
 def _recording(reactor: Any, configuration: Configuration, spools: Sequence[Path]) -> Recording | None:
-    """That of a proxy with one process."""
+    """Open the spool of a proxy with one process."""
     if not spools:
         return None
     return _patiently(lambda: Recording(spools[0], configuration.logging, reactor))
 
 
 def _try(spools: Sequence[Path], configuration: Configuration) -> None:
-    """See whether workers can open their spools, all at once."""
+    """Check that the workers can open all of their spools at the same time."""
     logging = configuration.logging
     with ExitStack() as stack:
         for spool in spools:
@@ -169,7 +169,7 @@ def _try(spools: Sequence[Path], configuration: Configuration) -> None:
 
 
 def _patiently(attempt: Callable[[], T]) -> T:
-    """What `attempt` gives, after some attempts if a predecessor is still about to end."""
+    """Call `attempt` until it succeeds, for a while, in case a previous proxy is still ending."""
     until = time.monotonic() + PREDECESSOR
     while True:
         try:
@@ -184,7 +184,7 @@ def _patiently(attempt: Callable[[], T]) -> T:
 
 
 def _server_listeners(configuration: Configuration) -> list[socket.socket]:
-    """The embedded logging server's sockets are bound here, so that they outlive its restarts."""
+    """Bind the embedded logging server's sockets here, so that they stay open when it is restarted."""
     if not configuration.embedded:
         return []
     server = configuration.logging_server
@@ -197,7 +197,7 @@ def _child(
     listeners: list[socket.socket],
     spools: Sequence[Path],
 ) -> ChildProcess | None:
-    """The logging server, or who sends all spools to the one that runs elsewhere."""
+    """The logging server process; with `server_url`, the process that ships the spools to that server."""
     arguments = ["-n", "--pidfile=", "--logfile=-", "logging-server", "--handed-over"]
     arguments += [f"--parent-pipe={LINK_FD}"]
     if configuration.logging.server_url is not None:
@@ -211,7 +211,7 @@ def _child(
 
 
 def _worker_arguments(parent: Any) -> list[str]:
-    """twistd's, for a worker: our reactor if one was asked for."""
+    """twistd's arguments for a worker, with the reactor of the current command line."""
     reactor = parent.get("reactor")
     chosen = [] if reactor is None else [f"--reactor={reactor}"]
     return [*chosen, "-n", "--pidfile=", "--logfile=-", "logging-proxy"]

@@ -116,7 +116,7 @@ class RefusedTests(CommandCase):
         status, out, err = self.run_command("export", id_of(4), "--raw", "--half", "response")
         self.assertEqual(status, 0)
         self.assertTrue(out.raw.endswith(b"\r\n\r\n" + self.body))
-        self.assertIn("refused are left out", err.text)
+        self.assertIn("are omitted; --reveal", err.text)
         _, out, _ = self.run_command("export", id_of(4), "--raw", "--half", "response", "--reveal")
         self.assertTrue(out.raw.endswith(b"\r\n\r\n" + self.body + self.head))
 
@@ -337,7 +337,7 @@ class MistakeTests(CommandCase):
             (["--url", "nonsense"], "not an http"),
             (["--url", "http://127.0.0.1:1"], "no logging server listens"),
             (["--config", "/nonexistent.yaml"], "cannot be read"),
-            (["--config", config], "no such directory; name the captures with"),
+            (["--config", config], "no such directory; select captures with"),
         ):
             status, _, err = command("ls", *arguments)
             self.assertEqual(status, 1)

@@ -11,7 +11,7 @@ from contextlib import closing
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli.directory import DirectorySource, open_whole_index
-from logging_proxy.cli.rebuilding import InUse, add_missing, make_anew
+from logging_proxy.cli.rebuilding import InUse, add_missing, rebuild_index
 from logging_proxy.cli.sources import Trouble
 from logging_proxy.index import Filters, Row, SqliteIndex, meets
 from logging_proxy.index.sqlite import FILE
@@ -72,7 +72,7 @@ class ListTests(DirectoryCase):
 
     def test_index(self) -> None:
         """A whole index tells the same."""
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         index = open_whole_index(self.log_dir)
         assert index is not None
         index.close()
@@ -80,7 +80,7 @@ class ListTests(DirectoryCase):
 
     def test_index_in_doubt(self) -> None:
         """An index that may lack something, is damaged or from another version is not asked."""
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         path = os.path.join(self.log_dir, FILE)
         index = SqliteIndex(path)
         index.delete([id_of(1)])
@@ -94,7 +94,7 @@ class ListTests(DirectoryCase):
 
     def test_newer_index(self) -> None:
         """An index of a newer version is an error that says so."""
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         with closing(sqlite3.connect(os.path.join(self.log_dir, FILE))) as connection:
             connection.execute("UPDATE schema SET version = 1000")
             connection.commit()
@@ -105,7 +105,7 @@ class ListTests(DirectoryCase):
 
     def test_nothing_is_written(self) -> None:
         """To look at a directory changes nothing in it, nor beside the index, with an index and without."""
-        for prepare in (lambda: None, lambda: list(make_anew(self.log_dir))):
+        for prepare in (lambda: None, lambda: list(rebuild_index(self.log_dir))):
             prepare()
             before = self.state()
             self.check()
@@ -254,20 +254,20 @@ class RebuildTests(DirectoryCase):
 
     def test_anew(self) -> None:
         """A new index has what the files have, and nothing that the old one had besides."""
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         for name in os.listdir(self.log_dir):
             if id_of(1)[:8] in name:
                 os.unlink(os.path.join(self.log_dir, name))
-        (*_, last) = make_anew(self.log_dir)
+        (*_, last) = rebuild_index(self.log_dir)
         self.assertEqual((last.added, last.done, last.total), (4, 8, 8))
         self.assertEqual(self.count(), 4)
         self.assertEqual(os.listdir(os.path.join(self.log_dir, ".index")), ["exchanges.sqlite3"])
 
     def test_broken_off(self) -> None:
         """Until the new one is done the old one stays as it was."""
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         write_capture(self.log_dir, 6)
-        rebuilding = make_anew(self.log_dir)
+        rebuilding = rebuild_index(self.log_dir)
         next(rebuilding)
         rebuilding.close()  # type: ignore[attr-defined]
         self.assertEqual(self.count(), 5)
@@ -275,13 +275,13 @@ class RebuildTests(DirectoryCase):
 
     def test_in_use(self) -> None:
         """An index that a server has open is not replaced, but what is missing can be added to it."""
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         write_capture(self.log_dir, 6)
         index = SqliteIndex(os.path.join(self.log_dir, FILE))
         self.addCleanup(index.close)
         index.mark_whole(False)
         with self.assertRaises(InUse):
-            next(make_anew(self.log_dir))
+            next(rebuild_index(self.log_dir))
         (*_, last) = add_missing(self.log_dir)
         self.assertEqual(last.added, 1)
         self.assertEqual(index.counts().exchanges, 6)
@@ -300,5 +300,5 @@ class RebuildTests(DirectoryCase):
         os.mkdir(os.path.join(self.log_dir, ".index"))
         with open(os.path.join(self.log_dir, FILE), "wb") as file:
             file.write(b"no database" * 5000)
-        list(make_anew(self.log_dir))
+        list(rebuild_index(self.log_dir))
         self.assertEqual(self.count(), 5)

@@ -121,20 +121,20 @@ MISTAKES = {
         "2:3: server.host: expected a host name or an IP address, not on (put it in quotes)"
     ),
     "server:\n  allowed_hosts: a.example\n": (
-        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
-        "name is meant, not 'a.example' (put it in brackets)"
+        "2:3: server.allowed_hosts: expected a list of host names; `*.a.example` stands for every "
+        "subdomain of `a.example`, not 'a.example' (put it in brackets)"
     ),
     "server:\n  allowed_hosts: [a.example, 'b.example:80']\n": (
-        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
-        "name is meant, not 'b.example:80' (without a port)"
+        "2:3: server.allowed_hosts: expected a list of host names; `*.a.example` stands for every "
+        "subdomain of `a.example`, not 'b.example:80' (without a port)"
     ),
     "server:\n  allowed_hosts: [a.*.example]\n": (
-        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
-        "name is meant, not 'a.*.example'"
+        "2:3: server.allowed_hosts: expected a list of host names; `*.a.example` stands for every "
+        "subdomain of `a.example`, not 'a.*.example'"
     ),
     "server:\n  allowed_hosts: [{a: b}]\n": (
-        "2:3: server.allowed_hosts: expected a list of host names, with `*.` before those below which every "
-        "name is meant, not a mapping"
+        "2:3: server.allowed_hosts: expected a list of host names; `*.a.example` stands for every "
+        "subdomain of `a.example`, not a mapping"
     ),
     "server:\n  not_found: 404/\n": (
         "2:3: server.not_found: expected a path that begins with /, or an empty text, not '404/'"

@@ -107,5 +107,5 @@ class FileTests(SynchronousTestCase):
         )
         both = self.write(b"logging_server: {open_to: machine, token: correct-horse-battery}")
         (warning,) = load_configuration(both, {}).warnings
-        self.assertIn("this has no effect: logging_server.token is asked of everybody", str(warning))
+        self.assertIn("this has no effect: logging_server.token is required from every client", str(warning))
         self.assertEqual(load_configuration(self.write(b"logging_server: {open_to: user}"), {}).warnings, ())

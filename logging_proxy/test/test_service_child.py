@@ -224,7 +224,7 @@ class RestartTests(ChildCase):
         self.process.end(1)
         ((level, line),) = self.lines
         self.assertIs(level, LogLevel.warn)
-        self.assertIn("exit code 1; again in 0.5 s", line)
+        self.assertIn("exit code 1; restarting in 0.5 s", line)
 
 
 class OutputTests(ChildCase):

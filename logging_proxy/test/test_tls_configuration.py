@@ -223,6 +223,6 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(
             str(warning),
             "config.yaml:5:11: routes.a.tls.verify: "
-            "certificates are not verified: anybody in between can read and change what passes",
+            "certificates are not verified: anyone on the network path can read and change traffic",
         )
         self.assertEqual(read(ROUTE.format("{verify: true}")).warnings, ())

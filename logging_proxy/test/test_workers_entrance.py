@@ -77,7 +77,7 @@ class EntranceTests(SynchronousTestCase):
         self.reactor = Reactor()
         with new_board_file(2) as file:
             self.board = Board(file.fileno())
-        self.board.come(2)
+        self.board.join(2)
         self.entrance = SharedEntrance(self.reactor, self.board, 1)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listener.close)

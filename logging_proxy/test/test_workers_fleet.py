@@ -145,7 +145,7 @@ class RestartTests(FleetCase):
         one, other = self.ready()
         board = Board(self.fleet._board_file.fileno())
         for worker in (1, 2):
-            board.come(worker)
+            board.join(worker)
         one.die()
         self.assertEqual(board.connections(), {2: 0})
 

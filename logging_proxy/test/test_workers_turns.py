@@ -18,8 +18,8 @@ class BoardTests(SynchronousTestCase):
     def test_shared(self) -> None:
         """What one writes the others read; who has not come is not there."""
         self.assertEqual((self.one.workers, self.one.connections()), (3, {}))
-        self.one.come(2)
-        self.one.come(3)
+        self.one.join(2)
+        self.one.join(3)
         self.one.set_connections(3, 7)
         self.assertEqual(self.other.connections(), {2: 0, 3: 7})
         self.other.looked(2)
@@ -27,11 +27,11 @@ class BoardTests(SynchronousTestCase):
 
     def test_come_and_go(self) -> None:
         """Who goes is not there any more; coming again changes nothing of what one has."""
-        self.one.come(1)
+        self.one.join(1)
         self.one.set_connections(1, 5)
-        self.one.come(1)
+        self.one.join(1)
         self.assertEqual(self.other.connections(), {1: 5})
-        self.one.go(1)
+        self.one.leave(1)
         self.assertEqual(self.other.connections(), {})
 
 
@@ -49,7 +49,7 @@ class TurnsCase(SynchronousTestCase):
         self.now = 0.0
 
     def have(self, worker: int, count: int) -> None:
-        self.board.come(worker)
+        self.board.join(worker)
         self.board.set_connections(worker, count)
 
     def room(self, worker: int) -> int:
@@ -97,7 +97,7 @@ class ShareTests(TurnsCase):
     def test_alone(self) -> None:
         """Who is alone takes all that come."""
         self.have(1, 50)
-        self.board.go(2)
+        self.board.leave(2)
         self.assertEqual(self.room(1), MANY)
 
 
@@ -133,7 +133,7 @@ class StuckTests(TurnsCase):
     def test_taken_meanwhile(self) -> None:
         """Waiting counts anew once the others have taken whoever waited."""
         self.assertEqual(self.room(1), 0)
-        self.turns[1].nobody_waits()
+        self.turns[1].queue_is_empty()
         self.wait(100)
         self.assertEqual(self.room(1), 0)
 

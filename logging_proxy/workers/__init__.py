@@ -1,10 +1,10 @@
 """
-Several processes that forward: a fleet of workers, and the proxy's own process that looks after them.
+Several forwarding processes: a fleet of workers, supervised by the proxy's main process.
 
-    fleet.py     the proxy's side: workers started, told, started again, stopped
-    orders.py    what a worker is told, and the socket pair that it is told by
-    worker.py    the worker's side: its service
-    entrance.py  how workers accept on sockets that they share
-    spools.py    where they record, and what former workers have left
-    turns.py     the rule by which they share fairly, on a board.py of numbers that all see
+fleet.py     main process: starts, instructs, restarts and stops workers
+orders.py    the messages to a worker, and the socket pair that carries them
+worker.py    worker process: its service
+entrance.py  worker process: accepts on listening sockets shared by all workers
+spools.py    the workers' spool directories, and those left by former workers
+turns.py     the rule for sharing connections evenly, based on the counters in board.py
 """

@@ -1,10 +1,10 @@
 """
-The entrance of a worker: it accepts on sockets that all workers have, and takes turns.
+A worker's entrance: it accepts on listening sockets that all workers share.
 
-The kernel wakes every worker for every connection, and gives each connection
-to whoever is first: the busier a worker is, the later, but not reliably so,
-and one that was idle takes a whole burst.  So a worker that is ahead does not
-watch the sockets for a few milliseconds.
+The kernel wakes every worker for every connection, and the connection goes to
+the first worker that accepts it.  Busy workers are usually later, but not
+reliably, and an idle worker takes a whole burst.  A worker with more connections
+than the others therefore does not poll the sockets for a few milliseconds.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from logging_proxy.workers.board import Board
 from logging_proxy.workers.turns import Turns
 
 FIRST_PAUSE = 0.001
-"""Seconds until one that is ahead looks again, doubled each time that it still is."""
+"""Pause in seconds before a worker that is ahead polls again; doubled each time that it is still ahead."""
 
 PAUSE, LONGEST_PAUSE = 0.004, 0.025
-"""The longest pause: so much for each worker, lest many of them wake often; and the most in any case."""
+"""Longest pause in seconds: `PAUSE` per worker, to limit wake-ups, but at most `LONGEST_PAUSE`."""
 
 
 class CountedSite(Site):
-    """A site whose number of connections stands on the board."""
+    """A site that publishes its number of connections on the board."""
 
     def __init__(
         self, tree: RouteTree, clock: Any, limits: ServerLimits, secure: bool, board: Board, worker: int
@@ -49,7 +49,7 @@ class CountedSite(Site):
 
 
 class SharedEntrance:
-    """The `Entrance` of one worker among several."""
+    """The `Entrance` of a worker that shares its listening sockets."""
 
     def __init__(self, reactor: Any, board: Board, worker: int) -> None:
         self._reactor = reactor
@@ -60,7 +60,7 @@ class SharedEntrance:
         return CountedSite(tree, self._reactor, limits, secure, self._board, self._worker)
 
     def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
-        self._board.come(self._worker)
+        self._board.join(self._worker)
         port = SharedPort(
             self._reactor,
             self._reactor.adoptStreamPort(fd, family, factory),
@@ -73,7 +73,7 @@ class SharedEntrance:
 
 
 class SharedPort(MeasuredPort):
-    """A port that is read when it is our turn."""
+    """A listening port that accepts only when it is this worker's turn."""
 
     def __init__(
         self, reactor: Any, port: Any, turns: Turns, longest_pause: float, room: Callable[[], int]
@@ -86,7 +86,7 @@ class SharedPort(MeasuredPort):
         self._waiting.register(port.fileno(), select.POLLIN)
 
     def _take(self, most: int) -> None:
-        """Take as many as is fair, or leave them to the others for a moment."""
+        """Accept this worker's fair share, or pause to leave the connections to other workers."""
         fair = self._turns.room(self._reactor.seconds())
         if fair:
             self._pause = FIRST_PAUSE
@@ -97,5 +97,5 @@ class SharedPort(MeasuredPort):
 
     def _look_again(self) -> None:
         if not self._waiting.poll(0):
-            self._turns.nobody_waits()
+            self._turns.queue_is_empty()
         super()._look_again()

@@ -1,5 +1,5 @@
 """
-The fleet: worker processes that forward and record, seen from the proxy's own process, which does neither.
+The fleet: worker processes that forward and record.  Used by the proxy's main process, which does neither.
 """
 
 from __future__ import annotations
@@ -21,29 +21,33 @@ from logging_proxy.workers.board import Board, new_board_file
 from logging_proxy.workers.orders import Begin, Commander, HasDescriptor, Hurry, Listen, Order, Stop, Use
 
 START_PATIENCE = 10.0
-"""Seconds that workers which are ready wait for the others, so that all get their share from the start."""
+"""Seconds that ready workers wait for the others, so that connections are shared from the start."""
 
 USE_PATIENCE = 5.0
-"""Seconds that workers have to go on with a new configuration before it is said to be in use."""
+"""Seconds that workers have to apply a new configuration before it is reported as in use."""
 
 STOP_PATIENCE = 10.0
-"""Seconds beyond `shutdown_timeout` that a worker has to end; and all that it has when it is to hurry."""
+"""Seconds beyond `shutdown_timeout` that a worker has to end, and the whole timeout after a second signal."""
 
 
 class Worker:
-    """One of the workers: the link to its process, whichever it is by now."""
+    """A worker, and the link to its current process."""
 
     def __init__(self, reactor: Any, attached: Callable[[Worker], None], gone: Callable[[], None]) -> None:
-        """`attached` is called when a process has begun, `gone` when it has ended."""
+        """`attached` is called when a process has been started, `gone` when it has ended."""
         self._reactor = reactor
         self._attached = attached
         self._gone = gone
         self._commander: Commander | None = None
         self.begun: Deferred[None] = Deferred()
-        """Fires when its first process is ready, or has ended."""
+        """Fires when the worker's first process is ready, or has ended."""
 
     def give(self, order: Order, attached: Sequence[HasDescriptor] = ()) -> Deferred[None]:
-        """Give it an order, if it has a process; one that begins later is told all that matters."""
+        """
+        Send an order, if a process is running.
+
+        A process that starts later gets the current state, not the orders that it missed.
+        """
         return succeed(None) if self._commander is None else self._commander.give(order, attached)
 
     # --- Link
@@ -68,7 +72,7 @@ class Worker:
 
 
 class Fleet:
-    """An engine of several processes, each of which is started again when it ends."""
+    """An engine of several processes, each of which is restarted when it ends."""
 
     _log = Logger()
 
@@ -82,9 +86,9 @@ class Fleet:
         server: Sequence[Where] = (),
     ) -> None:
         """
-        A worker for each of `spools`, which records there.
+        Create a worker for each of `spools`, to which it records.
 
-        `arguments` are those of twistd, to which each worker's number is added.
+        `arguments` are twistd's arguments, to which each worker's number is added.
         `server` is where the embedded logging server listens.
         """
         self._reactor = reactor
@@ -115,7 +119,7 @@ class Fleet:
                 for line in lines.split("\n"):
                     self._log.warn("{name}: {line}", name=name, line=line)
 
-        worker = Worker(self._reactor, attached, lambda: self._board.go(number))
+        worker = Worker(self._reactor, attached, lambda: self._board.leave(number))
         self._workers.append(worker)
         self._children.append(ChildProcess(self._reactor, name, arguments, link=worker, heard=heard))
 
@@ -130,7 +134,7 @@ class Fleet:
     # --- Engine
 
     async def start(self, listeners: list[socket.socket]) -> None:
-        """All begin to accept at once, so that none takes what belongs to those that are not ready yet."""
+        """Let all workers begin to accept together, so that early ones do not take the others' share."""
         self._listeners = listeners
         for child in self._children:
             child.start()
@@ -156,7 +160,7 @@ class Fleet:
     async def stop(self) -> None:
         patience = self._configuration.server.shutdown_timeout + STOP_PATIENCE
         stopping = [child.stop(patience) for child in self._children]
-        # Ours would keep clients waiting that no worker accepts any more.
+        # Keeping our copies open would leave clients in an accept queue that no worker reads any more.
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()
@@ -167,6 +171,6 @@ class Fleet:
         return self._all([worker.give(order, attached) for worker in self._workers], USE_PATIENCE)
 
     def _all(self, done: list[Deferred[None]], patience: float) -> Deferred[None]:
-        """Fires when all have, or after so many seconds: a worker that hangs holds up nobody."""
+        """Fires when all have fired, or after `patience` seconds: a hung worker does not block the others."""
         all_done: Deferred[Any] = DeferredList(done, consumeErrors=True)
         return all_done.addTimeout(patience, self._reactor, lambda result, timeout: None)

@@ -1,9 +1,9 @@
 """
-Orders: what a worker is told, in order, each with the descriptors that belong to it.
+Orders: the messages to a worker, each with the descriptors that belong to it.
 
-They pass through a socket pair that only the two processes hold, as length
-and pickle.  The worker answers each that it has carried out; when one side is
-gone, however it ended, the other reads the end.
+An order is sent through a socket pair as its length and a pickle; only the two
+processes have the pair.  The worker confirms each order after carrying it out.
+When either process ends, however it ends, the other reads EOF.
 """
 
 from __future__ import annotations
@@ -28,57 +28,57 @@ from logging_proxy.configuration import Configuration, LoggingOptions
 from logging_proxy.outbound.ourselves import Where
 
 LONGEST = 1 << 30
-"""Bytes of an order: a configuration of many routes, with its certificates."""
+"""Maximum size of an order in bytes: enough for a configuration of many routes with their certificates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Be ready.  Comes first, with the board's descriptor."""
+    """Prepare to work.  This is the first order, and carries the board's descriptor."""
 
     configuration: Configuration
     spool: Path | None
-    """Where to record, if anything is."""
+    """Directory to record to; None if nothing is recorded."""
     logging: LoggingOptions
-    """How: as all workers do since the proxy's start."""
+    """Recording options; fixed from the proxy's start, so that all workers agree."""
     workers: int = 1
-    """How many there are."""
+    """The number of workers."""
     server: tuple[Where, ...] = ()
-    """Where the embedded logging server listens."""
+    """The addresses on which the embedded logging server listens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Accept on the sockets that come with this."""
+    """Accept on the sockets that are attached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Go on with this configuration; sockets that come with it take the place of those before."""
+    """Use this configuration; attached sockets replace the current ones."""
 
     configuration: Configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop accepting, let what is in flight finish, and end."""
+    """Stop accepting, finish the exchanges in flight, and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hurry:
-    """Do not wait for what is in flight any longer."""
+    """End the exchanges in flight at once."""
 
 
 Order = Begin | Listen | Use | Stop | Hurry
 
 
 class HasDescriptor(Protocol):
-    """A socket, or an open file."""
+    """An object with a file descriptor, such as a socket or an open file."""
 
     def fileno(self) -> int: ...
 
 
 class Commander(Int32StringReceiver):
-    """The proxy's end."""
+    """The main process's end of the link."""
 
     MAX_LENGTH = LONGEST
 
@@ -86,13 +86,13 @@ class Commander(Int32StringReceiver):
         self._given: deque[tuple[Deferred[None], list[int]]] = deque()
 
     def give(self, order: Order, attached: Sequence[HasDescriptor] = ()) -> Deferred[None]:
-        """Give an order.  Fires when it has been carried out, or when there is nobody any more to do so."""
+        """Send an order.  Fires when it has been carried out, or when the worker is gone."""
         done: Deferred[None] = Deferred()
         transport: Any = self.transport
         if transport is None or transport.disconnected:
             done.callback(None)
             return done
-        # Ours are copies: what the caller does with his is no matter of when they are sent.
+        # Duplicated, so that the caller may close its own before these are sent.
         copies = [os.dup(each.fileno()) for each in attached]
         self._given.append((done, copies))
         for fd in copies:
@@ -101,7 +101,7 @@ class Commander(Int32StringReceiver):
         return done
 
     def stringReceived(self, string: bytes) -> None:
-        """The oldest order has been carried out."""
+        """The worker confirms the oldest order that is pending."""
         self._settle()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -117,7 +117,7 @@ class Commander(Int32StringReceiver):
 
 @implementer(IFileDescriptorReceiver)
 class Subordinate(Int32StringReceiver):
-    """The worker's end: hands orders over one by one, each when the one before has been carried out."""
+    """The worker's end of the link.  Orders are carried out one after the other."""
 
     MAX_LENGTH = LONGEST
     _log = Logger()
@@ -125,7 +125,7 @@ class Subordinate(Int32StringReceiver):
     def __init__(
         self, obey: Callable[[Order, list[int]], Awaitable[None]], alone: Callable[[], None]
     ) -> None:
-        """`obey` is given the descriptors as its own; `alone` is called when the other side is gone."""
+        """`obey` takes ownership of the descriptors; `alone` is called when the main process is gone."""
         self._obey = obey
         self._alone = alone
         self._descriptors: deque[int] = deque()
@@ -145,7 +145,7 @@ class Subordinate(Int32StringReceiver):
         try:
             await self._obey(order, attached)
         except Exception:
-            self._log.failure("an order could not be carried out")
+            self._log.failure("an order of the main process failed")
         self.sendString(b"")  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

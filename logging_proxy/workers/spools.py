@@ -1,4 +1,4 @@
-"""The workers' spools: their names, and those that former workers have left."""
+"""The workers' spool directories, and those left by former workers."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _log = Logger()
 
 def spool_directories(root: Path, port: int, workers: int) -> list[Path]:
     """
-    The spools of the workers of a proxy on this port.
+    The spool directories of the workers of a proxy on this port.
 
-    A worker has the same one at every start, and the first has that of a proxy with one process.
+    A worker has the same directory at every start; the first worker has that of a proxy with one process.
     """
     return [root / (str(port) if number == 1 else f"{port}-{number}") for number in range(1, workers + 1)]
 
 
 def former_spools(root: Path, port: int, workers: int) -> list[Path]:
-    """The spools that this proxy has left from when it had more workers, if there is anything in them."""
+    """Non-empty spools that this proxy left when it had more workers."""
     found = {path.parent for path in root.glob(f"{port}-*/*.seg")}
     return sorted(found - set(spool_directories(root, port, workers)))
 
 
 def end_sessions(spools: Sequence[Path]) -> None:
     """
-    Say in spools that nobody will go on with that nobody does: what is under way there was interrupted.
+    Mark the exchanges under way in abandoned spools as interrupted.
 
-    Their rings have been emptied before.  What cannot be done now is left for the next start.
+    The spools' rings have been emptied before.  Spools with errors are left for the next start.
     """
     for spool in spools:
         try:
@@ -50,14 +50,18 @@ def end_sessions(spools: Sequence[Path]) -> None:
         except SpoolBusy:
             continue
         except OSError as error:
-            _log.warn("{spool}: cannot be ended: {why}", spool=str(spool), why=describe(error))
+            _log.warn(
+                "{spool}: cannot mark its exchanges as interrupted: {why}",
+                spool=str(spool),
+                why=describe(error),
+            )
 
 
 def _end_session(spool: Path) -> None:
     lock = lock_spool(spool)
     try:
         if ring_path(spool) is None:
-            # What ends a session for a reader is the beginning of another.
+            # To a reader, the beginning of a session ends the one before.
             session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}
             record = encode(Kind.SESSION, 0, NO_EXCHANGE, time.monotonic_ns(), json.dumps(session).encode())
             with contextlib.closing(SegmentFiles(spool, next_offset(spool), _NO_LIMIT)) as files:

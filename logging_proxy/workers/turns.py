@@ -1,11 +1,11 @@
 """
-Turns: how many connections a worker may take now, so that all have about as many.
+Turns: how many connections a worker may accept now, so that all workers have about the same number.
 
-The one with the fewest may always take some, as long as it is not too far
-ahead afterwards; one that is ahead leaves the next connections to the others.
-It does not trust that they take them: a connection that has waited for
-`PATIENCE` is taken all the same, and who has not even looked at it is stuck,
-and does not count until it looks again.
+The worker with the fewest connections may always accept some, as long as that does
+not put it too far ahead.  A worker that is ahead leaves the next connections to the
+others, but not for ever: a connection that has waited for `PATIENCE` is accepted
+anyway, and a worker that has not even polled in that time is stuck and is
+disregarded until it polls again.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from __future__ import annotations
 from logging_proxy.workers.board import Board
 
 SHARE = 16
-"""A worker may be ahead by one part in so many of all connections: two of them have 53 % at most of 64."""
+"""A worker may be ahead of the others by 1/`SHARE` of all connections."""
 
 PATIENCE = 0.05
-"""Seconds that a connection waits for a worker that is behind; a busy one has turns of 5 ms."""
+"""Seconds that a connection waits for a worker that is behind, which may be busy with another turn."""
 
 MANY = 100
-"""Connections that are accepted at once by who need not look at others; as many as Twisted begins with."""
+"""Connections to accept at once when there are no other workers to regard; Twisted's initial number."""
 
 
 class Turns:
-    """The turns of one worker at one listening socket."""
+    """The turns of one worker on one listening socket."""
 
     def __init__(self, board: Board, worker: int) -> None:
         self._board = board
         self._worker = worker
         self._since: float | None = None
-        """Since when connections have been left to others without a pause."""
+        """When this worker began to leave connections to the others; None if it is not doing so."""
         self._seen: dict[int, int] = {}
-        """How often the others had looked then."""
+        """How often each of the others had polled at that time."""
         self._stuck: dict[int, int] = {}
-        """Who did not look at all, with the number of looks that is to change."""
+        """Workers that did not poll at all, with the count that must change to end that."""
 
     def room(self, now: float) -> int:
-        """Somebody is waiting to be accepted: how many we may accept.  With 0, look again in a moment."""
+        """How many of the waiting connections this worker may accept.  On 0, ask again after a pause."""
         board, me = self._board, self._worker
         board.looked(me)
         connections = board.connections()
@@ -51,8 +51,8 @@ class Turns:
         self._since = None
         return room
 
-    def nobody_waits(self) -> None:
-        """The others have taken whoever was waiting."""
+    def queue_is_empty(self) -> None:
+        """Note that the accept queue is empty: other workers have taken the connections that waited."""
         self._since = None
 
     def _is_stuck(self, worker: int) -> bool:

@@ -1,4 +1,4 @@
-"""A worker's side: a service that forwards and records as it is ordered, and ends with who orders it."""
+"""The service of a worker process: it forwards and records as ordered, and ends with the main process."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from logging_proxy.workers.entrance import SharedEntrance
 from logging_proxy.workers.orders import Begin, Hurry, Listen, Order, Stop, Subordinate, Use
 
 GATHER = 0.05
-"""Seconds that lines gather for the proxy's own process: 1.5 µs less for each exchange than with 0.01."""
+"""Seconds for which output lines are collected before they are sent to the main process."""
 
 ALONE = 5
-"""Seconds that a worker has to end once the proxy's own process is gone; then the system ends it."""
+"""Seconds that a worker has to end after the main process is gone, before the kernel ends it."""
 
 
 class WorkerService(MultiService):
-    """What a worker process runs: its `Serving`, from the order to begin until the one to stop."""
+    """Runs a worker's engine, from the order to begin until the order to stop."""
 
     _log = Logger()
 
@@ -41,7 +41,7 @@ class WorkerService(MultiService):
         output: Output,
         alarm: Callable[[int], Any] = signal.alarm,
     ) -> None:
-        """`link` is the descriptor of the socket that orders come through."""
+        """`link` is the descriptor of the socket through which orders come."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._worker = worker
@@ -52,7 +52,7 @@ class WorkerService(MultiService):
         self._stopping = False
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd asks its application for a log observer after this, and before it starts to log."""
+        """Set the log observer: twistd asks for it after this call and before it starts to log."""
         if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._output)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
@@ -70,7 +70,7 @@ class WorkerService(MultiService):
     # --- orders ---------------------------------------------------------------------------
 
     async def obey(self, order: Order, attached: list[int]) -> None:
-        """Carry out an order; the descriptors are ours."""
+        """Carry out an order.  Takes ownership of the descriptors."""
         if isinstance(order, Begin):
             self._begin(order, attached[0])
         elif isinstance(order, Stop):
@@ -111,13 +111,13 @@ class WorkerService(MultiService):
 
     def alone(self) -> None:
         """
-        The proxy's own process is gone: end at once, without waiting for what is in flight.
+        The main process is gone: end at once, without waiting for exchanges in flight.
 
-        Who starts the proxy again needs the port and the spools.  Clients see
-        that they were cut and captures say so, as far as a moment allows.
+        A new proxy needs the port and the spools.  Clients see that their exchanges were
+        cut, and the captures record it, as far as the short time allows.
         """
         if not self._stopping:
-            # No handler of Python's: the system ends us even if we hang.
+            # The signal keeps its default action: the kernel ends the process even if it hangs.
             self._alarm(ALONE)
             if self._serving is not None:
                 self._serving.hurry()
@@ -142,6 +142,6 @@ class WorkerService(MultiService):
 
 
 def _ignore_signals() -> None:
-    """They are for the proxy's own process; service managers send them to all."""
+    """Signals are handled by the main process; service managers send them to every process of a service."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
