@@ -1,8 +1,8 @@
 """
-What an index in a SQLite database is asked.
+The queries of an index in a SQLite database.
 
-Searches, which may take their time, have connections of their own: to look up one exchange nobody waits
-for them.
+Searches, which may be slow, and lookups of single exchanges use separate connections, so that a lookup
+never waits for a search.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -27,6 +27,7 @@ from logging_proxy.index.values import (
     Page,
     Texts,
     is_class,
+    never,
 )
 from logging_proxy.index.words import match_expression
 
@@ -68,12 +69,17 @@ class IndexQuestions:
         return None if found is None else records.unpack_texts(*found)
 
     def list(
-        self, filters: Filters, cursor: str | None = None, limit: int = 50, oldest_first: bool = False
+        self,
+        filters: Filters,
+        cursor: str | None = None,
+        limit: int = 50,
+        oldest_first: bool = False,
+        abandoned: Callable[[], bool] = never,
     ) -> Page:
         position = None if cursor is None else read_cursor(cursor)
         limit = max(1, min(limit, MAX_LIMIT))
         sql, values = _question(records.storable_filters(filters), position, oldest_first)
-        with self._searches.reader() as reader:
+        with self._searches.reader(abandoned) as reader:
             found = reader.execute(sql, (*values, limit + 1)).fetchall()
         rows = [records.row_of(columns[1:]) for columns in found[:limit]]
         return Page(rows, write_cursor(found[limit - 1][0]) if len(found) > limit else None)

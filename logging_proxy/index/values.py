@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -25,6 +25,15 @@ class IndexTrouble(Exception):
 
 class TooSlow(Exception):
     """A question took longer than may be; ask a narrower one."""
+
+
+class Abandoned(Exception):
+    """The caller no longer wants the answer to its question."""
+
+
+def never() -> bool:
+    """For questions that are not abandoned."""
+    return False
 
 
 class Texts(NamedTuple):
@@ -160,13 +169,19 @@ class Index(Protocol):
         """What was indexed of the bodies of one exchange."""
 
     def list(
-        self, filters: Filters, cursor: str | None = None, limit: int = 50, oldest_first: bool = False
+        self,
+        filters: Filters,
+        cursor: str | None = None,
+        limit: int = 50,
+        oldest_first: bool = False,
+        abandoned: Callable[[], bool] = never,
     ) -> Page:
         """
         Exchanges by the time of their start, newest first.
 
         Following `next` gives every exchange that was there at the first call
-        exactly once, whatever is added meanwhile.  Raises `BadCursor`, `TooSlow`.
+        exactly once, whatever is added meanwhile.  Raises `BadCursor`, `TooSlow`, and `Abandoned` soon
+        after `abandoned`, which is called from any thread, has become true.
         """
 
     def counts(self) -> Counts:

@@ -28,8 +28,9 @@ from logging_proxy.index.sqlite import FILE
 from logging_proxy.logserver.ingest.spools import describe_error
 from logging_proxy.logserver.live.feed import Feed
 from logging_proxy.logserver.live.under_way import UnderWay
-from logging_proxy.logserver.process import Drainable, Run
+from logging_proxy.logserver.process import Drainable
 from logging_proxy.logserver.telemetry.counters import Telemetry
+from logging_proxy.logserver.threads import Run
 from logging_proxy.logserver.uploads.intake import Target
 
 _log = Logger()

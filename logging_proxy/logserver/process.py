@@ -17,16 +17,16 @@ from typing import Any, Protocol
 from twisted.application.service import MultiService, Service
 from twisted.internet import abstract
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.main import CONNECTION_LOST
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from logging_proxy.logserver.ingest.consumer import TURN_BYTES
 from logging_proxy.logserver.ingest.spools import RETRY_INTERVAL, Spools
+from logging_proxy.logserver.threads import Worker
 from logging_proxy.net.admission import listen
+from logging_proxy.net.pause import Pause
 from logging_proxy.recording.tail import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
 from logging_proxy.service.output import Output
 from logging_proxy.service.signals import Signals
@@ -37,19 +37,6 @@ UNWATCHED_INTERVAL = 0.05
 DRAIN_LIMIT = 10.0
 """Seconds that a drain goes on while nothing can be stored; the spool keeps what is left."""
 
-Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
-"""Runs a function elsewhere; the Deferred has its result."""
-
-
-class Worker(Protocol):
-    """Does storage work, one piece after the other."""
-
-    def start(self) -> None: ...
-
-    def run(self, work: Callable[[], Any]) -> Deferred[Any]: ...
-
-    def stop(self) -> None: ...
-
 
 class Drainable(Protocol):
     """What works through spools and can be told to finish."""
@@ -59,23 +46,6 @@ class Drainable(Protocol):
 
     def wake(self) -> None:
         """There is something to do."""
-
-
-class StorageThread:
-    """A `Worker` that is one thread."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._pool = ThreadPool(1, 1, "storage")
-
-    def start(self) -> None:
-        self._pool.start()
-
-    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, work)
-
-    def stop(self) -> None:
-        self._pool.stop()
 
 
 class StorageService(Service):
@@ -104,8 +74,7 @@ class StorageService(Service):
         self._stopping = False
         self._draining: list[Deferred[None]] = []
         self._drain_until = 0.0
-        self._pause: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
+        self._pause = Pause(clock)
         self._idle = FIRST_IDLE
         self._done: Deferred[None] | None = None
 
@@ -123,9 +92,7 @@ class StorageService(Service):
     def wake(self) -> None:
         """There is, or may be, something to read."""
         self._idle = FIRST_IDLE
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-            self._go_on()
+        self._pause.end()
 
     def drain(self) -> Deferred[None]:
         """Fires when everything in the spools is stored, or cannot be for `DRAIN_LIMIT` seconds."""
@@ -145,7 +112,7 @@ class StorageService(Service):
                 await self._settle_drains(taken)
             delay = self._delay(taken)
             if delay and not self._stopping:
-                await self._sleep(delay)
+                await self._pause.sleep(delay)
         await self._worker.run(self._finish)
         self._worker.stop()
 
@@ -155,7 +122,7 @@ class StorageService(Service):
         except Exception:
             # Spools keep trouble to themselves: this is a fault of ours, and no reason to stop storing.
             self._log.failure("storage")
-            await self._sleep(RETRY_INTERVAL)
+            await self._pause.sleep(RETRY_INTERVAL)
             return 0
 
     async def _settle_drains(self, taken: int) -> None:
@@ -190,17 +157,6 @@ class StorageService(Service):
     def _awaited(self) -> bool:
         """Whether somebody waits for what is in the spools."""
         return bool(self._draining) or self._stopping or self._attentive()
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        self._pause = Deferred()
-        self._timer = self._clock.callLater(seconds, self._go_on)
-        return self._pause
-
-    def _go_on(self) -> None:
-        self._timer = None
-        if self._pause is not None:
-            pause, self._pause = self._pause, None
-            pause.callback(None)
 
 
 class Listeners(Service):

@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,14 +21,13 @@ from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndI
 from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.ingest.spools import Spools, describe_error
 from logging_proxy.logserver.live.feed import Feed
-from logging_proxy.logserver.process import Run, StorageService, StorageThread, Worker
+from logging_proxy.logserver.process import StorageService
 from logging_proxy.logserver.retention.keeper import Keeper, Limits
 from logging_proxy.logserver.retention.rounds import Housekeeping
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Deleted, Standing
-from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
-from logging_proxy.logserver.threads import SEARCHES, Threads
-from logging_proxy.logserver.uploads.intake import UploadStore
+from logging_proxy.logserver.threads import Threads, make_threads
+from logging_proxy.logserver.uploads.intake import Target, UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
 from logging_proxy.logserver.web.guard import Gate, local_hosts
 from logging_proxy.logserver.web.live import Hall, Live
@@ -89,22 +86,9 @@ def make_server(
     Each may grow to `spool_limit` bytes.
     """
 
-    def run(work: Any) -> Deferred[Any]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
-
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
     gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors(look()))
-    searches = Threads(reactor, "search", SEARCHES, MOST_WAITING_SEARCHES)
-    builder = Builder(
-        reactor,
-        options,
-        directory,
-        spool_root,
-        spool_limit,
-        run,
-        StorageThread(reactor),
-        run_search=searches.run,
-    )
+    builder = Builder(reactor, options, directory, spool_root, spool_limit, make_threads(reactor))
     return builder.build(gate)
 
 
@@ -142,7 +126,7 @@ def kept_token(log_dir: str) -> str:
 
 
 class Builder:
-    """Makes the parts and joins them; `run`, `worker` and `run_search` do the work that may block."""
+    """Makes the parts and joins them; blocking work runs in `threads`."""
 
     _log = Logger()
 
@@ -153,15 +137,12 @@ class Builder:
         directory: LogDirectory,
         spool_root: str,
         spool_limit: int,
-        run: Run,
-        worker: Worker,
-        run_search: Run | None = None,
+        threads: Threads,
         wall_seconds: Callable[[], float] = time.time,
     ) -> None:
         self.reactor = reactor
         self.directory = directory
-        self.run = run
-        self.run_search = run_search or run
+        self.threads = threads
         self._index_trouble = ""
         self.index = open_index(directory.path, self._tell_index_trouble)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
@@ -178,14 +159,13 @@ class Builder:
             self.remote.remove,
         )
         self.halves = HalfIndexing(directory.path, self.index, self.observers)
-        self.uploads = UploadStore(directory, self.halves.is_known, self.halves.published)
-        self.worker = worker
+        self.uploads = UploadStore(directory, self._is_under_way, self.halves.published)
         self.storage = StorageService(
-            reactor, self.spools, self.worker, self.uploads.close, lambda: self.observers.feed.viewers > 0
+            reactor, self.spools, threads.storage, self.uploads.close, lambda: self.observers.feed.viewers > 0
         )
         keeper = _keeper(options.retention, self.index)
         self.housekeeping = Housekeeping(
-            reactor, directory, self.index, keeper, run, self.worker.run, wall_seconds
+            reactor, directory, self.index, keeper, threads.upkeep, threads.storage.run, wall_seconds
         )
         self.housekeeping.is_whole = self._is_whole
         self._wants_retention = options.retention is not None
@@ -200,30 +180,30 @@ class Builder:
             self.storage,
             self.observers.indexer,
             self.index,
-            self.run,
+            self.threads.indexing,
             self._recover_uploads,
             self.halves.settle,
         )
         return Server(storing, self.housekeeping, Viewing(hall), build(self._parts(hall), gate, self.reactor))
 
     def _parts(self, hall: Hall) -> Parts:
-        seconds, directory = self.reactor.seconds, self.directory
+        seconds, threads = self.reactor.seconds, self.threads
         archive = Archive(
-            directory.path,
+            self.directory.path,
             self.index,
             self.observers.under_way,
             self.spools,
-            self.run,
-            self.worker.run,
-            self.run_search,
+            threads.files,
+            threads.storage.run,
+            threads.queries,
         )
         return Parts(
             Health(seconds, time.time_ns, self.standing),
             Metrics(seconds, time.time_ns, self.observers.telemetry, self.standing),
             Exchanges(archive),
             Live(hall),
-            SpoolIngest(self.remote, self.run, self.storage.wake),
-            Desk(self.uploads, self.worker.run, self.run, self.halves.add),
+            SpoolIngest(self.remote, threads.ingest, self.storage.wake),
+            Desk(self.uploads, self.halves, threads),
         )
 
     def standing(self) -> Standing:
@@ -251,12 +231,16 @@ class Builder:
         self._index_trouble = f"it could not be opened: {reason}"
         self._log.error("captures are stored but not indexed: {reason}", reason=reason)
 
+    def _is_under_way(self, target: Target) -> bool:
+        """For the storage thread, which never waits for the index: the intake has asked that before."""
+        return self.observers.under_way.has_half(target.id, target.side)
+
     def _is_whole(self) -> bool:
         return self.observers.indexer is not None and self.observers.indexer.is_whole
 
     def _recover_uploads(self) -> None:
-        recovered = self.worker.run(self.uploads.recover)
-        recovered.addCallback(lambda documents: self.run(partial(self._add_all, documents)))
+        recovered = self.threads.storage.run(self.uploads.recover)
+        recovered.addCallback(lambda documents: self.threads.indexing(partial(self._add_all, documents)))
         recovered.addErrback(self._recover_later)
 
     def _recover_later(self, failure: Failure) -> None:

@@ -35,6 +35,11 @@ class PutTests(ServerTestCase):
     def put(self, side: str, data: bytes, id: str = ID, **more: Any) -> Any:
         return self.ask("PUT", f"/{id}/{side}", data, **more)
 
+    def run_storage(self, run: Any) -> None:
+        """Storage work goes to `run`."""
+        worker: Any = self.builder.threads.storage
+        worker.run = run
+
     def head(self, length: int) -> bytes:
         return f"PUT /{ID}/request HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
 
@@ -232,13 +237,13 @@ class PutTests(ServerTestCase):
 
     def test_storage_gone(self) -> None:
         """The same when the thread for storage does not do what it was asked for."""
-        run, failures = self.builder.worker.run, [RuntimeError("a fault")]
+        run, failures = self.builder.threads.storage.run, [RuntimeError("a fault")]
 
         def flaky(work: Any) -> Deferred[Any]:
             is_write = "_write_rest" in work.__qualname__ and "abandon" not in work.__code__.co_names
             return fail(failures.pop()) if is_write and failures else run(work)
 
-        self.builder.worker.run = flaky  # type: ignore[method-assign]
+        self.run_storage(flaky)
         self.server = self.builder.build(self.server.site._gate)
         reply = self.put("request", REQUEST)
         self.assertEqual((reply.status, reply.problem), (500, "internal"))
@@ -253,7 +258,7 @@ class PutTests(ServerTestCase):
             works.append((Deferred(), work))
             return works[-1][0]
 
-        self.builder.worker.run = later  # type: ignore[method-assign]
+        self.run_storage(later)
         self.server = self.builder.build(self.server.site._gate)
         pipe = self.connect()
         pipe.send(self.head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
@@ -321,7 +326,7 @@ class PutTests(ServerTestCase):
             works.append((Deferred(), work))
             return works[-1][0]
 
-        self.builder.worker.run = later  # type: ignore[method-assign]
+        self.run_storage(later)
         self.server = self.builder.build(self.server.site._gate)
         pipe = self.connect()
         pipe.send(self.head(9999999))
@@ -344,7 +349,7 @@ class PutTests(ServerTestCase):
             works.append((Deferred(), work))
             return works[-1][0]
 
-        self.builder.worker.run = later  # type: ignore[method-assign]
+        self.run_storage(later)
         self.server = self.builder.build(self.server.site._gate)
         pipe = self.connect()
         chunked = self.head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")

@@ -7,7 +7,6 @@ import os
 import shutil
 from typing import Any
 
-from twisted.internet.defer import execute
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,7 +22,7 @@ from logging_proxy.logserver.server import Builder
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Sizes
 from logging_proxy.test.logserver_spools import documents
-from logging_proxy.test.web_stage import AtOnce, ServerTestCase
+from logging_proxy.test.web_stage import ServerTestCase, at_once
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -363,9 +362,7 @@ class WithoutIndexTests(RetentionTestCase):
         observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        builder = Builder(
-            self.clock, self.options, self.builder.directory, self.mktemp(), 1 << 30, execute, AtOnce()
-        )
+        builder = Builder(self.clock, self.options, self.builder.directory, self.mktemp(), 1 << 30, at_once())
         standing = builder.standing()
         self.assertEqual(standing.retention, "off")
         self.assertIn("there is no index", standing.retention_trouble)

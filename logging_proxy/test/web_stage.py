@@ -20,6 +20,7 @@ from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.index.entries import entry_of_stored
 from logging_proxy.logserver.server import Builder, make_gate
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.threads import Threads
 from logging_proxy.logserver.web.visitors import Visitors
 from logging_proxy.test.logserver_spools import Script, SpoolWriter
 
@@ -46,6 +47,11 @@ class AtOnce:
 
     def run(self, work: Any) -> Deferred[Any]:
         return execute(work)
+
+
+def at_once() -> Threads:
+    """Threads that do their work when they are asked."""
+    return Threads(AtOnce(), execute, execute, execute, execute, execute)
 
 
 class IndexAtOnce:
@@ -155,8 +161,7 @@ class ServerTestCase(SynchronousTestCase):
             directory,
             root,
             1 << 30,
-            execute,
-            AtOnce(),
+            at_once(),
             wall_seconds=self.wall_seconds,
         )
         self.indexer = IndexAtOnce(self.builder)

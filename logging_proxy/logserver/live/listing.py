@@ -6,13 +6,19 @@ from collections.abc import Callable, Sequence
 
 from logging_proxy.index import Filters, Index, Page, Row
 from logging_proxy.index.cursors import read_cursor, write_cursor
+from logging_proxy.index.values import never
 
 Ask = Callable[[str | None, int], Page]
 """Cursor and limit to a page of the index."""
 
 
 def list_exchanges(
-    index: Index, under_way: Callable[[Filters], list[Row]], filters: Filters, cursor: str | None, limit: int
+    index: Index,
+    under_way: Callable[[Filters], list[Row]],
+    filters: Filters,
+    cursor: str | None,
+    limit: int,
+    abandoned: Callable[[], bool] = never,
 ) -> Page:
     """
     A page, newest first.  An exchange that ends between two pages is on one of them, once.
@@ -24,7 +30,11 @@ def list_exchanges(
     position = None if cursor is None else read_cursor(cursor)
     if position is not None:
         waiting = [row for row in waiting if row.started < position]
-    return merged(lambda cursor, limit: index.list(filters, cursor, limit), waiting, cursor, limit)
+
+    def ask(cursor: str | None, limit: int) -> Page:
+        return index.list(filters, cursor, limit, abandoned=abandoned)
+
+    return merged(ask, waiting, cursor, limit)
 
 
 def merged(ask: Ask, waiting: Sequence[Row], cursor: str | None, limit: int) -> Page:

@@ -8,17 +8,18 @@ from dataclasses import replace
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from logging_proxy.captures.names import CAPTURE_FILE
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Index
-from logging_proxy.logserver.process import Run
 from logging_proxy.logserver.retention.keeper import FILES, OTHER_BYTES, Keeper, Step
 from logging_proxy.logserver.retention.trust import Consent, WallClock
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Sizes
+from logging_proxy.logserver.threads import Run
+from logging_proxy.net.pause import Pause
 
 INTERVAL = 10.0
 
@@ -83,8 +84,7 @@ class Housekeeping(Service):
         self._new_files = self._gone_files = 0
         self._stopping = False
         self._trouble = ""
-        self._timer: IDelayedCall | None = None
-        self._pause: Deferred[None] | None = None
+        self._pause = Pause(clock)
         self._done: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -95,9 +95,7 @@ class Housekeeping(Service):
     def stopService(self) -> Deferred[None] | None:
         super().stopService()  # type: ignore[no-untyped-call]
         self._stopping = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-            self._go_on()
+        self._pause.end()
         return self._done
 
     @property
@@ -129,7 +127,7 @@ class Housekeeping(Service):
                     self._log.warn("housekeeping: {reason}", reason=reason)
                 self._trouble = reason
             if not self._stopping:
-                await self._sleep(INTERVAL)
+                await self._pause.sleep(INTERVAL)
 
     async def _look(self) -> None:
         began = self._clock.seconds()
@@ -166,7 +164,7 @@ class Housekeeping(Service):
                     break
                 if step.rows:
                     await self._delete(keeper, step)
-                    await self._sleep(PAUSE)
+                    await self._pause.sleep(PAUSE)
         finally:
             await self._run(steps.close)
             deleted = keeper.deleted
@@ -206,14 +204,3 @@ class Housekeeping(Service):
 
         done = await self._run_storage(delete_files)
         await self._run(lambda: keeper.delete_entries(done))
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        self._pause = Deferred()
-        self._timer = self._clock.callLater(seconds, self._go_on)
-        return self._pause
-
-    def _go_on(self) -> None:
-        self._timer = None
-        pause, self._pause = self._pause, None
-        if pause is not None:
-            pause.callback(None)

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.reading import OpenFile
-from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.threads import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,

@@ -12,15 +12,14 @@ from twisted.web.server import Request
 
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.reading import OpenFile, open_capture, read_metadata
-from logging_proxy.index import Index, IndexTrouble, Row, parse_filters
+from logging_proxy.index import Abandoned, Index, IndexTrouble, Row, parse_filters
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
 from logging_proxy.logserver.live.listing import list_exchanges
 from logging_proxy.logserver.live.under_way import UnderWay
-from logging_proxy.logserver.process import Run
 from logging_proxy.logserver.store.gather import Preview
-from logging_proxy.logserver.threads import TooBusy
+from logging_proxy.logserver.threads import Run, TooBusy
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,
@@ -47,8 +46,8 @@ class Archive:
     """
     Where exchanges are found.
 
-    `run` is for blocking work, `run_storage` for what storage alone may do, `run_search` for what may take
-    seconds: it may raise `TooBusy`.
+    `run` is for reading files and single rows, `run_storage` for access to open spools, and `run_query` for
+    searches, which may take seconds: it may raise `TooBusy`.
     """
 
     log_dir: str
@@ -57,7 +56,7 @@ class Archive:
     spools: Spools
     run: Run
     run_storage: Run
-    run_search: Run
+    run_query: Run
 
     def require_index(self) -> Index:
         if self.index is None:
@@ -105,19 +104,22 @@ class Exchanges(ProblemResource):
         gone = watch_for_leaving(request)
 
         def search() -> Answer | None:
-            """Nobody asks any more when the client left while it waited for its turn."""
-            return None if gone() else self._list(given, limit)
+            """Skipped, or broken off, when the client has left."""
+            try:
+                return None if gone() else self._list(given, limit, gone)
+            except Abandoned:
+                return None
 
         try:
-            return give_later(request, self._archive.run_search(search))
+            return give_later(request, self._archive.run_query(search))
         except TooBusy:
             return refuse(request, Problem.BUSY)
 
-    def _list(self, given: dict[str, str], limit: int) -> Answer:
+    def _list(self, given: dict[str, str], limit: int, abandoned: Callable[[], bool]) -> Answer:
         archive = self._archive
         cursor = given.get("cursor") or None
         page = list_exchanges(
-            archive.require_index(), archive.under_way.rows, parse_filters(given), cursor, limit
+            archive.require_index(), archive.under_way.rows, parse_filters(given), cursor, limit, abandoned
         )
         rows = [row_document(row) for row in page.rows]
         return json_answer({"exchanges": rows, "next": page.next})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from logging_proxy.logserver.ingest.spools import describe_error
-from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.threads import Run, Threads
 from logging_proxy.logserver.uploads.intake import (
     MOST_BYTES,
     BadMessage,
@@ -125,13 +125,21 @@ class StreamedBody:
     """
     The body of a PUT as twisted.web writes it, passed on to the storage thread.
 
-    One write is under way there; what comes meanwhile is gathered, so that memory is used by bytes and
-    not by pieces, which may be of one byte each.
+    `known` fires with whether the index has this half already; storage work waits for it.  One write is under
+    way at a time; bytes that arrive meanwhile are gathered, so that many small pieces cost no more memory
+    than one large piece.
     """
 
-    def __init__(self, upload: Upload, run: Run, channel: Any, on_cut: Callable[[Document], None]) -> None:
+    def __init__(
+        self,
+        upload: Upload,
+        known: Deferred[bool],
+        run_storage: Run,
+        channel: Any,
+        on_cut: Callable[[Document], object],
+    ) -> None:
         self._upload = upload
-        self._run = run
+        self._run_storage = run_storage
         self._channel = channel
         self._on_cut = on_cut
         self._size = 0
@@ -140,7 +148,23 @@ class StreamedBody:
         self._over = False
         self._pausing = False
         self._timeout: Any = None
-        run(upload.begin)
+        self._ready = known.addCallbacks(self._begin, self._cannot_begin)
+
+    def _begin(self, known: bool) -> None:
+        if known:
+            self._run_storage(lambda: self._upload.abandon(Problem.EXISTS))
+        else:
+            self._run_storage(self._upload.begin)
+
+    def _cannot_begin(self, failure: Failure) -> None:
+        _log.failure("an upload cannot be looked up", failure=failure)
+        self._run_storage(lambda: self._upload.abandon(Problem.INTERNAL))
+
+    def _run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """Runs `work` in the storage thread, behind the upload's beginning and all earlier work."""
+        done: Deferred[Any] = Deferred()
+        self._ready.addCallback(lambda _: self._run_storage(work).chainDeferred(done))
+        return done
 
     def write(self, data: bytes) -> int:
         self._size += len(data)
@@ -211,16 +235,23 @@ class StreamedBody:
             self._channel.pauseProducing()
 
 
-class Desk:
-    """Takes uploads in.  `index` puts a published half into the index, in another thread."""
+class HalfIndex(Protocol):
+    """The index of uploads; both methods block."""
 
-    def __init__(
-        self, store: UploadStore, run_storage: Run, run: Run, index: Callable[[Document], None]
-    ) -> None:
+    def is_known(self, target: Target) -> bool:
+        """Whether this half is stored already."""
+
+    def add(self, document: Document) -> None:
+        """Adds a published half by its metadata."""
+
+
+class Desk:
+    """Accepts uploads: looks each up in `index`, has `store` write it, and adds it to `index`."""
+
+    def __init__(self, store: UploadStore, index: HalfIndex, threads: Threads) -> None:
         self._store = store
-        self._run_storage = run_storage
-        self._run = run
         self._index = index
+        self._threads = threads
 
     def receive(self, request: Request, path: bytes, length: int | None) -> StreamedBody | None:
         """A body for a PUT that may pass the gate; None when it cannot be taken."""
@@ -228,14 +259,15 @@ class Desk:
         if target is None or (length is not None and length > MOST_BYTES):
             return None
         upload = Upload(self._store, target, _client(request.getClientAddress()))
-        return StreamedBody(upload, self._run_storage, request.channel, self._keep_cut)
+        known = self._threads.files(lambda: self._index.is_known(target))
+        return StreamedBody(upload, known, self._threads.storage.run, request.channel, self._add)
 
-    def _keep_cut(self, document: Document) -> None:
-        self._run(lambda: self._index(document))
+    def _add(self, document: Document) -> Deferred[None]:
+        return self._threads.indexing(lambda: self._index.add(document))
 
     async def finish(self, body: StreamedBody) -> Document:
         document = await body.finish()
-        await self._run(lambda: self._index(document))
+        await self._add(document)
         return document
 
 

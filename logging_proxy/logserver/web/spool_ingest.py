@@ -10,7 +10,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from logging_proxy.logserver.ingest.remote import Beyond, NoRoom, RemoteSpools
-from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.threads import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,
