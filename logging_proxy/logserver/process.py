@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import MultiService
 from twisted.internet import abstract
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
@@ -27,6 +27,7 @@ from logging_proxy.logserver.ingest.spools import RETRY_INTERVAL, Spools
 from logging_proxy.logserver.threads import Worker
 from logging_proxy.net.admission import listen
 from logging_proxy.net.pause import Pause
+from logging_proxy.net.services import TypedService
 from logging_proxy.recording.tail import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
 from logging_proxy.service.output import Output
 from logging_proxy.service.signals import Signals
@@ -48,7 +49,7 @@ class Drainable(Protocol):
         """There is something to do."""
 
 
-class StorageService(Service):
+class StorageService(TypedService):
     """Gives the spools their turns, from start to stop.  What is stored when it has stopped is durable."""
 
     _log = Logger()
@@ -79,12 +80,12 @@ class StorageService(Service):
         self._done: Deferred[None] | None = None
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._worker.start()
         self._done = Deferred.fromCoroutine(self._work())
 
     def stopService(self) -> Deferred[None] | None:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._stopping = True
         self.wake()
         return self._done
@@ -159,7 +160,7 @@ class StorageService(Service):
         return bool(self._draining) or self._stopping or self._attentive()
 
 
-class Listeners(Service):
+class Listeners(TypedService):
     """Serves a site on sockets that listen already."""
 
     _log = Logger()
@@ -171,7 +172,7 @@ class Listeners(Service):
         self._ports: list[IListeningPort] = []
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         for listener in self._sockets:
             family, fd = listener.family, listener.detach()
             self._ports.append(listen(self._reactor, fd, family, self._site, self._site.admission.room))
@@ -189,7 +190,7 @@ class Listeners(Service):
                 await result
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
 
@@ -224,7 +225,7 @@ class _Pipe(abstract.FileDescriptor):
         self._closed()
 
 
-class ParentWatch(Service):
+class ParentWatch(TypedService):
     """
     Ties this process to the one that started it.
 
@@ -244,7 +245,7 @@ class ParentWatch(Service):
         os.set_blocking(fd, False)
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._pipe.startReading()  # type: ignore[no-untyped-call]
         self._reactor.callWhenRunning(_ignore_signals)
 

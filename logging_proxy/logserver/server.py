@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -36,6 +35,7 @@ from logging_proxy.logserver.web.site import Parts, ServerSite, build
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
 from logging_proxy.logserver.web.visitors import Visitors, look
+from logging_proxy.net.services import TypedService
 from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.token_file import keep_token
 
@@ -51,14 +51,14 @@ SECOND = 1_000_000
 """Microseconds."""
 
 
-class Viewing(Service):
+class Viewing(TypedService):
     """Sends the viewers of the live feed away when the server stops."""
 
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
 
     def stopService(self) -> None:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._hall.close()
 
 

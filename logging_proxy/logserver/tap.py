@@ -211,7 +211,7 @@ def _assemble(
     if embedded:
         fd = options["parent-pipe"]
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-        ParentWatch(reactor, fd, listeners, work).setServiceParent(service)  # type: ignore[no-untyped-call]
+        ParentWatch(reactor, fd, listeners, work).setServiceParent(service)
     return service
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -20,6 +19,7 @@ from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Sizes
 from logging_proxy.logserver.threads import Run
 from logging_proxy.net.pause import Pause
+from logging_proxy.net.services import TypedService
 
 INTERVAL = 10.0
 
@@ -51,7 +51,7 @@ def measure(log_dir: str) -> tuple[int, int]:
     return size, count
 
 
-class Housekeeping(Service):
+class Housekeeping(TypedService):
     """Keeps `sizes` fresh and the log directory within its limits, from start to stop."""
 
     _log = Logger()
@@ -88,12 +88,12 @@ class Housekeeping(Service):
         self._done: Deferred[None] | None = None
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._stopping = False
         self._done = Deferred.fromCoroutine(self._work())
 
     def stopService(self) -> Deferred[None] | None:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._stopping = True
         self._pause.end()
         return self._done

@@ -176,6 +176,9 @@ def watch_for_leaving(request: Request) -> Callable[[], bool]:
 class ProblemResource(Resource):
     """A resource whose errors are problems.  What it takes are its `render_` methods."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def getChild(self, path: bytes, request: Request) -> Resource:
         return Nowhere()
 
@@ -199,9 +202,6 @@ class Nowhere(ProblemResource):
 
     isLeaf = True
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
 
 class Refusal(ProblemResource):
     """Answers everything with one problem."""
@@ -209,7 +209,7 @@ class Refusal(ProblemResource):
     isLeaf = True
 
     def __init__(self, problem: Problem, detail: str = "") -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._problem = problem
         self._detail = detail
 

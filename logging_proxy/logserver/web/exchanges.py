@@ -89,7 +89,7 @@ class Exchanges(ProblemResource):
     """`GET /api/exchanges`, and below it one resource for each id."""
 
     def __init__(self, archive: Archive) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._archive = archive
 
     def getChild(self, path: bytes, request: Request) -> Any:
@@ -137,7 +137,7 @@ class ExchangeResource(ProblemResource):
     """`GET /api/exchanges/{id}`: the metadata of both halves, and what was understood."""
 
     def __init__(self, archive: Archive, id: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._archive = archive
         self._id = id
 
@@ -176,7 +176,7 @@ class Bytes(ProblemResource):
     isLeaf = True
 
     def __init__(self, archive: Archive, id: str, side: Side) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._archive = archive
         self._id = id
         self._side = side

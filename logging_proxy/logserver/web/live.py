@@ -259,7 +259,7 @@ class Live(ProblemResource):
     _log = Logger()
 
     def __init__(self, hall: Hall) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._hall = hall
 
     def allowed(self) -> list[str]:

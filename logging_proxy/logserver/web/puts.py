@@ -282,7 +282,7 @@ class Put(ProblemResource):
     isLeaf = True
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._desk = desk
 
     def render_PUT(self, request: Request) -> bytes | int:

@@ -79,7 +79,7 @@ class Root(ProblemResource):
     """What is directly below `/`."""
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._desk = desk
 
     def getChild(self, path: bytes, request: Request) -> Resource:
@@ -90,7 +90,7 @@ class Welcome(ProblemResource):
     """`GET /` until there is a page.  A browser shows its token here once, and gets a cookie for it."""
 
     def __init__(self, gate: Gate) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._gate = gate
 
     def render_GET(self, request: Request) -> bytes:
@@ -107,7 +107,7 @@ class OpenAPI(ProblemResource):
     """`GET /api/openapi.json`."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._body = json.dumps(openapi()).encode("ascii")
 
     def render_GET(self, request: Request) -> bytes:
@@ -128,7 +128,7 @@ class Parts:
 
 def build(parts: Parts, gate: Gate, reactor: Any) -> ServerSite:
     """The site: every address of the logging server."""
-    root, api = Root(parts.desk), ProblemResource()  # type: ignore[no-untyped-call]
+    root, api = Root(parts.desk), ProblemResource()
     for name, resource in (
         (b"", Welcome(gate)),
         (b"health", parts.health),

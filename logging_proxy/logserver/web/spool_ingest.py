@@ -34,7 +34,7 @@ class SpoolIngest(ProblemResource):
     """Below it, a resource for each spool."""
 
     def __init__(self, spools: RemoteSpools, run: Run, stored: Callable[[], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.spools = spools
         self.run = run
         self.stored = stored
@@ -47,7 +47,7 @@ class SpoolResource(ProblemResource):
     """`GET /api/spools/{spool}`: how far the stream is stored."""
 
     def __init__(self, ingest: SpoolIngest, name: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._ingest = ingest
         self._name = name
 
@@ -75,7 +75,7 @@ class AppendResource(ProblemResource):
     """
 
     def __init__(self, ingest: SpoolIngest, name: str, offset: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._ingest = ingest
         self._name = name
         self._offset = offset

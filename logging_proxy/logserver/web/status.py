@@ -20,7 +20,7 @@ class Health(ProblemResource):
     def __init__(
         self, seconds: Callable[[], float], wall_ns: Callable[[], int], standing: Callable[[], Standing]
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seconds = seconds
         self._began = seconds()
         self._wall_ns = wall_ns
@@ -84,7 +84,7 @@ class Metrics(ProblemResource):
         telemetry: Telemetry,
         standing: Callable[[], Standing],
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seconds = seconds
         self._began = seconds()
         self._wall_ns = wall_ns
