@@ -90,7 +90,7 @@ class Observers:
             if not self.feed.resting:
                 self.feed.publish(event)
             return
-        for new in self.under_way.tell(event):
+        for new in self.under_way.observe(event):
             self.telemetry.take(new)
             if not self.feed.resting:
                 self.feed.publish(new)

@@ -59,16 +59,16 @@ class StorageService(TypedService):
         clock: IReactorTime,
         spools: Spools,
         worker: Worker,
-        closing: Callable[[], None] = lambda: None,
-        attentive: Callable[[], bool] = lambda: False,
+        before_close: Callable[[], None] = lambda: None,
+        is_watched: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        `closing` is called last, on the storage thread.
+        `before_close` is called last, on the storage thread.
 
-        While `attentive` says so spools are looked at often, for somebody watches.
+        While `is_watched` says so spools are looked at often, for somebody watches.
         """
-        self._closing = closing
-        self._attentive = attentive
+        self._before_close = before_close
+        self._is_watched = is_watched
         self._clock = clock
         self._spools = spools
         self._worker = worker
@@ -139,7 +139,7 @@ class StorageService(TypedService):
         """What is in the spool at the stop is stored, unless there is more of it than a turn takes."""
         self._spools.turn()
         self._spools.settle()
-        self._closing()
+        self._before_close()
         self._spools.close()
 
     def _delay(self, taken: int) -> float:
@@ -157,7 +157,7 @@ class StorageService(TypedService):
     @property
     def _awaited(self) -> bool:
         """Whether somebody waits for what is in the spools."""
-        return bool(self._draining) or self._stopping or self._attentive()
+        return bool(self._draining) or self._stopping or self._is_watched()
 
 
 class Listeners(TypedService):
@@ -268,8 +268,8 @@ class ServerService(MultiService):
     """
     The logging server: its parts, and where its words go.
 
-    Standing alone it has an `output` of its own and ends with status 0 when
-    it is told to; as the proxy's child it has an `observer`, and the pipe decides.
+    A standalone server logs to its own `output` and ends with status 0 on a signal.  The child of a proxy
+    logs to `observer` and ends when its parent's pipe closes.
     """
 
     _log = Logger()

@@ -145,7 +145,7 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
         sockets,
     )
     listeners = Listeners(reactor, sockets, server.site)
-    parts = [server.storing, server.housekeeping, server.viewing, listeners]
+    parts = [server.storing, server.housekeeping, server.viewers, listeners]
     port = sockets[0].getsockname()[1]
     return _assemble(
         reactor, options, parts, listeners, server.storing, lambda output: _greet(configuration, port, output)

@@ -70,10 +70,10 @@ class ServiceTests(ServerTestCase):
         self.patch(indexer_module, "RETRY_SECONDS", 0.01)
 
     def serve(self) -> StoringAndIndexing:
-        assert self.builder.index is not None
-        indexer = Indexer(self.log_dir, self.builder.index, self.builder.observers.on_indexed)
-        self.builder.observers.indexer = indexer
-        service = StoringAndIndexing(self.builder.storage, indexer, self.builder.index, execute)
+        assert self.parts.index is not None
+        indexer = Indexer(self.log_dir, self.parts.index, self.parts.observers.on_indexed)
+        self.parts.observers.indexer = indexer
+        service = StoringAndIndexing(self.parts.storage, indexer, self.parts.index, execute)
         service.startService()
         return service
 
@@ -117,10 +117,10 @@ class ServiceTests(ServerTestCase):
 
     def run_until_indexed(self, wanted: int) -> None:
         service = self.serve()
-        indexer: Any = self.builder.observers.indexer
-        assert self.builder.index is not None
+        indexer: Any = self.parts.observers.indexer
+        assert self.parts.index is not None
         for _ in range(500):
-            if self.builder.index.counts().exchanges == wanted and indexer.progress is None:
+            if self.parts.index.counts().exchanges == wanted and indexer.progress is None:
                 break
             indexer._stopping.wait(0.01)
         self.successResultOf(service.stopService())

@@ -394,7 +394,7 @@ class ServiceTests(SpoolsTestCase):
         """With traffic a turn comes each 50 ms, and each 15 ms while somebody watches."""
         writer, script = self.writer(), Script()
         self.watched = False
-        service = StorageService(self.clock, self.spools, Inline(), attentive=lambda: self.watched)
+        service = StorageService(self.clock, self.spools, Inline(), is_watched=lambda: self.watched)
         service.startService()
         turns: list[float] = []
         turn = self.spools.turn
@@ -422,7 +422,7 @@ class ServiceTests(SpoolsTestCase):
                 writer, script = self.writer(), Script()
                 writer.block(script.head() + script.request(b"", True) + script.response_head())
                 watched = awaited == "watcher"
-                service = StorageService(self.clock, spools, Inline(), attentive=lambda: watched)  # noqa: B023
+                service = StorageService(self.clock, spools, Inline(), is_watched=lambda: watched)  # noqa: B023
                 service.startService()
                 for number in range(20):
                     writer.block(script.response(b"x" * 250_000))

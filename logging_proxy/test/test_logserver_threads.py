@@ -105,8 +105,8 @@ class PurposeTests(ServerTestCase):
             return waiting[-1][0]
 
         more: dict[str, Any] = dict.fromkeys(names, later)
-        self.builder.threads = replace(self.builder.threads, **more)
-        self.server = self.builder.build(self.server.site._gate)
+        self.parts.threads = replace(self.parts.threads, **more)
+        self.server = self.parts.assemble(self.server.site._gate)
         return waiting
 
     def put(self, pipe: Pipe) -> None:
@@ -158,8 +158,8 @@ class PurposeTests(ServerTestCase):
     def test_storage_asks_no_index(self) -> None:
         """The storage thread reads nothing from the index, whatever is uploaded."""
         self.put(self.connect())
-        storage: Any = self.builder.threads.storage
-        index: Any = self.builder.index
+        storage: Any = self.parts.threads.storage
+        index: Any = self.parts.index
         get, run, stored = index.get, storage.run, []
 
         def without_index(work: Any) -> Deferred[Any]:
@@ -170,8 +170,8 @@ class PurposeTests(ServerTestCase):
             return done
 
         storage.run = without_index
-        self.server = self.builder.build(self.server.site._gate)
-        self.builder.uploads._lately.clear()
+        self.server = self.parts.assemble(self.server.site._gate)
+        self.parts.uploads._lately.clear()
         pipe = self.connect()
         self.put(pipe)
         storage.run = run
@@ -193,8 +193,8 @@ class SearchTests(ServerTestCase):
             self.waiting.append((Deferred(), work))
             return self.waiting[-1][0]
 
-        self.builder.threads = replace(self.builder.threads, queries=later)
-        self.server = self.builder.build(self.server.site._gate)
+        self.parts.threads = replace(self.parts.threads, queries=later)
+        self.server = self.parts.assemble(self.server.site._gate)
 
     def test_nothing_waits(self) -> None:
         """While searches take their time exchanges are stored, fetched and looked up."""
@@ -213,7 +213,7 @@ class SearchTests(ServerTestCase):
         pipe = self.connect()
         pipe.send(b"GET /api/exchanges?q=word HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
         pipe.protocol.connectionLost(Failure(ConnectionLost()))
-        index: Any = self.builder.index
+        index: Any = self.parts.index
         index.list = None
         done, work = self.waiting.pop()
         done.callback(work())
@@ -230,7 +230,7 @@ class SearchTests(ServerTestCase):
             seen.append(abandoned())
             raise Abandoned
 
-        index: Any = self.builder.index
+        index: Any = self.parts.index
         index.list = slow
         done, work = self.waiting.pop()
         done.callback(work())

@@ -31,15 +31,15 @@ REMEMBERED = 65_536
 
 
 class _Member:
-    __slots__ = ("before", "ended", "exchange", "files", "response_told", "row", "told")
+    __slots__ = ("before", "ended", "exchange", "files", "response_seen", "row", "seen")
 
     def __init__(self, exchange: Exchange, ended: bool = False) -> None:
         self.exchange = exchange
         self.before = _sizes(exchange)
         """Bytes of the bodies that came in an earlier life of this process."""
-        self.told = _NONE
+        self.seen = _NONE
         """Bytes that were told of before the spool was read again."""
-        self.response_told = False
+        self.response_seen = False
         self.files: tuple[str | None, str | None] = (None, None)
         self.row: Row | None = None
         """As it was at the start, once somebody has asked; what changes is filled in then."""
@@ -48,13 +48,13 @@ class _Member:
     def replace(self, exchange: Exchange) -> None:
         """The same exchange is read again, and its pieces come once more."""
         old, self.exchange = _sizes(self.exchange), exchange
-        self.told = max(old[0], self.told[0]), max(old[1], self.told[1])
+        self.seen = max(old[0], self.seen[0]), max(old[1], self.seen[1])
         exchange.again = True
 
     def passed(self) -> tuple[int, int]:
         """Bytes of the bodies that have passed in this life."""
         now = _sizes(self.exchange)
-        return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
+        return max(now[0], self.seen[0]) - self.before[0], max(now[1], self.seen[1]) - self.before[1]
 
 
 def _is_same(one: Exchange, other: Exchange) -> bool:
@@ -83,7 +83,7 @@ class UnderWay:
 
     # --- from the storage thread
 
-    def tell(self, event: Event) -> Sequence[Event]:
+    def observe(self, event: Event) -> Sequence[Event]:
         """
         Takes an event in; what of it is new, a `Started` before anything else of an exchange.
 
@@ -116,10 +116,10 @@ class UnderWay:
             self._end(id, member)
             return True
         if kind is ResponseStarted:
-            told, member.response_told = member.response_told, True
-            return not told
+            seen, member.response_seen = member.response_seen, True
+            return not seen
         if isinstance(event, BodyPiece):
-            return event.offset + len(event.data) > member.told[event.side is _RESPONSE]
+            return event.offset + len(event.data) > member.seen[event.side is _RESPONSE]
         return False
 
     def _end(self, id: str, member: _Member) -> None:

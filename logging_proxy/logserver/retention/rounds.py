@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from logging_proxy.captures.names import CAPTURE_FILE
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Index
-from logging_proxy.logserver.retention.keeper import FILES, OTHER_BYTES, Keeper, Step
+from logging_proxy.logserver.retention.policy import FILES, OTHER_BYTES, Retention, Step
 from logging_proxy.logserver.retention.trust import Consent, WallClock
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Sizes
@@ -61,7 +61,7 @@ class Housekeeping(TypedService):
         clock: IReactorTime,
         directory: LogDirectory,
         index: Index | None,
-        keeper: Keeper | None,
+        retention: Retention | None,
         run: Run,
         run_storage: Run,
         wall_seconds: Callable[[], float],
@@ -75,7 +75,7 @@ class Housekeeping(TypedService):
         self._clock = clock
         self._directory = directory
         self._index = index
-        self.keeper = keeper
+        self.retention = retention
         self._run = run
         self._run_storage = run_storage
         self._measure_at = 0.0
@@ -101,7 +101,7 @@ class Housekeeping(TypedService):
     @property
     def trouble(self) -> str:
         """Why sizes or retention are not as they are to be; empty while they are."""
-        return self._trouble or (self.keeper.trouble if self.keeper is not None else "")
+        return self._trouble or (self.retention.trouble if self.retention is not None else "")
 
     def stored(self, stored: Stored) -> None:
         """An exchange's files are on disk.  For the storage thread."""
@@ -117,8 +117,8 @@ class Housekeeping(TypedService):
         while not self._stopping:
             try:
                 await self._look()
-                if self.keeper is not None and self.is_whole():
-                    await self._keep(self.keeper)
+                if self.retention is not None and self.is_whole():
+                    await self._keep(self.retention)
                 self._trouble = ""
             except Exception as error:
                 # A disk or an index in trouble is no reason to end: tried again, told of once.
@@ -154,22 +154,21 @@ class Housekeeping(TypedService):
         count = max(0, count + self._new_files - self._gone_files)
         self.sizes = replace(self.sizes, log_dir_bytes=size, log_dir_files=count)
 
-    async def _keep(self, keeper: Keeper) -> None:
-        exchanges, bodies, size = keeper.deleted.exchanges, keeper.deleted.bodies, keeper.deleted.bytes
-        steps = keeper.plan(self.sizes, await self._now(keeper))
+    async def _keep(self, retention: Retention) -> None:
+        before, deleted = replace(retention.deleted), retention.deleted
+        steps = retention.plan(self.sizes, await self._now(retention))
         try:
             while not self._stopping:
                 step = await self._run(lambda: next(steps, None))
                 if step is None:
                     break
                 if step.rows:
-                    await self._delete(keeper, step)
+                    await self._delete(retention, step)
                     await self._pause.sleep(PAUSE)
         finally:
             await self._run(steps.close)
-            deleted = keeper.deleted
-            freed = deleted.bytes - size
-            gone, bare = deleted.exchanges - exchanges, deleted.bodies - bodies
+            freed = deleted.bytes - before.bytes
+            gone, bare = deleted.exchanges - before.exchanges, deleted.bodies - before.bodies
             self._freed += freed
             self._gone_files += FILES * gone + FILES // 2 * bare
             self._estimate()
@@ -181,7 +180,7 @@ class Housekeeping(TypedService):
                     size=freed,
                 )
 
-    async def _now(self, keeper: Keeper) -> int | None:
+    async def _now(self, retention: Retention) -> int | None:
         """Microseconds since 1970 when deletions for age may go by them, else None."""
         if not self._wall.trusted():
             self._consent.withdraw()
@@ -191,16 +190,16 @@ class Housekeeping(TypedService):
             return now
         if self._consent.announced:
             return None
-        over, of = await self._run(lambda: keeper.over_age(now, self._has))
+        over, of = await self._run(lambda: retention.over_age(now, self._has))
         return now if self._consent.ask(over, of) else None
 
     def _has(self, name: str) -> bool:
         return os.path.lexists(os.path.join(self._directory.path, name))
 
-    async def _delete(self, keeper: Keeper, step: Step) -> None:
+    async def _delete(self, retention: Retention, step: Step) -> None:
         def delete_files() -> Step:
             self._directory.open()
-            return keeper.delete_files(step, self._directory)
+            return retention.delete_files(step, self._directory)
 
         done = await self._run_storage(delete_files)
-        await self._run(lambda: keeper.delete_entries(done))
+        await self._run(lambda: retention.delete_entries(done))

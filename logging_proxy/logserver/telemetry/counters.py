@@ -48,10 +48,10 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ServerStatus:
     """How the server stands now."""
 
-    status: Status
+    storage: Status
     sizes: Sizes
     deleted: Deleted
     in_flight: Mapping[str, int]
@@ -69,8 +69,8 @@ class Standing:
     @property
     def trouble(self) -> str:
         """What is wrong, the worst first; empty while all is well."""
-        if self.status.reason:
-            return self.status.reason
+        if self.storage.reason:
+            return self.storage.reason
         if self.index_trouble:
             return f"index: {self.index_trouble}"
         return f"retention: {self.retention_trouble}" if self.retention_trouble else ""
@@ -116,24 +116,24 @@ class Telemetry:
         )
         self._duration.observe(exchange.elapsed / 1e9, route)
 
-    def exposition(self, standing: Standing, uptime: float, wall_ns: int) -> bytes:
+    def exposition(self, status: ServerStatus, uptime: float, wall_ns: int) -> bytes:
         """All metrics as text."""
-        return text(self._lines(standing, uptime, wall_ns))
+        return text(self._lines(status, uptime, wall_ns))
 
-    def _lines(self, standing: Standing, uptime: float, wall_ns: int) -> Iterator[str]:
+    def _lines(self, status: ServerStatus, uptime: float, wall_ns: int) -> Iterator[str]:
         for metric in (self._exchanges, self._duration, self._first_byte):
             yield from metric.lines()
         passed: dict[Labels, float] = {
             (route, side): float(size)
-            for route, sizes in standing.body_bytes.items()
+            for route, sizes in status.body_bytes.items()
             for side, size in zip(Side, sizes, strict=True)
         }
         yield from gauge(f"{P}_body_bytes_total", "Bytes of bodies.", passed, ("route", "side"), "counter")
-        flying: dict[Labels, float] = {(route,): float(count) for route, count in standing.in_flight.items()}
+        flying: dict[Labels, float] = {(route,): float(count) for route, count in status.in_flight.items()}
         yield from gauge(f"{P}_exchanges_in_flight", "Exchanges under way.", flying, ("route",))
-        yield from _storage(standing.status, wall_ns)
-        yield from _kept(standing)
-        yield from gauge(f"{P}_live_viewers", "Viewers of the live feed.", standing.viewers)
+        yield from _storage(status.storage, wall_ns)
+        yield from _kept(status)
+        yield from gauge(f"{P}_live_viewers", "Viewers of the live feed.", status.viewers)
         yield from gauge(f"{P}_uptime_seconds", "Since the logging server started.", uptime)
 
 
@@ -161,8 +161,8 @@ def _storage(status: Status, wall_ns: int) -> Iterator[str]:
         yield from gauge(f"{P}_{name}_total", help, value, kind="counter")
 
 
-def _kept(standing: Standing) -> Iterator[str]:
-    sizes, deleted = standing.sizes, standing.deleted
+def _kept(status: ServerStatus) -> Iterator[str]:
+    sizes, deleted = status.sizes, status.deleted
     for name, help, size in (
         ("log_dir_bytes", "Bytes of the captures' files.", sizes.log_dir_bytes),
         ("log_dir_files", "Files of captures.", sizes.log_dir_files),
@@ -171,14 +171,14 @@ def _kept(standing: Standing) -> Iterator[str]:
     ):
         if size is not None:
             yield from gauge(f"{P}_{name}", help, size)
-    yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", standing.index_waiting)
+    yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", status.index_waiting)
     yield from gauge(
-        f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(standing.index_trouble))
+        f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(status.index_trouble))
     )
     yield from gauge(
         f"{P}_retention_trouble",
         "1 while old captures cannot be deleted.",
-        int(bool(standing.retention_trouble)),
+        int(bool(status.retention_trouble)),
     )
     for name, help, value in (
         ("deleted_exchanges", "Exchanges that retention has deleted.", deleted.exchanges),

@@ -142,10 +142,10 @@ def refuse(request: Request, problem: Problem, detail: str = "", **more: Any) ->
 
 def give_later(request: Request, answer: Deferred[Answer]) -> int:
     """Answers when `answer` fires, with a problem when it fails; not at all when the client has left."""
-    gone = watch_for_leaving(request)
+    has_left = watch_for_leaving(request)
 
     def finish(found: Answer) -> None:
-        if not gone():
+        if not has_left():
             request.write(give(request, found))
             request.finish()
 

@@ -89,7 +89,7 @@ class _Transfer:
         self._request = request
         self._run = run
         self._side = side
-        self._gone = watch_for_leaving(request)
+        self._has_left = watch_for_leaving(request)
         self._paused = False
         self._resumed: Deferred[None] | None = None
 
@@ -112,7 +112,7 @@ class _Transfer:
             self._finish(problem_answer(refused))
             return
         self._begin_answer(span, file.size)
-        if self._gone() or self._request.method == b"HEAD":
+        if self._has_left() or self._request.method == b"HEAD":
             span = Span(span.end, span.end)
         else:
             self._request.registerProducer(self, True)
@@ -120,15 +120,15 @@ class _Transfer:
 
     async def _pass_on(self, file: OpenFile, span: Span) -> bool:
         at = span.start
-        while at < span.end and not self._gone():
+        while at < span.end and not self._has_left():
             data: bytes = await self._run(partial(file.read, at, min(CHUNK, span.end - at)))
             if not data:
                 return False
             at += len(data)
-            if self._paused and not self._gone():
+            if self._paused and not self._has_left():
                 self._resumed = Deferred()
                 await self._resumed
-            if not self._gone():
+            if not self._has_left():
                 self._request.write(data)
         return True
 
@@ -142,7 +142,7 @@ class _Transfer:
             self._request.setHeader("Content-Range", f"bytes {span.start}-{span.end - 1}/{size}")
 
     def _end(self, whole: bool) -> None:
-        if self._gone():
+        if self._has_left():
             return
         self._request.unregisterProducer()
         if whole:
@@ -152,7 +152,7 @@ class _Transfer:
             self._request.loseConnection()
 
     def _finish(self, answer: Answer) -> None:
-        if not self._gone():
+        if not self._has_left():
             self._request.write(give(self._request, answer))
             self._request.finish()
 

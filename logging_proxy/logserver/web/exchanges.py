@@ -101,12 +101,12 @@ class Exchanges(ProblemResource):
             limit = _limit(given.get("limit", ""))
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
-        gone = watch_for_leaving(request)
+        has_left = watch_for_leaving(request)
 
         def search() -> Answer | None:
             """Skipped, or broken off, when the client has left."""
             try:
-                return None if gone() else self._list(given, limit, gone)
+                return None if has_left() else self._list(given, limit, has_left)
             except Abandoned:
                 return None
 

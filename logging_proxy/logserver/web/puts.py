@@ -1,7 +1,7 @@
 """
 `PUT /{id}/request` and `PUT /{id}/response`: bodies that go to the disk as they come.
 
-`Desk.receive` is asked when a request's head is there, before its body: what
+`UploadIntake.receive` is asked when a request's head is there, before its body: what
 may pass gets a `StreamedBody`, which is never in memory as a whole; what may
 not gets a body that is dropped, and its answer once the body has gone by.
 """
@@ -245,7 +245,7 @@ class HalfIndex(Protocol):
         """Adds a published half by its metadata."""
 
 
-class Desk:
+class UploadIntake:
     """Accepts uploads: looks each up in `index`, has `store` write it, and adds it to `index`."""
 
     def __init__(self, store: UploadStore, index: HalfIndex, threads: Threads) -> None:
@@ -281,9 +281,9 @@ class Put(ProblemResource):
 
     isLeaf = True
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, intake: UploadIntake) -> None:
         super().__init__()
-        self._desk = desk
+        self._intake = intake
 
     def render_PUT(self, request: Request) -> bytes | int:
         target = parse_target(request.path)
@@ -292,7 +292,7 @@ class Put(ProblemResource):
         body: Any = request.content
         if not isinstance(body, StreamedBody):
             return refuse(request, Problem.TOO_LARGE)
-        answer = Deferred.fromCoroutine(self._desk.finish(body)).addCallback(_created)
+        answer = Deferred.fromCoroutine(self._intake.finish(body)).addCallback(_created)
         return give_later(request, answer)
 
 
@@ -303,4 +303,4 @@ def _created(document: Document) -> Answer:
     return replace(answer, headers={"Location": where})
 
 
-__all__ = ["Desk", "Put", "StreamedBody", "is_upload_path"]
+__all__ = ["UploadIntake", "Put", "StreamedBody", "is_upload_path"]

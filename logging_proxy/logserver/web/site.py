@@ -18,7 +18,7 @@ from logging_proxy.logserver.web.exchanges import Exchanges
 from logging_proxy.logserver.web.guard import Gate, Guard, segments, set_headers
 from logging_proxy.logserver.web.live import Live
 from logging_proxy.logserver.web.openapi import openapi
-from logging_proxy.logserver.web.puts import Desk, Put
+from logging_proxy.logserver.web.puts import Put, UploadIntake
 from logging_proxy.logserver.web.requests import ServerRequest
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
@@ -33,7 +33,7 @@ class ServerSite(Site):
     noisy = False
     protocol = Channel  # type: ignore[assignment]
 
-    def __init__(self, resource: Resource, gate: Gate, desk: Desk, reactor: Any) -> None:
+    def __init__(self, resource: Resource, gate: Gate, intake: UploadIntake, reactor: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
             requestFactory=ServerRequest,
@@ -42,7 +42,7 @@ class ServerSite(Site):
             reactor=reactor,
         )
         self._gate = gate
-        self._desk = desk
+        self._intake = intake
         self.deadlines = Deadlines(reactor)
         self.connections: set[Channel] = set()
         self.admission = Admission(self.connections, most_visitors)
@@ -70,7 +70,7 @@ class ServerSite(Site):
     def body_for(self, request: Request, length: int | None) -> Any:
         """What takes the body of a request that may pass: a file, memory up to a limit, or nothing."""
         if request.method == b"PUT":
-            return self._desk.receive(request, request.path, length) or DroppedBody()
+            return self._intake.receive(request, request.path, length) or DroppedBody()
         takes_body = request.method == b"POST" and segments(request.path)[:2] == [b"api", b"spools"]
         return Body() if takes_body else DroppedBody()
 
@@ -78,12 +78,12 @@ class ServerSite(Site):
 class Root(ProblemResource):
     """What is directly below `/`."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, intake: UploadIntake) -> None:
         super().__init__()
-        self._desk = desk
+        self._intake = intake
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return Put(self._desk) if is_upload_path(request.path) else Nowhere()
+        return Put(self._intake) if is_upload_path(request.path) else Nowhere()
 
 
 class Welcome(ProblemResource):
@@ -115,7 +115,7 @@ class OpenAPI(ProblemResource):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Resources:
     """What the site is made of."""
 
     health: Health
@@ -123,24 +123,24 @@ class Parts:
     exchanges: Exchanges
     live: Live
     ingest: SpoolIngest
-    desk: Desk
+    intake: UploadIntake
 
 
-def build(parts: Parts, gate: Gate, reactor: Any) -> ServerSite:
+def build(resources: Resources, gate: Gate, reactor: Any) -> ServerSite:
     """The site: every address of the logging server."""
-    root, api = Root(parts.desk), ProblemResource()
+    root, api = Root(resources.intake), ProblemResource()
     for name, resource in (
         (b"", Welcome(gate)),
-        (b"health", parts.health),
-        (b"metrics", parts.metrics),
+        (b"health", resources.health),
+        (b"metrics", resources.metrics),
         (b"api", api),
     ):
         root.putChild(name, resource)
     for name, resource in (
-        (b"exchanges", parts.exchanges),
-        (b"live", parts.live),
+        (b"exchanges", resources.exchanges),
+        (b"live", resources.live),
         (b"openapi.json", OpenAPI()),
-        (b"spools", parts.ingest),
+        (b"spools", resources.ingest),
     ):
         api.putChild(name, resource)
-    return ServerSite(Guard(root, gate), gate, parts.desk, reactor)
+    return ServerSite(Guard(root, gate), gate, resources.intake, reactor)

@@ -1,7 +1,7 @@
 """
 What is kept for how long.
 
-`Keeper` asks the index for what is to go, a page at a time, and deletes files
+`Retention` asks the index for what is to go, a page at a time, and deletes files
 first and index entries second: what is broken off in between is still in the
 index, and goes with the next round.
 
@@ -103,7 +103,7 @@ def went_wrong(row: Row) -> bool:
     return row.outcome != "complete" or (row.status or 0) >= 400
 
 
-class Keeper:
+class Retention:
     """
     Keeps the log directory within `limits`.
 
