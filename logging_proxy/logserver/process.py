@@ -1,8 +1,8 @@
 """
-The services of the logging server: storing on a thread of its own, listening, following a parent.
+The services of the logging server's process: storage, listeners, and the link to a parent process.
 
-The reactor's thread answers HTTP and decides when storage work is due; the
-work itself, which a disk may hold up for seconds, runs on one thread.
+The reactor thread serves HTTP and schedules storage work; the work itself, which a slow disk may delay by
+seconds, runs on the storage thread.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from logging_proxy.service.output import Output
 from logging_proxy.service.signals import Signals
 
 UNWATCHED_INTERVAL = 0.05
-"""Seconds between turns with traffic that nobody watches: 20 turns a second cost a third less than 66."""
+"""Seconds between two reads of the spools while there is traffic but no viewer: fewer turns cost less CPU."""
 
 DRAIN_LIMIT = 10.0
-"""Seconds that a drain goes on while nothing can be stored; the spool keeps what is left."""
+"""Deadline of a drain while nothing can be stored, in seconds; the spool keeps the rest."""
 
 
 class Drainable(Protocol):
-    """What works through spools and can be told to finish."""
+    """A consumer of spools that can be asked to empty them."""
 
     def drain(self) -> Deferred[None]:
-        """Fires when all that is in the spools now has been dealt with, or cannot be."""
+        """Fires when the present content of the spools is processed, or cannot be."""
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Reads the spools without waiting for the next turn."""
 
 
 class StorageService(TypedService):
-    """Gives the spools their turns, from start to stop.  What is stored when it has stopped is durable."""
+    """Has the spools read at intervals, from start to stop.  Everything stored before the stop is durable."""
 
     _log = Logger()
 
@@ -63,9 +63,9 @@ class StorageService(TypedService):
         is_watched: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        `before_close` is called last, on the storage thread.
+        `before_close` is called on the storage thread, before the spools are closed.
 
-        While `is_watched` says so spools are looked at often, for somebody watches.
+        While `is_watched` returns true, the live feed has viewers and the spools are read more often.
         """
         self._before_close = before_close
         self._is_watched = is_watched
@@ -91,7 +91,7 @@ class StorageService(TypedService):
         return self._done
 
     def wake(self) -> None:
-        """There is, or may be, something to read."""
+        """Reads the spools now: a doorbell rang, or bytes were appended."""
         self._idle = FIRST_IDLE
         self._pause.end()
 
@@ -109,7 +109,7 @@ class StorageService(TypedService):
         while not self._stopping:
             patient = not self._awaited
             taken = await self._turn(patient)
-            if not patient:  # else there may be more
+            if not patient:  # a patient turn may leave bytes unread
                 await self._settle_drains(taken)
             delay = self._delay(taken)
             if delay and not self._stopping:
@@ -121,7 +121,7 @@ class StorageService(TypedService):
         try:
             return int(await self._worker.run(partial(self._spools.turn, patient)))
         except Exception:
-            # Spools keep trouble to themselves: this is a fault of ours, and no reason to stop storing.
+            # Spools handle expected errors themselves: this is a bug, and storage goes on.
             self._log.failure("storage")
             await self._pause.sleep(RETRY_INTERVAL)
             return 0
@@ -136,7 +136,7 @@ class StorageService(TypedService):
                 drained.callback(None)
 
     def _finish(self) -> None:
-        """What is in the spool at the stop is stored, unless there is more of it than a turn takes."""
+        """Stores the rest of the spools, at most one turn of it, and closes them."""
         self._spools.turn()
         self._spools.settle()
         self._before_close()
@@ -156,12 +156,12 @@ class StorageService(TypedService):
 
     @property
     def _awaited(self) -> bool:
-        """Whether somebody waits for what is in the spools."""
+        """Whether a drain, a stop or a viewer waits for the content of the spools."""
         return bool(self._draining) or self._stopping or self._is_watched()
 
 
 class Listeners(TypedService):
-    """Serves a site on sockets that listen already."""
+    """Serves a site on sockets that are listening already."""
 
     _log = Logger()
 
@@ -195,7 +195,7 @@ class Listeners(TypedService):
 
 
 class _Pipe(abstract.FileDescriptor):
-    """Reads the parent's pipe: a byte is a doorbell, its end is the parent's."""
+    """Reads the pipe from the parent process: each byte is a doorbell, end of file is the parent's exit."""
 
     def __init__(self, reactor: Any, fd: int, rang: Callable[[], None], closed: Callable[[], None]) -> None:
         super().__init__(reactor)
@@ -219,7 +219,7 @@ class _Pipe(abstract.FileDescriptor):
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """Also called by the reactor itself: an end without bytes before it is no event of reading."""
+        """Also called by the reactor, for an end of file that no read has seen."""
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         os.close(self._fd)
         self._closed()
@@ -227,12 +227,11 @@ class _Pipe(abstract.FileDescriptor):
 
 class ParentWatch(TypedService):
     """
-    Ties this process to the one that started it.
+    Ends this process after its parent.
 
-    When the pipe's other end closes, however the parent ended, the ports are
-    given up at once, so that a new proxy can bind them, the spools are drained,
-    and the reactor is stopped.  Until then SIGINT and SIGTERM are left to the
-    parent: a terminal sends them to both, and the parent is still recording.
+    When the pipe closes, whether the parent exited or crashed, the ports are closed at once, so that a new
+    proxy can bind them; then the spools are drained and the reactor is stopped.  SIGINT and SIGTERM are
+    ignored: a terminal sends them to both processes, and the parent is still recording.
     """
 
     _log = Logger()
@@ -266,7 +265,7 @@ def _ignore_signals() -> None:
 
 class ServerService(MultiService):
     """
-    The logging server: its parts, and where its words go.
+    The root service of the logging server; it also sets the log observer.
 
     A standalone server logs to its own `output` and ends with status 0 on a signal.  The child of a proxy
     logs to `observer` and ends when its parent's pipe closes.
@@ -281,7 +280,7 @@ class ServerService(MultiService):
         self._observer = observer if output is None else output
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd asks its application for a log observer after this, and before it starts to log."""
+        """Registers the log observer, for which twistd asks before it starts to log."""
         if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]

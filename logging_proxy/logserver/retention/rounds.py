@@ -1,4 +1,4 @@
-"""What is done now and then: looking at sizes, and keeping within the limits of retention."""
+"""Periodic work: measuring the log directory and the index, and applying retention."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from logging_proxy.net.services import TypedService
 INTERVAL = 10.0
 
 SHARE = 100
-"""Looking at every file takes at most a hundredth of the time: a million exchanges have four million."""
+"""A measurement of all files may take at most one part in `SHARE` of the time."""
 
 LOOK_INTERVAL = 300.0
 """
-Between two such looks at least, which find what others added and removed; what we do is counted.
+Least seconds between two measurements of all files.
 
-Where much comes they cost: 3 µs a file, 11 of each exchange that came since the start.
+In between, sizes are computed from what the server stores and deletes; a measurement finds the changes of
+others.
 """
 
 PAUSE = 0.02
-"""Seconds between two steps of deleting, which are for storing captures."""
+"""Seconds between two steps of deletion, in which the storage thread can store captures."""
 
 
 def measure(log_dir: str) -> tuple[int, int]:
@@ -52,7 +53,7 @@ def measure(log_dir: str) -> tuple[int, int]:
 
 
 class Housekeeping(TypedService):
-    """Keeps `sizes` fresh and the log directory within its limits, from start to stop."""
+    """Keeps `sizes` up to date and the log directory within its limits, from start to stop."""
 
     _log = Logger()
 
@@ -66,10 +67,10 @@ class Housekeeping(TypedService):
         run_storage: Run,
         wall_seconds: Callable[[], float],
     ) -> None:
-        """`clock` is monotonic; `wall_seconds` are since 1970, and are watched before they are believed."""
+        """`clock` is monotonic; `wall_seconds`, since 1970, is compared with it before it is trusted."""
         self.sizes = Sizes()
         self.is_whole: Callable[[], bool] = lambda: True
-        """Whether the index has all captures: without some of them the wrong ones would be deleted."""
+        """Whether the index has all captures; otherwise retention would delete the wrong ones."""
         self._wall = WallClock(clock.seconds, wall_seconds)
         self._consent = Consent(clock.seconds)
         self._clock = clock
@@ -100,11 +101,11 @@ class Housekeeping(TypedService):
 
     @property
     def trouble(self) -> str:
-        """Why sizes or retention are not as they are to be; empty while they are."""
+        """The reason why sizes are unknown or limits exceeded; empty when all is well."""
         return self._trouble or (self.retention.trouble if self.retention is not None else "")
 
     def stored(self, stored: Stored) -> None:
-        """An exchange's files are on disk.  For the storage thread."""
+        """Notes an exchange whose files are on disk.  Called on the storage thread."""
         if stored.again:
             return
         exchange = stored.exchange
@@ -121,7 +122,7 @@ class Housekeeping(TypedService):
                     await self._keep(self.retention)
                 self._trouble = ""
             except Exception as error:
-                # A disk or an index in trouble is no reason to end: tried again, told of once.
+                # Errors of the disk or the index do not end the loop: retried, and each reason logged once.
                 reason = str(error) or type(error).__name__
                 if reason != self._trouble and not self._stopping:
                     self._log.warn("housekeeping: {reason}", reason=reason)
@@ -148,7 +149,7 @@ class Housekeeping(TypedService):
             )
 
     def _estimate(self) -> None:
-        """What was measured, and what came and went since."""
+        """The last measurement, plus what was stored and minus what was deleted since."""
         size, count = self._measured
         size = max(0, size + self._grown - self._freed)
         count = max(0, count + self._new_files - self._gone_files)
@@ -181,7 +182,7 @@ class Housekeeping(TypedService):
                 )
 
     async def _now(self, retention: Retention) -> int | None:
-        """Microseconds since 1970 when deletions for age may go by them, else None."""
+        """The time in microseconds since 1970 if limits of age may be applied, else None."""
         if not self._wall.trusted():
             self._consent.withdraw()
             return None

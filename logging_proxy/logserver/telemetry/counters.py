@@ -1,7 +1,7 @@
 """
-What is measured: of the exchanges as they pass, and of the server as it stands.
+The metrics: counts and durations of exchanges, and the state of the server.
 
-No header values, no paths: labels are routes, methods, statuses and outcomes.
+Labels are routes, methods, status classes and outcomes, never header values or paths.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from logging_proxy.logserver.ingest.spools import Status
 from logging_proxy.logserver.telemetry.prometheus import Counter, Histogram, Labels, gauge, text
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
-"""Clients may make up others: those are `other`."""
+"""Label values; any other method, which a client may invent, is counted as `other`."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-"""Prometheus' own buckets, and on to what a long answer of a model takes."""
+"""The default buckets of Prometheus, extended to the duration of long model responses."""
 
 P = "logging_proxy"
 
@@ -28,7 +28,7 @@ _CLASSES = {status: f"{status_class(status)}xx" for status in range(1, 1000)}
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What is kept, as of the last look; None for what is not known (yet)."""
+    """Sizes as of the last measurement; None while a value is unknown."""
 
     log_dir_bytes: int | None = None
     log_dir_files: int | None = None
@@ -40,7 +40,7 @@ class Sizes:
 
 @dataclass(slots=True)
 class Deleted:
-    """What retention has deleted since the start."""
+    """Totals of retention since the start."""
 
     exchanges: int = 0
     bodies: int = 0
@@ -49,7 +49,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """How the server stands now."""
+    """The state of all parts of the server at one moment."""
 
     storage: Status
     sizes: Sizes
@@ -61,14 +61,14 @@ class ServerStatus:
     index_waiting: int = 0
     index_trouble: str = ""
     indexing: tuple[int, int] | None = None
-    """Of files looked at while missing captures are added: how many, of how many."""
+    """Progress of adding missing captures: files read, and files in all."""
     retention: str = "off"
-    """`on`, `waiting` for an index that has all captures, or `off`."""
+    """`on`, `off`, or `waiting` until the index has all captures."""
     retention_trouble: str = ""
 
     @property
     def trouble(self) -> str:
-        """What is wrong, the worst first; empty while all is well."""
+        """The worst present trouble; empty when there is none."""
         if self.storage.reason:
             return self.storage.reason
         if self.index_trouble:
@@ -77,7 +77,7 @@ class ServerStatus:
 
 
 class Telemetry:
-    """Counts what passes; from the storage thread, once for each event but pieces."""
+    """Counts exchanges.  `take` is called on the storage thread, for every event except pieces."""
 
     def __init__(self) -> None:
         self._exchanges = Counter(
@@ -138,7 +138,7 @@ class Telemetry:
 
 
 def behind(status: Status, wall_ns: int) -> float:
-    """Seconds between the oldest bytes that wait in a spool and now."""
+    """Age of the oldest backlog in any spool, in seconds."""
     return 0.0 if status.behind_since is None else max(0.0, (wall_ns - status.behind_since) / 1e9)
 
 

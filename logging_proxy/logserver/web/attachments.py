@@ -1,8 +1,8 @@
 """
-The bytes of a `.bin` as an answer that no browser will run.
+Downloads of captured bytes, in a form that no browser executes.
 
-They are hostile, so they go out as bytes to be saved under a name of ours,
-whatever they say they are.
+Captured content is hostile: it is always served as an attachment of type application/octet-stream with a file
+name of ours, whatever its own headers say.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes from `start` up to `end`; `partial` when a range was asked for."""
+    """The bytes from `start` up to `end`; `partial` for the answer to a Range request."""
 
     start: int
     end: int
@@ -56,8 +56,8 @@ def read_range(value: str | None, size: int) -> Span:
     """
     The part of a file of `size` bytes that a Range header asks for (RFC 9110 §14.2).
 
-    What is no single range of bytes is ignored, as the RFC allows.  Raises
-    `Refused` when the range is not in the file.
+    A header that is not a single byte range is ignored, as the RFC allows.  Raises `Refused` when the range
+    is outside the file.
     """
     match = _RANGE.fullmatch((value or "").strip())
     if match is None or not (match[1] or match[2]):
@@ -74,7 +74,7 @@ def read_range(value: str | None, size: int) -> Span:
 
 
 def give_file(request: Request, run: Run, opening: Deferred[OpenFile], side: Side) -> int:
-    """Answers with the file that `opening` opens, or with the problem that it fails with."""
+    """Responds with the file that `opening` fires with, or with the problem of its failure."""
     transfer = _Transfer(request, run, side)
     sending = Deferred.fromCoroutine(transfer.send(opening))
     sending.addErrback(lambda failure: _log.failure("sending a file", failure=failure))
@@ -83,7 +83,7 @@ def give_file(request: Request, run: Run, opening: Deferred[OpenFile], side: Sid
 
 @implementer(IPushProducer)
 class _Transfer:
-    """One file on its way: read in threads, written as the client takes it."""
+    """The download of one file: read in threads, written under the client's back-pressure."""
 
     def __init__(self, request: Request, run: Run, side: Side) -> None:
         self._request = request
@@ -148,7 +148,7 @@ class _Transfer:
         if whole:
             self._request.finish()
         else:
-            # Shorter than was promised: the client must not take it for all.
+            # The body is shorter than its Content-Length: only a lost connection tells the client.
             self._request.loseConnection()
 
     def _finish(self, answer: Answer) -> None:
@@ -166,7 +166,7 @@ class _Transfer:
         self._go_on()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Called when the connection is lost."""
         self._paused = False
         self._go_on()
 

@@ -44,7 +44,7 @@ Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 @dataclass(frozen=True, slots=True)
 class Archive:
     """
-    Where exchanges are found.
+    Access to all exchanges: under way, and stored.
 
     `run` is for reading files and single rows, `run_storage` for access to open spools, and `run_query` for
     searches, which may take seconds: it may raise `TooBusy`.
@@ -65,7 +65,7 @@ class Archive:
 
     async def find(self, id: str) -> tuple[Row, Documents | None]:
         """
-        An exchange; with its metadata so far while its files are not published.
+        An exchange, and its metadata so far if its files are not published yet.
 
         Raises `Refused` when there is no such exchange.
         """
@@ -134,7 +134,7 @@ def _limit(text: str) -> int:
 
 
 class ExchangeResource(ProblemResource):
-    """`GET /api/exchanges/{id}`: the metadata of both halves, and what was understood."""
+    """`GET /api/exchanges/{id}`: the row of the index and the metadata of both halves."""
 
     def __init__(self, archive: Archive, id: str) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class ExchangeResource(ProblemResource):
 
 
 class Bytes(ProblemResource):
-    """`GET /api/exchanges/{id}/request` and `.../response`: what is in the `.bin`."""
+    """`GET /api/exchanges/{id}/request` and `.../response`: the captured bytes."""
 
     isLeaf = True
 

@@ -1,13 +1,12 @@
 """
 `GET /api/live`: the live feed over WebSocket.
 
-Every message is a JSON object with a `type`.  The first is `hello` with the
-sequence of the next event; `?after=N` goes on behind event N, or says with `gap` that
-events after it are gone.  `?exchange=ID` is for the events of one exchange,
-`?pieces=false` leaves pieces out.
+Every message is a JSON object with a `type`.  The first is `hello`, with the sequence of the next event.
+`?after=N` resumes after event N; a `gap` message says that later events are no longer kept.  `?exchange=ID`
+selects the events of one exchange, `?pieces=false` omits pieces.
 
-A viewer that does not keep up holds one buffer of its transport; when the feed
-has gone beyond its place it is disconnected with `TOO_SLOW_CODE`.
+A slow viewer holds no more than its transport's buffer; when the ring no longer has its next event, it is
+disconnected with `TOO_SLOW_CODE`.
 """
 
 from __future__ import annotations
@@ -35,26 +34,26 @@ TOO_SLOW_CODE = 4008
 GOING_AWAY = 1001
 
 VIEWERS = 64
-"""Each may hold a transport's buffer and a place."""
+"""Most viewers at a time; each may fill a transport's buffer."""
 
 PING_INTERVAL = 20.0
-"""Proxies in between close what is silent for 60 s.  A viewer that has not answered the last ping is dead."""
+"""Seconds between pings, below the idle timeout of common proxies (60); an unanswered one ends a viewer."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that a viewer has to take the close frame."""
+"""Seconds in which a viewer must read the close frame."""
 
 BATCH = 64
-"""Events sent before other work gets its turn."""
+"""Events sent before the reactor serves other connections."""
 
 TALK_LIMIT = 65_536
-"""Bytes that a viewer may send from one ping to the next: it has nothing to say but pongs."""
+"""Bytes that a viewer may send between two pings: all it needs to send are pongs."""
 
 _SEQUENCE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class FeedFilter:
-    """What a viewer wants to see."""
+    """The events that a viewer asked for."""
 
     after: int | None = None
     exchange: str | None = None
@@ -65,7 +64,7 @@ class FeedFilter:
 
 
 def read_filter(request: Request) -> FeedFilter:
-    """Raises `Refused`."""
+    """The filter in the query.  Raises `Refused`."""
     given = read_parameters(request)
     after, exchange, pieces = (given.get(name) for name in ("after", "exchange", "pieces"))
     if after is not None and not _SEQUENCE.fullmatch(after):
@@ -100,7 +99,7 @@ class Viewer:
         self._transport = transport
 
     def negotiationFinished(self) -> None:
-        # The channel's own flow control is for requests; from here on it is ours.
+        # The channel applies flow control to requests; from here on it is the viewer's.
         self._channel.transport.unregisterProducer()
         self._transport.attachProducer(self)
         self._channel.dataReceived = self._listen(self._channel.dataReceived)
@@ -112,10 +111,10 @@ class Viewer:
         self.more()
 
     def textMessageReceived(self, message: str) -> None:
-        """Viewers have nothing to say."""
+        """Ignored: viewers only listen."""
 
     def bytesMessageReceived(self, data: bytes | bytearray) -> None:
-        """Viewers have nothing to say."""
+        """Ignored: viewers only listen."""
 
     def pongReceived(self, payload: bytes) -> None:
         self._answered = True
@@ -140,7 +139,7 @@ class Viewer:
     # --- sending
 
     def more(self) -> None:
-        """Sends what there is, as far as the transport takes it."""
+        """Sends the events there are, until the transport pauses."""
         if self._next_batch is None and self._open and not self._paused:
             self._send_batch()
 
@@ -164,7 +163,7 @@ class Viewer:
         self.more()
 
     def look(self) -> None:
-        """There may be something new; what a paused viewer has missed for good ends it."""
+        """Sends new events; disconnects a paused viewer whose next event the ring has dropped."""
         if self._open and self._paused and self._viewers.feed.read(self._next, 0) is None:
             self.close(TOO_SLOW_CODE)
         self.more()
@@ -186,7 +185,7 @@ class Viewer:
     # --- the end
 
     def _listen(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """`take` for as long as what comes is correct and little."""
+        """`take`, guarded: a viewer that sends too much, or invalid frames, is disconnected."""
 
         def listen(data: bytes) -> None:
             self._heard += len(data)
@@ -196,7 +195,7 @@ class Viewer:
             try:
                 take(data)
             except Exception:
-                # Frames that are none: the protocol below has no answer to them.
+                # Invalid frames: the WebSocket protocol below raises instead of closing.
                 self._abort()
 
         return listen
@@ -210,7 +209,7 @@ class Viewer:
         self._timer = self._viewers.clock.callLater(PING_INTERVAL, self._ping)
 
     def close(self, code: int) -> None:
-        """Says goodbye, and leaves soon after whether it is heard or not."""
+        """Sends a close frame, and aborts the connection after `CLOSE_TIMEOUT`."""
         if not self._open:
             return
         self._leave()

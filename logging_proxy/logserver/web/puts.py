@@ -1,9 +1,8 @@
 """
-`PUT /{id}/request` and `PUT /{id}/response`: bodies that go to the disk as they come.
+`PUT /{id}/request` and `PUT /{id}/response`: uploads that are streamed to disk.
 
-`UploadIntake.receive` is asked when a request's head is there, before its body: what
-may pass gets a `StreamedBody`, which is never in memory as a whole; what may
-not gets a body that is dropped, and its answer once the body has gone by.
+`UploadIntake.receive` is called after the request head and before the body.  An acceptable upload gets a
+`StreamedBody`, which is never in memory as a whole; the body of any other is discarded before the answer.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from logging_proxy.logserver.web.answers import (
 from logging_proxy.recording.directories import UnsafeDirectory
 
 MOST_WAITING = 1 << 20
-"""Bytes of a body that wait for the disk; then the client waits."""
+"""Bytes of a body that may wait for the disk before back-pressure is applied."""
 
 Document = dict[str, Any]
 
@@ -51,7 +50,7 @@ _log = Logger()
 
 
 class Upload:
-    """One upload's side of the storage thread: after the first trouble it takes nothing more."""
+    """One upload, as the storage thread sees it: after its first error it ignores further bytes."""
 
     def __init__(self, store: UploadStore, target: Target, client: bytes) -> None:
         self._store = store
@@ -76,11 +75,11 @@ class Upload:
         return document
 
     def cut(self) -> Document | None:
-        """The client has left."""
+        """Publishes what has arrived, as interrupted: the client has disconnected."""
         return self._end(whole=False)
 
     def abandon(self, problem: Problem) -> None:
-        """Nothing of it is to be kept."""
+        """Discards the upload, which then fails with `problem`."""
         self._fail(Refused(problem))
 
     def _begin(self) -> None:
@@ -107,7 +106,7 @@ class Upload:
         except UnsafeDirectory as error:
             self._fail(Refused(Problem.STORAGE_TROUBLE, str(error)))
         except Exception:
-            # Whatever it was, bytes may be missing: what is stored would not be what came.
+            # A bug: bytes may be missing, so nothing of the upload is kept.
             _log.failure("an upload cannot be stored")
             self._fail(Refused(Problem.INTERNAL))
 
@@ -181,20 +180,20 @@ class StreamedBody:
         return len(data)
 
     def finish(self) -> Deferred[Document]:
-        """All has come: the metadata, or `Refused`."""
+        """Called when the body is complete; fires with the metadata, or fails with `Refused`."""
         self._over = True
         self._finish_writing()
         return self._run(self._upload.finish)
 
     def tell(self) -> int:
-        """twisted.web asks, and goes back to the beginning, before it handles a request."""
+        """Called by twisted.web, which rewinds a body before it processes the request."""
         return self._size
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return 0
 
     def close(self) -> None:
-        """The request is over, or its client has left in the middle."""
+        """Called at the end of the request, and when the client disconnects in the middle of the body."""
         if not self._over:
             self._over = True
             self._finish_writing()
@@ -211,9 +210,9 @@ class StreamedBody:
             self._write_rest()
 
     def _write_rest(self) -> Deferred[None]:
-        """Writes what is gathered, behind what is being written: the thread keeps the order."""
+        """Writes the gathered bytes; the storage thread keeps the order of writes."""
         data, self._gathered = bytes(self._gathered), bytearray()
-        # An upload keeps its troubles to itself: after what comes out here its bytes are lost.
+        # `Upload.write` does not raise: if this fails, the bytes were not written.
         return self._run(lambda: self._upload.write(data)).addErrback(self._lost)
 
     def _lost(self, failure: Failure) -> Deferred[None]:
@@ -230,7 +229,7 @@ class StreamedBody:
     def _pause(self) -> None:
         if not self._pausing:
             self._pausing = True
-            # A slow disk is no reason to hang up: the channel's idle timer is for slow clients.
+            # The channel's timer is for slow clients, not for a slow disk.
             self._timeout = self._channel.setTimeout(None)
             self._channel.pauseProducing()
 
@@ -254,7 +253,7 @@ class UploadIntake:
         self._threads = threads
 
     def receive(self, request: Request, path: bytes, length: int | None) -> StreamedBody | None:
-        """A body for a PUT that may pass the gate; None when it cannot be taken."""
+        """The body for an upload that has passed the gate; None when it cannot be accepted."""
         target = parse_target(path)
         if target is None or (length is not None and length > MOST_BYTES):
             return None
@@ -277,7 +276,7 @@ def _client(address: IAddress) -> bytes:
 
 
 class Put(ProblemResource):
-    """What is at a path that ends in `/request` or `/response`."""
+    """The resource of a path that ends in `/request` or `/response`."""
 
     isLeaf = True
 

@@ -1,4 +1,4 @@
-"""The site: every address of the logging server, and the connections to it."""
+"""The site: all addresses of the logging server, and its connections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ServerSite(Site):
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
             requestFactory=ServerRequest,
-            timeout=None,  # channels have deadlines of their own
+            timeout=None,  # `Channel` has deadlines of its own
             parsePOSTFormSubmission=False,
             reactor=reactor,
         )
@@ -56,19 +56,19 @@ class ServerSite(Site):
         self.deadlines.forget(connection)
 
     def log(self, request: Any) -> None:
-        """Twisted's access log has whole paths; what matters is logged where it happens."""
+        """No access log: Twisted's has the query, which may hold a token."""
 
     def problem(self, request: Request) -> Problem | None:
-        """Why a request may not pass, by its head."""
+        """The reason to refuse a request, judged by its head; None when it may pass."""
         return self._gate.problem(request, request.method, request.path)
 
     def refusal(self, request: Request, problem: Problem) -> bytes:
-        """The answer to a request that may not pass: sets its head; the body."""
+        """Sets the head of the response to a refused request; returns its body."""
         set_headers(request)
         return refuse(request, problem)
 
     def body_for(self, request: Request, length: int | None) -> Any:
-        """What takes the body of a request that may pass: a file, memory up to a limit, or nothing."""
+        """The file-like object for a body: streamed to disk, kept in memory up to a limit, or discarded."""
         if request.method == b"PUT":
             return self._intake.receive(request, request.path, length) or DroppedBody()
         takes_body = request.method == b"POST" and segments(request.path)[:2] == [b"api", b"spools"]
@@ -76,7 +76,7 @@ class ServerSite(Site):
 
 
 class Root(ProblemResource):
-    """What is directly below `/`."""
+    """The resource at `/`; below it, besides named resources, are the paths of uploads."""
 
     def __init__(self, intake: UploadIntake) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Root(ProblemResource):
 
 
 class Welcome(ProblemResource):
-    """`GET /` until there is a page.  A browser shows its token here once, and gets a cookie for it."""
+    """`GET /`: a short text.  With `?token=`, a browser gets the cookie that it sends from then on."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class OpenAPI(ProblemResource):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the site is made of."""
+    """The resources that the site consists of."""
 
     health: Health
     metrics: Metrics
@@ -127,7 +127,7 @@ class Resources:
 
 
 def build(resources: Resources, gate: Gate, reactor: Any) -> ServerSite:
-    """The site: every address of the logging server."""
+    """The site, with every resource mounted at its address."""
     root, api = Root(resources.intake), ProblemResource()
     for name, resource in (
         (b"", Welcome(gate)),

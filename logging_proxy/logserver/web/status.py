@@ -1,4 +1,4 @@
-"""`GET /health` and `GET /metrics`: how the server stands, without anything of what was captured."""
+"""`GET /health` and `GET /metrics`: the state of the server, without any captured content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from logging_proxy.net import shortcut
 
 
 class Health(ProblemResource):
-    """200 while captures can be stored, else 503; `reason` says what is wrong, there or elsewhere."""
+    """`GET /health`: 200 while captures can be stored, else 503; `reason` is the worst trouble."""
 
     def __init__(
         self, seconds: Callable[[], float], wall_ns: Callable[[], int], status: Callable[[], ServerStatus]
@@ -75,7 +75,7 @@ def _kept(status: ServerStatus) -> dict[str, Any]:
 
 
 class Metrics(ProblemResource):
-    """What Prometheus collects."""
+    """`GET /metrics`, in the Prometheus text format."""
 
     def __init__(
         self,
