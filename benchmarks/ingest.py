@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.index import Indexer
 from logging_proxy.logserver.archive import Observers, open_index
 from logging_proxy.logserver.ingest.spools import Spools
@@ -112,7 +113,7 @@ def take_in(log_dir: str, count: int, clocks: tuple[Callable[[], float], ...]) -
     index = open_index(log_dir)
     assert index is not None
     observers = Observers(Feed(time.monotonic, 0))
-    observers.indexer = Indexer(log_dir, index, observers.on_indexed)
+    observers.indexer = Indexer(CaptureReader(log_dir), index, observers.on_indexed)
     root = os.path.join(log_dir, ".spool")
     spools = Spools(directory, root, time.monotonic, observers.on_event, observers.on_stored)
     readings = [[clock() for clock in clocks]]

@@ -17,10 +17,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from logging_proxy.captures.bodies import Captures
 from logging_proxy.captures.events import BodyPiece, Event
 from logging_proxy.captures.exchanges import Side
-from logging_proxy.captures.reading import read_metadata
+from logging_proxy.captures.names import metadata_name
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Entry, Index, Indexer, IndexTrouble, SqliteIndex
 from logging_proxy.index.adding import Adder, EntryMaker
@@ -114,8 +114,8 @@ class HalfIndexing:
     What is `published` and not added by the end of this life is added by `settle`.
     """
 
-    def __init__(self, log_dir: str, index: Index | None, observers: Observers) -> None:
-        self._log_dir = log_dir
+    def __init__(self, reader: CaptureReader, index: Index | None, observers: Observers) -> None:
+        self._reader = reader
         self._index = index
         self._observers = observers
         self._lock = threading.Lock()
@@ -158,14 +158,10 @@ class HalfIndexing:
             del self._lately[next(iter(self._lately))]
         other = Side.RESPONSE if side is Side.REQUEST else Side.REQUEST
         name = self._lately.get(Target(id, other)) or self._file_of(Target(id, other))
-        halves = {side: document, other: read_metadata(self._log_dir, name) if name else None}
-        captures = Captures(self._log_dir)
-        try:
-            adder = Adder(index, self._observers.on_indexed)
-            adder.take(EntryMaker(captures).of_documents(halves[Side.REQUEST], halves[Side.RESPONSE]))
-            adder.flush()
-        finally:
-            captures.close()
+        halves = {side: document, other: self._reader.metadata(metadata_name(name)) if name else None}
+        adder = Adder(index, self._observers.on_indexed)
+        adder.take(EntryMaker(self._reader).of_documents(halves[Side.REQUEST], halves[Side.RESPONSE]))
+        adder.flush()
 
     def _file_of(self, target: Target) -> str | None:
         try:

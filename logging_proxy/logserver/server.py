@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
 from logging_proxy.index import Indexer
@@ -160,13 +161,14 @@ class Builder:
     ) -> None:
         self.reactor = reactor
         self.directory = directory
+        self.reader = CaptureReader(directory.path)
         self.run = run
         self.run_search = run_search or run
         self._index_trouble = ""
         self.index = open_index(directory.path, self._tell_index_trouble)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
-            self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
+            self.observers.indexer = Indexer(self.reader, self.index, self.observers.on_indexed)
         self.remote = RemoteSpools(spool_root, spool_limit)
         self.spools = Spools(
             directory,
@@ -177,7 +179,7 @@ class Builder:
             min(MOST_WAITING, spool_limit // 4),
             self.remote.remove,
         )
-        self.halves = HalfIndexing(directory.path, self.index, self.observers)
+        self.halves = HalfIndexing(self.reader, self.index, self.observers)
         self.uploads = UploadStore(directory, self.halves.is_known, self.halves.published)
         self.worker = worker
         self.storage = StorageService(
@@ -207,9 +209,9 @@ class Builder:
         return Server(storing, self.housekeeping, Viewing(hall), build(self._parts(hall), gate, self.reactor))
 
     def _parts(self, hall: Hall) -> Parts:
-        seconds, directory = self.reactor.seconds, self.directory
+        seconds = self.reactor.seconds
         archive = Archive(
-            directory.path,
+            self.reader,
             self.index,
             self.observers.under_way,
             self.spools,

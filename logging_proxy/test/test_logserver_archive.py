@@ -71,7 +71,7 @@ class ServiceTests(ServerTestCase):
 
     def serve(self) -> StoringAndIndexing:
         assert self.builder.index is not None
-        indexer = Indexer(self.log_dir, self.builder.index, self.builder.observers.on_indexed)
+        indexer = Indexer(self.builder.reader, self.builder.index, self.builder.observers.on_indexed)
         self.builder.observers.indexer = indexer
         service = StoringAndIndexing(self.builder.storage, indexer, self.builder.index, execute)
         service.startService()

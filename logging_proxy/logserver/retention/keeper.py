@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
+from logging_proxy.captures.names import metadata_name
 from logging_proxy.index import Filters, Index, Row
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Deleted, Sizes
@@ -302,4 +303,4 @@ def _files(row: Row, what: What) -> Iterator[str]:
     yield from names
     if what is What.ALL:
         for name in names:
-            yield name.removesuffix(".bin") + "_metadata.json"
+            yield metadata_name(name)
