@@ -16,15 +16,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from treq.client import HTTPClient
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import readBody
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
-from zope.interface import implementer
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.recording.segments import SPOOL_NAME
@@ -52,31 +50,11 @@ QUICK = ANSWER_TIMEOUT / 4
 
 NAME_FILE = "spool.json"
 
+_Headers = dict[bytes | str, bytes | str]
+
 
 class NotTaken(Exception):
     """The server answered, but did not take what was sent.  Text says what it said."""
-
-
-@implementer(IBodyProducer)
-class BytesProducer:
-    """A request's body that is in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self.length = len(data)
-        self._data = data
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._data)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """All is written already."""
-
-    def resumeProducing(self) -> None:
-        """All is written already."""
-
-    def stopProducing(self) -> None:
-        """All is written already."""
 
 
 class Batch:
@@ -154,7 +132,7 @@ class Shipper(Service):
     """
     Sends the spool in `spool_dir` to the logging server at `url`, from start to stop.
 
-    `agent` makes the requests; `new_name` gives a spool its name.
+    `client` makes the requests; `new_name` gives a spool its name.
     """
 
     _log = Logger()
@@ -165,18 +143,18 @@ class Shipper(Service):
         spool_dir: str,
         url: str,
         token: str | None,
-        agent: IAgent,
+        client: HTTPClient,
         new_name: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._clock = clock
         self._directory = spool_dir
         self._url = url.rstrip("/")
-        self._agent = agent
+        self._client = client
         self._new_name = new_name
         self._compress = not is_loopback(urlsplit(url).hostname or "")
-        self._headers = {b"User-Agent": [b"logging-proxy"]}
+        self._headers: _Headers = {"User-Agent": "logging-proxy"}
         if token is not None:
-            self._headers[b"Authorization"] = [b"Bearer " + token.encode("ascii")]
+            self._headers["Authorization"] = f"Bearer {token}"
         self._lock = SpoolLock(spool_dir)
         self._reader = SpoolReader(spool_dir)
         self._stopping = False
@@ -264,7 +242,7 @@ class Shipper(Service):
         return delay
 
     async def _stored_offset(self, name: str) -> int | None:
-        status, value = await self._ask(b"GET", f"/api/spools/{name}", b"", {})
+        status, value = await self._ask("GET", f"/api/spools/{name}", None, {})
         if status == 404 and "offset" in value:
             return None
         if status != 200:
@@ -285,20 +263,22 @@ class Shipper(Service):
 
     async def _send(self, name: str, batch: Batch, stored: int | None) -> int:
         gap = "?gap=1" if stored is not None and batch.start > stored else ""
-        data, headers = bytes(batch.data), {b"Content-Type": [b"application/octet-stream"]}
+        data = bytes(batch.data)
+        headers: _Headers = {"Content-Type": "application/octet-stream"}
         if self._compress:
-            data, headers[b"Content-Encoding"] = gzip.compress(data, 1), [b"gzip"]
+            data, headers["Content-Encoding"] = gzip.compress(data, 1), "gzip"
         path = f"/api/spools/{name}/{batch.start}{gap}"
-        status, value = await self._ask(b"POST", path, data, headers)
+        status, value = await self._ask("POST", path, data, headers)
         if status != 200 or int(value["offset"]) < batch.end:
             raise _not_taken(status)
         self._idle = BUSY_INTERVAL
         return int(value["offset"])
 
     async def _ask(
-        self, method: bytes, path: str, data: bytes, more: dict[bytes, list[bytes]]
-    ) -> tuple[int, Any]:
-        self._asking = Deferred.fromCoroutine(self._exchange(method, path, data, more))
+        self, method: str, path: str, data: bytes | None, headers: _Headers
+    ) -> tuple[int, dict[str, Any]]:
+        """The status of an answer, and the JSON object in it, empty if there is none."""
+        self._asking = Deferred.fromCoroutine(self._exchange(method, path, data, headers))
         self._asking.addTimeout(ANSWER_TIMEOUT, self._clock)
         try:
             return await self._asking  # type: ignore[no-any-return]
@@ -306,14 +286,20 @@ class Shipper(Service):
             self._asking = None
 
     async def _exchange(
-        self, method: bytes, path: str, data: bytes, more: dict[bytes, list[bytes]]
-    ) -> tuple[int, Any]:
-        body = BytesProducer(data) if data else None
-        headers = Headers({**self._headers, **more})
-        response = await self._agent.request(method, (self._url + path).encode("ascii"), headers, body)
+        self, method: str, path: str, data: bytes | None, headers: _Headers
+    ) -> tuple[int, dict[str, Any]]:
+        response = await self._client.request(
+            method,
+            self._url + path,
+            data=data,
+            headers={**self._headers, **headers},
+            allow_redirects=False,  # the token is for this server alone
+            unbuffered=True,
+        )
+        # Cancelled, this closes the connection; treq's own way to read a body leaves it open.
         content = await readBody(response)
         try:
-            value = json.loads(content[:4096])
+            value = json.loads(content)
         except ValueError:
             value = {}
         return response.code, value if isinstance(value, dict) else {}
