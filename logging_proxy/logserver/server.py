@@ -20,17 +20,21 @@ from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
 from logging_proxy.index import Indexer
-from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndIndexing, open_index
+from logging_proxy.index.opening import open_index
 from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.ingest.spools import Spools, describe_error
 from logging_proxy.logserver.live.feed import Feed
+from logging_proxy.logserver.live.observers import Observers
 from logging_proxy.logserver.process import Run, StorageService, StorageThread, Worker
 from logging_proxy.logserver.retention.keeper import Keeper, Limits
 from logging_proxy.logserver.retention.rounds import Housekeeping
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
+from logging_proxy.logserver.storing import StoringAndIndexing
 from logging_proxy.logserver.telemetry.counters import Deleted, Standing
 from logging_proxy.logserver.threads import MOST_WAITING as MOST_WAITING_SEARCHES
 from logging_proxy.logserver.threads import SEARCHES, Threads
+from logging_proxy.logserver.uploads.indexing import UploadIndexing
 from logging_proxy.logserver.uploads.intake import UploadStore
 from logging_proxy.logserver.web.exchanges import Archive, Exchanges
 from logging_proxy.logserver.web.guard import Gate, local_hosts
@@ -168,18 +172,18 @@ class Builder:
         self.index = open_index(directory.path, self._tell_index_trouble)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
-            self.observers.indexer = Indexer(self.reader, self.index, self.observers.on_indexed)
+            self.observers.indexer = Indexer(self.reader, self.index, self.observers.indexed)
         self.remote = RemoteSpools(spool_root, spool_limit)
+        store = FileStore(directory)
         self.spools = Spools(
-            directory,
+            store,
             spool_root,
             reactor.seconds,
-            self.observers.on_event,
-            self.observers.on_stored,
+            self.observers,
             min(MOST_WAITING, spool_limit // 4),
             self.remote.remove,
         )
-        self.halves = HalfIndexing(self.reader, self.index, self.observers)
+        self.halves = UploadIndexing(self.reader, self.index, self.observers)
         self.uploads = UploadStore(directory, self.halves.is_known, self.halves.published)
         self.worker = worker
         self.storage = StorageService(
@@ -187,13 +191,13 @@ class Builder:
         )
         keeper = _keeper(options.retention, self.index)
         self.housekeeping = Housekeeping(
-            reactor, directory, self.index, keeper, run, self.worker.run, wall_seconds
+            reactor, store, self.index, keeper, run, self.worker.run, wall_seconds
         )
         self.housekeeping.is_whole = self._is_whole
         self._wants_retention = options.retention is not None
         if self._wants_retention and keeper is None:
             self._log.error("nothing is deleted, whatever logging_server.retention says: there is no index")
-        self.observers.on_size = self.housekeeping.stored
+        self.observers.housekeeping = self.housekeeping
         self._recovery_trouble = ""
 
     def build(self, gate: Gate) -> Server:

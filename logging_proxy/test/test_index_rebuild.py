@@ -26,8 +26,9 @@ from logging_proxy.index import (
 )
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.test.index_stage import IndexTestCase, documents, entry, id_of, stored, write_capture
-from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
+from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, Told, session
 
 BODY = b'{"model": "m", "messages": ["hello"]}'
 rebuilding = sys.modules[rebuild.__module__]
@@ -257,7 +258,7 @@ class IndexerTests(LogDirTestCase):
         directory.open()
         self.addCleanup(directory.close)
         running = self.started()
-        consumer = SpoolConsumer(spool, directory, lambda: 0.0, on_stored=running.on_stored)
+        consumer = SpoolConsumer(spool, FileStore(directory), lambda: 0.0, Told(running.on_stored))
         consumer.open()
         self.addCleanup(consumer.close)
         while consumer.turn():

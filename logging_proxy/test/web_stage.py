@@ -67,7 +67,7 @@ class IndexAtOnce:
         entry = entry_of_stored(stored, self._builder.reader.body)
         assert self._builder.index is not None
         self._builder.index.add([entry])
-        self._builder.observers.on_indexed([entry])
+        self._builder.observers.indexed([entry])
 
     def look_again(self) -> None: ...
 

@@ -20,9 +20,9 @@ from logging_proxy.captures.events import Event, ResponseStarted, Started
 from logging_proxy.captures.exchanges import Exchange
 from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.ingest.assembly import Assembler, restore_tally
+from logging_proxy.logserver.ingest.observer import Observer
 from logging_proxy.logserver.ingest.records import Damage, RecordStream
-from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.gather import Preview, Store
+from logging_proxy.logserver.store.protocol import CaptureStore, Preview
 from logging_proxy.recording.records import Record
 from logging_proxy.recording.tail import Piece, SpoolTail, load_json, save_durably
 
@@ -63,20 +63,15 @@ DOUBTFUL = 24 * 3600 * 10**9
 """Nanoseconds without a record after which an exchange that damage has met counts as ended."""
 
 
-def _nothing(_: Any) -> None:
-    pass
-
-
 def _encode(state: dict[str, Any]) -> bytes:
     return json.dumps(state, separators=(",", ":")).encode("ascii")
 
 
 class SpoolConsumer:
     """
-    Moves one spool's captures into the log directory.
+    Moves one spool's captures into a store, and tells `observer` what happens.
 
     Every method may raise OSError; afterwards `close`, then `open` again.
-    `on_event` and `on_stored` are told what happens; a replay tells it again.
     """
 
     _log = Logger()
@@ -84,25 +79,23 @@ class SpoolConsumer:
     def __init__(
         self,
         path: str,
-        directory: LogDirectory,
+        store: CaptureStore,
         seconds: Callable[[], float],
-        on_event: Callable[[Event], None] = _nothing,
-        on_stored: Callable[[Stored], None] = _nothing,
+        observer: Observer,
     ) -> None:
         self.path = path
         self.stored = 0
         self.assembler = Assembler()
-        self._directory = directory
+        self._store = store
         self._seconds = seconds
-        self._on_event = on_event
-        self._on_stored = on_stored
+        self._observer = observer
         self._said_at, self._unsaid = float("-inf"), 0
         """When damage was told in the log, and how much has not been since."""
         self._reset(None)
 
     def _reset(self, offset: int | None) -> None:
         self.assembler = Assembler()
-        self._store = Store(self._directory)
+        self._writer = self._store.writer()
         self._tail = SpoolTail(self.path, offset)
         self._stream = RecordStream(offset)
         self._durable = offset
@@ -129,7 +122,7 @@ class SpoolConsumer:
             self._restore(load_json(self.path, CHECKPOINT))
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
             self._log.error("{path}: checkpoint unreadable; reading the spool from its start", path=self.path)
-            self._store.close()
+            self._writer.close()
             self._reset(None)
             self.assembler.tally.damages += 1
 
@@ -141,15 +134,15 @@ class SpoolConsumer:
         self._reset(int(state["offset"]))
         self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
         self.assembler.restore(state["exchanges"])
-        self._store.restore(self.assembler.open, state["files"])
+        self._writer.restore(self.assembler.open, state["files"])
         for exchange in self.assembler.open.values():
-            self._on_event(Started(exchange))
+            self._observer.event(Started(exchange))
             if exchange.response is not None:
-                self._on_event(ResponseStarted(exchange))
+                self._observer.event(ResponseStarted(exchange))
 
     def close(self) -> None:
         """Drops everything since the last checkpoint."""
-        self._store.close()
+        self._writer.close()
         self._tail.close()
 
     # --- turns
@@ -159,10 +152,10 @@ class SpoolConsumer:
         taken = self._read()
         if taken < TURN_BYTES:
             # Else the next turn follows at once, and finds most exchanges whole.
-            self._store.flush()
+            self._writer.flush()
         self._gathered += taken
         now = self._seconds()
-        if self._store.finished and self._is_due(
+        if self._writer.finished and self._is_due(
             now, BEHIND_INTERVAL if taken >= TURN_BYTES else COMMIT_INTERVAL
         ):
             self._commit()
@@ -171,7 +164,7 @@ class SpoolConsumer:
         return taken
 
     def _is_due(self, now: float, interval: float) -> bool:
-        much = self._store.finished >= COMMIT_EXCHANGES or self._gathered >= COMMIT_BYTES
+        much = self._writer.finished >= COMMIT_EXCHANGES or self._gathered >= COMMIT_BYTES
         return much or now >= self._committed_at + interval
 
     def _much_to_delete(self) -> bool:
@@ -179,7 +172,7 @@ class SpoolConsumer:
 
     def settle(self) -> None:
         """Commits and checkpoints now."""
-        if self._store.dirty or self._durable != self.offset:
+        if self._writer.dirty or self._durable != self.offset:
             self.checkpoint()
 
     def lengths(self) -> tuple[int, int]:
@@ -197,18 +190,18 @@ class SpoolConsumer:
 
     def find(self, id: bytes) -> Exchange | None:
         """An exchange whose files are not published yet."""
-        unpublished = [*self.assembler.open.values(), *self._store.finished_exchanges()]
+        unpublished = [*self.assembler.open.values(), *self._writer.finished_exchanges()]
         return next((exchange for exchange in unpublished if exchange.uuid == id), None)
 
     def preview(self, exchange: Exchange) -> Preview:
         """What its metadata will be, as far as it has come; to be made in another thread."""
-        return self._store.preview(exchange)
+        return self._writer.preview(exchange)
 
     def checkpoint(self) -> None:
         """Makes all that was taken in durable, then lets go of the segments behind it."""
         began = self._seconds()
         self._end_doubtful()
-        self._tell(self._store.settle())
+        self._tell(self._writer.settle())
         self._tail.sync()
         offset = self.offset
         state = {
@@ -216,7 +209,7 @@ class SpoolConsumer:
             "offset": offset,
             "tally": self.assembler.tally.state(),
             "exchanges": self.assembler.checkpoint(),
-            "files": self._store.checkpoint(),
+            "files": self._writer.checkpoint(),
         }
         if offset is not None:
             data = _encode(state)  # once: with many long streams open it is megabytes
@@ -227,13 +220,13 @@ class SpoolConsumer:
         self._next_checkpoint = ended + max(CHECKPOINT_INTERVAL, CHECKPOINT_SHARE * (ended - began))
 
     def _commit(self) -> None:
-        self._tell(self._store.commit())
+        self._tell(self._writer.commit())
 
     def _tell(self, committed: list[Stored]) -> None:
         self.assembler.stored()
         self.stored += sum([not stored.again for stored in committed])
         for stored in committed:
-            self._on_stored(stored)
+            self._observer.stored(stored)
         self._committed_at, self._gathered = self._seconds(), 0
 
     # --- reading
@@ -252,7 +245,7 @@ class SpoolConsumer:
         return taken
 
     def _take(self, piece: Piece) -> None:
-        assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
+        assemble, store, observe = self.assembler.handle, self._writer.handle, self._observer.event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
                 self._say(item.reason)
@@ -265,7 +258,7 @@ class SpoolConsumer:
                 continue
             for event in events:
                 store(event)
-                tell(event)
+                observe(event)
 
     def _skip(self, record: Record, error: Exception) -> None:
         """A record that nobody understands is damage of its spool, and of its exchange."""
@@ -292,8 +285,8 @@ class SpoolConsumer:
 
     def _pass_on(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._store.handle(event)
-            self._on_event(event)
+            self._writer.handle(event)
+            self._observer.event(event)
 
     def _start_over(self) -> None:
         """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""

@@ -21,8 +21,6 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from logging_proxy.captures.events import Event
-from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.ingest.assembly import Tally
 from logging_proxy.logserver.ingest.backoff import Courtesy
 from logging_proxy.logserver.ingest.closed import (
@@ -36,8 +34,8 @@ from logging_proxy.logserver.ingest.closed import (
     newest_segment,
 )
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
-from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.gather import Preview
+from logging_proxy.logserver.ingest.observer import Observer
+from logging_proxy.logserver.store.protocol import CaptureStore, Preview
 from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.disk import spool_size
 from logging_proxy.recording.tail import SpoolLock
@@ -118,7 +116,7 @@ def _remove(path: str, newest: tuple[int, int]) -> bool:
 
 class Spools:
     """
-    Every spool below `root`, each with a consumer that fills the log directory.
+    Every spool below `root`, each with a consumer that moves its captures into `store`.
 
     `turn` never raises for what a disk may do: trouble is kept in `status`, the
     spools stay as they are, and storing goes on when the trouble is over.
@@ -128,11 +126,10 @@ class Spools:
 
     def __init__(
         self,
-        directory: LogDirectory,
+        store: CaptureStore,
         root: str,
         seconds: Callable[[], float],
-        on_event: Callable[[Event], None] = lambda event: None,
-        on_stored: Callable[[Stored], None] = lambda stored: None,
+        observer: Observer,
         most_waiting: int = 0,
         remove: Callable[[str, tuple[int, int]], bool] = _remove,
     ) -> None:
@@ -142,11 +139,11 @@ class Spools:
         `remove` removes a remote spool whose `newest_segment` is still the one given; whether it was.
         """
         self.status = Status()
-        self._directory = directory
+        self._store = store
         self._root = root
         self._seconds = seconds
         self._most_waiting = most_waiting
-        self._hooks = (on_event, on_stored)
+        self._observer = observer
         self._members: dict[str, _Member] = {}
         self._closed = ClosedSpools()
         self._remove = remove
@@ -198,15 +195,15 @@ class Spools:
             member.consumer.close()
             member.lock.release()
         self._members.clear()
-        self._directory.close()
+        self._store.close()
 
     # --- finding
 
     def _look_around(self) -> str:
         """Finds new spools and sees whether the log directory is still there; the trouble, if any."""
         try:
-            self._directory.open()
-            self._directory.check()
+            self._store.open()
+            self._store.check()
             make_private_directory(self._root)
             self._find(self._seconds())
             trouble = ""
@@ -245,7 +242,7 @@ class Spools:
         lock = SpoolLock(path)
         if not lock.acquire():
             return None
-        consumer = SpoolConsumer(path, self._directory, self._seconds, *self._hooks)
+        consumer = SpoolConsumer(path, self._store, self._seconds, self._observer)
         self._members[path] = member = _Member(consumer, lock, Courtesy(self._most_waiting), active_at=now)
         self._open(member)
         return member
@@ -327,7 +324,7 @@ class Spools:
         return bool(self._guarded(member, self._probe)) and self._open(member)
 
     def _probe(self) -> int:
-        self._directory.probe()
+        self._store.probe()
         return 1
 
     def _open(self, member: _Member) -> bool:

@@ -1,11 +1,11 @@
 """
 From the events of exchanges to capture files.
 
-`Store` gathers what arrives, writes it when told to `flush`, and with `commit`
+`FileWriter` gathers what arrives, writes it when told to `flush`, and with `commit`
 publishes the exchanges that have ended.  `settle` makes the metadata durable as
 well; until then what was committed must not leave the spool.
 
-After an OSError a store is of no use: drop it and restore another from the last
+After an OSError a writer is of no use: drop it and restore another from the last
 checkpoint.
 """
 
@@ -21,6 +21,7 @@ from logging_proxy.captures.exchanges import Exchange, Side, snapshot
 from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.halves import Finished, HalfFile
+from logging_proxy.logserver.store.protocol import Preview
 from logging_proxy.logserver.store.publishing import Publisher
 
 BUFFER_LIMIT = 256 << 10
@@ -36,12 +37,8 @@ _new = tuple.__new__
 """Makes a named tuple without the call of a function in Python."""
 
 
-Preview = Callable[[], tuple[dict[str, Any], dict[str, Any] | None]]
-"""Gives the metadata of both halves."""
-
-
-class Store:
-    """Writes the capture files of one spool's exchanges."""
+class FileWriter:
+    """Writes the capture files of one spool's exchanges; see `CaptureWriter`."""
 
     def __init__(self, directory: LogDirectory) -> None:
         self._publisher = Publisher(directory)

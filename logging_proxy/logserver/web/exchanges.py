@@ -20,7 +20,7 @@ from logging_proxy.logserver.live.feed import row_document
 from logging_proxy.logserver.live.listing import list_exchanges
 from logging_proxy.logserver.live.under_way import UnderWay
 from logging_proxy.logserver.process import Run
-from logging_proxy.logserver.store.gather import Preview
+from logging_proxy.logserver.store.protocol import Preview
 from logging_proxy.logserver.threads import TooBusy
 from logging_proxy.logserver.web.answers import (
     Answer,

@@ -11,9 +11,10 @@ from twisted.internet.defer import execute
 
 from logging_proxy.index import Filters, Indexer, IndexTrouble
 from logging_proxy.index import indexer as indexer_module
+from logging_proxy.index.opening import open_index
 from logging_proxy.index.questions import check_version
 from logging_proxy.index.sqlite import FILE
-from logging_proxy.logserver.archive import StoringAndIndexing, open_index
+from logging_proxy.logserver.storing import StoringAndIndexing
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -71,7 +72,7 @@ class ServiceTests(ServerTestCase):
 
     def serve(self) -> StoringAndIndexing:
         assert self.builder.index is not None
-        indexer = Indexer(self.builder.reader, self.builder.index, self.builder.observers.on_indexed)
+        indexer = Indexer(self.builder.reader, self.builder.index, self.builder.observers.indexed)
         self.builder.observers.indexer = indexer
         service = StoringAndIndexing(self.builder.storage, indexer, self.builder.index, execute)
         service.startService()
