@@ -1,4 +1,4 @@
-"""Who is told what happens to exchanges while their records are read."""
+"""The interface by which ingest reports what happens to exchanges."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from logging_proxy.captures.stored import Stored
 
 class Observer(Protocol):
     """
-    Told of every event and of every exchange that is stored, in their order, on the storage thread.
+    Receives every event and every stored exchange, in order, on the storage thread.
 
-    After a crash what was not in the last checkpoint is told again.  An observer must not block for long,
-    and must not raise: the spool would be read again from its checkpoint.
+    After a crash everything since the last checkpoint is reported again.  An observer must not block for
+    long, and must not raise: an exception restarts the spool's consumer from its last checkpoint.
     """
 
     def event(self, event: Event) -> None:
-        """Something happened to an exchange.  It has been handed to the store already."""
+        """An event of an exchange, after the store has handled it."""
 
     def stored(self, stored: Stored) -> None:
-        """The files of an exchange are there."""
+        """An exchange whose files are complete and have their names."""
 
 
 class Unobserved:
