@@ -2,7 +2,7 @@
 The log directory: the only module that writes and deletes the files of captures.
 
 Every name is built from an id and a time, opened relative to a directory descriptor, created exclusively,
-and never followed if it is a link.  Existing files are not truncated, and files of other users are not opened.
+and never followed if it is a link.  Existing files are not truncated; files of other users are not opened.
 
 A half's base name (``2025-09-13_02-11-09.123_092d0424_request``) belongs to the exchange that created its
 ``.bin``.  `LogDirectory.claim` assigns it, and finds the same one after a crash, so that a replay of the
@@ -185,7 +185,7 @@ class LogDirectory:
         return Claim(base, None, stored=True) if found is Found.OURS else None
 
     def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
-        """Claims an existing `.bin` whose metadata have our id, or that is unfinished and begins with `head`."""
+        """Claims an existing `.bin` if its metadata have our id, or it is unfinished and begins with `head`."""
         found = self.found_at(base, id)
         if found not in _FREE:
             return Claim(base, None, stored=True) if found is Found.OURS else None
