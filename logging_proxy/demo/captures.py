@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from logging_proxy.captures.names import METADATA, binary_name
 from logging_proxy.redaction.redact import redact_headers
-
-METADATA = "_metadata.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def read_captures(folder: Path) -> list[Capture]:
             if content.endswith(b"\n"):
                 raise
             continue  # being written just now, or when the power failed
-        half = Half(path.with_name(path.name.removesuffix(METADATA) + ".bin"), metadata)
+        half = Half(path.with_name(binary_name(path.name)), metadata)
         halves[metadata["id"], metadata["stream_type"]] = half
     return [
         Capture(half, halves.get((exchange, "response")))

@@ -8,12 +8,12 @@ never waits for a search.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+from logging_proxy.captures.names import short_id
 from logging_proxy.index import records
 from logging_proxy.index.columns import Row
 from logging_proxy.index.cursors import read_cursor, write_cursor
@@ -33,8 +33,6 @@ from logging_proxy.index.words import match_expression
 
 SEARCHES, LOOKUPS = 5, 2
 """Connections of each kind."""
-
-_FILENAME = re.compile(r"[0-9_.-]{23}_([0-9a-f]{8})(-\d{1,4})?_(request|response)\.bin", re.ASCII)
 
 
 class IndexQuestions:
@@ -103,9 +101,9 @@ class IndexQuestions:
         found: set[str] = set()
         with self._lookups.reader() as reader:
             for filename in filenames:
-                match = _FILENAME.fullmatch(filename)
-                if match:
-                    bounds = bytes.fromhex(match[1]), bytes.fromhex(match[1]) + b"\xff" * 12
+                short = short_id(filename)
+                if short is not None:
+                    bounds = bytes.fromhex(short), bytes.fromhex(short) + b"\xff" * 12
                     found.update(*reader.execute(_FILES_OF_PREFIX, bounds))
         return found.intersection(filenames)
 

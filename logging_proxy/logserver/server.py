@@ -10,19 +10,24 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.configuration.options import LoggingServerOptions, RetentionOptions
 from logging_proxy.index import Indexer
-from logging_proxy.logserver.archive import HalfIndexing, Observers, StoringAndIndexing, open_index
+from logging_proxy.index.opening import open_index
 from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import Feed
+from logging_proxy.logserver.live.observers import Observers
 from logging_proxy.logserver.process import StorageService
 from logging_proxy.logserver.retention.policy import Limits, Retention
 from logging_proxy.logserver.retention.rounds import Housekeeping
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
+from logging_proxy.logserver.storing import StoringAndIndexing
 from logging_proxy.logserver.telemetry.counters import Deleted, ServerStatus
 from logging_proxy.logserver.threads import Threads, make_threads
+from logging_proxy.logserver.uploads.indexing import UploadIndexing
 from logging_proxy.logserver.uploads.intake import Target, UploadStore
 from logging_proxy.logserver.uploads.recovery import UploadRecovery
 from logging_proxy.logserver.web.access import kept_token, make_gate
@@ -88,23 +93,24 @@ class ServerParts:
     ) -> None:
         self.reactor = reactor
         self.directory = directory
+        self.reader = CaptureReader(directory.path)
         self.threads = threads
         self._index_trouble = ""
         self.index = open_index(directory.path, self._tell_index_trouble)
         self.observers = Observers(Feed(reactor.seconds, time.time_ns() // 1000))
         if self.index is not None:
-            self.observers.indexer = Indexer(directory.path, self.index, self.observers.on_indexed)
+            self.observers.indexer = Indexer(self.reader, self.index, self.observers.indexed)
         self.remote = RemoteSpools(spool_root, spool_limit)
+        store = FileStore(directory)
         self.spools = Spools(
-            directory,
+            store,
             spool_root,
             reactor.seconds,
-            self.observers.on_event,
-            self.observers.on_stored,
+            self.observers,
             min(MOST_WAITING, spool_limit // 4),
             self.remote.remove,
         )
-        self.halves = HalfIndexing(directory.path, self.index, self.observers)
+        self.halves = UploadIndexing(self.reader, self.index, self.observers)
         self.uploads = UploadStore(directory, self._is_under_way, self.halves.published)
         self.recovery = UploadRecovery(reactor, threads, self.uploads, self.halves.add)
         self.storage = StorageService(
@@ -112,13 +118,13 @@ class ServerParts:
         )
         retention = _retention(options.retention, self.index)
         self.housekeeping = Housekeeping(
-            reactor, directory, self.index, retention, threads.upkeep, threads.storage.run, wall_seconds
+            reactor, store, self.index, retention, threads.upkeep, threads.storage.run, wall_seconds
         )
         self.housekeeping.is_whole = self._is_whole
         self._wants_retention = options.retention is not None
         if self._wants_retention and retention is None:
             self._log.error("nothing is deleted, whatever logging_server.retention says: there is no index")
-        self.observers.on_size = self.housekeeping.stored
+        self.observers.housekeeping = self.housekeeping
 
     def assemble(self, gate: Gate) -> Server:
         viewers = Viewers(self.observers.feed, self.reactor, self.reactor.callFromThread)
@@ -137,7 +143,7 @@ class ServerParts:
     def _resources(self, viewers: Viewers) -> Resources:
         seconds, threads = self.reactor.seconds, self.threads
         archive = Archive(
-            self.directory.path,
+            self.reader,
             self.index,
             self.observers.under_way,
             self.spools,

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from treq.client import HTTPClient
 from twisted.application.service import IService
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
@@ -168,7 +169,8 @@ def _shipping(reactor: Any, options: Options, configuration: Configuration) -> I
     if token is None:
         agent = BearerAgent(agent, lambda: token_for(url, log_dir))
     given = token.value if token is not None else None
-    shippers = Shippers([Shipper(reactor, spool, url, given, agent) for spool in options["spool"]])
+    client = HTTPClient(agent)
+    shippers = Shippers([Shipper(reactor, spool, url, given, client) for spool in options["spool"]])
     return _assemble(reactor, options, [shippers], Listeners(reactor, [], None), shippers)
 
 

@@ -12,10 +12,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver.ingest import backoff, closed
+from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.process import DRAIN_LIMIT, StorageService
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.logserver.store.system import System
 from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id, session
@@ -67,8 +69,8 @@ class SpoolsTestCase(SynchronousTestCase):
         return self.make(most_waiting)
 
     def make(self, most_waiting: int = 0) -> Spools:
-        directory = LogDirectory(self.log_dir, self.system)
-        spools = Spools(directory, self.root, self.clock.seconds, most_waiting=most_waiting)
+        store = FileStore(LogDirectory(self.log_dir, self.system))
+        spools = Spools(store, self.root, self.clock.seconds, Unobserved(), most_waiting)
         self.addCleanup(spools.close)
         return spools
 

@@ -14,7 +14,6 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.captures.bodies import Captures
 from logging_proxy.captures.stored import Stored
 from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.index.entries import entry_of_stored
@@ -72,14 +71,10 @@ class IndexAtOnce:
         if self.held is not None:
             self.held.append(stored)
             return
-        captures = Captures(self._parts.directory.path)
-        try:
-            entry = entry_of_stored(stored, captures.body)
-        finally:
-            captures.close()
+        entry = entry_of_stored(stored, self._parts.reader.body)
         assert self._parts.index is not None
         self._parts.index.add([entry])
-        self._parts.observers.on_indexed([entry])
+        self._parts.observers.indexed([entry])
 
     def look_again(self) -> None: ...
 

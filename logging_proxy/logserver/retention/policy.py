@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from logging_proxy.index import Filters, Index, Row
-from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.protocol import CaptureStore, What
 from logging_proxy.logserver.telemetry.counters import Deleted, Sizes
 
 STEP = 50
@@ -51,13 +50,6 @@ class Limits:
     """Replaces `max_age` for exchanges with an error."""
     bodies_max_age: int | None = None
     """Age after which only the metadata of an exchange is kept."""
-
-
-class What(Enum):
-    """Which files of an exchange are deleted."""
-
-    ALL = auto()
-    BYTES = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +136,11 @@ class Retention:
         for what in What:
             yield from _steps(what, [each.row for each in failed if each.what is what])
 
-    def over_age(self, now: int, has: Callable[[str], bool]) -> tuple[int, int]:
+    def over_age(self, now: int, has_bytes: Callable[[Row], bool]) -> tuple[int, int]:
         """
         How many exchanges are over an age, and of how many: of all, or of those with bytes if that is more.
 
-        `has` tells whether there is a file of that name.
+        `has_bytes` tells whether the bytes of an exchange are still there.
         """
         total = self._index.counts().exchanges
         over = whole = bare = 0
@@ -157,7 +149,7 @@ class Retention:
                 if walk.what is What.ALL:
                     over += len(rows)
                     continue
-                found = sum(any(map(has, _files(row, What.BYTES))) for row in rows)
+                found = sum(map(has_bytes, rows))
                 whole, bare = whole + found, bare + len(rows) - found
         return max((over, total), (whole, total - bare), key=lambda each: each[0] / max(1, each[1]))
 
@@ -234,7 +226,7 @@ class Retention:
 
     # --- deletion
 
-    def delete_files(self, step: Step, directory: LogDirectory) -> Step:
+    def delete_files(self, step: Step, store: CaptureStore) -> Step:
         """
         Deletes the files of a step; returns the exchanges that succeeded, whose entries may be deleted.
 
@@ -243,7 +235,7 @@ class Retention:
         done = []
         for row in step.rows:
             try:
-                freed = sum(directory.delete(name) for name in _files(row, step.what))
+                freed = store.delete(row, step.what)
             except OSError as error:
                 self._fail(row, step.what, error)
                 continue
@@ -293,12 +285,3 @@ def _enough(rows: Sequence[Row], size: int, weight: Callable[[Row], int]) -> Seq
         if size <= 0:
             return rows[:count]
     return rows
-
-
-def _files(row: Row, what: What) -> Iterator[str]:
-    """The bytes before the metadata: without metadata nobody would find them again."""
-    names = [name for name in (row.request_file, row.response_file) if name]
-    yield from names
-    if what is What.ALL:
-        for name in names:
-            yield name.removesuffix(".bin") + "_metadata.json"

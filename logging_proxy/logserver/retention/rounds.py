@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,12 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from logging_proxy.captures.names import CAPTURE_FILE
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Index
 from logging_proxy.logserver.retention.policy import FILES, OTHER_BYTES, Retention, Step
 from logging_proxy.logserver.retention.trust import Consent, WallClock
-from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.protocol import CaptureStore
 from logging_proxy.logserver.telemetry.counters import Sizes
 from logging_proxy.logserver.threads import Run
 from logging_proxy.net.pause import Pause
@@ -38,20 +36,6 @@ PAUSE = 0.02
 """Seconds between two steps of deletion, in which the storage thread can store captures."""
 
 
-def measure(log_dir: str) -> tuple[int, int]:
-    """Bytes and number of the captures' files, as far as they can be looked at."""
-    size = count = 0
-    with os.scandir(log_dir) as entries:
-        for entry in entries:
-            if CAPTURE_FILE.fullmatch(entry.name):
-                try:
-                    size += entry.stat(follow_symlinks=False).st_size
-                except OSError:  # it is gone, or the disk does not give it
-                    continue
-                count += 1
-    return size, count
-
-
 class Housekeeping(TypedService):
     """Keeps `sizes` up to date and the log directory within its limits, from start to stop."""
 
@@ -60,7 +44,7 @@ class Housekeeping(TypedService):
     def __init__(
         self,
         clock: IReactorTime,
-        directory: LogDirectory,
+        store: CaptureStore,
         index: Index | None,
         retention: Retention | None,
         run: Run,
@@ -74,7 +58,7 @@ class Housekeeping(TypedService):
         self._wall = WallClock(clock.seconds, wall_seconds)
         self._consent = Consent(clock.seconds)
         self._clock = clock
-        self._directory = directory
+        self._store = store
         self._index = index
         self.retention = retention
         self._run = run
@@ -134,7 +118,7 @@ class Housekeeping(TypedService):
         began = self._clock.seconds()
         if began >= self._measure_at:
             self._grown = self._freed = self._new_files = self._gone_files = 0
-            self._measured = await self._run(lambda: measure(self._directory.path))
+            self._measured = await self._run(self._store.measure)
             ended = self._clock.seconds()
             self._measure_at = ended + max(LOOK_INTERVAL, SHARE * (ended - began))
         self._estimate()
@@ -191,16 +175,13 @@ class Housekeeping(TypedService):
             return now
         if self._consent.announced:
             return None
-        over, of = await self._run(lambda: retention.over_age(now, self._has))
+        over, of = await self._run(lambda: retention.over_age(now, self._store.has_bytes))
         return now if self._consent.ask(over, of) else None
-
-    def _has(self, name: str) -> bool:
-        return os.path.lexists(os.path.join(self._directory.path, name))
 
     async def _delete(self, retention: Retention, step: Step) -> None:
         def delete_files() -> Step:
-            self._directory.open()
-            return retention.delete_files(step, self._directory)
+            self._store.open()
+            return retention.delete_files(step, self._store)
 
         done = await self._run_storage(delete_files)
         await self._run(lambda: retention.delete_entries(done))

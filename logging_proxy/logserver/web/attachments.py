@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from logging_proxy.captures.exchanges import Side
-from logging_proxy.captures.reading import OpenFile
+from logging_proxy.captures.reader import OpenFile
 from logging_proxy.logserver.threads import Run
 from logging_proxy.logserver.web.answers import (
     Answer,

@@ -11,14 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from logging_proxy.captures.exchanges import Side
-from logging_proxy.captures.reading import OpenFile, open_capture, read_metadata
+from logging_proxy.captures.names import metadata_name
+from logging_proxy.captures.reader import CaptureReader, OpenFile
 from logging_proxy.index import Abandoned, Index, IndexTrouble, Row, parse_filters
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
 from logging_proxy.logserver.live.listing import list_exchanges
 from logging_proxy.logserver.live.under_way import UnderWay
-from logging_proxy.logserver.store.gather import Preview
+from logging_proxy.logserver.store.protocol import Preview
 from logging_proxy.logserver.threads import Run, TooBusy
 from logging_proxy.logserver.web.answers import (
     Answer,
@@ -50,7 +51,7 @@ class Archive:
     searches, which may take seconds: it may raise `TooBusy`.
     """
 
-    log_dir: str
+    reader: CaptureReader
     index: Index | None
     under_way: UnderWay
     spools: Spools
@@ -167,7 +168,7 @@ class ExchangeResource(ProblemResource):
         return json_answer(value)
 
     def _read(self, name: str | None) -> dict[str, Any] | None:
-        return None if name is None else read_metadata(self._archive.log_dir, name)
+        return None if name is None else self._archive.reader.metadata(metadata_name(name))
 
 
 class Bytes(ProblemResource):
@@ -195,7 +196,7 @@ class Bytes(ProblemResource):
             name = None if document is None else document["filename"]
         if not name:
             raise Refused(Problem.NO_BYTES)
-        file: OpenFile | None = await self._archive.run(lambda: open_capture(self._archive.log_dir, name))
+        file: OpenFile | None = await self._archive.run(lambda: self._archive.reader.open(name))
         if file is None:
             raise Refused(Problem.DELETED)
         return file

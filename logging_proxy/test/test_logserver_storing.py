@@ -11,9 +11,10 @@ from twisted.internet.defer import execute
 
 from logging_proxy.index import Filters, Indexer, IndexTrouble
 from logging_proxy.index import indexer as indexer_module
+from logging_proxy.index.opening import open_index
 from logging_proxy.index.questions import check_version
 from logging_proxy.index.sqlite import FILE
-from logging_proxy.logserver.archive import StoringAndIndexing, open_index
+from logging_proxy.logserver.storing import StoringAndIndexing
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -71,7 +72,7 @@ class ServiceTests(ServerTestCase):
 
     def serve(self) -> StoringAndIndexing:
         assert self.parts.index is not None
-        indexer = Indexer(self.log_dir, self.parts.index, self.parts.observers.on_indexed)
+        indexer = Indexer(self.parts.reader, self.parts.index, self.parts.observers.indexed)
         self.parts.observers.indexer = indexer
         service = StoringAndIndexing(self.parts.storage, indexer, self.parts.index, execute)
         service.startService()
