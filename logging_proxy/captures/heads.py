@@ -27,7 +27,7 @@ SESSION_HEADERS = frozenset(
 """Headers that identify a client's session."""
 
 _LISTS = frozenset(["content-type", "content-encoding"])
-_TELLING = SESSION_HEADERS | _LISTS | {"transfer-encoding", "content-length"}
+_RELEVANT = SESSION_HEADERS | _LISTS | {"transfer-encoding", "content-length"}
 """Headers that the logging server evaluates."""
 
 KNOWN_HEADS = 512
@@ -49,7 +49,7 @@ class Head(NamedTuple):
     headers: Headers
     json: str = "[]"
     """The headers as JSON."""
-    telling: dict[str, str] = {}  # noqa: RUF012
+    relevant: dict[str, str] = {}  # noqa: RUF012
     """
     Values of the few evaluated headers, by lower-case name.
 
@@ -64,7 +64,7 @@ class Head(NamedTuple):
 class _Field(NamedTuple):
     pair: tuple[str, str]
     json: str
-    telling: str
+    relevant: str
     """The lower-case name of an evaluated header; empty for any other."""
 
 
@@ -80,26 +80,26 @@ def parse_head(head: bytes) -> Head:
     fields = [
         _field(line) if len(line) <= LONGEST_KNOWN_LINE else _parse_field(line) for line in lines if line
     ]
-    telling, framing = _tell([(name, pair[1]) for pair, _, name in fields if name])
+    relevant, framing = _tell([(name, pair[1]) for pair, _, name in fields if name])
     status = int(second) if len(second) == 3 and second.isdecimal() else None
     json = f"[{','.join([field.json for field in fields])}]"
-    return Head(first, second, third, [field.pair for field in fields], json, telling, framing, status)
+    return Head(first, second, third, [field.pair for field in fields], json, relevant, framing, status)
 
 
-def telling_headers(headers: Iterable[Sequence[str]]) -> dict[str, str]:
-    """The `telling` of a head with these headers."""
-    return _tell([(lower, value) for name, value in headers if (lower := name.lower()) in _TELLING])[0]
+def relevant_headers(headers: Iterable[Sequence[str]]) -> dict[str, str]:
+    """The `relevant` of a head with these headers."""
+    return _tell([(lower, value) for name, value in headers if (lower := name.lower()) in _RELEVANT])[0]
 
 
 def _tell(fields: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
-    telling: dict[str, str] = {}
+    relevant: dict[str, str] = {}
     framing = ""
     for name, value in fields:
         # The length is bounded, because joining thousands of equal names takes quadratic time.
-        joins = name in _LISTS and name in telling and len(telling[name]) < LONGEST_JOINED
-        telling[name] = f"{telling[name]}, {value}" if joins else value
+        joins = name in _LISTS and name in relevant and len(relevant[name]) < LONGEST_JOINED
+        relevant[name] = f"{relevant[name]}, {value}" if joins else value
         framing = _framing(framing, name, value)
-    return telling, framing
+    return relevant, framing
 
 
 def parse_fields(lines: list[str]) -> Headers:
@@ -112,7 +112,7 @@ def _parse_field(line: str) -> _Field:
     value = value.strip(" \t")
     lower = name.lower()
     json = f"[{encode_basestring_ascii(name)},{encode_basestring_ascii(value)}]"
-    return _Field((name, value), json, lower if lower in _TELLING else "")
+    return _Field((name, value), json, lower if lower in _RELEVANT else "")
 
 
 _field = lru_cache(maxsize=4096)(_parse_field)

@@ -151,7 +151,7 @@ class QuietTests(SpoolsTestCase):
         for writer in writers:
             writer.blocks([session()[:9]])
         self.turns(6)
-        self.assertLessEqual(open_files() - before, 2 * closed.FEW + 1)
+        self.assertLessEqual(open_files() - before, 2 * closed.OPEN_IDLE + 1)
         self.assertEqual(self.spools.status.spools, 150)
         for number in (0, 149):
             writers[number].blocks([session()[9:], *Script(1, other_id(number + 1)).simple()])
@@ -160,12 +160,12 @@ class QuietTests(SpoolsTestCase):
 
     def test_under_way(self) -> None:
         """What is under way goes on after its spool was closed for a while; until then it counts as open."""
-        writers = [self.remote(number) for number in range(closed.FEW + 3)]
+        writers = [self.remote(number) for number in range(closed.OPEN_IDLE + 3)]
         parts = [Script(1, other_id(number + 1)).simple() for number in range(len(writers))]
         for writer, part in zip(writers, parts, strict=True):
             writer.blocks(part[:3])
         self.turns(2)
-        self.clock.advance(closed.IDLE_UNDER_WAY)
+        self.clock.advance(closed.IDLE_AFTER_UNDER_WAY)
         self.turns(2)
         self.assertLess(len(self.spools._members), len(writers))
         self.assertEqual(self.spools.status.open, len(writers))
@@ -186,26 +186,26 @@ class QuietTests(SpoolsTestCase):
         local = self.writer("5601-2")
         local.blocks(Script(1, other_id(500)).simple())
         self.remote(0).blocks([session(), *Script(1, other_id(1)).simple()[:3]])
-        for number in range(1, closed.FEW + 3):
+        for number in range(1, closed.OPEN_IDLE + 3):
             self.remote(number).blocks([session(), *Script(1, other_id(number + 1)).simple()])
-        self.gone(closed.GONE - 100)
-        self.assertEqual(len(self.names()), closed.FEW + 4)
+        self.gone(closed.REMOVE_AFTER - 100)
+        self.assertEqual(len(self.names()), closed.OPEN_IDLE + 4)
         self.gone(200)
         self.assertEqual((self.names(), self.spools.status.spools), (["5601-2"], 1))
-        self.assertEqual(self.spools.status.stored, closed.FEW + 4)
+        self.assertEqual(self.spools.status.stored, closed.OPEN_IDLE + 4)
         outcomes = [d["outcome"] for d in documents(self.log_dir).values()]
         self.assertEqual(outcomes.count("interrupted"), 2)
 
     def test_many(self) -> None:
         """While there are nearly as many as there may be, those that are quiet are removed after a minute."""
-        self.patch(closed, "MOST_REMOTE", 2 * closed.FEW + 4)
-        for number in range(closed.FEW + 3):
+        self.patch(closed, "MOST_REMOTE", 2 * closed.OPEN_IDLE + 4)
+        for number in range(closed.OPEN_IDLE + 3):
             self.remote(number).blocks([session()[:9]])
-        self.gone(closed.GONE_IF_MANY)
-        self.assertEqual(len(self.names()), closed.FEW + 3)
+        self.gone(closed.REMOVE_AFTER_IF_MANY)
+        self.assertEqual(len(self.names()), closed.OPEN_IDLE + 3)
         self.remote(1000).blocks([session()[:9]])
-        self.gone(closed.GONE_IF_MANY)
-        self.assertLess(len(self.names()), closed.FEW + 3)
+        self.gone(closed.REMOVE_AFTER_IF_MANY)
+        self.assertLess(len(self.names()), closed.OPEN_IDLE + 3)
 
     def test_something_came(self) -> None:
         """One into which something comes in that moment stays."""

@@ -474,11 +474,11 @@ class EndTests(SynchronousTestCase):
         assembler.mark_damaged("a block")
         for record in RecordReader().feed(b"".join(quiet.simple()[:4])):
             assembler.handle(record)
-        self.assertEqual(assembler.end_doubtful(10**12), [])
+        self.assertEqual(assembler.end_damaged(10**12), [])
         later.clock += 2 * 10**12
         for record in RecordReader().feed(b"".join(later.simple()[:1])):
             assembler.handle(record)
-        (ended,) = assembler.end_doubtful(10**12)
+        (ended,) = assembler.end_damaged(10**12)
         assert isinstance(ended, Ended)
         self.assertEqual((ended.exchange.number, ended.exchange.outcome), (1, "interrupted"))
         self.assertEqual(sorted(assembler.open), [2, 3])

@@ -41,7 +41,7 @@ def understand(
     response_type: str,
 ) -> Understanding:
     """
-    `fields` are the `telling` ones of the request's head, `request` its JSON value or None.
+    `fields` are the `relevant` ones of the request's head, `request` its JSON value or None.
 
     `responses` are the JSON values of the response, several when it was streamed.
     """

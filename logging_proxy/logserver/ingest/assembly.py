@@ -162,17 +162,17 @@ class Assembler:
             exchange.outcome, exchange.error = "interrupted", error
         return [Ended(exchange) for exchange in ended]
 
-    def end_doubtful(self, quiet: int) -> Sequence[Event]:
+    def end_damaged(self, quiet: int) -> Sequence[Event]:
         """Ends damaged exchanges without a record for `quiet` nanoseconds of the proxy's clock."""
-        doubtful = [
+        damaged = [
             exchange
             for exchange in self.open.values()
             if exchange.damage and self.last_time - exchange.began - exchange.elapsed > quiet
         ]
-        for exchange in doubtful:
+        for exchange in damaged:
             del self.open[exchange.number]
             exchange.outcome, exchange.error = "interrupted", f"its end is missing: {exchange.damage}"
-        return [Ended(exchange) for exchange in doubtful]
+        return [Ended(exchange) for exchange in damaged]
 
     def stored(self) -> None:
         """All ended exchanges are stored: from now on the store recognises a repeated id."""

@@ -21,7 +21,7 @@ Lengths = Callable[[], tuple[int, int]]
 """The stream offsets up to which a spool is read, and is written (approximately)."""
 
 
-class Courtesy:
+class Backoff:
     """Decides when one spool is not read."""
 
     def __init__(self, most: int) -> None:
@@ -31,7 +31,7 @@ class Courtesy:
         self._written = 0
         self._rush_since: float | None = None
 
-    def gives_way(self, now: float, lengths: Lengths) -> bool:
+    def should_wait(self, now: float, lengths: Lengths) -> bool:
         """Whether to leave the spool alone now.  May raise OSError, if `lengths` does."""
         passed = now - self._looked_at
         if passed >= LOOK_INTERVAL:

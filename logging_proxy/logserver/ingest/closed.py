@@ -20,22 +20,22 @@ REMOTE = "remote-"
 MOST_REMOTE = 256
 """The most remote spools; each worker of a proxy has one."""
 
-FEW = 16
+OPEN_IDLE = 16
 """Idle spools that stay open, because opening one means reading its last segment."""
 
-MOST_AT_ONCE = 64
+MOST_OPENED = 64
 """Remote spools that are opened in one scan of the spool root; most are closed before the next scan."""
 
-IDLE = 1.0
+IDLE_AFTER = 1.0
 """Seconds without a new byte after which a spool is idle."""
 
-IDLE_UNDER_WAY = 60.0
+IDLE_AFTER_UNDER_WAY = 60.0
 """The same for a spool with exchanges under way."""
 
-GONE = 24 * 3600.0
+REMOVE_AFTER = 24 * 3600.0
 """Seconds after which an idle remote spool is removed; its proxy would begin a new one."""
 
-GONE_IF_MANY = 60.0
+REMOVE_AFTER_IF_MANY = 60.0
 """The same while the number of remote spools is near its limit."""
 
 
@@ -108,10 +108,10 @@ class ClosedSpools:
     def take_idle(self, now: float, others: Collection[str]) -> list[str]:
         """Forgets the spools that are due to be removed, and returns them; `others` are the open spools."""
         remote = [(each.since, path) for path, each in self._closed.items() if is_remote(path)]
-        many = len(remote) + sum(map(is_remote, others)) >= MOST_REMOTE - FEW
-        patience = GONE_IF_MANY if many else GONE
+        many = len(remote) + sum(map(is_remote, others)) >= MOST_REMOTE - OPEN_IDLE
+        patience = REMOVE_AFTER_IF_MANY if many else REMOVE_AFTER
         due = sorted(path for path in remote if now - path[0] >= patience)
-        taken = [path for _, path in (due[:FEW] if many else due)]
+        taken = [path for _, path in (due[:OPEN_IDLE] if many else due)]
         for path in taken:
             del self._closed[path]
         return taken

@@ -54,10 +54,10 @@ CHECKPOINT_BYTES = 32 << 20
 """Bytes read until a checkpoint is forced, so that segments are deleted before the spool is full."""
 
 
-SAY_INTERVAL = 1.0
+LOG_INTERVAL = 1.0
 """Seconds between two log lines about damage; every damage is counted."""
 
-DOUBTFUL = 24 * 3600 * 10**9
+DAMAGED_TIMEOUT = 24 * 3600 * 10**9
 """Nanoseconds without a record after which an exchange affected by damage counts as ended."""
 
 
@@ -87,7 +87,7 @@ class SpoolConsumer:
         self._store = store
         self._seconds = seconds
         self._observer = observer
-        self._said_at, self._unsaid = float("-inf"), 0
+        self._logged_at, self._unlogged = float("-inf"), 0
         """When damage was last logged, and how many damages were not logged since."""
         self._reset(None)
 
@@ -198,7 +198,7 @@ class SpoolConsumer:
     def checkpoint(self) -> None:
         """Makes everything that was handled durable, then deletes the segments before it."""
         began = self._seconds()
-        self._end_doubtful()
+        self._end_damaged()
         self._tell(self._writer.settle())
         self._tail.sync()
         offset = self.offset
@@ -246,7 +246,7 @@ class SpoolConsumer:
         assemble, store, observe = self.assembler.handle, self._writer.handle, self._observer.event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
-                self._say(item.reason)
+                self._log_damage(item.reason)
                 self.assembler.mark_damaged(item.reason, item.missing)
                 continue
             try:
@@ -260,26 +260,26 @@ class SpoolConsumer:
 
     def _skip(self, record: Record, error: Exception) -> None:
         """Counts a record that cannot be interpreted as damage of its spool and its exchange."""
-        self._say(f"a record cannot be understood ({type(error).__name__})")
+        self._log_damage(f"a record cannot be understood ({type(error).__name__})")
         self.assembler.mark_malformed(record.exchange, f"a record made no sense ({type(error).__name__})")
 
-    def _say(self, damage: str) -> None:
+    def _log_damage(self, damage: str) -> None:
         """Logs damage, at a limited rate: a spool full of damage must not fill the disk with log lines."""
         now = self._seconds()
-        if now < self._said_at + SAY_INTERVAL:
-            self._unsaid += 1
+        if now < self._logged_at + LOG_INTERVAL:
+            self._unlogged += 1
             return
-        more = f" ({self._unsaid} more before)" if self._unsaid else ""
+        more = f" ({self._unlogged} more before)" if self._unlogged else ""
         self._log.error("{path}: damage: {reason}{more}", path=self.path, reason=damage, more=more)
-        self._said_at, self._unsaid = now, 0
+        self._logged_at, self._unlogged = now, 0
 
     def interrupt(self, error: str) -> None:
         """Ends all open exchanges as interrupted."""
         self._pass_on(self.assembler.interrupt(error))
 
-    def _end_doubtful(self) -> None:
+    def _end_damaged(self) -> None:
         """Ends exchanges whose END record was probably lost by damage."""
-        self._pass_on(self.assembler.end_doubtful(DOUBTFUL))
+        self._pass_on(self.assembler.end_damaged(DAMAGED_TIMEOUT))
 
     def _pass_on(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -20,13 +20,13 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from logging_proxy.logserver.ingest.assembly import Tally
-from logging_proxy.logserver.ingest.backoff import Courtesy
+from logging_proxy.logserver.ingest.backoff import Backoff
 from logging_proxy.logserver.ingest.closed import (
-    FEW,
-    GONE,
-    IDLE,
-    IDLE_UNDER_WAY,
-    MOST_AT_ONCE,
+    IDLE_AFTER,
+    IDLE_AFTER_UNDER_WAY,
+    MOST_OPENED,
+    OPEN_IDLE,
+    REMOVE_AFTER,
     ClosedSpools,
     is_remote,
     newest_segment,
@@ -74,7 +74,7 @@ class Status:
 class _Member:
     consumer: SpoolConsumer
     lock: SpoolLock
-    courtesy: Courtesy
+    backoff: Backoff
     opened: bool = False
     trouble: str = ""
     retry_at: float = 0.0
@@ -154,7 +154,7 @@ class Spools:
         """
         Gives every spool a turn; returns the most bytes that were read from one.
 
-        If `patient`, spools with a rush of bytes are left alone, see `Courtesy`.
+        If `patient`, spools with a rush of bytes are left alone, see `Backoff`.
         """
         now = self._seconds()
         if now >= self._next_look:
@@ -230,7 +230,7 @@ class Spools:
             self._closed.take_if_changed(path)
         new = [path for path in found if path not in self._members and path not in self._closed]
         remote = list(filter(is_remote, new))
-        for path in sorted(set(new).difference(remote[MOST_AT_ONCE:])):
+        for path in sorted(set(new).difference(remote[MOST_OPENED:])):
             self._admit(path, now)
         for path in self._closed.take_idle(now, self._members):
             self._retire(path, now)
@@ -241,7 +241,7 @@ class Spools:
         if not lock.acquire():
             return None
         consumer = SpoolConsumer(path, self._store, self._seconds, self._observer)
-        self._members[path] = member = _Member(consumer, lock, Courtesy(self._most_waiting), active_at=now)
+        self._members[path] = member = _Member(consumer, lock, Backoff(self._most_waiting), active_at=now)
         self._open(member)
         return member
 
@@ -258,8 +258,8 @@ class Spools:
         idle = sorted(
             (member.active_at, path) for path, member in self._members.items() if _is_idle(member, now)
         )
-        too_many = max(0, len(self._members) - FEW)
-        gone = [each for each in idle[too_many:] if is_remote(each[1]) and now - each[0] >= GONE]
+        too_many = max(0, len(self._members) - OPEN_IDLE)
+        gone = [each for each in idle[too_many:] if is_remote(each[1]) and now - each[0] >= REMOVE_AFTER]
         for _, path in (*idle[:too_many], *gone):
             self._guarded(self._members[path], partial(self._close_one, path, now))
 
@@ -300,7 +300,7 @@ class Spools:
     # --- turns
 
     def _turn(self, member: _Member, patient: bool, now: float) -> int:
-        if patient and member.courtesy.gives_way(now, member.consumer.lengths):
+        if patient and member.backoff.should_wait(now, member.consumer.lengths):
             return 1  # there is traffic: look again soon
         taken = member.consumer.turn()
         if taken:
@@ -412,7 +412,7 @@ class Spools:
 
 
 def _is_idle(member: _Member, now: float) -> bool:
-    patience = IDLE_UNDER_WAY if member.consumer.open_exchanges else IDLE
+    patience = IDLE_AFTER_UNDER_WAY if member.consumer.open_exchanges else IDLE_AFTER
     return member.opened and now - member.active_at >= patience
 
 

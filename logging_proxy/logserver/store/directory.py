@@ -185,7 +185,7 @@ class LogDirectory:
         return Claim(base, None, stored=True) if found is Found.OURS else None
 
     def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
-        """Claims a `.bin` if its metadata have our id, or if it is unfinished and begins with `head`."""
+        """Claims an existing `.bin` if its metadata have our id, or it is unfinished and matches `head`."""
         found = self.found_at(base, id)
         if found not in _FREE:
             return Claim(base, None, stored=True) if found is Found.OURS else None

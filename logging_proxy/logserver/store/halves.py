@@ -21,7 +21,7 @@ class HalfFile:
         "digest",
         "exchange",
         "fd",
-        "gone",
+        "lost",
         "prefix",
         "read_back",
         "side",
@@ -48,7 +48,8 @@ class HalfFile:
         self.read_back = False
         """Whether the digest is computed from the file at the end, as the file was begun before a restart."""
         self.stored = False
-        self.gone = False
+        self.lost = False
+        """Whether the file was removed or cut while it was being written."""
         self.whole = False
         """Whether the file was written and closed with one call."""
         self.body: bytes | None = None

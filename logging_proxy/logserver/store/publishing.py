@@ -181,13 +181,13 @@ class Publisher:
         except OSError as error:
             if error.errno not in NOT_OURS:
                 raise
-            half.gone = True
+            half.lost = True
             self._directory.release(half.base)
             self._claim(half)
             if half.fd is not None:
                 self._directory.write(half.fd, half.prefix, 0)
             return half.fd
-        half.gone = half.gone or self._directory.size(fd) < half.written
+        half.lost = half.lost or self._directory.size(fd) < half.written
         return fd
 
     def _claim(self, half: HalfFile) -> None:
@@ -209,7 +209,7 @@ class Publisher:
         exchange, request, response = item
         asked = _stored_body(request, self._digest_of(request))
         answered = _stored_body(response, self._digest_of(response))
-        if request.gone or response.gone:
+        if request.lost or response.lost:
             exchange.mark_damaged(FILE_GONE)
         request_text, response_text = _texts(exchange, asked, answered)
         if not request.stored:
@@ -237,7 +237,7 @@ class Publisher:
         for chunk in self._directory.read(fd, len(half.prefix), length):
             half.digest.update(chunk)
             length -= len(chunk)
-        half.gone = half.gone or length > 0
+        half.lost = half.lost or length > 0
 
     def _name_all(self, requests: Documents, responses: Documents) -> None:
         """
