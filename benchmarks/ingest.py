@@ -20,11 +20,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.index import Indexer
-from logging_proxy.logserver.archive import Observers, open_index
+from logging_proxy.index.opening import open_index
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import Feed
+from logging_proxy.logserver.live.observers import Observers
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.recording.records import Flag, Kind, RequestHead, encode, encode_request_head
 from logging_proxy.recording.segments import block_header, segment_name
 from logging_proxy.service.bootstrap import spare_the_collector
@@ -106,14 +109,14 @@ def make_spool(directory: str, count: int, stream: bool) -> None:
 
 
 def take_in(log_dir: str, count: int, clocks: tuple[Callable[[], float], ...]) -> list[list[float]]:
-    """Store and index `count` exchanges; returns the `clocks` at the start, once stored, and once indexed."""
-    directory = LogDirectory(log_dir)
+    """Stores and indexes `count` exchanges; what `clocks` say before, when all is stored, and at the end."""
+    store = FileStore(LogDirectory(log_dir))
     index = open_index(log_dir)
     assert index is not None
     observers = Observers(Feed(time.monotonic, 0))
-    observers.indexer = Indexer(log_dir, index, observers.on_indexed)
+    observers.indexer = Indexer(CaptureReader(log_dir), index, observers.indexed)
     root = os.path.join(log_dir, ".spool")
-    spools = Spools(directory, root, time.monotonic, observers.on_event, observers.on_stored)
+    spools = Spools(store, root, time.monotonic, observers)
     readings = [[clock() for clock in clocks]]
     observers.indexer.start()
     while spools.status.stored < count:

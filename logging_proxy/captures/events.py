@@ -1,4 +1,4 @@
-"""What happens to an exchange, as whoever stores, indexes or shows it is told."""
+"""The events of an exchange, for the parts that store, index or show it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from logging_proxy.captures.exchanges import Exchange, Side
 
 
 class Started(NamedTuple):
-    """A request's head came."""
+    """The head of the request was received."""
 
     exchange: Exchange
 
 
 class ResponseStarted(NamedTuple):
-    """The final response's head came."""
+    """The head of the final response was received."""
 
     exchange: Exchange
 
 
 class BodyPiece(NamedTuple):
-    """Bytes of a body, which stand at `offset` of it; `time` is nanoseconds since the exchange's start."""
+    """Bytes of a body, at `offset` in it; `time` is in nanoseconds since the start of the exchange."""
 
     exchange: Exchange
     side: Side
@@ -30,7 +30,7 @@ class BodyPiece(NamedTuple):
 
 
 class Informed(NamedTuple):
-    """A 1xx head came."""
+    """The head of a 1xx response was received."""
 
     exchange: Exchange
     head: bytes
@@ -45,7 +45,7 @@ class TrailersCame(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """The proxy had something to tell of this exchange."""
+    """The proxy recorded a note on the exchange."""
 
     exchange: Exchange
     note: Any

@@ -1,5 +1,5 @@
 """
-An exchange as the logging server holds it while its records come, and as a checkpoint keeps it.
+An exchange in the logging server's memory while its records arrive, and its form in a checkpoint.
 
 Times inside an exchange are nanoseconds since its start.
 """
@@ -20,7 +20,7 @@ LONGEST_METHOD = 256
 """Characters of a method in metadata and index, as of a model; the `.bin` has all of it."""
 
 FEW_TIMES = 64
-"""Offsets and times that are not worth to be forgotten."""
+"""Entries of `pieces` up to which an exchange that is stored keeps them: freeing them gains nothing."""
 
 MAX_PIECES = 1 << 20
 """Arrival times kept per half: 16 MiB of memory.  A stream of 10 GiB read in 64 KiB has 164,000."""
@@ -34,7 +34,7 @@ class Side(enum.StrEnum):
 
 
 _REQUEST = Side.REQUEST
-"""Looking up a member of an enumeration takes as long as a call."""
+"""A module constant, because access to an enum member costs as much as a function call."""
 
 
 class Half:
@@ -42,7 +42,7 @@ class Half:
     One direction of an exchange.
 
     `pieces` is flat: offset, nanoseconds, offset, nanoseconds, ...
-    `completed` is None until the half's end came as its framing says.
+    `completed` is None until the end of the half, according to its framing, was received.
     """
 
     __slots__ = (
@@ -85,12 +85,12 @@ class Half:
         self.trailers = trailers
         self.tunnel_from = tunnel_from
         self.refused_from = refused_from
-        """Where what was not passed on begins; up to there it is the body."""
+        """Offset of the first byte that was not forwarded; the bytes before it are the body."""
         self.file: Any = None
-        """Where the store keeps what it knows of this half."""
+        """A slot for the store: its `HalfFile` for this half."""
 
     def add(self, size: int, time: int) -> None:
-        """`size` more bytes came at `time`."""
+        """Counts `size` more bytes, received at `time`."""
         pieces = self.pieces
         if len(pieces) < 2 * MAX_PIECES:
             pieces.append(self.size)
@@ -102,11 +102,11 @@ class Half:
 
     @property
     def body_size(self) -> int:
-        """Bytes that were passed on, or were to be."""
+        """Bytes of the body, without those that were not forwarded."""
         return self.size if self.refused_from is None else self.refused_from
 
     def forget_times(self) -> None:
-        """It is stored: its times are in the metadata, and those of a long stream are megabytes."""
+        """Frees the arrival times once they are in the metadata: for a long stream they take megabytes."""
         self.file = None
         if len(self.pieces) > FEW_TIMES:
             self.pieces = array("Q")
@@ -114,9 +114,9 @@ class Half:
 
 class Opening:
     """
-    What exchanges with the same head on the same route have in common, in the forms in which it is needed.
+    What exchanges with the same request head and route share: fields, parsed head, and encoded JSON.
 
-    `route`, `pattern` and `destination_url` are empty for what no route took.
+    `route`, `pattern` and `destination_url` are empty for a request that matched no route.
     """
 
     __slots__ = (
@@ -145,11 +145,11 @@ class Opening:
         self.parsed: Head = known_head(head)
         self.method = self.parsed.first[:LONGEST_METHOD]
         self.prefix = b"%bX-Proxy-Path: %b\r\n\r\n" % (head, source_url)
-        """What stands in the request's file before the body."""
+        """The bytes before the body in the request's `.bin`."""
         self.json = _common_json(self)
         """The members of the metadata from `route` to `destination_url`."""
         self.row: Any = None
-        """Where the index keeps what it has made of this."""
+        """A slot for the index: the row fields that it derived from this."""
 
 
 def _common_json(opening: Opening) -> str:
@@ -166,7 +166,7 @@ def _common_json(opening: Opening) -> str:
 
 
 class Exchange:
-    """One exchange as far as its records have come; `outcome` is empty while it is open."""
+    """One exchange, with what its records have told so far; `outcome` is empty while it is open."""
 
     __slots__ = (
         "again",
@@ -212,31 +212,31 @@ class Exchange:
         self.elapsed = 0
         self.outcome = self.error = self.damage = ""
         self.again = False
-        """Whether it was read from the spool before, in this life of the process."""
+        """Whether this process has read the exchange from the spool before: this is a replay."""
         text = uuid.hex()
         self.id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
         """The UUID's text."""
 
     @property
     def route(self) -> str:
-        """Empty for what no route took."""
+        """Empty for a request that matched no route."""
         return self.opening.route_name
 
     def half(self, side: Side) -> Half | None:
         return self.request if side is _REQUEST else self.response
 
     def mark_damaged(self, reason: str) -> None:
-        """Bytes may be missing: whatever END says, this exchange is not complete."""
+        """Records that bytes may be missing: whatever the END record says, the exchange is not complete."""
         self.damage = self.damage or reason
 
     def reduce(self, reason: str) -> None:
-        """What is told of it cannot be written: only its bytes, times and first lines are left."""
+        """Drops the values that cannot be encoded as JSON; bytes, times and heads stay."""
         self.mark_damaged(reason)
         self.client, self.informational, self.notes = b"", [], [{"damage": reason}]
 
 
 def verdict(exchange: Exchange) -> tuple[str, str]:
-    """The final outcome and error text: one that may have lost bytes is not complete."""
+    """The final outcome and error text; an exchange that may have lost bytes is not complete."""
     if exchange.damage and exchange.outcome == "complete":
         return "interrupted", f"the capture is not whole: {exchange.damage}"
     return exchange.outcome, exchange.error
@@ -245,7 +245,7 @@ def verdict(exchange: Exchange) -> tuple[str, str]:
 # --- from the record that opens it -----------------------------------------------
 
 _BEFORE_CLIENT = struct.Struct("<16sQH")
-"""How the payload of a REQUEST_HEAD begins: id, wall clock, length of the client's address."""
+"""The first fields of a REQUEST_HEAD payload: id, wall clock, length of the client's address."""
 
 _openings: dict[bytes, Opening] = {}
 
@@ -254,7 +254,7 @@ def open_exchange(number: int, payload: bytes, time: int) -> Exchange:
     """
     The exchange that a REQUEST_HEAD opens.  Raises `SpoolDamage`.
 
-    What its head says is taken over from the last one that said the same: measured, 12 µs less.
+    Exchanges with equal heads share one `Opening`, so that a head is parsed once.
     """
     if len(payload) < _BEFORE_CLIENT.size:
         decode_request_head(payload)
@@ -276,7 +276,7 @@ def opening_of(head: RequestHead) -> Opening:
 
 
 # --- exchanges as JSON-able values -------------------------------------------
-# Bytes become latin-1 text, arrival times base64: a long stream has 100,000.
+# Bytes become latin-1 text; arrival times become base64, for a long stream has very many.
 
 
 def _half_state(half: Half) -> dict[str, Any]:
@@ -345,7 +345,7 @@ def restore_exchange(state: dict[str, Any]) -> Exchange:
 
 
 def snapshot(exchange: Exchange) -> Exchange:
-    """The exchange as it is now, for another thread: this one goes on."""
+    """A copy for another thread, while this thread continues to change the exchange."""
     made = restore_exchange(exchange_state(exchange))
     made.notes = exchange.notes[:]
     made.outcome, made.error, made.again = exchange.outcome, exchange.error, exchange.again

@@ -1,9 +1,9 @@
 """
 The metadata documents of a capture, as the JSON text that is stored.
 
-A document tells of one half; what belongs to the exchange (`id`, `route`, `outcome`, ...) stands in
-both.  They are put together from parts that are JSON already, most of which stay the same from one
-exchange to the next: measured, a sixth of the time of encoding dictionaries.
+A document describes one half; the fields of the exchange (`id`, `route`, `outcome`, ...) are in both.
+Documents are concatenated from encoded JSON, most of which is equal for many exchanges and cached:
+that is much faster than encoding dictionaries.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from logging_proxy.captures.heads import (
 
 @lru_cache(maxsize=64)
 def _local_second(second: int) -> tuple[str, str, str]:
-    """For a file name, for ISO 8601, and the zone."""
+    """A local second in the form of file names, in ISO 8601, and its zone."""
     local = time.localtime(second)
     minutes = local.tm_gmtoff // 60
     sign, minutes = ("-", -minutes) if minutes < 0 else ("+", minutes)
@@ -44,7 +44,7 @@ def _stamp(millisecond: int) -> str:
 
 
 def file_stamp(wall_ns: int) -> str:
-    """Local time with milliseconds, as file names begin."""
+    """Local time with milliseconds: the first part of file names."""
     return _stamp(wall_ns // 1_000_000)
 
 
@@ -52,11 +52,11 @@ def iso_time(wall_ns: int) -> str:
     """ISO 8601 with microseconds and the local zone."""
     second, rest = divmod(wall_ns, 1_000_000_000)
     _, text, zone = _local_second(second)
-    return f"{text}.{str(1_000_000 + rest // 1000)[1:]}{zone}"  # half the time of `:06`, four times each
+    return f"{text}.{str(1_000_000 + rest // 1000)[1:]}{zone}"  # faster than `:06`
 
 
 def half_started(exchange: Exchange, side: Side) -> int:
-    """Wall time in nanoseconds at which a half began; for a response that never came, the exchange's end."""
+    """Wall time in nanoseconds of the start of a half; without a response, of the end of the exchange."""
     half = exchange.half(side)
     return exchange.wall_ns + (exchange.elapsed if half is None else half.started)
 
@@ -66,9 +66,9 @@ def half_started(exchange: Exchange, side: Side) -> int:
 
 @lru_cache(maxsize=1024)
 def _client(text: bytes) -> tuple[str | None, str]:
-    """From `address port`: one text, None without an address, and JSON."""
+    """A client's `address port` as text, None without an address, and as JSON."""
     address, _, digits = text.decode("latin-1").partition(" ")
-    # Who sends captures may write anything there: a port is a number of five digits at most.
+    # The text may come from a remote sender, so it is checked: a port has five digits at most.
     port = int(digits) if digits.isdecimal() and len(digits) <= 5 else None
     shown: str | None = address or None
     if address and port is not None:
@@ -109,7 +109,7 @@ def texts(exchange: Exchange, request: StoredBody, response: StoredBody) -> tupl
 def documents(
     exchange: Exchange, request: StoredBody, response: StoredBody
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is in `texts`."""
+    """The same as `texts`, decoded."""
     asked, answered = texts(exchange, request, response)
     return json.loads(asked), json.loads(answered)
 
@@ -117,7 +117,7 @@ def documents(
 def preview(
     exchange: Exchange, request_file: str, response_file: str | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What `documents` will say, as far as the exchange has come; what is not known yet is null."""
+    """The `documents` of an exchange that is still open; fields that are not known yet are null."""
     response = StoredBody(response_file or "", None)
     asked, answered = documents(exchange, StoredBody(request_file, None), response)
     for side, document in ((Side.REQUEST, asked), (Side.RESPONSE, answered)):
@@ -204,7 +204,7 @@ def _body(half: Half | None, stored: StoredBody, notes: str) -> str:
 
 
 def _pieces(half: Half) -> str:
-    """`[offset, microseconds since the exchange's start]` of each piece."""
+    """`[offset, microseconds since the start of the exchange]` of each piece."""
     pieces = half.pieces
     if len(pieces) == 2:
         return f"[[{pieces[0]},{pieces[1] // 1000}]]"

@@ -1,4 +1,4 @@
-"""An exchange that has been stored, as those who index and show it are told of it."""
+"""An exchange that has been stored, as it is handed to the index and the live view."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ class Stored(NamedTuple):
     response_file: str
     request_body: bytes | None = None
     response_body: bytes | None = None
-    """The bytes of small bodies, so that nobody need read them again."""
+    """The bytes of small bodies, so that the index need not read the files."""
     again: bool = False
-    """Whether its files were there already: it was read from the spool once more."""
+    """Whether the files existed already, because the spool was replayed after a crash."""

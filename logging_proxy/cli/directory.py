@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from logging_proxy.captures.reading import open_capture
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.sources import (
     Document,
@@ -44,8 +44,10 @@ class DirectorySource:
     def __init__(self, log_dir: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._log_dir = log_dir
         self._sleep = sleep
+        self._reader = CaptureReader(log_dir)
+        self._stored = StoredExchanges(self._reader)
         try:
-            self._stored = StoredExchanges(log_dir)
+            self._reader.check()
         except OSError as error:
             raise Trouble(f"{log_dir}: {error.strerror}") from None
 
@@ -75,7 +77,7 @@ class DirectorySource:
 
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
         document = exchange.half(side)
-        file = open_capture(self._log_dir, str(document.get("filename"))) if document else None
+        file = self._reader.open(str(document.get("filename"))) if document else None
         if file is None:
             return
         try:
@@ -121,7 +123,7 @@ class DirectorySource:
         request, response = (
             ""
             if half is None
-            else stored_text(half, self._stored.body(str(half.get("filename")), BODY_LIMIT))
+            else stored_text(half, self._reader.body(str(half.get("filename")), BODY_LIMIT))
             for half in halves
         )
         return request, response

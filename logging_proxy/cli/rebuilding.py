@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.cli.sources import Trouble
 from logging_proxy.index import IndexTrouble, Progress, SqliteIndex, rebuild
 from logging_proxy.index.sqlite import FILE
@@ -51,7 +52,7 @@ def _fill(log_dir: str, path: str) -> Iterator[Progress]:
     """Add everything, and mark the index as complete unless some files could not be read."""
     with closing(_open(path)) as index:
         unreadable = 0
-        for progress in rebuild(log_dir, index):
+        for progress in rebuild(CaptureReader(log_dir), index):
             unreadable = progress.unreadable
             yield progress
         if not unreadable:
@@ -60,7 +61,7 @@ def _fill(log_dir: str, path: str) -> Iterator[Progress]:
 
 def _add(log_dir: str, path: str) -> Iterator[Progress]:
     with closing(_open(path)) as index:
-        yield from rebuild(log_dir, index)
+        yield from rebuild(CaptureReader(log_dir), index)
 
 
 def _open(path: str) -> SqliteIndex:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from logging_proxy.captures.bodies import Captures
-from logging_proxy.captures.names import METADATA
+from logging_proxy.captures.names import METADATA, short_id
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.cli.sources import Document
 from logging_proxy.index import Filters, Row, entry_of, meets
 
@@ -22,20 +22,17 @@ Halves = tuple[Document | None, Document | None]
 
 
 class StoredExchanges:
-    """Reads the current content of a directory at each call.  Raises OSError if it does not exist."""
+    """What is in a log directory at each call.  Raises OSError when there is none."""
 
-    def __init__(self, log_dir: str) -> None:
-        self._captures = Captures(log_dir)
-
-    def close(self) -> None:
-        self._captures.close()
+    def __init__(self, reader: CaptureReader) -> None:
+        self._reader = reader
 
     def find(self, prefix: str) -> dict[str, Halves]:
         """The exchanges whose ids begin with `prefix`, which must not be empty."""
         found: dict[str, list[Document]] = {}
         for short, names in self._names().items():
             if short.startswith(prefix[:8]):
-                for document in filter(None, map(self._captures.metadata, names)):
+                for document in filter(None, map(self._reader.metadata, names)):
                     if str(document.get("id")).startswith(prefix):
                         found.setdefault(str(document["id"]), []).append(document)
         return {id: _paired(documents) for id, documents in found.items()}
@@ -45,7 +42,7 @@ class StoredExchanges:
         names = self._names()
         done: set[str] = set()
         for name in sorted((name for group in names.values() for name in group), reverse=True):
-            group = names[name[24:32]]
+            group = names[str(short_id(name))]
             if name.endswith(_RESPONSE) and any(each.endswith(_REQUEST) for each in group):
                 # A response is handled together with its request, which started earlier.
                 continue
@@ -63,37 +60,33 @@ class StoredExchanges:
             row = entry_of(*halves, lambda name, limit: b"").row
             if not meets(row, wanted, with_bodies=False):
                 return None
-            row = entry_of(*halves, self._captures.body).row
+            row = entry_of(*halves, self._reader.body).row
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
         return row if meets(row, wanted) else None
 
-    def body(self, name: str, limit: int) -> bytes:
-        """The first `limit` bytes of the body in a `.bin`; empty if the file is missing or not a capture."""
-        return self._captures.body(name, limit)
-
     def ended(self) -> set[str]:
-        """Names of the metadata files that are written last, the requests': they mark complete exchanges."""
-        return {name for name in self._captures.metadata_names() if name.endswith(_REQUEST)}
+        """The names of the metadata that are written last, the requests': with them an exchange is there."""
+        return {name for name in self._reader.metadata_names() if name.endswith(_REQUEST)}
 
     def id_of(self, name: str) -> str | None:
-        """The id stored in a metadata file."""
-        document = self._captures.metadata(name)
+        """The id in a metadata file."""
+        document = self._reader.metadata(name)
         return None if document is None else str(document.get("id"))
 
     def _names(self) -> Names:
         names: Names = {}
-        for name in self._captures.metadata_names():
-            names.setdefault(name[24:32], []).append(name)
+        for name in self._reader.metadata_names():
+            names.setdefault(str(short_id(name)), []).append(name)
         return names
 
     def _halves_of(self, name: str, group: list[str], done: set[str]) -> Halves | None:
-        """The metadata of the exchange to which the file `name` belongs, unless it is in `done`."""
-        own = self._captures.metadata(name)
+        """The metadata of the exchange that the file `name` belongs to, unless it is `done`."""
+        own = self._reader.metadata(name)
         if own is None or str(own.get("id")) in done:
             return None
         done.add(str(own.get("id")))
-        others = (self._captures.metadata(other) for other in group if other != name)
+        others = (self._reader.metadata(other) for other in group if other != name)
         return _paired([own, *(other for other in others if other and other.get("id") == own.get("id"))])
 
 

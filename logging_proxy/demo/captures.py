@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from logging_proxy.captures.names import METADATA, binary_name
 from logging_proxy.redaction.redact import redact_headers
-
-METADATA = "_metadata.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,8 @@ def read_captures(folder: Path) -> list[Capture]:
         except ValueError:
             if content.endswith(b"\n"):
                 raise
-            continue  # still being written, or cut by a power loss
-        half = Half(path.with_name(path.name.removesuffix(METADATA) + ".bin"), metadata)
+            continue  # being written just now, or when the power failed
+        half = Half(path.with_name(binary_name(path.name)), metadata)
         halves[metadata["id"], metadata["stream_type"]] = half
     return [
         Capture(half, halves.get((exchange, "response")))

@@ -12,6 +12,7 @@ from logging_proxy.index.indexer import Indexer
 from logging_proxy.index.rebuild import Progress, rebuild
 from logging_proxy.index.sqlite import SqliteIndex
 from logging_proxy.index.values import (
+    Abandoned,
     Counts,
     Entry,
     Filters,
@@ -24,6 +25,7 @@ from logging_proxy.index.values import (
 )
 
 __all__ = [
+    "Abandoned",
     "BadCursor",
     "BadFilter",
     "Counts",

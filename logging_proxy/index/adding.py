@@ -6,22 +6,18 @@ An exchange that cannot be indexed with its text is indexed without it; failing 
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.reader import NOT_OF_THE_FILE, CaptureReader
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.entries import Document, ReadBody, entry_of, entry_of_stored
 from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts
 
 MOST_TEXT = 16 << 20
 """Maximum characters of text in one batch; several copies are in memory while it is added."""
-
-_NOBODY_S_FAULT = (errno.EMFILE, errno.ENFILE)
-"""Read errors that are not the fault of the file."""
 
 _FAULTS_OF_ENTRIES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError)
 
@@ -31,8 +27,8 @@ _log = Logger()
 class EntryMaker:
     """Creates the entries of stored exchanges."""
 
-    def __init__(self, captures: Captures) -> None:
-        self._captures = captures
+    def __init__(self, reader: CaptureReader) -> None:
+        self._reader = reader
 
     def of_stored(self, stored: Stored) -> Entry | None:
         """The entry, without texts if they cannot be read; None if the exchange cannot be indexed."""
@@ -49,9 +45,9 @@ class EntryMaker:
 
     def _make(self, name: object, make: Callable[[ReadBody | None], Entry]) -> Entry | None:
         try:
-            return make(self._captures.body)
+            return make(self._reader.body)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _NOBODY_S_FAULT:
+            if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE:
                 raise
             reason = _reason(error)
         try:

@@ -14,7 +14,7 @@ from time import thread_time
 from typing import Any
 
 from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
-from logging_proxy.captures.heads import Head, known_head, telling_headers
+from logging_proxy.captures.heads import Head, known_head, relevant_headers
 from logging_proxy.captures.metadata import client_of
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import NUMBERS, Row
@@ -58,7 +58,7 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
     """The entry of an exchange that was just stored; equal to `entry_of` of its metadata."""
     exchange, request_file, response_file = stored[:3]
     request, response = exchange.request, exchange.response
-    fields = exchange.opening.parsed.telling
+    fields = exchange.opening.parsed.relevant
     answer = known_head(response.head) if response is not None else _NO_HEAD
     asked, answered = _NOTHING, _NOTHING
     if (
@@ -70,8 +70,8 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
         asked = _read(body[: request.body_size], fields, request.body_size)
     if response is not None and response.body_size and answer.status != 101:
         body = stored.response_body or read_body(response_file, BODY_LIMIT)
-        answered = _read(body[: response.body_size], answer.telling, response.body_size)
-    understood = _understand(fields, asked, answer.telling, answered)
+        answered = _read(body[: response.body_size], answer.relevant, response.body_size)
+    understood = _understand(fields, asked, answer.relevant, answered)
     outcome, error = verdict(exchange)
     route, pattern, method, source_url, destination_url = exchange.opening.row or _opened(exchange.opening)
     wall_ns = exchange.wall_ns
@@ -180,7 +180,7 @@ def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
 
 
 def _telling(document: Document | None) -> dict[str, str]:
-    return {} if document is None else telling_headers(document.get("headers", ()))
+    return {} if document is None else relevant_headers(document.get("headers", ()))
 
 
 def _row(request: Document | None, response: Document | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.adding import Adder, EntryMaker
 from logging_proxy.index.rebuild import Progress, rebuild
@@ -56,14 +56,17 @@ class Indexer:
     _log = Logger()
 
     def __init__(
-        self, log_dir: str, index: Index, on_indexed: Callable[[list[Entry]], None] = lambda entries: None
+        self,
+        reader: CaptureReader,
+        index: Index,
+        on_indexed: Callable[[list[Entry]], None] = lambda entries: None,
     ) -> None:
         self.progress: Progress | None = None
         self._trouble = self._unreadable = ""
         self._unreadable_until = 0.0
         self._seconds = time.monotonic
         self._late_at: float | None = None
-        self._log_dir = log_dir
+        self._reader = reader
         self._index = index
         self._on_indexed = on_indexed
         self._waiting: deque[Stored] = deque()
@@ -71,7 +74,6 @@ class Indexer:
         self._idle = True
         """Whether `on_stored` must set `_work`; it saves a lock for most exchanges."""
         self._taken = threading.Event()
-        self._captures: Captures | None = None
         self._kept = self._let_go = 0
         self._hangs = False
         self._missed = threading.Event()
@@ -97,8 +99,6 @@ class Indexer:
         self._work.set()
         self._writer.join()
         self._catcher.join()
-        if self._captures is not None:
-            self._captures.close()
         if not self._missed.is_set() and not self._unreadable:
             try:
                 self._index.mark_whole(True)
@@ -183,9 +183,7 @@ class Indexer:
         return batch
 
     def _write(self, batch: list[Stored]) -> None:
-        if self._captures is None:
-            self._captures = Captures(self._log_dir)
-        maker, adder = EntryMaker(self._captures), Adder(self._index, self._on_indexed)
+        maker, adder = EntryMaker(self._reader), Adder(self._index, self._on_indexed)
         for stored in batch:
             if self._is_late():
                 break
@@ -219,7 +217,7 @@ class Indexer:
         self.progress = progress = Progress(0, 0, 0)
         self._missed.clear()
         try:
-            for progress in rebuild(self._log_dir, self._index):
+            for progress in rebuild(self._reader, self._index):
                 self.progress = progress
                 if self._stopping.is_set():
                     self._missed.set()

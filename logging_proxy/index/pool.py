@@ -1,8 +1,8 @@
 """
-A pool of read-only connections, each used by one caller at a time.
+A pool of read-only connections.
 
-A query that exceeds its time is interrupted from another thread.  SQLite's progress handler would not do: it
-is called between virtual-machine operations, and a full-text search runs in a few long ones.
+A watch thread interrupts questions that are past their deadline or abandoned by their caller.  SQLite's
+progress handler is no alternative: it runs between operations, and a full-text search is one long operation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from logging_proxy.index.values import IndexTrouble, TooSlow
+from logging_proxy.index.values import Abandoned, IndexTrouble, TooSlow, never
 
 QUERY_SECONDS = 5.0
-"""Time limit of a query, far above what an ordinary one takes on a large index."""
+"""Deadline of a question."""
 
 LOOK_SECONDS = 0.1
-"""Interval between checks for overdue queries."""
+"""Seconds between two checks of the running questions."""
 
 CACHE_KIB = 16 << 10
 
@@ -32,29 +32,34 @@ class ReaderPool:
         self._seconds = seconds
         self._places = threading.BoundedSemaphore(places)
         self._idle: list[sqlite3.Connection] = []
-        self._asked: dict[sqlite3.Connection, float] = {}
-        """The deadlines of running queries, by connection."""
+        self._asked: dict[sqlite3.Connection, tuple[float, Callable[[], bool]]] = {}
+        """Connections with a running question: its deadline, and whether it was abandoned."""
         self._lock = threading.Condition()
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
 
     @contextmanager
-    def reader(self) -> Iterator[sqlite3.Connection]:
+    def reader(self, abandoned: Callable[[], bool] = never) -> Iterator[sqlite3.Connection]:
         """
         A connection in a read transaction, for one query.
 
-        Raises `TooSlow` if the query exceeds its time, and `IndexTrouble` for other errors.
+        Raises `TooSlow` when the question is past its deadline, `Abandoned` when `abandoned`, which any
+        thread may call, becomes true, and `IndexTrouble` for other errors.
         """
         with self._places:
+            if abandoned():
+                raise Abandoned
             connection = self._take()
             try:
-                with self._timed(connection):
+                with self._watched(connection, abandoned):
                     connection.execute("BEGIN")
                     yield connection
                     connection.execute("COMMIT")
             except sqlite3.Error as error:
                 connection.close()
                 if "interrupted" in str(error):
+                    if abandoned():
+                        raise Abandoned from None
                     raise TooSlow("the search took too long") from None
                 raise IndexTrouble(str(error)) from error
             except BaseException:
@@ -62,12 +67,12 @@ class ReaderPool:
                 raise
             self._give_back(connection)
 
-    def interrupt_late(self) -> None:
-        """Interrupt overdue queries."""
+    def interrupt_needless(self) -> None:
+        """Interrupts the questions that are past their deadline or abandoned."""
         with self._lock:
             now = self._seconds()
-            for connection, deadline in self._asked.items():
-                if now > deadline:
+            for connection, (deadline, abandoned) in self._asked.items():
+                if now > deadline or abandoned():
                     connection.interrupt()
 
     def close(self) -> None:
@@ -84,9 +89,9 @@ class ReaderPool:
             self._watch.join()
 
     @contextmanager
-    def _timed(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def _watched(self, connection: sqlite3.Connection, abandoned: Callable[[], bool]) -> Iterator[None]:
         with self._lock:
-            self._asked[connection] = self._seconds() + QUERY_SECONDS
+            self._asked[connection] = self._seconds() + QUERY_SECONDS, abandoned
             if self._watch is None:
                 self._watch = threading.Thread(target=self._watch_over, name="index-watch", daemon=True)
                 self._watch.start()
@@ -94,7 +99,7 @@ class ReaderPool:
         try:
             yield
         finally:
-            # Once removed under the lock, the connection cannot be interrupted during its next query.
+            # `interrupt` is called with the lock held only: it cannot reach the connection's next question.
             with self._lock:
                 del self._asked[connection]
 
@@ -103,7 +108,7 @@ class ReaderPool:
             with self._lock:
                 self._lock.wait_for(lambda: self._asked or self._closed.is_set())
             self._closed.wait(LOOK_SECONDS)
-            self.interrupt_late()
+            self.interrupt_needless()
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:

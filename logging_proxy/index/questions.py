@@ -1,18 +1,19 @@
 """
 The queries of an index in a SQLite database.
 
-Searches may be slow, so they have their own connections; lookups never wait for them.
+Searches, which may be slow, and lookups of single exchanges use separate connections, so that a lookup
+never waits for a search.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+from logging_proxy.captures.names import short_id
 from logging_proxy.index import records
 from logging_proxy.index.columns import Row
 from logging_proxy.index.cursors import read_cursor, write_cursor
@@ -26,13 +27,12 @@ from logging_proxy.index.values import (
     Page,
     Texts,
     is_class,
+    never,
 )
 from logging_proxy.index.words import match_expression
 
 SEARCHES, LOOKUPS = 5, 2
 """Number of connections of each kind."""
-
-_FILENAME = re.compile(r"[0-9_.-]{23}_([0-9a-f]{8})(-\d{1,4})?_(request|response)\.bin", re.ASCII)
 
 
 class IndexQuestions:
@@ -67,12 +67,17 @@ class IndexQuestions:
         return None if found is None else records.unpack_texts(*found)
 
     def list(
-        self, filters: Filters, cursor: str | None = None, limit: int = 50, oldest_first: bool = False
+        self,
+        filters: Filters,
+        cursor: str | None = None,
+        limit: int = 50,
+        oldest_first: bool = False,
+        abandoned: Callable[[], bool] = never,
     ) -> Page:
         position = None if cursor is None else read_cursor(cursor)
         limit = max(1, min(limit, MAX_LIMIT))
         sql, values = _question(records.storable_filters(filters), position, oldest_first)
-        with self._searches.reader() as reader:
+        with self._searches.reader(abandoned) as reader:
             found = reader.execute(sql, (*values, limit + 1)).fetchall()
         rows = [records.row_of(columns[1:]) for columns in found[:limit]]
         return Page(rows, write_cursor(found[limit - 1][0]) if len(found) > limit else None)
@@ -96,9 +101,9 @@ class IndexQuestions:
         found: set[str] = set()
         with self._lookups.reader() as reader:
             for filename in filenames:
-                match = _FILENAME.fullmatch(filename)
-                if match:
-                    bounds = bytes.fromhex(match[1]), bytes.fromhex(match[1]) + b"\xff" * 12
+                short = short_id(filename)
+                if short is not None:
+                    bounds = bytes.fromhex(short), bytes.fromhex(short) + b"\xff" * 12
                     found.update(*reader.execute(_FILES_OF_PREFIX, bounds))
         return found.intersection(filenames)
 

@@ -7,13 +7,12 @@ adds only what is missing.
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from logging_proxy.captures.bodies import Captures
-from logging_proxy.captures.names import METADATA
+from logging_proxy.captures.names import binary_name, metadata_name
+from logging_proxy.captures.reader import NOT_OF_THE_FILE, CaptureReader
 from logging_proxy.index.adding import Adder, EntryMaker
 from logging_proxy.index.entries import Document
 from logging_proxy.index.values import Entry, Index
@@ -38,35 +37,31 @@ class Progress:
     example: str = ""
 
 
-def rebuild(log_dir: str, index: Index) -> Generator[Progress, None, None]:
+def rebuild(reader: CaptureReader, index: Index) -> Generator[Progress, None, None]:
     """
-    Add every capture of `log_dir` that `index` lacks, in steps.
+    Adds every capture that `reader` finds and `index` has not, a batch with each step.
 
     The iteration may be abandoned after any step.  A bad file does not affect the others.  Raises OSError if
     the directory cannot be read, and `IndexTrouble`.
     """
-    captures = Captures(log_dir)
-    try:
-        yield from _Rebuild(captures, index).run()
-    finally:
-        captures.close()
+    yield from _Rebuild(reader, index).run()
 
 
 class _Rebuild:
-    def __init__(self, captures: Captures, index: Index) -> None:
-        self._captures = captures
+    def __init__(self, reader: CaptureReader, index: Index) -> None:
+        self._reader = reader
         self._index = index
-        self._maker = EntryMaker(captures)
+        self._maker = EntryMaker(reader)
         self._adder = Adder(index)
         self._waiting: dict[str, Document] = {}
         self._done = self._total = self._unreadable = 0
         self._example = ""
 
     def run(self) -> Iterator[Progress]:
-        days = Counter(name[:10] for name in self._captures.metadata_names())
+        days = Counter(name[:10] for name in self._reader.metadata_names())
         self._total = sum(days.values())
         for first, last in _portions(days):
-            names = sorted(name for name in self._captures.metadata_names() if first <= name[:10] <= last)
+            names = sorted(name for name in self._reader.metadata_names() if first <= name[:10] <= last)
             for at in range(0, len(names), BATCH):
                 yield from self._add(names[at : at + BATCH])
         # Half exchanges: the other half was deleted, or is being written now and will be added later.
@@ -87,7 +82,7 @@ class _Rebuild:
         A request waits for its response, which has a later time; so the number of waiting halves is the
         number of exchanges that were under way at one time.
         """
-        binaries = {name: name.removesuffix(METADATA) + ".bin" for name in names}
+        binaries = {name: binary_name(name) for name in names}
         known = self._index.known(list(binaries.values()))
         for name, binary in binaries.items():
             self._done += 1
@@ -101,9 +96,9 @@ class _Rebuild:
 
     def _document(self, name: str) -> Document | None:
         try:
-            return self._captures.metadata(name)
+            return self._reader.metadata(name)
         except (OSError, MemoryError) as error:
-            if isinstance(error, OSError) and error.errno != errno.EIO:
+            if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE:
                 raise
             self._unreadable += 1
             self._example = f"{name}: {getattr(error, 'strerror', None) or type(error).__name__}"
@@ -113,7 +108,7 @@ class _Rebuild:
         """The metadata of the other half, if that is in the index: then only `half` was missing."""
         row = self._index.get(str(half.get("id")))
         name = row and (row.response_file if half.get("stream_type") == "request" else row.request_file)
-        return self._document(name.removesuffix(".bin") + METADATA) if name else None
+        return self._document(metadata_name(name)) if name else None
 
     def _pair(self, document: Document) -> Entry | None:
         """The entry, once both halves have been read."""

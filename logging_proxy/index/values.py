@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -25,6 +25,15 @@ class IndexTrouble(Exception):
 
 class TooSlow(Exception):
     """A query exceeded its time limit."""
+
+
+class Abandoned(Exception):
+    """The caller no longer wants the answer to its question."""
+
+
+def never() -> bool:
+    """For questions that are not abandoned."""
+    return False
 
 
 class Texts(NamedTuple):
@@ -159,13 +168,19 @@ class Index(Protocol):
         """The indexed text of the bodies of an exchange; None if it is not there."""
 
     def list(
-        self, filters: Filters, cursor: str | None = None, limit: int = 50, oldest_first: bool = False
+        self,
+        filters: Filters,
+        cursor: str | None = None,
+        limit: int = 50,
+        oldest_first: bool = False,
+        abandoned: Callable[[], bool] = never,
     ) -> Page:
         """
         A page of exchanges in the order of their start times, newest first by default.
 
-        Following `next` returns every exchange that existed at the first call exactly once, even if others
-        are added meanwhile.  Raises `BadCursor` and `TooSlow`.
+        Following `next` gives every exchange that was there at the first call
+        exactly once, whatever is added meanwhile.  Raises `BadCursor`, `TooSlow`, and `Abandoned` soon
+        after `abandoned`, which is called from any thread, has become true.
         """
 
     def counts(self) -> Counts:

@@ -1,8 +1,8 @@
 """
-The services of the logging server: storing on a thread of its own, listening, following a parent.
+The services of the logging server's process: storage, listeners, and the link to a parent process.
 
-The reactor's thread answers HTTP and decides when storage work is due; the
-work itself, which a disk may hold up for seconds, runs on one thread.
+The reactor thread serves HTTP and schedules storage work; the work itself, which a slow disk may delay by
+seconds, runs on the storage thread.
 """
 
 from __future__ import annotations
@@ -14,72 +14,43 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import MultiService
 from twisted.internet import abstract
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.main import CONNECTION_LOST
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from logging_proxy.logserver.ingest.consumer import TURN_BYTES
 from logging_proxy.logserver.ingest.spools import RETRY_INTERVAL, Spools
+from logging_proxy.logserver.threads import Worker
 from logging_proxy.net.admission import listen
+from logging_proxy.net.pause import Pause
+from logging_proxy.net.services import TypedService
 from logging_proxy.recording.tail import BUSY_INTERVAL, FIRST_IDLE, LONGEST_IDLE
 from logging_proxy.service.output import Output
 from logging_proxy.service.signals import Signals
 
 UNWATCHED_INTERVAL = 0.05
-"""Seconds between turns with traffic that nobody watches: 20 turns a second cost a third less than 66."""
+"""Seconds between two reads of the spools while there is traffic but no viewer: fewer turns cost less CPU."""
 
 DRAIN_LIMIT = 10.0
-"""Seconds that a drain goes on while nothing can be stored; the spool keeps what is left."""
-
-Run = Callable[[Callable[[], Any]], "Deferred[Any]"]
-"""Runs a function elsewhere; the Deferred has its result."""
-
-
-class Worker(Protocol):
-    """Does storage work, one piece after the other."""
-
-    def start(self) -> None: ...
-
-    def run(self, work: Callable[[], Any]) -> Deferred[Any]: ...
-
-    def stop(self) -> None: ...
+"""Deadline of a drain while nothing can be stored, in seconds; the spool keeps the rest."""
 
 
 class Drainable(Protocol):
-    """What works through spools and can be told to finish."""
+    """A consumer of spools that can be asked to empty them."""
 
     def drain(self) -> Deferred[None]:
-        """Fires when all that is in the spools now has been dealt with, or cannot be."""
+        """Fires when the present content of the spools is processed, or cannot be."""
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Reads the spools without waiting for the next turn."""
 
 
-class StorageThread:
-    """A `Worker` that is one thread."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._pool = ThreadPool(1, 1, "storage")
-
-    def start(self) -> None:
-        self._pool.start()
-
-    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, work)
-
-    def stop(self) -> None:
-        self._pool.stop()
-
-
-class StorageService(Service):
-    """Gives the spools their turns, from start to stop.  What is stored when it has stopped is durable."""
+class StorageService(TypedService):
+    """Has the spools read at intervals, from start to stop.  Everything stored before the stop is durable."""
 
     _log = Logger()
 
@@ -88,44 +59,41 @@ class StorageService(Service):
         clock: IReactorTime,
         spools: Spools,
         worker: Worker,
-        closing: Callable[[], None] = lambda: None,
-        attentive: Callable[[], bool] = lambda: False,
+        before_close: Callable[[], None] = lambda: None,
+        is_watched: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        `closing` is called last, on the storage thread.
+        `before_close` is called on the storage thread, before the spools are closed.
 
-        While `attentive` says so spools are looked at often, for somebody watches.
+        While `is_watched` returns true, the live feed has viewers and the spools are read more often.
         """
-        self._closing = closing
-        self._attentive = attentive
+        self._before_close = before_close
+        self._is_watched = is_watched
         self._clock = clock
         self._spools = spools
         self._worker = worker
         self._stopping = False
         self._draining: list[Deferred[None]] = []
         self._drain_until = 0.0
-        self._pause: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
+        self._pause = Pause(clock)
         self._idle = FIRST_IDLE
         self._done: Deferred[None] | None = None
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._worker.start()
         self._done = Deferred.fromCoroutine(self._work())
 
     def stopService(self) -> Deferred[None] | None:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._stopping = True
         self.wake()
         return self._done
 
     def wake(self) -> None:
-        """There is, or may be, something to read."""
+        """Reads the spools now: a doorbell rang, or bytes were appended."""
         self._idle = FIRST_IDLE
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-            self._go_on()
+        self._pause.end()
 
     def drain(self) -> Deferred[None]:
         """Fires when everything in the spools is stored, or cannot be for `DRAIN_LIMIT` seconds."""
@@ -141,11 +109,11 @@ class StorageService(Service):
         while not self._stopping:
             patient = not self._awaited
             taken = await self._turn(patient)
-            if not patient:  # else there may be more
+            if not patient:  # a patient turn may leave bytes unread
                 await self._settle_drains(taken)
             delay = self._delay(taken)
             if delay and not self._stopping:
-                await self._sleep(delay)
+                await self._pause.sleep(delay)
         await self._worker.run(self._finish)
         self._worker.stop()
 
@@ -153,9 +121,9 @@ class StorageService(Service):
         try:
             return int(await self._worker.run(partial(self._spools.turn, patient)))
         except Exception:
-            # Spools keep trouble to themselves: this is a fault of ours, and no reason to stop storing.
+            # Spools handle expected errors themselves: this is a bug, and storage goes on.
             self._log.failure("storage")
-            await self._sleep(RETRY_INTERVAL)
+            await self._pause.sleep(RETRY_INTERVAL)
             return 0
 
     async def _settle_drains(self, taken: int) -> None:
@@ -168,10 +136,10 @@ class StorageService(Service):
                 drained.callback(None)
 
     def _finish(self) -> None:
-        """What is in the spool at the stop is stored, unless there is more of it than a turn takes."""
+        """Stores the rest of the spools, at most one turn of it, and closes them."""
         self._spools.turn()
         self._spools.settle()
-        self._closing()
+        self._before_close()
         self._spools.close()
 
     def _delay(self, taken: int) -> float:
@@ -188,23 +156,12 @@ class StorageService(Service):
 
     @property
     def _awaited(self) -> bool:
-        """Whether somebody waits for what is in the spools."""
-        return bool(self._draining) or self._stopping or self._attentive()
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        self._pause = Deferred()
-        self._timer = self._clock.callLater(seconds, self._go_on)
-        return self._pause
-
-    def _go_on(self) -> None:
-        self._timer = None
-        if self._pause is not None:
-            pause, self._pause = self._pause, None
-            pause.callback(None)
+        """Whether a drain, a stop or a viewer waits for the content of the spools."""
+        return bool(self._draining) or self._stopping or self._is_watched()
 
 
-class Listeners(Service):
-    """Serves a site on sockets that listen already."""
+class Listeners(TypedService):
+    """Serves a site on sockets that are listening already."""
 
     _log = Logger()
 
@@ -215,7 +172,7 @@ class Listeners(Service):
         self._ports: list[IListeningPort] = []
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         for listener in self._sockets:
             family, fd = listener.family, listener.detach()
             self._ports.append(listen(self._reactor, fd, family, self._site, self._site.admission.room))
@@ -233,12 +190,12 @@ class Listeners(Service):
                 await result
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
 
 class _Pipe(abstract.FileDescriptor):
-    """Reads the parent's pipe: a byte is a doorbell, its end is the parent's."""
+    """Reads the pipe from the parent process: each byte is a doorbell, end of file is the parent's exit."""
 
     def __init__(self, reactor: Any, fd: int, rang: Callable[[], None], closed: Callable[[], None]) -> None:
         super().__init__(reactor)
@@ -262,20 +219,19 @@ class _Pipe(abstract.FileDescriptor):
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """Also called by the reactor itself: an end without bytes before it is no event of reading."""
+        """Also called by the reactor, for an end of file that no read has seen."""
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         os.close(self._fd)
         self._closed()
 
 
-class ParentWatch(Service):
+class ParentWatch(TypedService):
     """
-    Ties this process to the one that started it.
+    Ends this process after its parent.
 
-    When the pipe's other end closes, however the parent ended, the ports are
-    given up at once, so that a new proxy can bind them, the spools are drained,
-    and the reactor is stopped.  Until then SIGINT and SIGTERM are left to the
-    parent: a terminal sends them to both, and the parent is still recording.
+    When the pipe closes, whether the parent exited or crashed, the ports are closed at once, so that a new
+    proxy can bind them; then the spools are drained and the reactor is stopped.  SIGINT and SIGTERM are
+    ignored: a terminal sends them to both processes, and the parent is still recording.
     """
 
     _log = Logger()
@@ -288,7 +244,7 @@ class ParentWatch(Service):
         os.set_blocking(fd, False)
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._pipe.startReading()  # type: ignore[no-untyped-call]
         self._reactor.callWhenRunning(_ignore_signals)
 
@@ -309,10 +265,10 @@ def _ignore_signals() -> None:
 
 class ServerService(MultiService):
     """
-    The logging server: its parts, and where its words go.
+    The root service of the logging server; it also sets the log observer.
 
-    Standing alone it has an `output` of its own and ends with status 0 when
-    it is told to; as the proxy's child it has an `observer`, and the pipe decides.
+    A standalone server logs to its own `output` and ends with status 0 on a signal.  The child of a proxy
+    logs to `observer` and ends when its parent's pipe closes.
     """
 
     _log = Logger()
@@ -324,7 +280,7 @@ class ServerService(MultiService):
         self._observer = observer if output is None else output
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd asks its application for a log observer after this, and before it starts to log."""
+        """Registers the log observer, for which twistd asks before it starts to log."""
         if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
 """
 `twistd logging-server`: its options, and the service they make.
 
-The hidden options are for the proxy, which starts this as its child process:
-its configuration, listening sockets that it has bound, a pipe that tells of its end,
-and, when the logging server runs elsewhere, where to send its spools.
+The hidden options are for the proxy, which starts the logging server as a child process: they hand over the
+configuration, bound sockets, a pipe whose end of file signals the proxy's exit and, for a remote logging
+server, its URL and the spools to send.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from treq.client import HTTPClient
 from twisted.application.service import IService
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
@@ -46,7 +47,7 @@ from logging_proxy.shipping.bearer import BearerAgent
 from logging_proxy.shipping.shipper import Shipper, Shippers
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds until a connection to a logging server elsewhere must stand."""
+"""Connect timeout to a remote logging server, in seconds."""
 
 
 class Options(usage.Options):
@@ -63,7 +64,7 @@ class Options(usage.Options):
         )
 
     def opt_handed_over(self) -> None:
-        """(for the proxy) Read its configuration, and no file, from standard input."""
+        """(for the proxy) Read the configuration from standard input instead of a file."""
         self["handed-over"] = True
 
     def opt_listen_fd(self, number: str) -> None:
@@ -71,7 +72,7 @@ class Options(usage.Options):
         self["listen-fd"].append(_descriptor(number))
 
     def opt_parent_pipe(self, number: str) -> None:
-        """(for the proxy) End after this inherited pipe has ended."""
+        """(for the proxy) Exit when this inherited pipe reaches its end of file."""
         self["parent-pipe"] = _descriptor(number)
 
     def opt_ship_to(self, url: str) -> None:
@@ -99,8 +100,8 @@ def makeService(options: Options) -> IService:
     """
     The service that the configuration and the options describe.
 
-    Every mistake ends the process with status 1 and clear lines, before
-    anything is started: sockets are bound and the log directory is seen to here.
+    Sockets are bound and the log directory is checked here: every mistake ends the process with status 1 and
+    a clear message before any service starts.
     """
     reactor = install_reactor()
     os.umask(0o077)
@@ -145,7 +146,7 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
         sockets,
     )
     listeners = Listeners(reactor, sockets, server.site)
-    parts = [server.storing, server.housekeeping, server.viewing, listeners]
+    parts = [server.storing, server.housekeeping, server.viewers, listeners]
     port = sockets[0].getsockname()[1]
     return _assemble(
         reactor, options, parts, listeners, server.storing, lambda output: _greet(configuration, port, output)
@@ -153,7 +154,7 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
 
 
 def _greet(configuration: Configuration, port: int, output: Output) -> None:
-    """What a logging server that stands alone has to say; the proxy speaks for its child."""
+    """Writes the warnings and the invitation of a standalone server; a proxy writes those for its child."""
     for warning in configuration.warnings:
         output.say(f"warn: {warning}")
     invite(configuration.logging_server, port, output)
@@ -168,16 +169,18 @@ def _shipping(reactor: Any, options: Options, configuration: Configuration) -> I
     if token is None:
         agent = BearerAgent(agent, lambda: token_for(url, log_dir))
     given = token.value if token is not None else None
-    shippers = Shippers([Shipper(reactor, spool, url, given, agent) for spool in options["spool"]])
+    client = HTTPClient(agent)
+    shippers = Shippers([Shipper(reactor, spool, url, given, client) for spool in options["spool"]])
     return _assemble(reactor, options, [shippers], Listeners(reactor, [], None), shippers)
 
 
 @implementer(IAgentEndpointFactory)
 class ToServer:
     """
-    The way to the logging server at `url`, as a destination is reached: its certificate is verified.
+    Connects to the logging server at `url` in the way a destination is connected to, certificate check
+    included.
 
-    A name that turns out to be the proxy itself is not connected to: it would record what it sends.
+    A name that resolves to the proxy itself is refused: the proxy would record what it ships.
     """
 
     def __init__(self, reactor: Any, url: str, configuration: Configuration) -> None:
@@ -211,7 +214,7 @@ def _assemble(
     if embedded:
         fd = options["parent-pipe"]
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-        ParentWatch(reactor, fd, listeners, work).setServiceParent(service)  # type: ignore[no-untyped-call]
+        ParentWatch(reactor, fd, listeners, work).setServiceParent(service)
     return service
 
 
@@ -228,7 +231,7 @@ def _sockets(options: Options, configuration: Configuration) -> list[socket.sock
 @implementer(ILogObserver)
 class ChildOutput:
     """
-    Lines for the proxy, which logs them with a time of its own: our words, and what went wrong.
+    Writes log lines for the parent, which adds the time: our own messages, and warnings from anywhere.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""Requests to a logging server on this machine, with the token that it keeps in its log directory."""
+"""Requests to a logging server on this machine, authorised by the token in its log directory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from zope.interface import implementer
 @implementer(IAgent)
 class BearerAgent:
     """
-    An agent whose requests show a token, if `read` gives one.
+    An agent that adds a bearer token to requests, if `read` returns one.
 
-    It is read when it is needed and again after it was refused: the server that makes it may start
-    later than we do, and may have another one then.
+    The token is read before the first request, and again after a 401: the server that creates it may start
+    later than the shipper, or may have a new token after a restart.
     """
 
     def __init__(self, agent: IAgent, read: Callable[[], str | None]) -> None:

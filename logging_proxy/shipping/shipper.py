@@ -1,9 +1,8 @@
 """
 The shipper: replicates a local spool to a logging server that runs elsewhere.
 
-It asks the server how far it has the spool, sends what follows, and deletes
-segments that are acknowledged.  Sending twice does no harm, so after any error
-it waits and asks again.
+It asks the server for the offset up to which the spool is stored, sends the bytes after it, and deletes
+acknowledged segments.  Sending bytes twice does no harm, so after any error the shipper waits and asks again.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from treq.client import HTTPClient
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import readBody
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
-from zope.interface import implementer
 
 from logging_proxy.configuration.listeners import is_loopback
 from logging_proxy.recording.segments import SPOOL_NAME
@@ -41,52 +38,32 @@ from logging_proxy.recording.tail import (
 from logging_proxy.tls.reasons import explain
 
 BATCH, LEAST_BATCH = 1 << 20, 4 << 10
-"""Bytes that are sent together at most; on a line that does not carry that in time, fewer."""
+"""The largest and the smallest batch in bytes: the size is halved when a batch is not sent in time."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0
-"""Seconds between attempts while the server does not answer, doubled each time."""
+"""Seconds between attempts while the server does not answer; doubled after each attempt."""
 
 ANSWER_TIMEOUT = 30.0
 QUICK = ANSWER_TIMEOUT / 4
-"""Seconds within which a batch must be taken for the next to be twice as large."""
+"""A batch that is acknowledged within so many seconds doubles the size of the next."""
 
 NAME_FILE = "spool.json"
 
+_Headers = dict[bytes | str, bytes | str]
+
 
 class NotTaken(Exception):
-    """The server answered, but did not take what was sent.  Text says what it said."""
-
-
-@implementer(IBodyProducer)
-class BytesProducer:
-    """A request's body that is in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self.length = len(data)
-        self._data = data
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._data)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """All is written already."""
-
-    def resumeProducing(self) -> None:
-        """All is written already."""
-
-    def stopProducing(self) -> None:
-        """All is written already."""
+    """The server answered, but did not store what was sent.  The text gives its answer."""
 
 
 class Batch:
-    """Bytes of the stream that are sent together; they follow on each other."""
+    """Consecutive bytes of the stream that are sent in one request."""
 
     def __init__(self, piece: Piece) -> None:
         self.start = piece.start
         self.data = piece.data
         self.damaged = piece.damaged
-        """Whether the spool is damaged before it."""
+        """Whether the spool is damaged just before these bytes."""
 
     @property
     def end(self) -> int:
@@ -94,7 +71,7 @@ class Batch:
 
 
 def spool_name(directory: str, new_name: Callable[[], str]) -> str:
-    """The name of a spool, by which servers know it; given when it is first asked for."""
+    """The name by which servers know a spool; created at the first call and kept beside the segments."""
     known = load_json(directory, NAME_FILE)
     name = known.get("name") if isinstance(known, dict) else None
     if isinstance(name, str) and SPOOL_NAME.fullmatch(name):
@@ -108,7 +85,7 @@ def give_name(directory: str, name: str) -> str:
 
 
 class SpoolReader:
-    """The local side: batches to send, and segments to delete once they are safe."""
+    """The local side: reads batches to send, and deletes segments that are acknowledged."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -116,18 +93,18 @@ class SpoolReader:
         self._ahead: Piece | None = None
 
     def seek(self, offset: int | None) -> None:
-        """Goes on at `offset`, or at the oldest byte there is."""
+        """Continues at `offset`; with None, at the oldest byte of the spool."""
         self._tail.close()
         self._tail = SpoolTail(self._directory, offset)
         self._ahead = None
 
     @property
     def rewound(self) -> bool:
-        """Whether the server has more of the spool than is here: this is another spool by now."""
+        """Whether the server has more of the spool than there is here, so that the spool was begun anew."""
         return self._tail.rewound
 
     def batch(self, most: int = BATCH) -> Batch | None:
-        """The next bytes, `most` of them at most; None when there are none yet."""
+        """The next bytes, up to `most`; None when there are no more yet."""
         piece, self._ahead = self._ahead or self._tail.read(), None
         if piece is None:
             return None
@@ -154,7 +131,7 @@ class Shipper(Service):
     """
     Sends the spool in `spool_dir` to the logging server at `url`, from start to stop.
 
-    `agent` makes the requests; `new_name` gives a spool its name.
+    `client` makes the requests; `new_name` makes a name for a spool that has none.
     """
 
     _log = Logger()
@@ -165,25 +142,25 @@ class Shipper(Service):
         spool_dir: str,
         url: str,
         token: str | None,
-        agent: IAgent,
+        client: HTTPClient,
         new_name: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._clock = clock
         self._directory = spool_dir
         self._url = url.rstrip("/")
-        self._agent = agent
+        self._client = client
         self._new_name = new_name
         self._compress = not is_loopback(urlsplit(url).hostname or "")
-        self._headers = {b"User-Agent": [b"logging-proxy"]}
+        self._headers: _Headers = {"User-Agent": "logging-proxy"}
         if token is not None:
-            self._headers[b"Authorization"] = [b"Bearer " + token.encode("ascii")]
+            self._headers["Authorization"] = f"Bearer {token}"
         self._lock = SpoolLock(spool_dir)
         self._reader = SpoolReader(spool_dir)
         self._stopping = False
         self._wait = FIRST_WAIT
         self._idle = FIRST_IDLE
         self._most = BATCH
-        """Bytes of a batch, as far as the line has shown what it carries."""
+        """The current size of batches in bytes, adapted to the speed of the connection."""
         self._trouble = ""
         self._draining: list[Deferred[None]] = []
         self._pause: Deferred[None] | None = None
@@ -204,13 +181,13 @@ class Shipper(Service):
         return self._done
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Looks at the spool now, because there may be bytes to send."""
         self._idle = FIRST_IDLE
         if not self._trouble:
             self._go_on()
 
     def drain(self) -> Deferred[None]:
-        """Fires when all is sent, or at the first attempt that fails: the spool keeps the rest."""
+        """Fires when everything is sent, or when an attempt fails; the spool keeps the rest."""
         drained: Deferred[None] = Deferred()
         self._draining.append(drained)
         self._go_on()
@@ -234,7 +211,7 @@ class Shipper(Service):
         self._drained()
 
     async def _replicate(self) -> None:
-        """Sends from where the server is, until something goes wrong."""
+        """Sends everything from the offset that the server has, until a request fails."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         self._lock.release()
         if not self._lock.acquire():
@@ -264,7 +241,7 @@ class Shipper(Service):
         return delay
 
     async def _stored_offset(self, name: str) -> int | None:
-        status, value = await self._ask(b"GET", f"/api/spools/{name}", b"", {})
+        status, value = await self._ask("GET", f"/api/spools/{name}", None, {})
         if status == 404 and "offset" in value:
             return None
         if status != 200:
@@ -272,7 +249,7 @@ class Shipper(Service):
         return int(value["offset"])
 
     async def _send_in_time(self, name: str, batch: Batch, stored: int | None) -> int:
-        """A line that is too slow for a batch may carry half of it."""
+        """Sends a batch; halves the size of the next after a timeout, doubles it after a quick answer."""
         began = self._clock.seconds()
         try:
             stored = await self._send(name, batch, stored)
@@ -285,20 +262,22 @@ class Shipper(Service):
 
     async def _send(self, name: str, batch: Batch, stored: int | None) -> int:
         gap = "?gap=1" if stored is not None and batch.start > stored else ""
-        data, headers = bytes(batch.data), {b"Content-Type": [b"application/octet-stream"]}
+        data = bytes(batch.data)
+        headers: _Headers = {"Content-Type": "application/octet-stream"}
         if self._compress:
-            data, headers[b"Content-Encoding"] = gzip.compress(data, 1), [b"gzip"]
+            data, headers["Content-Encoding"] = gzip.compress(data, 1), "gzip"
         path = f"/api/spools/{name}/{batch.start}{gap}"
-        status, value = await self._ask(b"POST", path, data, headers)
+        status, value = await self._ask("POST", path, data, headers)
         if status != 200 or int(value["offset"]) < batch.end:
             raise _not_taken(status)
         self._idle = BUSY_INTERVAL
         return int(value["offset"])
 
     async def _ask(
-        self, method: bytes, path: str, data: bytes, more: dict[bytes, list[bytes]]
-    ) -> tuple[int, Any]:
-        self._asking = Deferred.fromCoroutine(self._exchange(method, path, data, more))
+        self, method: str, path: str, data: bytes | None, headers: _Headers
+    ) -> tuple[int, dict[str, Any]]:
+        """The status of an answer, and the JSON object in it, empty if there is none."""
+        self._asking = Deferred.fromCoroutine(self._exchange(method, path, data, headers))
         self._asking.addTimeout(ANSWER_TIMEOUT, self._clock)
         try:
             return await self._asking  # type: ignore[no-any-return]
@@ -306,19 +285,25 @@ class Shipper(Service):
             self._asking = None
 
     async def _exchange(
-        self, method: bytes, path: str, data: bytes, more: dict[bytes, list[bytes]]
-    ) -> tuple[int, Any]:
-        body = BytesProducer(data) if data else None
-        headers = Headers({**self._headers, **more})
-        response = await self._agent.request(method, (self._url + path).encode("ascii"), headers, body)
+        self, method: str, path: str, data: bytes | None, headers: _Headers
+    ) -> tuple[int, dict[str, Any]]:
+        response = await self._client.request(
+            method,
+            self._url + path,
+            data=data,
+            headers={**self._headers, **headers},
+            allow_redirects=False,  # the token is for this server alone
+            unbuffered=True,
+        )
+        # Cancelled, this closes the connection; treq's own way to read a body leaves it open.
         content = await readBody(response)
         try:
-            value = json.loads(content[:4096])
+            value = json.loads(content)
         except ValueError:
             value = {}
         return response.code, value if isinstance(value, dict) else {}
 
-    # --- waiting, telling
+    # --- waiting and logging
 
     def _sleep(self, seconds: float) -> Deferred[None]:
         self._pause = Deferred()
@@ -350,7 +335,7 @@ class Shipper(Service):
 
 
 class Shippers(MultiService):
-    """Several, each with a spool of its own."""
+    """Several shippers as one, each with its own spool."""
 
     def __init__(self, shippers: Sequence[Shipper]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -359,12 +344,12 @@ class Shippers(MultiService):
             shipper.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Looks at the spool now, because there may be bytes to send."""
         for shipper in self._shippers:
             shipper.wake()
 
     def drain(self) -> Deferred[None]:
-        """Fires when each has sent all, or has failed to."""
+        """Fires when each shipper has sent everything, or an attempt of it has failed."""
         return gatherResults([shipper.drain() for shipper in self._shippers]).addCallback(lambda _: None)
 
 
@@ -374,6 +359,6 @@ def _not_taken(status: int) -> NotTaken:
 
 
 def _describe(error: BaseException) -> str:
-    """What went wrong; the agent wraps what happens to a connection."""
+    """The reason in one line, without the wrapper that the agent puts around errors of a connection."""
     wrapped = getattr(error, "reasons", None)
     return _describe(wrapped[0].value) if wrapped else explain(Failure(error))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from logging_proxy.captures.events import Event
+from logging_proxy.captures.stored import Stored
 from logging_proxy.recording.records import OUTCOMES, Flag, Kind, RequestHead, encode, encode_request_head
 from logging_proxy.recording.segments import block_header, segment_name
 
@@ -150,3 +152,15 @@ def body_of(path: str, document: dict[str, Any]) -> bytes:
     with open(os.path.join(path, document["filename"]), "rb") as file:
         content = file.read()
     return content.partition(b"\r\n\r\n")[2]
+
+
+class Told:
+    """An observer that hands on the exchanges that were stored."""
+
+    def __init__(self, keep: Callable[[Stored], None]) -> None:
+        self._keep = keep
+
+    def event(self, event: Event) -> None: ...
+
+    def stored(self, stored: Stored) -> None:
+        self._keep(stored)

@@ -94,7 +94,7 @@ class ApiTests(ApiCase):
         self.capture(3)
         self.clock.advance(0)
         seen = [event["sequence"] for event in until_none(live)]
-        self.server.viewing.stopService()
+        self.server.viewers.stopService()
         self.capture(4)
         self.assertEqual(until_none(live), [])
         self.assertEqual(waits, [1.0])

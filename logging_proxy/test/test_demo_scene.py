@@ -9,9 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.captures.names import METADATA
 from logging_proxy.demo import model_server
 from logging_proxy.demo import scene as scenes
-from logging_proxy.demo.captures import METADATA, describe, read_captures, wait_for_captures
+from logging_proxy.demo.captures import describe, read_captures, wait_for_captures
 from logging_proxy.demo.processes import free_port
 from logging_proxy.demo.scene import Obstacle, Scene, check, read_scene
 

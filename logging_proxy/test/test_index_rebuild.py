@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from logging_proxy.captures.bodies import Captures
+from logging_proxy.captures.reader import CaptureReader, OpenFile
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import (
     Entry,
@@ -26,8 +26,9 @@ from logging_proxy.index import (
 )
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.test.index_stage import IndexTestCase, documents, entry, id_of, stored, write_capture
-from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, session
+from logging_proxy.test.logserver_spools import WALL_NS, Script, SpoolWriter, Told, session
 
 BODY = b'{"model": "m", "messages": ["hello"]}'
 rebuilding = sys.modules[rebuild.__module__]
@@ -44,7 +45,7 @@ class LogDirTestCase(IndexTestCase):
             write_capture(self.log_dir, number, BODY, b'{"answer": "world"}', **fields)
 
     def rebuild(self) -> list[Progress]:
-        return list(rebuild(self.log_dir, self.index))
+        return list(rebuild(CaptureReader(self.log_dir), self.index))
 
     def indexed(self) -> list[str]:
         return sorted(self.ids(self.index.list(Filters(), limit=1000)))
@@ -78,7 +79,7 @@ class RebuildTests(LogDirTestCase):
         self.patch(rebuilding, "NAMES_AT_ONCE", 4)
         self.capture(*range(9))
         for steps in range(3):
-            progress = rebuild(self.log_dir, self.index)
+            progress = rebuild(CaptureReader(self.log_dir), self.index)
             for _ in range(steps):
                 next(progress)
             progress.close()
@@ -201,7 +202,7 @@ class IndexerTests(LogDirTestCase):
         return stored(number, BODY, b'{"answer": "world"}')
 
     def started(self, index: Any = None) -> Indexer:
-        made = Indexer(self.log_dir, index or self.index)
+        made = Indexer(CaptureReader(self.log_dir), index or self.index)
         made.start()
         return made
 
@@ -257,7 +258,7 @@ class IndexerTests(LogDirTestCase):
         directory.open()
         self.addCleanup(directory.close)
         running = self.started()
-        consumer = SpoolConsumer(spool, directory, lambda: 0.0, on_stored=running.on_stored)
+        consumer = SpoolConsumer(spool, FileStore(directory), lambda: 0.0, Told(running.on_stored))
         consumer.open()
         self.addCleanup(consumer.close)
         while consumer.turn():
@@ -274,7 +275,7 @@ class IndexerTests(LogDirTestCase):
         """`on_indexed` gets the entries once they can be found."""
         told: list[str] = []
         running = Indexer(
-            self.log_dir,
+            CaptureReader(self.log_dir),
             self.index,
             lambda entries: told.extend(e.row.id for e in entries if self.index.get(e.row.id)),
         )
@@ -320,18 +321,18 @@ class IndexerTests(LogDirTestCase):
         for error in (MemoryError(), RecursionError(), KeyError("x"), OSError(errno.EIO, "I/O error")):
             number = self.index.counts().exchanges
             running = self.started()
-            real, faults = Captures.body, iter([error])
+            real, faults = CaptureReader.body, iter([error])
 
             def read(*args: Any, real: Any = real, faults: Any = faults) -> Any:
                 for fault in faults:
                     raise fault
                 return real(*args)
 
-            self.patch(Captures, "body", read)
+            self.patch(CaptureReader, "body", read)
             running.on_stored(self.stored(number))
             running.on_stored(self.stored(number + 1))
             running.stop()
-            self.patch(Captures, "body", real)
+            self.patch(CaptureReader, "body", real)
             self.assertTrue(self.index.whole)
             texts = [self.index.texts(id_of(each)) for each in (number, number + 1)]
             self.assertEqual([bool(each and each.request) for each in texts], [False, True])
@@ -353,7 +354,7 @@ class IndexerTests(LogDirTestCase):
     def test_hanging(self) -> None:
         """An index that hangs holds up the one who stores once, not for every exchange."""
         self.patch(indexer, "QUEUE", 1)
-        made = Indexer(self.log_dir, self.index)
+        made = Indexer(CaptureReader(self.log_dir), self.index)
         waits: list[float] = []
 
         def wait(timeout: float | None = None) -> bool:
@@ -388,14 +389,14 @@ class UnreadableTests(LogDirTestCase):
         super().setUp()
         self.patch(indexer, "RETRY_SECONDS", 0.01)
         self.bad: tuple[str, ...] = ()
-        real = Captures._read
+        real = CaptureReader._open
 
-        def read(captures: Captures, name: str, limit: int) -> bytes | None:
+        def read(reader: CaptureReader, name: str) -> OpenFile | None:
             if self.bad and id_of(1)[:8] in name and name.endswith(self.bad):
                 raise OSError(errno.EIO, "Input/output error")
-            return real(captures, name, limit)
+            return real(reader, name)
 
-        self.patch(Captures, "_read", read)
+        self.patch(CaptureReader, "_open", read)
 
     def test_metadata(self) -> None:
         """All others are added; it is counted, told of, and added once it can be read."""
@@ -418,7 +419,7 @@ class UnreadableTests(LogDirTestCase):
         """It is told as trouble, but the index is whole without it, and it is not tried again at once."""
         self.capture(*range(3))
         self.bad = ("_metadata.json",)
-        running = Indexer(self.log_dir, self.index)
+        running = Indexer(CaptureReader(self.log_dir), self.index)
         running._missed.set()
         self.assertTrue(running._add_missed())
         self.assertEqual((running.is_whole, running._is_due()), (True, False))
@@ -431,7 +432,7 @@ class UnreadableTests(LogDirTestCase):
 
     def test_back_off(self) -> None:
         """What fails is tried again after longer and longer pauses."""
-        running = Indexer(os.path.join(self.log_dir, "missing"), self.index)
+        running = Indexer(CaptureReader(os.path.join(self.log_dir, "missing")), self.index)
         running._missed.set()
         pauses: list[float] = []
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logging_proxy.index import (
+    Abandoned,
     Counts,
     Entry,
     Filters,
@@ -289,7 +290,7 @@ class FileTests(IndexTestCase):
         def wait(seconds: float) -> int:
             """In the middle of a question."""
             now[0] += seconds
-            readers.interrupt_late()
+            readers.interrupt_needless()
             return 0
 
         def ask(seconds: float) -> int:
@@ -300,6 +301,34 @@ class FileTests(IndexTestCase):
         self.assertEqual(ask(pool.QUERY_SECONDS / 3001), 3000)
         self.assertRaises(TooSlow, ask, pool.QUERY_SECONDS / 2999)
         self.assertEqual(ask(0), 3000)
+
+    def test_abandoned(self) -> None:
+        """A question that is abandoned while it is asked ends with `Abandoned`; before, it is not asked."""
+        index = self.make()
+        index.add(entry(number, "word") for number in range(3000))
+        readers = pool.ReaderPool(uri_of(index.path, "mode=rw"), 1)
+        self.addCleanup(readers.close)
+        left: list[bool] = []
+        asked: list[int] = []
+
+        def leave() -> int:
+            left.append(True)
+            readers.interrupt_needless()
+            return len(asked)
+
+        def ask() -> int:
+            with readers.reader(lambda: bool(left)) as reader:
+                asked.append(1)
+                reader.create_function("leave", 0, leave)
+                return len(reader.execute("SELECT e.id, leave() FROM exchanges e").fetchall())
+
+        self.assertRaises(Abandoned, ask)
+        self.assertLess(len(left), 3000)
+        self.assertRaises(Abandoned, ask)
+        self.assertEqual(len(asked), 1)
+        left.clear()
+        self.assertRaises(Abandoned, index.list, Filters(q="word"), abandoned=lambda: True)
+        self.assertEqual(len(index.list(Filters(q="word")).rows), 50)
 
     def test_lookups(self) -> None:
         """One exchange is looked up though all connections for searches are busy, and for ever."""

@@ -92,7 +92,7 @@ class ListTests(ServerTestCase):
         for stored in held:
             self.indexer.on_stored(stored)
         self.assertEqual(self.ids(), [self.id_of(1)])
-        self.assertEqual(self.builder.observers.under_way.row(self.id_of(1)), None)
+        self.assertEqual(self.parts.observers.under_way.row(self.id_of(1)), None)
 
     def test_after_a_restart(self) -> None:
         """Exchanges under way are listed again when another life of the server takes them up."""

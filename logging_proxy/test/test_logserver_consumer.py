@@ -20,6 +20,7 @@ from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.ingest import consumer as consumer_module
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.logserver.store.system import System
 from logging_proxy.recording import aligned
 from logging_proxy.recording.directories import UnsafeDirectory
@@ -31,6 +32,7 @@ from logging_proxy.test.logserver_spools import (
     WALL_NS,
     Script,
     SpoolWriter,
+    Told,
     body_of,
     documents,
     other_id,
@@ -170,7 +172,7 @@ class ConsumerTestCase(SynchronousTestCase):
         directory.open()
         self.addCleanup(directory.close)
         keep = (told if told is not None else []).append
-        consumer = SpoolConsumer(self.spool, directory, lambda: self.now, on_stored=keep)
+        consumer = SpoolConsumer(self.spool, FileStore(directory), lambda: self.now, Told(keep))
         self.addCleanup(consumer.close)
         consumer.open()
         return consumer

@@ -14,7 +14,7 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, Tex
 
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.logserver.live.feed import KEPT_WITHOUT_VIEWERS, PIECES_UNTIL, LiveEvent, Ring
-from logging_proxy.logserver.web.live import FAREWELL, PING_INTERVAL, TALK_LIMIT, TOO_SLOW_CODE, VIEWERS
+from logging_proxy.logserver.web.live import CLOSE_TIMEOUT, PING_INTERVAL, TALK_LIMIT, TOO_SLOW_CODE, VIEWERS
 from logging_proxy.test.web_stage import Pipe, ServerTestCase
 
 
@@ -73,7 +73,7 @@ class LiveTestCase(ServerTestCase):
 
     @property
     def viewers(self) -> int:
-        return self.builder.observers.feed.viewers
+        return self.parts.observers.feed.viewers
 
 
 class EventsTests(LiveTestCase):
@@ -203,7 +203,7 @@ class ResumeTests(LiveTestCase):
     def test_nobody_watches(self) -> None:
         """Without viewers nothing is kept."""
         self.capture(1, response=bytes(100_000))
-        self.assertEqual(self.builder.observers.feed._ring._weight, 0)
+        self.assertEqual(self.parts.observers.feed._ring._weight, 0)
 
 
 class RingTests(SynchronousTestCase):
@@ -246,7 +246,7 @@ class ManyAndSlowTests(LiveTestCase):
 
     def test_too_slow(self) -> None:
         """One that the ring has left behind is disconnected with a code, and forced to go when it stays."""
-        self.builder.observers.feed._ring._most = 20
+        self.parts.observers.feed._ring._most = 20
         slow = self.view()
         slow.stop_reading()
         for number in range(1, 8):
@@ -255,7 +255,7 @@ class ManyAndSlowTests(LiveTestCase):
         self.assertEqual(slow.code, TOO_SLOW_CODE)
         self.assertEqual(self.viewers, 0)
         self.assertFalse(slow.pipe.aborted)
-        self.clock.advance(FAREWELL)
+        self.clock.advance(CLOSE_TIMEOUT)
         self.assertTrue(slow.pipe.aborted)
         slow.leave()
 
@@ -310,7 +310,7 @@ class ManyAndSlowTests(LiveTestCase):
     def test_stop(self) -> None:
         """When the server stops viewers are told so."""
         viewer = self.view()
-        self.server.viewing.stopService()
+        self.server.viewers.stopService()
         viewer.read()
         self.assertEqual((viewer.code, self.viewers), (1001, 0))
 

@@ -80,8 +80,8 @@ class MetricsTests(ServerTestCase):
     def test_standing(self) -> None:
         """Backlog, losses, sizes, trouble."""
         self.capture(1)
-        self.builder.housekeeping.startService()
-        self.addCleanup(self.builder.housekeeping.stopService)
+        self.parts.housekeeping.startService()
+        self.addCleanup(self.parts.housekeeping.stopService)
         self.spools.status = replace(
             self.spools.status, backlog=7, behind_since=0, lost_exchanges=2, trouble="No space left"
         )
@@ -128,7 +128,7 @@ class HealthTests(ServerTestCase):
 
     def test_other_trouble(self) -> None:
         """While the index or retention is in trouble it is not well; captures are stored: still 200."""
-        for name, where in (("_trouble", self.builder.housekeeping), ("trouble", self.indexer)):
+        for name, where in (("_trouble", self.parts.housekeeping), ("trouble", self.indexer)):
             setattr(where, name, "disk I/O error")
             reply = self.ask("GET", "/health")
             self.assertEqual((reply.status, reply.json()["status"]), (200, "trouble"))

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.index import Filters
-from logging_proxy.logserver.server import RECOVERY_INTERVAL
 from logging_proxy.logserver.uploads import intake
 from logging_proxy.logserver.uploads.intake import BadMessage, Message, Target, parse_target
+from logging_proxy.logserver.uploads.recovery import RECOVERY_INTERVAL
 from logging_proxy.logserver.web import puts
 from logging_proxy.logserver.web.answers import Refused
 from logging_proxy.test.logserver_spools import documents
@@ -34,6 +34,11 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-Caf\xe9: \xff\r\n\r\n\x00
 class PutTests(ServerTestCase):
     def put(self, side: str, data: bytes, id: str = ID, **more: Any) -> Any:
         return self.ask("PUT", f"/{id}/{side}", data, **more)
+
+    def run_storage(self, run: Any) -> None:
+        """Storage work goes to `run`."""
+        worker: Any = self.parts.threads.storage
+        worker.run = run
 
     def head(self, length: int) -> bytes:
         return f"PUT /{ID}/request HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
@@ -166,20 +171,20 @@ class PutTests(ServerTestCase):
         pipe.send(self.head(999))
         pipe.send(REQUEST)
         self.build()
-        self.builder._recover_uploads()
+        self.parts.recovery.start()
         document = documents(self.log_dir)[ID, "request"]
         self.assertEqual((document["outcome"], self.content(document)), ("interrupted", REQUEST))
         self.assertEqual(self.get("/api/exchanges")["exchanges"][0]["id"], ID)
 
     def test_server_begins_in_trouble(self) -> None:
         """What an earlier life left is published once the log directory can be used, without a traceback."""
-        self.builder.directory.close()
+        self.parts.directory.close()
         folder = os.path.join(self.log_dir, ".uploads")
         os.mkdir(folder, 0o700)
         with open(os.path.join(folder, f"{ID}_request.tmp"), "wb") as file:
             file.write(REQUEST)
         os.chmod(self.log_dir, 0o775)
-        self.builder._recover_uploads()
+        self.parts.recovery.start()
         self.clock.advance(RECOVERY_INTERVAL)
         self.assertEqual(documents(self.log_dir), {})
         os.chmod(self.log_dir, 0o700)
@@ -192,7 +197,7 @@ class PutTests(ServerTestCase):
         pipe = self.connect()
         pipe.send(self.head(999))
         pipe.send(REQUEST)
-        self.builder.uploads.close()
+        self.parts.uploads.close()
         self.assertEqual(documents(self.log_dir)[ID, "request"]["outcome"], "interrupted")
 
     def test_indexed_after_a_stop(self) -> None:
@@ -200,15 +205,15 @@ class PutTests(ServerTestCase):
         pipe = self.connect()
         pipe.send(self.head(999))
         pipe.send(REQUEST)
-        uploads = self.builder.uploads
+        uploads = self.parts.uploads
         message = uploads.begin(Target(self.id_of(1), Side.RESPONSE), b"")
         uploads.write(message, RESPONSE)
         uploads.finish(message, whole=True)
         self.assertEqual(self.get("/api/exchanges")["exchanges"], [])
-        self.builder.observers.indexer = None
+        self.parts.observers.indexer = None
         storing = self.server.storing
         storing._indexer = storing._index = None
-        self.builder.storage.startService()
+        self.parts.storage.startService()
         self.successResultOf(storing._stop())
         ids = {row.id for row in self.index.list(Filters()).rows}
         self.assertEqual(ids, {ID, self.id_of(1)})
@@ -216,15 +221,15 @@ class PutTests(ServerTestCase):
     def test_fault(self) -> None:
         """An upload of which bytes are lost by a fault of ours is no upload: 500, and nothing of it stays."""
         for name in ("write", "begin", "finish"):
-            real = getattr(self.builder.uploads, name)
+            real = getattr(self.parts.uploads, name)
 
             def raise_fault(*args: Any, **keywords: Any) -> None:
                 raise RuntimeError("a fault")
 
-            setattr(self.builder.uploads, name, raise_fault)
+            setattr(self.parts.uploads, name, raise_fault)
             reply = self.put("request", REQUEST)
             self.assertEqual((reply.status, reply.problem), (500, "internal"), name)
-            setattr(self.builder.uploads, name, real)
+            setattr(self.parts.uploads, name, real)
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
             self.flushLoggedErrors(Refused)
         self.assertEqual(documents(self.log_dir), {})
@@ -232,14 +237,14 @@ class PutTests(ServerTestCase):
 
     def test_storage_gone(self) -> None:
         """The same when the thread for storage does not do what it was asked for."""
-        run, failures = self.builder.worker.run, [RuntimeError("a fault")]
+        run, failures = self.parts.threads.storage.run, [RuntimeError("a fault")]
 
         def flaky(work: Any) -> Deferred[Any]:
             is_write = "_write_rest" in work.__qualname__ and "abandon" not in work.__code__.co_names
             return fail(failures.pop()) if is_write and failures else run(work)
 
-        self.builder.worker.run = flaky  # type: ignore[method-assign]
-        self.server = self.builder.build(self.server.site._gate)
+        self.run_storage(flaky)
+        self.server = self.parts.assemble(self.server.site._gate)
         reply = self.put("request", REQUEST)
         self.assertEqual((reply.status, reply.problem), (500, "internal"))
         self.assertEqual(documents(self.log_dir), {})
@@ -253,8 +258,8 @@ class PutTests(ServerTestCase):
             works.append((Deferred(), work))
             return works[-1][0]
 
-        self.builder.worker.run = later  # type: ignore[method-assign]
-        self.server = self.builder.build(self.server.site._gate)
+        self.run_storage(later)
+        self.server = self.parts.assemble(self.server.site._gate)
         pipe = self.connect()
         pipe.send(self.head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
         for byte in REQUEST:
@@ -321,8 +326,8 @@ class PutTests(ServerTestCase):
             works.append((Deferred(), work))
             return works[-1][0]
 
-        self.builder.worker.run = later  # type: ignore[method-assign]
-        self.server = self.builder.build(self.server.site._gate)
+        self.run_storage(later)
+        self.server = self.parts.assemble(self.server.site._gate)
         pipe = self.connect()
         pipe.send(self.head(9999999))
         pipe.send(REQUEST)
@@ -344,8 +349,8 @@ class PutTests(ServerTestCase):
             works.append((Deferred(), work))
             return works[-1][0]
 
-        self.builder.worker.run = later  # type: ignore[method-assign]
-        self.server = self.builder.build(self.server.site._gate)
+        self.run_storage(later)
+        self.server = self.parts.assemble(self.server.site._gate)
         pipe = self.connect()
         chunked = self.head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         pipe.send(chunked + b"".join(b"1\r\n%c\r\n" % byte for byte in REQUEST) + b"0\r\n\r\n")
@@ -358,7 +363,7 @@ class PutTests(ServerTestCase):
 
     def test_disk_full(self) -> None:
         """Without room the answer is 503, nothing stays, and it can be put again."""
-        system: Any = self.builder.directory._system
+        system: Any = self.parts.directory._system
         real = system.pwrite
 
         def full(fd: int, data: bytes, at: int) -> int:
@@ -372,7 +377,7 @@ class PutTests(ServerTestCase):
 
     def test_names_refused(self) -> None:
         """Where the disk takes the bytes but no name for them, nothing stays, and it can be put again."""
-        system: Any = self.builder.directory._system
+        system: Any = self.parts.directory._system
         real = system.rename
         for times in (1, 2):
             refusals = [times]
@@ -393,7 +398,7 @@ class PutTests(ServerTestCase):
 
     def test_metadata_refused(self) -> None:
         """What came of an upload is not lost where its metadata find no room: the next start publishes it."""
-        system: Any = self.builder.directory._system
+        system: Any = self.parts.directory._system
         real = system.pwrite
         pipe = self.connect()
         pipe.send(self.head(999))
@@ -403,11 +408,11 @@ class PutTests(ServerTestCase):
             raise OSError(28, "No space left on device")
 
         system.pwrite = full
-        self.builder.uploads.close()
+        self.parts.uploads.close()
         system.pwrite = real
         self.assertEqual(documents(self.log_dir), {})
         self.build()
-        self.builder._recover_uploads()
+        self.parts.recovery.start()
         document = documents(self.log_dir)[ID, "request"]
         self.assertEqual((document["outcome"], self.content(document)), ("interrupted", REQUEST))
         self.assertNotIn("-2_", document["filename"])

@@ -7,7 +7,6 @@ import os
 import shutil
 from typing import Any
 
-from twisted.internet.defer import execute
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,15 +14,15 @@ from logging_proxy.configuration import LoggingServerOptions, RetentionOptions
 from logging_proxy.configuration.document import Scalar
 from logging_proxy.configuration.kinds import AGE, Mistake, Surroundings
 from logging_proxy.configuration.problems import Position
-from logging_proxy.logserver.retention import keeper
-from logging_proxy.logserver.retention.keeper import STEP, Keeper, Limits, Step
+from logging_proxy.logserver.retention import policy
+from logging_proxy.logserver.retention.policy import STEP, Limits, Retention, Step
 from logging_proxy.logserver.retention.rounds import INTERVAL, LOOK_INTERVAL, PAUSE
 from logging_proxy.logserver.retention.trust import AGREEMENT, OBJECTION
-from logging_proxy.logserver.server import Builder
+from logging_proxy.logserver.server import ServerParts
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.telemetry.counters import Sizes
 from logging_proxy.test.logserver_spools import documents
-from logging_proxy.test.web_stage import AtOnce, ServerTestCase
+from logging_proxy.test.web_stage import ServerTestCase, at_once
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -47,7 +46,7 @@ class RetentionTestCase(ServerTestCase):
 
     def keep_house(self) -> None:
         """For as long as it takes until ages count, and what is unusual is no more objected to."""
-        housekeeping = self.builder.housekeeping
+        housekeeping = self.parts.housekeeping
         housekeeping.startService()
         for seconds in (AGREEMENT, OBJECTION, INTERVAL):
             self.clock.advance(seconds)
@@ -88,7 +87,7 @@ class SizesTests(RetentionTestCase):
 
     def test_between_looks(self) -> None:
         """What we store and delete is counted; what others do is found when all files are looked at."""
-        housekeeping = self.builder.housekeeping
+        housekeeping = self.parts.housekeeping
         housekeeping.startService()
         self.addCleanup(housekeeping.stopService)
         self.assertEqual(housekeeping.sizes.log_dir_files, 0)
@@ -132,14 +131,14 @@ class AgeTests(RetentionTestCase):
             self.old(number, 20)
         left = self.old(200, 1)
         steps: list[int] = []
-        keeper: Any = self.builder.housekeeping.keeper
-        delete = keeper.delete_files
+        retention: Any = self.parts.housekeeping.retention
+        delete = retention.delete_files
 
         def count_and_delete(step: Step, directory: LogDirectory) -> Any:
             steps.append(len(step.rows))
             return delete(step, directory)
 
-        keeper.delete_files = count_and_delete
+        retention.delete_files = count_and_delete
         self.keep_house()
         self.check(left)
         self.assertEqual((sum(steps), max(steps)), (count, STEP))
@@ -148,7 +147,7 @@ class AgeTests(RetentionTestCase):
         """Each round looks anew."""
         young = [self.old(number, 1) for number in (2, 3)]
         old = self.old(1, 9.5)
-        housekeeping = self.builder.housekeeping
+        housekeeping = self.parts.housekeeping
         housekeeping.startService()
         self.addCleanup(housekeeping.stopService)
         self.spend(HOUR / 4)
@@ -159,7 +158,7 @@ class AgeTests(RetentionTestCase):
     def test_disk_in_trouble(self) -> None:
         """What cannot be deleted stays in the index, and goes later."""
         old = self.old(1, 20)
-        directory: Any = self.builder.directory
+        directory: Any = self.parts.directory
         real = directory._system.unlink
 
         def refuse(*args: Any, **keywords: Any) -> None:
@@ -189,7 +188,7 @@ class OneFileTests(RetentionTestCase):
 
     def refuse(self, id: str) -> Any:
         """Files of this exchange cannot be deleted; gives back how it was."""
-        directory: Any = self.builder.directory
+        directory: Any = self.parts.directory
         real = directory._system.unlink
 
         def unlink(name: str, **keywords: Any) -> None:
@@ -240,7 +239,7 @@ class OneFileTests(RetentionTestCase):
 
     def test_disk(self) -> None:
         """With too many of them it is the disk: the round ends, and the next one goes on."""
-        self.patch(keeper, "MOST_FAILED", 2)
+        self.patch(policy, "MOST_FAILED", 2)
         allow = self.refuse("")
         ids = [self.old(number, 30 - number) for number in range(1, 6)]
         self.keep_house()
@@ -294,15 +293,15 @@ class WalkTests(RetentionTestCase):
         """The same of what is indexed while the walk is under way."""
         for number in range(1, 4):
             self.old(number, 60)
-        keeper: Any = self.builder.housekeeping.keeper
-        real = keeper.delete_files
+        retention: Any = self.parts.housekeeping.retention
+        real = retention.delete_files
 
         def delete(step: Step, directory: LogDirectory) -> Any:
-            keeper.delete_files = real
+            retention.delete_files = real
             self.old(4, 70)
             return real(step, directory)
 
-        keeper.delete_files = delete
+        retention.delete_files = delete
         self.keep_house()
         self.assertEqual(self.files(".bin"), 0)
 
@@ -310,8 +309,8 @@ class WalkTests(RetentionTestCase):
         """A round that is broken off goes on where it was."""
         for number in range(1, 6):
             self.old(number, 60)
-        keeper: Any = self.builder.housekeeping.keeper
-        steps = keeper.plan(self.builder.housekeeping.sizes, int(self.wall_seconds() * 1_000_000))
+        retention: Any = self.parts.housekeeping.retention
+        steps = retention.plan(self.parts.housekeeping.sizes, int(self.wall_seconds() * 1_000_000))
         while not next(steps).rows:
             pass
         steps.close()
@@ -339,7 +338,7 @@ class IndexTests(RetentionTestCase):
 
     def test_unknown_files(self) -> None:
         """Files that are in no index do not have others deleted in their place."""
-        self.patch(keeper, "FEW_FILES", 0)
+        self.patch(policy, "FEW_FILES", 0)
         for number in range(10):
             name = f"2025-09-13_02-11-09.123_0000000{number}_request.bin"
             with open(os.path.join(self.log_dir, name), "wb") as file:
@@ -363,13 +362,11 @@ class WithoutIndexTests(RetentionTestCase):
         observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        builder = Builder(
-            self.clock, self.options, self.builder.directory, self.mktemp(), 1 << 30, execute, AtOnce()
-        )
-        standing = builder.standing()
-        self.assertEqual(standing.retention, "off")
-        self.assertIn("there is no index", standing.retention_trouble)
-        self.assertIn("index: it could not be opened: ", standing.trouble)
+        parts = ServerParts(self.clock, self.options, self.parts.directory, self.mktemp(), 1 << 30, at_once())
+        status = parts.status()
+        self.assertEqual(status.retention, "off")
+        self.assertIn("there is no index", status.retention_trouble)
+        self.assertIn("index: it could not be opened: ", status.trouble)
         self.assertTrue(any("retention" in line for line in lines))
 
 
@@ -393,7 +390,7 @@ class ClockTests(RetentionTestCase):
         return [each for each in self.warnings if each.startswith("retention:")]
 
     def start(self) -> None:
-        housekeeping = self.builder.housekeeping
+        housekeeping = self.parts.housekeeping
         housekeeping.startService()
         self.addCleanup(housekeeping.stopService)
 
@@ -486,8 +483,8 @@ class ClockTests(RetentionTestCase):
         """How many exchanges each step has when there are three."""
         for number in (1, 2, 3):
             self.old(number, 31 * 24)
-        keeper = Keeper(Limits(max_age=1, **limits), self.index)
-        return next([len(step.rows)] for step in keeper.plan(Sizes(), now) if step.rows)
+        retention = Retention(Limits(max_age=1, **limits), self.index)
+        return next([len(step.rows)] for step in retention.plan(Sizes(), now) if step.rows)
 
 
 class NumberTests(RetentionTestCase):
@@ -508,7 +505,7 @@ class BytesTests(RetentionTestCase):
         for number in range(1, 6):
             self.capture(number, response=bytes(300_000))
         self.keep_house()
-        sizes = self.builder.housekeeping.sizes
+        sizes = self.parts.housekeeping.sizes
         left = {id for id, _ in documents(self.log_dir)}
         self.assertLessEqual(sizes.log_dir_bytes or 0, 1 << 20)
         self.assertNotIn(self.id_of(1), left)

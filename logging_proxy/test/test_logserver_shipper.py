@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from typing import Any
 
+from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock, Cooperator, deferLater
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import FileBodyProducer
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from twisted.web.resource import Resource
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from logging_proxy.logserver.ingest.remote import RemoteSpools
@@ -21,7 +28,7 @@ from logging_proxy.logserver.web.guard import Gate, Guard, local_hosts
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.recording.tail import SpoolTail
 from logging_proxy.shipping.bearer import BearerAgent
-from logging_proxy.shipping.shipper import BATCH, LONGEST_WAIT, Shipper, Shippers, spool_name
+from logging_proxy.shipping.shipper import ANSWER_TIMEOUT, BATCH, LONGEST_WAIT, Shipper, Shippers, spool_name
 from logging_proxy.test.logserver_spools import SpoolWriter
 
 NAMES = [f"{number:032x}" for number in range(1, 9)]
@@ -37,6 +44,8 @@ class Line:
         self.down = False
         self.loses_answers = False
         self.silent = False
+        self.unending: Any = None
+        """The answer to every request, if it is one that does not end."""
         self.rate = 0.0
         """Bytes a second, if it is slow."""
         self.requests: list[tuple[bytes, bytes, Headers | None]] = []
@@ -49,6 +58,8 @@ class Line:
             return fail(ConnectionRefusedError())
         if self.silent:
             return Deferred()
+        if self.unending is not None:
+            return succeed(self.unending)
         if self.rate and body is not None:
             later: Deferred[Any] = deferLater(self.clock, int(body.length) / self.rate)
             return later.addCallback(lambda _: self._carry(method, uri, headers, body))
@@ -59,6 +70,30 @@ class Line:
     ) -> Deferred[IResponse]:
         answered: Deferred[IResponse] = self.agent.request(method, uri, headers, body)
         return fail(ConnectionRefusedError()) if self.loses_answers else answered
+
+
+class Redirecting(Resource):
+    """Sends every request to another server."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        request.redirect(b"http://elsewhere.example/")
+        return b""
+
+
+class Unending(StringTransport):
+    """An answer, and the connection that it comes by, whose body has no end."""
+
+    code, phrase, length, headers = 200, b"OK", UNKNOWN_LENGTH, Headers()
+    aborted = False
+
+    def deliverBody(self, protocol: Protocol) -> None:
+        protocol.makeConnection(self)
+        protocol.dataReceived(b"{")
+
+    def abortConnection(self) -> None:
+        self.aborted = True
 
 
 class ShipperTests(SynchronousTestCase):
@@ -82,10 +117,17 @@ class ShipperTests(SynchronousTestCase):
         return RequestTraversalAgent(Guard(root, Gate(hosts, token, self.clock.seconds)))
 
     def start(self, url: str = "http://localhost:8080", token: str | None = None) -> Shipper:
-        self.shipper = Shipper(self.clock, self.spool, url, token, self.line, lambda: next(self.names))
+        self.shipper = Shipper(self.clock, self.spool, url, token, self.client(), lambda: next(self.names))
         self.shipper.startService()
         self.addCleanup(self.stop)
         return self.shipper
+
+    def client(self) -> HTTPClient:
+        """Requests by way of `line`, their bodies sent as the clock says."""
+        bodies = Cooperator(lambda: lambda: False, lambda call: self.clock.callLater(0, call))
+        return HTTPClient(
+            self.line, data_to_body_producer=lambda data: FileBodyProducer(BytesIO(data), bodies)
+        )
 
     def stop(self) -> None:
         shipper, self.shipper = self.shipper, None
@@ -156,6 +198,32 @@ class ShipperTests(SynchronousTestCase):
         self.line.silent = False
         self.run_for(20)
         self.assertEqual(self.arrived(), b"one")
+
+    def test_unending_answer(self) -> None:
+        """An answer whose body does not end in time is given up, and its connection closed."""
+        SpoolWriter(self.spool).block(b"one")
+        self.line.unending = unending = Unending()
+        self.start()
+        self.run_for(ANSWER_TIMEOUT - 1)
+        self.assertFalse(unending.aborted)
+        self.line.unending = None
+        self.run_for(2)
+        self.assertTrue(unending.aborted)
+        self.run_for(2)
+        self.assertEqual(self.arrived(), b"one")
+
+    def test_redirected(self) -> None:
+        """A redirect is not followed: nobody but the server that is configured gets the token."""
+        SpoolWriter(self.spool).block(b"one")
+        self.line.agent = self.agent = RequestTraversalAgent(Redirecting())
+        with capturedLogs() as said:
+            self.start(token="t0ken")
+            self.run_for(1)
+        self.assertEqual([event["reason"] for event in said if "reason" in event], ["it answers 302"])
+        self.assertEqual(
+            {uri for _, uri, _ in self.line.requests},
+            {f"http://localhost:8080/api/spools/{NAMES[0]}".encode()},
+        )
 
     def test_slow_line(self) -> None:
         """What a line does not carry in time is sent in smaller batches, and in large ones again later."""
@@ -309,7 +377,10 @@ class ShipperTests(SynchronousTestCase):
             SpoolWriter(spool).block(data)
         url = "http://localhost:8080"
         shippers = Shippers(
-            [Shipper(self.clock, spool, url, None, self.line, lambda: next(self.names)) for spool in spools]
+            [
+                Shipper(self.clock, spool, url, None, self.client(), lambda: next(self.names))
+                for spool in spools
+            ]
         )
         shippers.startService()
         drained = shippers.drain()

@@ -164,9 +164,9 @@ class IngestTests(ServerTestCase):
             self.assertEqual(self.json("GET", f"/api/spools/{name}")[0], 404)
             self.assertEqual(self.json("POST", f"/api/spools/{name}/0", b"abc")[0], 200)
         self.assertEqual(len(os.listdir("/dev/fd")), before)
-        known = len(self.builder.remote._spools)
+        known = len(self.parts.remote._spools)
         self.assertEqual(self.json("GET", f"/api/spools/{'f' * 32}")[0], 404)
-        self.assertEqual(len(self.builder.remote._spools), known)
+        self.assertEqual(len(self.parts.remote._spools), known)
 
     def test_too_many(self) -> None:
         """There are no more spools than a number; those that are there are taken as before."""

@@ -12,10 +12,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver.ingest import backoff, closed
+from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.process import DRAIN_LIMIT, StorageService
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.logserver.store.system import System
 from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id, session
@@ -67,8 +69,8 @@ class SpoolsTestCase(SynchronousTestCase):
         return self.make(most_waiting)
 
     def make(self, most_waiting: int = 0) -> Spools:
-        directory = LogDirectory(self.log_dir, self.system)
-        spools = Spools(directory, self.root, self.clock.seconds, most_waiting=most_waiting)
+        store = FileStore(LogDirectory(self.log_dir, self.system))
+        spools = Spools(store, self.root, self.clock.seconds, Unobserved(), most_waiting)
         self.addCleanup(spools.close)
         return spools
 
@@ -149,7 +151,7 @@ class QuietTests(SpoolsTestCase):
         for writer in writers:
             writer.blocks([session()[:9]])
         self.turns(6)
-        self.assertLessEqual(open_files() - before, 2 * closed.FEW + 1)
+        self.assertLessEqual(open_files() - before, 2 * closed.OPEN_IDLE + 1)
         self.assertEqual(self.spools.status.spools, 150)
         for number in (0, 149):
             writers[number].blocks([session()[9:], *Script(1, other_id(number + 1)).simple()])
@@ -158,12 +160,12 @@ class QuietTests(SpoolsTestCase):
 
     def test_under_way(self) -> None:
         """What is under way goes on after its spool was closed for a while; until then it counts as open."""
-        writers = [self.remote(number) for number in range(closed.FEW + 3)]
+        writers = [self.remote(number) for number in range(closed.OPEN_IDLE + 3)]
         parts = [Script(1, other_id(number + 1)).simple() for number in range(len(writers))]
         for writer, part in zip(writers, parts, strict=True):
             writer.blocks(part[:3])
         self.turns(2)
-        self.clock.advance(closed.IDLE_UNDER_WAY)
+        self.clock.advance(closed.IDLE_AFTER_UNDER_WAY)
         self.turns(2)
         self.assertLess(len(self.spools._members), len(writers))
         self.assertEqual(self.spools.status.open, len(writers))
@@ -184,26 +186,26 @@ class QuietTests(SpoolsTestCase):
         local = self.writer("5601-2")
         local.blocks(Script(1, other_id(500)).simple())
         self.remote(0).blocks([session(), *Script(1, other_id(1)).simple()[:3]])
-        for number in range(1, closed.FEW + 3):
+        for number in range(1, closed.OPEN_IDLE + 3):
             self.remote(number).blocks([session(), *Script(1, other_id(number + 1)).simple()])
-        self.gone(closed.GONE - 100)
-        self.assertEqual(len(self.names()), closed.FEW + 4)
+        self.gone(closed.REMOVE_AFTER - 100)
+        self.assertEqual(len(self.names()), closed.OPEN_IDLE + 4)
         self.gone(200)
         self.assertEqual((self.names(), self.spools.status.spools), (["5601-2"], 1))
-        self.assertEqual(self.spools.status.stored, closed.FEW + 4)
+        self.assertEqual(self.spools.status.stored, closed.OPEN_IDLE + 4)
         outcomes = [d["outcome"] for d in documents(self.log_dir).values()]
         self.assertEqual(outcomes.count("interrupted"), 2)
 
     def test_many(self) -> None:
         """While there are nearly as many as there may be, those that are quiet are removed after a minute."""
-        self.patch(closed, "MOST_REMOTE", 2 * closed.FEW + 4)
-        for number in range(closed.FEW + 3):
+        self.patch(closed, "MOST_REMOTE", 2 * closed.OPEN_IDLE + 4)
+        for number in range(closed.OPEN_IDLE + 3):
             self.remote(number).blocks([session()[:9]])
-        self.gone(closed.GONE_IF_MANY)
-        self.assertEqual(len(self.names()), closed.FEW + 3)
+        self.gone(closed.REMOVE_AFTER_IF_MANY)
+        self.assertEqual(len(self.names()), closed.OPEN_IDLE + 3)
         self.remote(1000).blocks([session()[:9]])
-        self.gone(closed.GONE_IF_MANY)
-        self.assertLess(len(self.names()), closed.FEW + 3)
+        self.gone(closed.REMOVE_AFTER_IF_MANY)
+        self.assertLess(len(self.names()), closed.OPEN_IDLE + 3)
 
     def test_something_came(self) -> None:
         """One into which something comes in that moment stays."""
@@ -394,7 +396,7 @@ class ServiceTests(SpoolsTestCase):
         """With traffic a turn comes each 50 ms, and each 15 ms while somebody watches."""
         writer, script = self.writer(), Script()
         self.watched = False
-        service = StorageService(self.clock, self.spools, Inline(), attentive=lambda: self.watched)
+        service = StorageService(self.clock, self.spools, Inline(), is_watched=lambda: self.watched)
         service.startService()
         turns: list[float] = []
         turn = self.spools.turn
@@ -422,7 +424,7 @@ class ServiceTests(SpoolsTestCase):
                 writer, script = self.writer(), Script()
                 writer.block(script.head() + script.request(b"", True) + script.response_head())
                 watched = awaited == "watcher"
-                service = StorageService(self.clock, spools, Inline(), attentive=lambda: watched)  # noqa: B023
+                service = StorageService(self.clock, spools, Inline(), is_watched=lambda: watched)  # noqa: B023
                 service.startService()
                 for number in range(20):
                     writer.block(script.response(b"x" * 250_000))

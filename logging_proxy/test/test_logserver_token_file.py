@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver import server
-from logging_proxy.logserver.server import kept_token
+from logging_proxy.logserver.web import access
+from logging_proxy.logserver.web.access import kept_token
 from logging_proxy.recording import token_file
 from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.token_file import keep_token, token_for
@@ -177,7 +177,7 @@ class NotKeptTests(SynchronousTestCase):
     def test_nobody_knows_it(self) -> None:
         """Where no token can be kept there is one that nobody knows, another each time, and that is said."""
         said: list[dict[str, Any]] = []
-        self.patch(server._log, "observer", said.append)
+        self.patch(access._log, "observer", said.append)
         log_dir = os.path.abspath(self.mktemp())
         with open(log_dir, "w"):
             pass

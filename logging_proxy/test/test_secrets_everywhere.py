@@ -75,7 +75,7 @@ class EverywhereTests(ServerTestCase):
 
     def told(self) -> Iterator[tuple[str, str]]:
         """What each outlet says of an exchange, from its beginning to its files."""
-        feed = self.builder.observers.feed
+        feed = self.parts.observers.feed
         _, sequence = feed.enter()
         script = self.script(7)
         id = self.id_of(7)

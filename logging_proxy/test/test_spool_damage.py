@@ -20,9 +20,11 @@ from logging_proxy.captures.events import BodyPiece, Ended, Started
 from logging_proxy.captures.exchanges import Side, verdict
 from logging_proxy.logserver.ingest.assembly import Assembler
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
+from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.records import Damage, RecordStream
 from logging_proxy.logserver.ingest.remote import RemoteSpool, stored_end
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.recording.disk import SegmentFiles, last_offset, next_offset
 from logging_proxy.recording.records import RecordReader
 from logging_proxy.recording.rings import open_ring
@@ -472,11 +474,11 @@ class EndTests(SynchronousTestCase):
         assembler.mark_damaged("a block")
         for record in RecordReader().feed(b"".join(quiet.simple()[:4])):
             assembler.handle(record)
-        self.assertEqual(assembler.end_doubtful(10**12), [])
+        self.assertEqual(assembler.end_damaged(10**12), [])
         later.clock += 2 * 10**12
         for record in RecordReader().feed(b"".join(later.simple()[:1])):
             assembler.handle(record)
-        (ended,) = assembler.end_doubtful(10**12)
+        (ended,) = assembler.end_damaged(10**12)
         assert isinstance(ended, Ended)
         self.assertEqual((ended.exchange.number, ended.exchange.outcome), (1, "interrupted"))
         self.assertEqual(sorted(assembler.open), [2, 3])
@@ -499,7 +501,7 @@ class CountTests(SynchronousTestCase):
         directory.open()
         self.addCleanup(directory.close)
         for _ in range(2):
-            consumer = SpoolConsumer(spool.directory, directory, lambda: 0.0)
+            consumer = SpoolConsumer(spool.directory, FileStore(directory), lambda: 0.0, Unobserved())
             consumer.open()
             consumer.turn()
             consumer.settle()
@@ -508,7 +510,9 @@ class CountTests(SynchronousTestCase):
         self.flushLoggedErrors()
         path = Path(spool.directory) / "consumer.json"
         self.assertEqual(json.loads(path.read_bytes())["tally"][2], 1)
-        self.check_damaged_checkpoints(path, SpoolConsumer(spool.directory, directory, lambda: 0.0))
+        self.check_damaged_checkpoints(
+            path, SpoolConsumer(spool.directory, FileStore(directory), lambda: 0.0, Unobserved())
+        )
 
     def test_much(self) -> None:
         """A spool full of damage is a line or two in the log, and all of it is counted."""
@@ -519,7 +523,7 @@ class CountTests(SynchronousTestCase):
         directory = LogDirectory(self.mktemp())
         directory.open()
         self.addCleanup(directory.close)
-        consumer = SpoolConsumer(spool.directory, directory, lambda: 0.0)
+        consumer = SpoolConsumer(spool.directory, FileStore(directory), lambda: 0.0, Unobserved())
         consumer.open()
         with capturedLogs() as logged:
             consumer.turn()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.captures.heads import telling_headers
+from logging_proxy.captures.heads import relevant_headers
 from logging_proxy.understanding.facts import LONGEST, Understanding, understand
 
 UUID = "0f0f0f0f-1111-4222-8333-444444444444"
@@ -21,7 +21,7 @@ values = st.recursive(
 
 
 def session(body: dict[str, Any], *headers: tuple[str, str]) -> str | None:
-    return understand(telling_headers(headers), body, [], "").session
+    return understand(relevant_headers(headers), body, [], "").session
 
 
 class ModelTests(SynchronousTestCase):

@@ -14,12 +14,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.captures.bodies import Captures
 from logging_proxy.captures.stored import Stored
 from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.index.entries import entry_of_stored
-from logging_proxy.logserver.server import Builder, make_gate
+from logging_proxy.logserver.server import ServerParts
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.threads import Threads
+from logging_proxy.logserver.web.access import make_gate
 from logging_proxy.logserver.web.visitors import Visitors
 from logging_proxy.test.logserver_spools import Script, SpoolWriter
 
@@ -48,6 +49,11 @@ class AtOnce:
         return execute(work)
 
 
+def at_once() -> Threads:
+    """Threads that do their work when they are asked."""
+    return Threads(AtOnce(), execute, execute, execute, execute, execute)
+
+
 class IndexAtOnce:
     """What an `Indexer` does, without its threads."""
 
@@ -56,8 +62,8 @@ class IndexAtOnce:
     progress = None
     waiting = 0
 
-    def __init__(self, builder: Builder) -> None:
-        self._builder = builder
+    def __init__(self, parts: ServerParts) -> None:
+        self._parts = parts
         self.held: list[Stored] | None = None
         """With a list, what is stored waits in it."""
 
@@ -65,14 +71,10 @@ class IndexAtOnce:
         if self.held is not None:
             self.held.append(stored)
             return
-        captures = Captures(self._builder.directory.path)
-        try:
-            entry = entry_of_stored(stored, captures.body)
-        finally:
-            captures.close()
-        assert self._builder.index is not None
-        self._builder.index.add([entry])
-        self._builder.observers.on_indexed([entry])
+        entry = entry_of_stored(stored, self._parts.reader.body)
+        assert self._parts.index is not None
+        self._parts.index.add([entry])
+        self._parts.observers.indexed([entry])
 
     def look_again(self) -> None: ...
 
@@ -149,26 +151,25 @@ class ServerTestCase(SynchronousTestCase):
         directory = LogDirectory(self.log_dir)
         directory.open()
         root = os.path.join(self.log_dir, ".spool")
-        self.builder = Builder(
+        self.parts = ServerParts(
             self.clock,
             self.options,
             directory,
             root,
             1 << 30,
-            execute,
-            AtOnce(),
+            at_once(),
             wall_seconds=self.wall_seconds,
         )
-        self.indexer = IndexAtOnce(self.builder)
+        self.indexer = IndexAtOnce(self.parts)
         indexer: Any = self.indexer
-        self.builder.observers.indexer = indexer
+        self.parts.observers.indexer = indexer
         options = replace(self.options, token=Secret(self.token) if self.token is not None else None)
         visitors = Visitors(lambda transport: self.user, lambda: OWN_USER)
         gate = make_gate(options, self.local, self.clock.seconds, lambda: KEPT_TOKEN, visitors)
-        self.server = self.builder.build(gate)
-        self.spools = self.builder.spools
-        assert self.builder.index is not None
-        self.index = self.builder.index
+        self.server = self.parts.assemble(gate)
+        self.spools = self.parts.spools
+        assert self.parts.index is not None
+        self.index = self.parts.index
         self.addCleanup(self.index.close)
         self.addCleanup(self.spools.close)
         self.writer = SpoolWriter(os.path.join(root, "5601"))

@@ -41,7 +41,7 @@ def understand(
     response_type: str,
 ) -> Understanding:
     """
-    Find the model and the session of an exchange, and whether its response is a stream.
+    `fields` are the `relevant` ones of the request's head, `request` its JSON value or None.
 
     `fields` are the request's headers from `telling_headers`, `request` is its JSON value or None, and
     `responses` are the JSON values of the response: several for a stream.

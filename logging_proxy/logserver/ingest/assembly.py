@@ -1,12 +1,10 @@
 """
 From the records of one spool to exchanges: no files, no clock, no sockets.
 
-`Assembler.handle` takes the records in order and gives back what they mean as
-events.
+`Assembler.handle` takes the records in order and returns events.
 
-Rules kept here: a record of an unknown exchange is counted and dropped; a
-SESSION record ends everything still open as `interrupted`; an exchange that
-may have lost bytes is never called complete.
+Rules: a record of an unknown exchange is counted and dropped; a SESSION record ends all open exchanges as
+`interrupted`; an exchange that may have lost bytes is never `complete`.
 """
 
 from __future__ import annotations
@@ -44,21 +42,21 @@ _LAST, _OURS, _REFUSED = int(Flag.LAST), int(Flag.OURS), int(Flag.REFUSED)
 
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python: there are five for every exchange."""
+"""Makes a named tuple without a call of a Python function; this is a hot path."""
 
 MOST_LEVELS = 16
-"""Of a note; ours have three.  A checkpoint could not write one of a thousand."""
+"""The deepest nesting of a note; a deeper one could not be encoded in a checkpoint."""
 
 MOST_TRAILERS = 1 << 20
-"""Bytes of them: they may come in pieces, each of which makes all of them be copied."""
+"""The most bytes of trailers: each further piece copies all of them, so the time is quadratic."""
 
 MOST_LOST = 1 << 62
-"""The most that one record may say is lost: more than this nobody ever had."""
+"""The largest loss that is believed of one record."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a spool told that belongs to no stored exchange; for /health."""
+    """Counts of a spool that belong to no stored exchange, for /health."""
 
     unknown_records: int = 0
     malformed_records: int = 0
@@ -67,7 +65,7 @@ class Tally:
     lost_bytes: int = 0
 
     def add(self, other: Tally) -> None:
-        """Count what `other` has counted as well."""
+        """Adds the counts of `other`."""
         self.unknown_records += other.unknown_records
         self.malformed_records += other.malformed_records
         self.damages += other.damages
@@ -75,7 +73,7 @@ class Tally:
         self.lost_bytes += other.lost_bytes
 
     def state(self) -> list[int]:
-        """As a JSON-able value, for `restore_tally`."""
+        """A JSON value for `restore_tally`."""
         return [
             self.unknown_records,
             self.malformed_records,
@@ -86,23 +84,23 @@ class Tally:
 
 
 def restore_tally(state: Sequence[int]) -> Tally:
-    """The inverse of `Tally.state`.  Raises TypeError or ValueError else."""
+    """The inverse of `Tally.state`.  Raises TypeError or ValueError for other values."""
     unknown, malformed, damages, lost_exchanges, lost_bytes = map(int, state)
     return Tally(unknown, malformed, damages, lost_exchanges, lost_bytes)
 
 
 class Assembler:
-    """Joins the records of one spool to exchanges."""
+    """Builds exchanges from the records of one spool."""
 
     def __init__(self) -> None:
         self.open: dict[int, Exchange] = {}
         self.tally = Tally()
         self._ids: set[bytes] = set()
-        """Of exchanges that are open, or have ended and may not be stored yet."""
+        """Ids of exchanges that are open, or have ended and may not be stored yet."""
         self.last_time = 0
-        """The proxy's clock at the last record."""
+        """The proxy's monotonic clock at the last record."""
         self.wall_offset: int | None = None
-        """From the proxy's clock to nanoseconds since 1970; None before the first exchange."""
+        """Added to the proxy's clock gives nanoseconds since 1970; None before the first exchange."""
         handlers: dict[Kind, Callable[[Exchange, Record], Sequence[Event]]] = {
             Kind.REQUEST_PIECE: self._request_piece,
             Kind.REQUEST_TRAILERS: self._request_trailers,
@@ -116,10 +114,10 @@ class Assembler:
             Kind.TUNNEL_UPSTREAM: self._tunnel_upstream,
         }
         self._handlers = [handlers.get(kind) for kind in Kind]
-        """By the kind's number: an enumeration's member takes longer to look up."""
+        """Indexed by the number of the kind, which is faster than a dictionary."""
 
     def handle(self, record: Record) -> Sequence[Event]:
-        """What `record` means.  Never raises: a record that makes no sense is counted."""
+        """The events of a record.  Never raises: a malformed record is counted."""
         kind, _, number, time, _ = record
         self.last_time = time
         handler = self._handlers[kind]
@@ -141,7 +139,7 @@ class Assembler:
             return self._malformed(exchange, str(error))
 
     def mark_damaged(self, reason: str, missing: bool = True) -> None:
-        """The spool is damaged here: if bytes are missing, every open exchange may have lost some."""
+        """Notes damage at this point: if bytes are missing, every open exchange may have lost some."""
         self.tally.damages += 1
         if not missing:
             return
@@ -149,7 +147,7 @@ class Assembler:
             self._mark(exchange, reason)
 
     def mark_malformed(self, number: int, reason: str) -> None:
-        """A record of this exchange made no sense."""
+        """Counts a record of this exchange as malformed."""
         exchange = self.open.get(number)
         if exchange is None:
             self.tally.malformed_records += 1
@@ -157,35 +155,35 @@ class Assembler:
             self._malformed(exchange, reason)
 
     def interrupt(self, error: str) -> Sequence[Event]:
-        """Ends everything that is open as `interrupted`."""
+        """Ends all open exchanges as `interrupted`."""
         ended = list(self.open.values())
         self.open.clear()
         for exchange in ended:
             exchange.outcome, exchange.error = "interrupted", error
         return [Ended(exchange) for exchange in ended]
 
-    def end_doubtful(self, quiet: int) -> Sequence[Event]:
-        """Ends what damage has met and nothing has come of for so many nanoseconds of the proxy's clock."""
-        doubtful = [
+    def end_damaged(self, quiet: int) -> Sequence[Event]:
+        """Ends damaged exchanges without a record for `quiet` nanoseconds of the proxy's clock."""
+        damaged = [
             exchange
             for exchange in self.open.values()
             if exchange.damage and self.last_time - exchange.began - exchange.elapsed > quiet
         ]
-        for exchange in doubtful:
+        for exchange in damaged:
             del self.open[exchange.number]
             exchange.outcome, exchange.error = "interrupted", f"its end is missing: {exchange.damage}"
-        return [Ended(exchange) for exchange in doubtful]
+        return [Ended(exchange) for exchange in damaged]
 
     def stored(self) -> None:
-        """Whatever has ended is stored: another of the same id would be found to be there already."""
+        """All ended exchanges are stored: from now on the store recognises a repeated id."""
         self._ids = {exchange.uuid for exchange in self.open.values()}
 
     def checkpoint(self) -> list[dict[str, Any]]:
-        """The open exchanges as JSON-able values, for `restore`."""
+        """The open exchanges as JSON values, for `restore`."""
         return [exchange_state(exchange) for exchange in self.open.values()]
 
     def restore(self, states: Sequence[dict[str, Any]]) -> None:
-        """Takes up where `checkpoint` was made.  Raises KeyError, TypeError or ValueError else."""
+        """Restores a `checkpoint`.  Raises KeyError, TypeError or ValueError for other values."""
         for exchange in map(restore_exchange, states):
             self.open[exchange.number] = exchange
         self.stored()
@@ -251,9 +249,9 @@ class Assembler:
         self, exchange: Exchange, half: Half | None, side: Side, record: Record, time: int
     ) -> Sequence[Event]:
         """
-        What was not passed on stands behind the body.
+        Bytes that were not forwarded, which are stored after the body.
 
-        Of a response it may be all that there is, and stands behind an empty head.
+        A response may consist of them alone; they are then stored after an empty head.
         """
         events: tuple[Event, ...] = NOTHING
         if half is None:
@@ -334,7 +332,7 @@ class Assembler:
 
     @staticmethod
     def _mark(exchange: Exchange, reason: str) -> None:
-        """The first damage is noted; there may be any number."""
+        """Notes the first damage only, because there may be any number."""
         if not exchange.damage:
             exchange.notes.append({"damage": reason})
         exchange.mark_damaged(reason)
@@ -349,7 +347,7 @@ class Assembler:
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
-    """Whether a JSON value has so many levels at most."""
+    """Whether a JSON value has at most so many levels."""
     if not isinstance(value, (dict, list)):
         return True
     members = value.values() if isinstance(value, dict) else value
@@ -357,10 +355,10 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    """Python's JSON has numbers that nobody else's has."""
+    """Rejects NaN and Infinity, which Python's parser accepts and JSON does not have."""
     raise ValueError(f"{constant} is no JSON")
 
 
 def _count(value: Any) -> int:
-    """A number that a record tells, within reason."""
+    """A number from a record, limited to a plausible range."""
     return max(0, min(int(value), MOST_LOST))

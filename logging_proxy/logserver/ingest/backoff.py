@@ -1,9 +1,8 @@
 """
-Giving way to a proxy through which a large body passes.
+Backing off while a large body passes through the proxy.
 
-Its bytes go to the disk that ours go to, and on a machine with one processor the
-two share that as well: a body of a GiB takes half as long again while the logging
-server works beside it.  What is in the spool is safe, so it can wait a moment.
+The proxy and the logging server share the disk, and on a small machine the processor, so reading the spool
+at the same time slows down the proxy's client.  Bytes in the spool are safe and can wait for a moment.
 """
 
 from __future__ import annotations
@@ -11,28 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 HURRY = 128 << 20
-"""Bytes a second that come in when we had better wait; what LLM clients send does not come near it."""
+"""Bytes a second above which a spool is left alone; ordinary LLM traffic stays far below."""
 
 PATIENCE = 5.0
-"""Seconds that a spool is left alone at most, before all of the rush is over."""
+"""The longest time in seconds for which a spool is left alone while the rush goes on."""
 
 LOOK_INTERVAL = 0.1
 
 Lengths = Callable[[], tuple[int, int]]
-"""Up to which stream offsets a spool is read, and about is written."""
+"""The stream offsets up to which a spool is read, and is written (approximately)."""
 
 
-class Courtesy:
-    """Decides of one spool when not to read it."""
+class Backoff:
+    """Decides when one spool is not read."""
 
     def __init__(self, most: int) -> None:
-        """Reading stays behind by at most `most` bytes."""
+        """The backlog that this causes is at most `most` bytes."""
         self._most = most
         self._looked_at = float("-inf")
         self._written = 0
         self._rush_since: float | None = None
 
-    def gives_way(self, now: float, lengths: Lengths) -> bool:
+    def should_wait(self, now: float, lengths: Lengths) -> bool:
         """Whether to leave the spool alone now.  May raise OSError, if `lengths` does."""
         passed = now - self._looked_at
         if passed >= LOOK_INTERVAL:

@@ -1,8 +1,8 @@
 """
-Spools in which nothing happens: closed, so that they cost no descriptor, and looked at now and then.
+Idle spools: closed, so that they hold no descriptors, and checked for new bytes from time to time.
 
-Those of proxies elsewhere are removed in the end.  Anybody who may send can give new names, and a
-proxy with a disk that does not last has a new one at each start.
+Idle spools of remote proxies are removed after a while.  Otherwise they would accumulate: a sender may choose
+any name, and a proxy without a persistent disk has a new name after each start.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from logging_proxy.logserver.ingest.assembly import Tally
 from logging_proxy.recording.segments import segment_name, segment_start
 
 REMOTE = "remote-"
-"""How the names of spools begin that came from elsewhere."""
+"""The prefix of the names of remote spools."""
 
 MOST_REMOTE = 256
-"""Of these there are no more; each worker of a proxy has one."""
+"""The most remote spools; each worker of a proxy has one."""
 
-FEW = 16
-"""Spools that stay open though nothing happens in them: to open one costs reading its last segment."""
+OPEN_IDLE = 16
+"""Idle spools that stay open, because opening one means reading its last segment."""
 
-MOST_AT_ONCE = 64
-"""Remote spools that are opened in one look around: most of them are closed again before the next."""
+MOST_OPENED = 64
+"""Remote spools that are opened in one scan of the spool root; most are closed before the next scan."""
 
-IDLE = 1.0
-"""Seconds without a byte after which one of more than that is closed."""
+IDLE_AFTER = 1.0
+"""Seconds without a new byte after which a spool is idle."""
 
-IDLE_UNDER_WAY = 60.0
-"""The same where exchanges are under way."""
+IDLE_AFTER_UNDER_WAY = 60.0
+"""The same for a spool with exchanges under way."""
 
-GONE = 24 * 3600.0
-"""Seconds after which a remote spool in which nothing happens is removed; its proxy would begin another."""
+REMOVE_AFTER = 24 * 3600.0
+"""Seconds after which an idle remote spool is removed; its proxy would begin a new one."""
 
-GONE_IF_MANY = 60.0
-"""The same while there are nearly as many as there may be."""
+REMOVE_AFTER_IF_MANY = 60.0
+"""The same while the number of remote spools is near its limit."""
 
 
 def is_remote(path: str) -> bool:
@@ -44,7 +44,7 @@ def is_remote(path: str) -> bool:
 
 
 def newest_segment(path: str) -> tuple[int, int]:
-    """Its start and its size, or what no segment has."""
+    """Start offset and size of the newest segment; (-1, 0) without one."""
     starts = [start for name in os.listdir(path) if (start := segment_start(name)) is not None]
     if not starts:
         return -1, 0
@@ -63,7 +63,7 @@ class _Closed:
 
 
 class ClosedSpools:
-    """Paths of spools, each with what was known of it when it was closed."""
+    """The closed spools by path, with the state of each at the time when it was closed."""
 
     def __init__(self) -> None:
         self._closed: dict[str, _Closed] = {}
@@ -76,42 +76,42 @@ class ClosedSpools:
 
     @property
     def open_exchanges(self) -> int:
-        """Exchanges under way in them."""
+        """The number of exchanges under way in closed spools."""
         return sum(each.open for each in self._closed.values())
 
     @property
     def tally(self) -> Tally:
-        """What was counted in all of them."""
+        """The sum of the tallies of all closed spools."""
         tally = Tally()
         for each in self._closed.values():
             tally.add(each.tally)
         return tally
 
     def add(self, path: str, newest: tuple[int, int], since: float, open: int, tally: Tally) -> None:
-        """`newest` is what `newest_segment` said before the last look; nothing has come `since`."""
+        """`newest` is the `newest_segment` before the last read; `since` is the time of the last new byte."""
         self._closed[path] = _Closed(newest, since, open, tally)
 
     def take_gone(self, found: Collection[str]) -> Tally:
-        """Forgets those that are not among the `found`; what was counted in them."""
+        """Forgets the spools that are not among the `found`, and returns the sum of their tallies."""
         tally = Tally()
         for path in [path for path in self._closed if path not in found]:
             tally.add(self._closed.pop(path).tally)
         return tally
 
     def take_if_changed(self, path: str) -> bool:
-        """Whether something has come, and it is closed no more.  May raise OSError."""
+        """Forgets a spool with new bytes, which is to be opened; whether it was one.  May raise OSError."""
         if path in self._closed and newest_segment(path) != self._closed[path].newest:
             del self._closed[path]
             return True
         return False
 
     def take_idle(self, now: float, others: Collection[str]) -> list[str]:
-        """Those that are due to be removed; `others` are spools that are not closed."""
+        """Forgets the spools that are due to be removed, and returns them; `others` are the open spools."""
         remote = [(each.since, path) for path, each in self._closed.items() if is_remote(path)]
-        many = len(remote) + sum(map(is_remote, others)) >= MOST_REMOTE - FEW
-        patience = GONE_IF_MANY if many else GONE
+        many = len(remote) + sum(map(is_remote, others)) >= MOST_REMOTE - OPEN_IDLE
+        patience = REMOVE_AFTER_IF_MANY if many else REMOVE_AFTER
         due = sorted(path for path in remote if now - path[0] >= patience)
-        taken = [path for _, path in (due[:FEW] if many else due)]
+        taken = [path for _, path in (due[:OPEN_IDLE] if many else due)]
         for path in taken:
             del self._closed[path]
         return taken

@@ -1,9 +1,8 @@
 """
-One spool's way into the log directory: read, assemble, store, checkpoint, delete.
+The path of one spool into the store: read, assemble, store, checkpoint, delete segments.
 
-A consumer is crash-only.  After any exception it is closed and opened again
-from its last checkpoint, as after a crash of the process; all it does can be
-done twice.
+A consumer is crash-only.  After any exception it is closed and reopened from its last checkpoint, as after
+a crash of the process; every step may be repeated.
 """
 
 from __future__ import annotations
@@ -20,51 +19,46 @@ from logging_proxy.captures.events import Event, ResponseStarted, Started
 from logging_proxy.captures.exchanges import Exchange
 from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.ingest.assembly import Assembler, restore_tally
+from logging_proxy.logserver.ingest.observer import Observer
 from logging_proxy.logserver.ingest.records import Damage, RecordStream
-from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.gather import Preview, Store
+from logging_proxy.logserver.store.protocol import CaptureStore, Preview
 from logging_proxy.recording.records import Record
 from logging_proxy.recording.tail import Piece, SpoolTail, load_json, save_durably
 
 CHECKPOINT = "consumer.json"
 VERSION, EARLIER = 2, 1
-"""Of the checkpoint; the earlier one has no check."""
+"""Versions of the checkpoint; the earlier one has no checksum."""
 
 TURN_BYTES = 1 << 20
-"""Read per turn: some 500 small exchanges, a few milliseconds of a large body."""
+"""Bytes read in one turn: small enough that other spools are served within milliseconds."""
 
 COMMIT_INTERVAL = 0.1
-"""Seconds from one commit to the next while all that is there has been read."""
+"""Seconds between two commits while the consumer keeps up with the spool."""
 
 BEHIND_INTERVAL = 0.5
 """
-The same while there is more: a commit writes directory blocks and inodes twice, however few are new.
+Seconds between two commits while there is a backlog.
 
-Measured with a backlog of small exchanges: commits of 1,024 cost each 12 of 212 µs less than of 512;
-larger ones gain little more, and need more memory for the first time.
+A commit writes directory blocks and inodes, however few files are new, so larger commits are cheaper.
 """
 
 COMMIT_EXCHANGES = 1024
 COMMIT_BYTES = 8 << 20
-"""Of the spool, read since the last commit: small bodies are kept in memory until then."""
+"""Bytes read from the spool since the last commit: small bodies stay in memory until then."""
 
 CHECKPOINT_INTERVAL = 1.0
 CHECKPOINT_SHARE = 20
-"""A checkpoint may cost at most a 20th of the time: with many long streams open it is megabytes of JSON."""
+"""A checkpoint may take at most a 20th of the time: with many long streams it is megabytes of JSON."""
 
 CHECKPOINT_BYTES = 32 << 20
-"""So much is read at most until a checkpoint lets segments go, however slow the disk: spools have a limit."""
+"""Bytes read until a checkpoint is forced, so that segments are deleted before the spool is full."""
 
 
-SAY_INTERVAL = 1.0
-"""Seconds between two lines about damage; all of it is counted."""
+LOG_INTERVAL = 1.0
+"""Seconds between two log lines about damage; every damage is counted."""
 
-DOUBTFUL = 24 * 3600 * 10**9
-"""Nanoseconds without a record after which an exchange that damage has met counts as ended."""
-
-
-def _nothing(_: Any) -> None:
-    pass
+DAMAGED_TIMEOUT = 24 * 3600 * 10**9
+"""Nanoseconds without a record after which an exchange affected by damage counts as ended."""
 
 
 def _encode(state: dict[str, Any]) -> bytes:
@@ -73,10 +67,9 @@ def _encode(state: dict[str, Any]) -> bytes:
 
 class SpoolConsumer:
     """
-    Moves one spool's captures into the log directory.
+    Moves one spool's captures into a store, and tells `observer` what happens.
 
     Every method may raise OSError; afterwards `close`, then `open` again.
-    `on_event` and `on_stored` are told what happens; a replay tells it again.
     """
 
     _log = Logger()
@@ -84,25 +77,23 @@ class SpoolConsumer:
     def __init__(
         self,
         path: str,
-        directory: LogDirectory,
+        store: CaptureStore,
         seconds: Callable[[], float],
-        on_event: Callable[[Event], None] = _nothing,
-        on_stored: Callable[[Stored], None] = _nothing,
+        observer: Observer,
     ) -> None:
         self.path = path
         self.stored = 0
         self.assembler = Assembler()
-        self._directory = directory
+        self._store = store
         self._seconds = seconds
-        self._on_event = on_event
-        self._on_stored = on_stored
-        self._said_at, self._unsaid = float("-inf"), 0
-        """When damage was told in the log, and how much has not been since."""
+        self._observer = observer
+        self._logged_at, self._unlogged = float("-inf"), 0
+        """When damage was last logged, and how many damages were not logged since."""
         self._reset(None)
 
     def _reset(self, offset: int | None) -> None:
         self.assembler = Assembler()
-        self._store = Store(self._directory)
+        self._writer = self._store.writer()
         self._tail = SpoolTail(self.path, offset)
         self._stream = RecordStream(offset)
         self._durable = offset
@@ -113,7 +104,7 @@ class SpoolConsumer:
 
     @property
     def offset(self) -> int | None:
-        """The stream offset after the last record taken in; None before the first."""
+        """The stream offset after the last record that was handled; None before the first."""
         return self._stream.offset
 
     @property
@@ -121,7 +112,7 @@ class SpoolConsumer:
         return len(self.assembler.open)
 
     def open(self) -> None:
-        """Takes up from the checkpoint, or from the oldest segment when there is none."""
+        """Continues from the checkpoint; without one, from the oldest segment."""
         if not os.path.exists(os.path.join(self.path, CHECKPOINT)):
             self._reset(None)
             return
@@ -129,7 +120,7 @@ class SpoolConsumer:
             self._restore(load_json(self.path, CHECKPOINT))
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
             self._log.error("{path}: checkpoint unreadable; reading the spool from its start", path=self.path)
-            self._store.close()
+            self._writer.close()
             self._reset(None)
             self.assembler.tally.damages += 1
 
@@ -141,15 +132,15 @@ class SpoolConsumer:
         self._reset(int(state["offset"]))
         self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
         self.assembler.restore(state["exchanges"])
-        self._store.restore(self.assembler.open, state["files"])
+        self._writer.restore(self.assembler.open, state["files"])
         for exchange in self.assembler.open.values():
-            self._on_event(Started(exchange))
+            self._observer.event(Started(exchange))
             if exchange.response is not None:
-                self._on_event(ResponseStarted(exchange))
+                self._observer.event(ResponseStarted(exchange))
 
     def close(self) -> None:
         """Drops everything since the last checkpoint."""
-        self._store.close()
+        self._writer.close()
         self._tail.close()
 
     # --- turns
@@ -159,10 +150,10 @@ class SpoolConsumer:
         taken = self._read()
         if taken < TURN_BYTES:
             # Else the next turn follows at once, and finds most exchanges whole.
-            self._store.flush()
+            self._writer.flush()
         self._gathered += taken
         now = self._seconds()
-        if self._store.finished and self._is_due(
+        if self._writer.finished and self._is_due(
             now, BEHIND_INTERVAL if taken >= TURN_BYTES else COMMIT_INTERVAL
         ):
             self._commit()
@@ -171,7 +162,7 @@ class SpoolConsumer:
         return taken
 
     def _is_due(self, now: float, interval: float) -> bool:
-        much = self._store.finished >= COMMIT_EXCHANGES or self._gathered >= COMMIT_BYTES
+        much = self._writer.finished >= COMMIT_EXCHANGES or self._gathered >= COMMIT_BYTES
         return much or now >= self._committed_at + interval
 
     def _much_to_delete(self) -> bool:
@@ -179,11 +170,11 @@ class SpoolConsumer:
 
     def settle(self) -> None:
         """Commits and checkpoints now."""
-        if self._store.dirty or self._durable != self.offset:
+        if self._writer.dirty or self._durable != self.offset:
             self.checkpoint()
 
     def lengths(self) -> tuple[int, int]:
-        """Up to which stream offsets the spool is read, and about is written."""
+        """The stream offsets up to which the spool is read, and is written (approximately)."""
         return self.offset or 0, self._tail.end()
 
     def backlog(self) -> int:
@@ -191,24 +182,24 @@ class SpoolConsumer:
 
     @property
     def read_until(self) -> int | None:
-        """When the last record read was made, in nanoseconds since 1970; None when that is unknown."""
+        """The time of the last record that was read, in nanoseconds since 1970; None when it is unknown."""
         offset = self.assembler.wall_offset
         return None if offset is None else self.assembler.last_time + offset
 
     def find(self, id: bytes) -> Exchange | None:
         """An exchange whose files are not published yet."""
-        unpublished = [*self.assembler.open.values(), *self._store.finished_exchanges()]
+        unpublished = [*self.assembler.open.values(), *self._writer.finished_exchanges()]
         return next((exchange for exchange in unpublished if exchange.uuid == id), None)
 
     def preview(self, exchange: Exchange) -> Preview:
-        """What its metadata will be, as far as it has come; to be made in another thread."""
-        return self._store.preview(exchange)
+        """The metadata so far of an exchange, to be made in another thread."""
+        return self._writer.preview(exchange)
 
     def checkpoint(self) -> None:
-        """Makes all that was taken in durable, then lets go of the segments behind it."""
+        """Makes everything that was handled durable, then deletes the segments before it."""
         began = self._seconds()
-        self._end_doubtful()
-        self._tell(self._store.settle())
+        self._end_damaged()
+        self._tell(self._writer.settle())
         self._tail.sync()
         offset = self.offset
         state = {
@@ -216,10 +207,10 @@ class SpoolConsumer:
             "offset": offset,
             "tally": self.assembler.tally.state(),
             "exchanges": self.assembler.checkpoint(),
-            "files": self._store.checkpoint(),
+            "files": self._writer.checkpoint(),
         }
         if offset is not None:
-            data = _encode(state)  # once: with many long streams open it is megabytes
+            data = _encode(state)  # encoded once, for it may be megabytes
             save_durably(self.path, CHECKPOINT, b'%b,"check":%d}' % (data[:-1], crc32(data)))
             self._tail.delete_before(offset)
         self._durable = offset
@@ -227,13 +218,13 @@ class SpoolConsumer:
         self._next_checkpoint = ended + max(CHECKPOINT_INTERVAL, CHECKPOINT_SHARE * (ended - began))
 
     def _commit(self) -> None:
-        self._tell(self._store.commit())
+        self._tell(self._writer.commit())
 
     def _tell(self, committed: list[Stored]) -> None:
         self.assembler.stored()
         self.stored += sum([not stored.again for stored in committed])
         for stored in committed:
-            self._on_stored(stored)
+            self._observer.stored(stored)
         self._committed_at, self._gathered = self._seconds(), 0
 
     # --- reading
@@ -252,51 +243,51 @@ class SpoolConsumer:
         return taken
 
     def _take(self, piece: Piece) -> None:
-        assemble, store, tell = self.assembler.handle, self._store.handle, self._on_event
+        assemble, store, observe = self.assembler.handle, self._writer.handle, self._observer.event
         for item in self._stream.feed(piece):
             if isinstance(item, Damage):
-                self._say(item.reason)
+                self._log_damage(item.reason)
                 self.assembler.mark_damaged(item.reason, item.missing)
                 continue
             try:
                 events = assemble(item)
-            except Exception as error:  # whatever a sender has made up: what follows is stored all the same
+            except Exception as error:  # a remote sender may send any bytes; what follows is stored
                 self._skip(item, error)
                 continue
             for event in events:
                 store(event)
-                tell(event)
+                observe(event)
 
     def _skip(self, record: Record, error: Exception) -> None:
-        """A record that nobody understands is damage of its spool, and of its exchange."""
-        self._say(f"a record cannot be understood ({type(error).__name__})")
+        """Counts a record that cannot be interpreted as damage of its spool and its exchange."""
+        self._log_damage(f"a record cannot be understood ({type(error).__name__})")
         self.assembler.mark_malformed(record.exchange, f"a record made no sense ({type(error).__name__})")
 
-    def _say(self, damage: str) -> None:
-        """In the log, where a spool full of damage is not to fill the disk."""
+    def _log_damage(self, damage: str) -> None:
+        """Logs damage, at a limited rate: a spool full of damage must not fill the disk with log lines."""
         now = self._seconds()
-        if now < self._said_at + SAY_INTERVAL:
-            self._unsaid += 1
+        if now < self._logged_at + LOG_INTERVAL:
+            self._unlogged += 1
             return
-        more = f" ({self._unsaid} more before)" if self._unsaid else ""
+        more = f" ({self._unlogged} more before)" if self._unlogged else ""
         self._log.error("{path}: damage: {reason}{more}", path=self.path, reason=damage, more=more)
-        self._said_at, self._unsaid = now, 0
+        self._logged_at, self._unlogged = now, 0
 
     def interrupt(self, error: str) -> None:
-        """What is under way will not go on."""
+        """Ends all open exchanges as interrupted."""
         self._pass_on(self.assembler.interrupt(error))
 
-    def _end_doubtful(self) -> None:
-        """Damage may have met the ends of exchanges: those of which nothing comes any more."""
-        self._pass_on(self.assembler.end_doubtful(DOUBTFUL))
+    def _end_damaged(self) -> None:
+        """Ends exchanges whose END record was probably lost by damage."""
+        self._pass_on(self.assembler.end_damaged(DAMAGED_TIMEOUT))
 
     def _pass_on(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._store.handle(event)
-            self._on_event(event)
+            self._writer.handle(event)
+            self._observer.event(event)
 
     def _start_over(self) -> None:
-        """The spool was replaced by a shorter one: what is open will not go on; read the new one whole."""
+        """The spool was replaced by a shorter one: ends all open exchanges, and reads the new spool."""
         self._log.error("{path}: the spool ends before what was read of it; reading it anew", path=self.path)
         self.interrupt("the spool was replaced")
         self._tail.close()

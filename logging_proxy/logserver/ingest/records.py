@@ -1,8 +1,8 @@
 """
-From pieces of a spool's stream to records, across damage.
+From the pieces of a spool's stream to records, with recovery after damage.
 
-Where bytes are missing or are no records, `RecordStream` says so with a
-`Damage` and goes on at the next place that looks like a record.
+Where bytes are missing or are no valid records, `RecordStream` yields a `Damage` and resynchronises at the
+next place that looks like a record.
 """
 
 from __future__ import annotations
@@ -19,37 +19,36 @@ _LIKE_A_HEADER = re.compile(
     rb"(?s)(?=...[\x00\x01][\x00-\x%02x][\x00-\x%02x]\x00\x00.{5}\x00{3}(?!\x00{8}).{7}[\x00-\x0f])"
     % (_LAST_KIND, sum(Flag))
 )
-"""Nearly what `_believable` asks of one header, so that it is asked at few places, and at none of zeros."""
+"""A fast filter for the places at which `_believable` is worth calling; runs of zeros never match."""
 
 _NEVER_EMPTY = {Kind.SESSION, Kind.REQUEST_HEAD, Kind.RESPONSE_HEAD, Kind.END, Kind.LOST}
 
 _OF_NO_EXCHANGE = {Kind.SESSION, Kind.LOST}
 
 LATEST = 1 << 60
-"""A monotonic clock in nanoseconds after 36 years."""
+"""The latest plausible monotonic clock, in nanoseconds: 36 years."""
 
 MOST_EXCHANGES = 1 << 40
 
 CHAIN = 4
-"""Headers in a row that make a place believable."""
+"""The number of consecutive valid headers that make a place believable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Between the records before and after this the spool is damaged."""
+    """Damage of the spool, between the records before and after this."""
 
     reason: str
     missing: bool = True
-    """Whether bytes of the stream are missing or unreadable; else the damage has met none of them."""
+    """Whether bytes of the stream are missing or unreadable; false if the damage affects none of them."""
 
 
 class RecordStream:
     """
-    Takes pieces in order, gives records and damages.
+    Takes pieces in order, yields records and damages.
 
-    `offset` is the place after the last record given: where to go on after a
-    restart.  With None the first piece says where the stream begins, which may
-    be inside a record.
+    `offset` is the position after the last yielded record, from which to continue after a restart.  With
+    None the first piece determines where the stream begins, which may be inside a record.
     """
 
     def __init__(self, offset: int | None = None) -> None:
@@ -66,7 +65,7 @@ class RecordStream:
         return None if self._base is None else self._base + self._reader.consumed
 
     def feed(self, piece: Piece) -> Iterator[Record | Damage]:
-        """What `piece` completes.  The iterator must be used up."""
+        """The records that `piece` completes.  Exhaust the iterator."""
         start, data = piece.start, piece.data
         if self._expected is None:
             self._begin(start)
@@ -101,7 +100,7 @@ class RecordStream:
         self._lost, self._carry = True, b""
 
     def _resume(self, start: int, data: bytes | memoryview) -> tuple[int, bytes | memoryview]:
-        """`data` from the first believable record on; nothing of it while there is none."""
+        """`data` from its first believable record on; empty if it has none."""
         at = find_record(data)
         if at is None:
             self._carry = bytes(data[-(HEADER.size - 1) :])
@@ -111,7 +110,7 @@ class RecordStream:
 
 
 def find_record(data: bytes | memoryview) -> int | None:
-    """Where the first record in `data` seems to begin."""
+    """The position of the first believable record in `data`; None without one."""
     for match in _LIKE_A_HEADER.finditer(data):
         if _believable(data, match.start()):
             return match.start()

@@ -1,12 +1,11 @@
 """
-Spools of remote proxies: their streams arrive by HTTP and are kept as spool directories here.
+Spools of remote proxies: their streams arrive over HTTP and are kept as spool directories.
 
-A stream is appended at its own offsets, so sending bytes twice changes
-nothing.  What is acknowledged is on disk.
+A stream is appended at its own offsets, so bytes that are sent twice change nothing.  Acknowledged bytes are
+on disk.
 
-Whoever may send can give any name, so names cost little: nothing is open between two
-requests, there are no more than `MOST_SPOOLS`, each has a limit, and `Spools` removes
-those that nobody has sent anything for in a long time.
+A sender may choose any name, so a name is cheap: no file is open between two requests, there are at most
+`MOST_REMOTE` spools, each has a limit, and `Spools` removes those that have been idle for long.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from logging_proxy.recording.segments import BLOCK, SPOOL_NAME, block_header, se
 from logging_proxy.recording.tail import SpoolTail, load_json, sync_directory
 
 SEGMENT_SIZE, LEAST_SEGMENTS = 16 << 20, 8
-"""Bytes of a segment at most, and how many a spool's limit holds at least: the newest is never deleted."""
+"""The largest segment in bytes, and the fewest segments within a spool's limit, as the newest stays."""
 
 LEAST_LIMIT = 16 << 20
-"""Bytes that a spool may have, whatever the limit: a batch must find room in it."""
+"""The smallest limit of a spool in bytes: a batch must fit into it."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Beyond(Exception):
-    """Bytes were sent that do not follow on what is stored; `stored` is the offset that would."""
+    """Bytes were sent after a gap; `stored` is the offset at which the next bytes are expected."""
 
     def __init__(self, stored: int) -> None:
         super().__init__(f"bytes from {stored} on are missing")
@@ -44,18 +43,18 @@ class Beyond(Exception):
 
 
 class NoRoom(Exception):
-    """A limit is reached: that of a spool's bytes, or that of the number of spools.  Text says which."""
+    """The limit of a spool's bytes, or of the number of spools, is reached.  The text says which."""
 
 
 class _Removed(Exception):
-    """The spool was removed between two calls: there may be another of its name."""
+    """The spool was removed between two calls; by now there may be another one with its name."""
 
 
 class RemoteSpool:
     """
-    One remote proxy's stream, in segments below `directory`, of no more than `limit` bytes.
+    The stream of one remote proxy, in segments below `directory`, of at most `limit` bytes.
 
-    Blocks on the disk, so it is used from threads; its methods exclude each other.
+    Methods block on the disk and may be called from any thread; a lock serialises them.
     """
 
     def __init__(self, directory: str, limit: int = 1 << 62) -> None:
@@ -66,22 +65,22 @@ class RemoteSpool:
         self._removed = False
         self._salt = secrets.randbits(32)
         self._segment: str | None = None
-        """That which this object has begun and goes on with."""
+        """The segment that this object has begun and appends to."""
         self._in_segment = 0
         self._end: int | None = None
 
     def offset(self) -> int | None:
-        """The offset up to which the stream is durable here; None for one never heard of."""
+        """The offset up to which the stream is durable; None for an unknown spool."""
         with self._lock:
             self._look()
             return self._end
 
     def append(self, offset: int, data: bytes, gap: bool = False) -> int:
         """
-        Keeps `data`, which stands at `offset`, and says where to go on.
+        Stores `data`, which begins at `offset`, and returns the offset after it.
 
-        What is stored already is skipped.  Raises `NoRoom`, and `Beyond` when bytes before
-        `offset` are missing, unless `gap` says that nobody has them any more.
+        Bytes that are stored already are skipped.  Raises `NoRoom`, and `Beyond` when bytes before `offset`
+        are missing, unless `gap` says that the sender has lost them.
         """
         with self._lock:
             if self._removed:
@@ -101,7 +100,7 @@ class RemoteSpool:
             return self._end
 
     def remove(self, newest: tuple[int, int]) -> bool:
-        """Removes the spool if its `newest_segment` is still the one given; whether it was."""
+        """Removes the spool if its `newest_segment` is still the given one; whether it did."""
         with self._lock:
             if newest_segment(self._directory) != newest:
                 return False
@@ -110,7 +109,7 @@ class RemoteSpool:
             return True
 
     def _look(self) -> None:
-        """Takes up what is on disk, at the first call and after the directory was removed."""
+        """Reads the state on disk, at the first call and after the directory was removed."""
         if self._segment is not None and os.path.exists(self._segment):
             return
         self._segment = None
@@ -134,7 +133,7 @@ class RemoteSpool:
         self._in_segment += len(block)
 
     def _write(self, block: bytes, fresh: bool) -> None:
-        """A new file; one with this name holds no whole block, or the stream would go on behind it."""
+        """Writes a block.  A file with the name of a fresh segment holds no whole block: it is truncated."""
         assert self._segment is not None
         fd = os.open(self._segment, _NEW if fresh else _AGAIN, 0o600)
         try:
@@ -153,7 +152,7 @@ class RemoteSpool:
 
 
 def stored_end(directory: str) -> int | None:
-    """The offset behind the last whole block, or the consumer's where that is further; None for neither."""
+    """The offset after the last whole block, or that of the consumer if it is larger; None without both."""
     tail = SpoolTail(directory)
     starts = tail.segments()
     if starts:
@@ -169,24 +168,24 @@ def stored_end(directory: str) -> int | None:
 
 
 class RemoteSpools:
-    """The remote spools below a spool root, by names that match `SPOOL_NAME`; ValueError for any other."""
+    """The remote spools below a root.  Raises ValueError for names that do not match `SPOOL_NAME`."""
 
     def __init__(self, root: str, limit: int = 1 << 62) -> None:
-        """Each may have `limit` bytes."""
+        """`limit` is the most bytes of each spool."""
         self._root = root
         self._limit = max(limit, LEAST_LIMIT)
         self._spools: dict[str, RemoteSpool] = {}
         self._lock = threading.Lock()
 
     def offset(self, name: str) -> int | None:
-        """How far a spool is stored; None, and nothing is kept of the name, for one never heard of."""
+        """The offset up to which a spool is stored; None for an unknown name, which is not remembered."""
         path = self._path(name)
         with self._lock:
             spool = self._spools.get(path)
         return (spool or RemoteSpool(path)).offset()
 
     def append(self, name: str, offset: int, data: bytes, gap: bool = False) -> int:
-        """As `RemoteSpool.append`; the spool is made if it is not there."""
+        """As `RemoteSpool.append`; an unknown spool is created."""
         path = self._path(name)
         while True:
             try:
@@ -195,7 +194,7 @@ class RemoteSpools:
                 continue
 
     def remove(self, path: str, newest: tuple[int, int]) -> bool:
-        """Removes a spool into which nothing has come since it had that `newest_segment`; whether it was."""
+        """Removes a spool if its `newest_segment` is still the given one; whether it did."""
         with self._lock:
             spool = self._spools.setdefault(path, RemoteSpool(path, self._limit))
         removed = spool.remove(newest)
@@ -219,6 +218,6 @@ class RemoteSpools:
             return spool
 
     def _are_many(self) -> bool:
-        """Whether there can be no more, those that are being made included."""
+        """Whether the limit is reached, counting spools that are being created."""
         known = {*filter(is_remote, spool_directories(self._root)), *self._spools}
         return len(known) >= MOST_REMOTE

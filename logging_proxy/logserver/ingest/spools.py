@@ -1,12 +1,10 @@
 """
-All spools of a logging server: finding them, giving each its turn, trying again after trouble.
+All spools of a logging server: discovery, turns, and retries after trouble.
 
-`Spools` runs in one thread, which does all storage work of the process.  What
-other threads may read of it is in `status`.
+`Spools` runs in one thread, which does all storage work of the process.  Other threads may read its `status`.
 
-A spool costs three descriptors while it is read.  Of those in which nothing happens only
-a few stay open; the others are looked at now and then, and those of proxies elsewhere
-are removed in the end.
+An open spool holds three descriptors.  Only a few idle spools stay open; the others are closed and checked
+for new bytes from time to time, and idle spools of remote proxies are removed after a while.
 """
 
 from __future__ import annotations
@@ -21,46 +19,44 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from logging_proxy.captures.events import Event
-from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.ingest.assembly import Tally
-from logging_proxy.logserver.ingest.backoff import Courtesy
+from logging_proxy.logserver.ingest.backoff import Backoff
 from logging_proxy.logserver.ingest.closed import (
-    FEW,
-    GONE,
-    IDLE,
-    IDLE_UNDER_WAY,
-    MOST_AT_ONCE,
+    IDLE_AFTER,
+    IDLE_AFTER_UNDER_WAY,
+    MOST_OPENED,
+    OPEN_IDLE,
+    REMOVE_AFTER,
     ClosedSpools,
     is_remote,
     newest_segment,
 )
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
-from logging_proxy.logserver.store.directory import LogDirectory
-from logging_proxy.logserver.store.gather import Preview
+from logging_proxy.logserver.ingest.observer import Observer
+from logging_proxy.logserver.store.protocol import CaptureStore, Preview
 from logging_proxy.recording.directories import UnsafeDirectory
 from logging_proxy.recording.disk import spool_size
 from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.recording.telling import told_trouble
 
 LOOK_AROUND_INTERVAL = 1.0
-"""How often new spools and the log directory itself are looked for."""
+"""Seconds between two scans for new spools, each of which checks the store as well."""
 
 RETRY_INTERVAL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How storage stands.  `trouble` is empty while files can be written."""
+    """The state of storage.  `trouble` is empty while captures can be stored."""
 
     trouble: str = ""
     unwritten: str = ""
-    """Why a proxy on this machine cannot write its spool; empty while all can."""
+    """Why a proxy on this machine cannot write its spool; empty while all of them can."""
     stored: int = 0
     open: int = 0
     backlog: int = 0
     behind_since: int | None = None
-    """When the oldest bytes of the backlog were made, about, in nanoseconds since 1970; None without any."""
+    """The approximate time of the oldest bytes of the backlog, in ns since 1970; None without a backlog."""
     spools: int = 0
     damages: int = 0
     lost_exchanges: int = 0
@@ -68,7 +64,7 @@ class Status:
 
     @property
     def reason(self) -> str:
-        """Why captures are not kept now, by us or already by a proxy; empty while they are."""
+        """Why captures are lost or delayed now, here or in a proxy; empty while they are not."""
         if self.trouble or not self.unwritten:
             return self.trouble
         return f"a proxy cannot write what it records: {self.unwritten}"
@@ -78,7 +74,7 @@ class Status:
 class _Member:
     consumer: SpoolConsumer
     lock: SpoolLock
-    courtesy: Courtesy
+    backoff: Backoff
     opened: bool = False
     trouble: str = ""
     retry_at: float = 0.0
@@ -86,7 +82,7 @@ class _Member:
 
 
 def spool_directories(root: str) -> list[str]:
-    """The spools below `root`: directories of ours, never links."""
+    """The spools below `root`: directories that belong to this user, never links."""
     try:
         with os.scandir(root) as entries:
             found = [entry.path for entry in entries if _is_spool(entry)]
@@ -104,7 +100,7 @@ def _is_spool(entry: os.DirEntry[str]) -> bool:
 
 
 def make_private_directory(path: str) -> None:
-    """A directory of mode 0700 with all above it; one that is there must not be open to others."""
+    """Makes a directory of mode 0700 and its parents.  Raises `UnsafeDirectory` if others may write to it."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     found = os.stat(path)
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -118,35 +114,34 @@ def _remove(path: str, newest: tuple[int, int]) -> bool:
 
 class Spools:
     """
-    Every spool below `root`, each with a consumer that fills the log directory.
+    Every spool below `root`, each with a consumer that moves its captures into `store`.
 
-    `turn` never raises for what a disk may do: trouble is kept in `status`, the
-    spools stay as they are, and storing goes on when the trouble is over.
+    `turn` never raises for errors of a disk: they are reported in `status`, the spools keep their bytes, and
+    storing continues when the trouble is over.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        directory: LogDirectory,
+        store: CaptureStore,
         root: str,
         seconds: Callable[[], float],
-        on_event: Callable[[Event], None] = lambda event: None,
-        on_stored: Callable[[Stored], None] = lambda stored: None,
+        observer: Observer,
         most_waiting: int = 0,
         remove: Callable[[str, tuple[int, int]], bool] = _remove,
     ) -> None:
         """
-        Reading stays behind by no more than `most_waiting` bytes when a turn may be put off.
+        `most_waiting` is the largest backlog in bytes up to which a turn may be postponed.
 
-        `remove` removes a remote spool whose `newest_segment` is still the one given; whether it was.
+        `remove` removes a remote spool if its `newest_segment` is still the given one; whether it did.
         """
         self.status = Status()
-        self._directory = directory
+        self._store = store
         self._root = root
         self._seconds = seconds
         self._most_waiting = most_waiting
-        self._hooks = (on_event, on_stored)
+        self._observer = observer
         self._members: dict[str, _Member] = {}
         self._closed = ClosedSpools()
         self._remove = remove
@@ -157,9 +152,9 @@ class Spools:
 
     def turn(self, patient: bool = False) -> int:
         """
-        One turn for every spool; the most bytes that were read from one.
+        Gives every spool a turn; returns the most bytes that were read from one.
 
-        When `patient`, for all but those that had better be left to their proxies now.
+        If `patient`, spools with a rush of bytes are left alone, see `Backoff`.
         """
         now = self._seconds()
         if now >= self._next_look:
@@ -172,8 +167,8 @@ class Spools:
         return taken
 
     def preview(self, id: bytes) -> Preview | None:
-        """Makes the metadata, so far, of an exchange that is not published; of no exchange, None."""
-        # What came from elsewhere may have any id: it is asked last.
+        """The metadata so far of an exchange that is not published; None if there is no such exchange."""
+        # Remote spools come last, because their senders may use the ids of others.
         for member in sorted(self._members.values(), key=lambda member: is_remote(member.consumer.path)):
             exchange = member.consumer.find(id)
             if exchange is not None:
@@ -181,7 +176,7 @@ class Spools:
         return None
 
     def settle(self) -> bool:
-        """Commits and checkpoints everything; whether that worked."""
+        """Commits and checkpoints everything; whether that succeeded."""
 
         def settle(consumer: SpoolConsumer) -> int:
             consumer.settle()
@@ -193,20 +188,20 @@ class Spools:
         return not self.status.trouble
 
     def close(self) -> None:
-        """Lets go of everything; what was not settled is read again next time."""
+        """Releases everything; what was not settled is read again after the next start."""
         for member in self._members.values():
             member.consumer.close()
             member.lock.release()
         self._members.clear()
-        self._directory.close()
+        self._store.close()
 
     # --- finding
 
     def _look_around(self) -> str:
-        """Finds new spools and sees whether the log directory is still there; the trouble, if any."""
+        """Finds new spools, and checks the store; returns the trouble, if any."""
         try:
-            self._directory.open()
-            self._directory.check()
+            self._store.open()
+            self._store.check()
             make_private_directory(self._root)
             self._find(self._seconds())
             trouble = ""
@@ -224,7 +219,7 @@ class Spools:
         try:
             return next(filter(None, map(told_trouble, spool_directories(self._root))), "")
         except OSError:
-            return ""  # the look around has said so
+            return ""  # reported by the scan before
 
     def _find(self, now: float) -> None:
         found = spool_directories(self._root)
@@ -235,7 +230,7 @@ class Spools:
             self._closed.take_if_changed(path)
         new = [path for path in found if path not in self._members and path not in self._closed]
         remote = list(filter(is_remote, new))
-        for path in sorted(set(new).difference(remote[MOST_AT_ONCE:])):
+        for path in sorted(set(new).difference(remote[MOST_OPENED:])):
             self._admit(path, now)
         for path in self._closed.take_idle(now, self._members):
             self._retire(path, now)
@@ -245,8 +240,8 @@ class Spools:
         lock = SpoolLock(path)
         if not lock.acquire():
             return None
-        consumer = SpoolConsumer(path, self._directory, self._seconds, *self._hooks)
-        self._members[path] = member = _Member(consumer, lock, Courtesy(self._most_waiting), active_at=now)
+        consumer = SpoolConsumer(path, self._store, self._seconds, self._observer)
+        self._members[path] = member = _Member(consumer, lock, Backoff(self._most_waiting), active_at=now)
         self._open(member)
         return member
 
@@ -259,12 +254,12 @@ class Spools:
     # --- spools in which nothing happens
 
     def _close_idle(self, now: float) -> None:
-        """Closes those in which nothing has happened for the longest time, but for a few."""
+        """Closes idle spools except for a few, the longest idle first."""
         idle = sorted(
             (member.active_at, path) for path, member in self._members.items() if _is_idle(member, now)
         )
-        too_many = max(0, len(self._members) - FEW)
-        gone = [each for each in idle[too_many:] if is_remote(each[1]) and now - each[0] >= GONE]
+        too_many = max(0, len(self._members) - OPEN_IDLE)
+        gone = [each for each in idle[too_many:] if is_remote(each[1]) and now - each[0] >= REMOVE_AFTER]
         for _, path in (*idle[:too_many], *gone):
             self._guarded(self._members[path], partial(self._close_one, path, now))
 
@@ -272,7 +267,7 @@ class Spools:
         member = self._members[path]
         newest = newest_segment(path)
         if member.consumer.turn():
-            member.active_at = now  # it came just now
+            member.active_at = now  # new bytes arrived just now
             return 1
         member.consumer.settle()
         tally, under_way = member.consumer.assembler.tally, member.consumer.open_exchanges
@@ -284,7 +279,7 @@ class Spools:
         return 1
 
     def _retire(self, path: str, now: float) -> None:
-        """What is under way in it was interrupted; all else is stored."""
+        """Removes an idle remote spool, after its open exchanges are stored as interrupted."""
         member = self._admit(path, now)
         if member is None:
             return
@@ -305,7 +300,7 @@ class Spools:
     # --- turns
 
     def _turn(self, member: _Member, patient: bool, now: float) -> int:
-        if patient and member.courtesy.gives_way(now, member.consumer.lengths):
+        if patient and member.backoff.should_wait(now, member.consumer.lengths):
             return 1  # there is traffic: look again soon
         taken = member.consumer.turn()
         if taken:
@@ -323,11 +318,11 @@ class Spools:
                 yield member
 
     def _retry(self, member: _Member) -> bool:
-        """Opens a consumer again, once a small file can be written: replaying costs more than asking."""
+        """Reopens a consumer once a small file can be written: a probe is cheaper than a replay."""
         return bool(self._guarded(member, self._probe)) and self._open(member)
 
     def _probe(self) -> int:
-        self._directory.probe()
+        self._store.probe()
         return 1
 
     def _open(self, member: _Member) -> bool:
@@ -340,10 +335,9 @@ class Spools:
 
     def _guarded(self, member: _Member, step: Callable[[], int]) -> int:
         """
-        Runs a step of a consumer; whatever goes wrong there (then 0) closes that consumer until the retry.
+        Runs a step of a consumer.  After any exception, returns 0 and closes the consumer until its retry.
 
-        Not only OSErrors: a fault of ours must not end the logging server, and
-        with the spool kept nothing is lost by it.
+        All exceptions are caught: a bug must not end the logging server, and the spool keeps the bytes.
         """
         try:
             return step()
@@ -394,7 +388,7 @@ class Spools:
         )
 
     def _unseen(self) -> int:
-        """Bytes in spools that nobody reads, for nothing can be stored."""
+        """Bytes in spools that are not open, because nothing can be stored now."""
         try:
             found = set(spool_directories(self._root)) - set(self._members)
             return sum(spool_size(Path(path)) for path in found)
@@ -418,12 +412,12 @@ class Spools:
 
 
 def _is_idle(member: _Member, now: float) -> bool:
-    patience = IDLE_UNDER_WAY if member.consumer.open_exchanges else IDLE
+    patience = IDLE_AFTER_UNDER_WAY if member.consumer.open_exchanges else IDLE_AFTER
     return member.opened and now - member.active_at >= patience
 
 
 def describe_error(error: Exception) -> str:
-    """One line for /health and the log: what went wrong, without what was being written."""
+    """The reason of an error in one line, for /health and the log, without any captured data."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     if isinstance(error, UnsafeDirectory):

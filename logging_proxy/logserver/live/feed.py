@@ -1,11 +1,11 @@
 """
-The live feed: what happens, as numbered events in a bounded ring.
+The live feed: numbered events in a bounded ring.
 
-The storage thread publishes; viewers, on the reactor's thread, read the ring
-each from a place of its own.  A viewer that comes back goes on where it was, if
-the ring still has it; one that is slow holds nothing but its place.
+The storage thread publishes events; viewers, on the reactor thread, read the ring, each from its own sequence
+number.  A viewer that reconnects resumes there if the ring still has the event; a slow viewer costs no memory
+here.
 
-While nobody has watched for a while nothing is kept and nothing is spent.
+After some minutes without viewers, no events are kept or made.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from logging_proxy.index import Entry, Row
 from logging_proxy.logserver.live.under_way import snapshot
 
 RING_BYTES = 16 << 20
-"""While somebody watches the events' texts take a third more besides."""
+"""Most bytes of pieces in the ring; while there are viewers, the JSON texts take another third."""
 
 RING_EVENTS = 65_536
 
 EVENT_SIZE = 512
-"""What an event weighs besides its bytes, about."""
+"""Approximate memory of an event besides its bytes."""
 
 PIECES_UNTIL = 4 << 20
-"""Bytes of a half that are sent along; of those beyond only offset and size are told.  No stream has more."""
+"""Pieces up to this offset in a body have their bytes in the feed; later ones only offset and size."""
 
 KEPT_WITHOUT_VIEWERS = 300.0
-"""Seconds: who was away for longer looks at the list again."""
+"""Seconds for which events are kept for a viewer that reconnects."""
 
 
 @dataclass(slots=True)
 class LiveEvent:
     """
-    Something that happened to exchange `id`; which of the other fields there are depends on `type`.
+    An event of exchange `id`; its `type` determines which of the other fields are set.
 
-    Never changed once it is made.
+    Immutable, but for the cached text.
     """
 
     sequence: int
@@ -64,7 +64,7 @@ class LiveEvent:
         return EVENT_SIZE + len(self.data or b"")
 
     def text(self) -> str:
-        """The event as JSON, made once for all viewers."""
+        """The event as JSON, encoded once for all viewers."""
         self._text = self._text or self._made()
         return self._text
 
@@ -80,7 +80,7 @@ class LiveEvent:
 
 
 def row_document(row: Row) -> dict[str, Any]:
-    """A row as JSON; of what is under way, outcome and end are null."""
+    """A row as JSON; outcome and end of an exchange under way are null."""
     document = row.document()
     if not row.outcome:
         document["outcome"] = document["completed_at"] = None
@@ -88,7 +88,7 @@ def row_document(row: Row) -> dict[str, Any]:
 
 
 class Ring:
-    """The last events, up to a number and a weight.  Not thread-safe."""
+    """The latest events, limited by number and by weight.  Not thread-safe."""
 
     def __init__(self, first: int, most: int = RING_EVENTS, most_bytes: int = RING_BYTES) -> None:
         self.first = first
@@ -100,7 +100,7 @@ class Ring:
 
     @property
     def next(self) -> int:
-        """The sequence that the next event gets."""
+        """The sequence of the next event."""
         return self.first + len(self._events)
 
     def append(self, event: LiveEvent) -> None:
@@ -118,7 +118,7 @@ class Ring:
     def read(self, sequence: int, most: int) -> list[LiveEvent]:
         """Up to `most` events from `sequence` on, which must not be before `first`."""
         start = sequence - self.first
-        # Viewers are mostly at the end, and a deque is reached from both.
+        # Most reads are near the end; indexing a deque is fast near both ends.
         if start >= len(self._events):
             return []
         if start < 64:
@@ -128,11 +128,10 @@ class Ring:
 
 class Feed:
     """
-    Numbers events and hands them out.
+    Numbers events and keeps them for viewers.
 
-    `wake` is called, in the publishing thread, when a viewer may have
-    something to read; once until the next `read`.  `first` should grow from one start to
-    the next, so that no sequence means two things.
+    `wake` is called in the publishing thread when there are new events, once until the next `read`.  `first`
+    must grow from one start of the server to the next, so that a sequence is never used twice.
     """
 
     def __init__(self, seconds: Callable[[], float], first: int, ring: Ring | None = None) -> None:
@@ -144,17 +143,17 @@ class Feed:
         self._keep_until = 0.0
         self._woken = False
         self.resting = False
-        """Nobody watches, and nothing need be published until somebody enters."""
+        """Whether there are no viewers, and `publish` need not be called until one enters."""
 
     # --- publishing
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody watches, or did a moment ago."""
+        """Whether there are viewers, or were in the last `KEPT_WITHOUT_VIEWERS` seconds."""
         return self._viewers > 0 or self._seconds() < self._keep_until
 
     def publish(self, event: Event) -> None:
-        """Something new happened."""
+        """Adds an event of an exchange, if the feed is wanted."""
         if not self.wanted:
             self._rest()
             return
@@ -174,7 +173,7 @@ class Feed:
             self._append(_TYPES[type(event)], id, row=snapshot(event.exchange))
 
     def publish_indexed(self, entries: list[Entry]) -> None:
-        """Exchanges are in the index: what was understood of them is known."""
+        """Announces exchanges that are in the index, with their final rows."""
         if self.wanted:
             for entry in entries:
                 self._append("indexed", entry.row.id, row=entry.row)
@@ -187,7 +186,7 @@ class Feed:
             self.wake()
 
     def _rest(self) -> None:
-        """Nobody sees what comes now: places from before are gone; none is given until somebody enters."""
+        """Drops the ring, and skips one sequence: a viewer that resumes from before is told of a gap."""
         with self._lock:
             if self._ring.next > self._ring.first:
                 self._ring.clear()
@@ -197,7 +196,7 @@ class Feed:
     # --- viewing
 
     def enter(self) -> tuple[int, int]:
-        """A viewer comes; the oldest and the next sequence."""
+        """Adds a viewer; the oldest and the next sequence."""
         with self._lock:
             self._viewers += 1
             self.resting = False
@@ -213,7 +212,7 @@ class Feed:
         return self._viewers
 
     def read(self, sequence: int, most: int) -> list[LiveEvent] | None:
-        """Events from `sequence` on; None when that place is gone."""
+        """At most `most` events from `sequence` on; None when the ring no longer has them."""
         with self._lock:
             self._woken = False
             return None if sequence < self._ring.first else self._ring.read(sequence, most)

@@ -1,4 +1,4 @@
-"""Pages of exchanges: those in the index, and between them those that are under way."""
+"""Pages of exchanges: the rows of the index, merged with the exchanges under way."""
 
 from __future__ import annotations
 
@@ -6,29 +6,39 @@ from collections.abc import Callable, Sequence
 
 from logging_proxy.index import Filters, Index, Page, Row
 from logging_proxy.index.cursors import read_cursor, write_cursor
+from logging_proxy.index.values import never
 
 Ask = Callable[[str | None, int], Page]
 """Cursor and limit to a page of the index."""
 
 
 def list_exchanges(
-    index: Index, under_way: Callable[[Filters], list[Row]], filters: Filters, cursor: str | None, limit: int
+    index: Index,
+    under_way: Callable[[Filters], list[Row]],
+    filters: Filters,
+    cursor: str | None,
+    limit: int,
+    abandoned: Callable[[], bool] = never,
 ) -> Page:
     """
-    A page, newest first.  An exchange that ends between two pages is on one of them, once.
+    A page, newest first.  An exchange that ends between two requests is on exactly one of their pages.
 
-    Raises what `Index.list` raises.
+    Raises the exceptions of `Index.list`.
     """
-    # Asked first: what leaves it meanwhile is in the index by then.
+    # Read before the index: an exchange that leaves it meanwhile is in the index by then.
     waiting = under_way(filters)
     position = None if cursor is None else read_cursor(cursor)
     if position is not None:
         waiting = [row for row in waiting if row.started < position]
-    return merged(lambda cursor, limit: index.list(filters, cursor, limit), waiting, cursor, limit)
+
+    def ask(cursor: str | None, limit: int) -> Page:
+        return index.list(filters, cursor, limit, abandoned=abandoned)
+
+    return merged(ask, waiting, cursor, limit)
 
 
 def merged(ask: Ask, waiting: Sequence[Row], cursor: str | None, limit: int) -> Page:
-    """`waiting`, which is sorted, among the rows of the index."""
+    """A page of the index, merged with the sorted rows in `waiting`."""
     page = ask(cursor, limit)
     known = {row.id for row in page.rows}
     waiting = [row for row in waiting if row.id not in known]
@@ -47,11 +57,10 @@ def _cut(ask: Ask, rows: list[Row], waiting: Sequence[Row], cursor: str | None, 
     """
     The first `limit` of `rows`, and the cursor behind them.
 
-    Only the index knows the position of its own rows, so it is asked for
-    as many as are kept.
+    Only the index knows the keys of its rows, so the cursor comes from a second query with a smaller limit.
     """
     last = rows[limit - 1]
-    # Of exchanges that started in one microsecond all are kept: a cursor cannot point between them.
+    # A cursor cannot point between exchanges that started in the same microsecond: all are kept.
     kept = [row for row in rows if row.started >= last.started]
     ids = {row.id for row in waiting}
     indexed = sum(row.id not in ids for row in kept)

@@ -1,9 +1,8 @@
 """
-Exchanges that are under way, or have ended and are not yet in the index.
+Exchanges that are under way, or have ended and are not in the index yet.
 
-The storage thread tells what happens; any thread may ask.  After a retry a
-consumer tells everything since its last checkpoint once more: `UnderWay` knows
-what it was told, and lets only what is new pass.
+The storage thread reports events; any thread may query.  After a retry, the consumer replays all events since
+its last checkpoint: `UnderWay` recognises them and passes on only new ones.
 """
 
 from __future__ import annotations
@@ -24,41 +23,41 @@ from logging_proxy.redaction.redact import redact_url
 _RESPONSE = Side.RESPONSE
 
 MOST_ENDED = 8192
-"""Ended exchanges that are kept for an index that is behind; the files have them all."""
+"""Most ended exchanges that are kept while the index lags; older ones are in the files only."""
 
 REMEMBERED = 65_536
-"""So many ids at least of exchanges that have ended: a replay goes back a few seconds."""
+"""Ids of ended exchanges that are remembered at least, to recognise a replay of the last seconds."""
 
 
 class _Member:
-    __slots__ = ("before", "ended", "exchange", "files", "response_told", "row", "told")
+    __slots__ = ("before", "ended", "exchange", "files", "response_seen", "row", "seen")
 
     def __init__(self, exchange: Exchange, ended: bool = False) -> None:
         self.exchange = exchange
         self.before = _sizes(exchange)
-        """Bytes of the bodies that came in an earlier life of this process."""
-        self.told = _NONE
-        """Bytes that were told of before the spool was read again."""
-        self.response_told = False
+        """Bytes of the bodies when first observed: they arrived before this process started."""
+        self.seen = _NONE
+        """Bytes already announced before the replay."""
+        self.response_seen = False
         self.files: tuple[str | None, str | None] = (None, None)
         self.row: Row | None = None
-        """As it was at the start, once somebody has asked; what changes is filled in then."""
+        """The row as of the start, made at the first query; later values are filled in at each query."""
         self.ended = ended
 
     def replace(self, exchange: Exchange) -> None:
-        """The same exchange is read again, and its pieces come once more."""
+        """The exchange is replayed, and its pieces will be too."""
         old, self.exchange = _sizes(self.exchange), exchange
-        self.told = max(old[0], self.told[0]), max(old[1], self.told[1])
+        self.seen = max(old[0], self.seen[0]), max(old[1], self.seen[1])
         exchange.again = True
 
     def passed(self) -> tuple[int, int]:
-        """Bytes of the bodies that have passed in this life."""
+        """Bytes of the bodies that have passed since this process started."""
         now = _sizes(self.exchange)
-        return max(now[0], self.told[0]) - self.before[0], max(now[1], self.told[1]) - self.before[1]
+        return max(now[0], self.seen[0]) - self.before[0], max(now[1], self.seen[1]) - self.before[1]
 
 
 def _is_same(one: Exchange, other: Exchange) -> bool:
-    """Whether it was read again; one that only has the same id is another's, who may have made it up."""
+    """Whether `other` is a replay of `one`; equal ids alone prove nothing, as clients may choose them."""
     return (one.number, one.began, one.wall_ns) == (other.number, other.began, other.wall_ns)
 
 
@@ -70,7 +69,7 @@ def _sizes(exchange: Exchange) -> tuple[int, int]:
 
 
 class UnderWay:
-    """What happens now."""
+    """The exchanges that the index does not have yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,11 +82,12 @@ class UnderWay:
 
     # --- from the storage thread
 
-    def tell(self, event: Event) -> Sequence[Event]:
+    def observe(self, event: Event) -> Sequence[Event]:
         """
-        Takes an event in; what of it is new, a `Started` before anything else of an exchange.
+        Notes an event, and returns the new events in it: none in a replay, and `Started` before any other
+        event.
 
-        Of pieces only those of exchanges that are read `again` need be asked for.
+        Pieces need be observed only for exchanges that are marked `again`.
         """
         exchange = event[0]
         id = exchange.id
@@ -116,10 +116,10 @@ class UnderWay:
             self._end(id, member)
             return True
         if kind is ResponseStarted:
-            told, member.response_told = member.response_told, True
-            return not told
+            seen, member.response_seen = member.response_seen, True
+            return not seen
         if isinstance(event, BodyPiece):
-            return event.offset + len(event.data) > member.told[event.side is _RESPONSE]
+            return event.offset + len(event.data) > member.seen[event.side is _RESPONSE]
         return False
 
     def _end(self, id: str, member: _Member) -> None:
@@ -136,7 +136,7 @@ class UnderWay:
             self._members.pop(oldest, None)
 
     def stored(self, stored: Stored) -> None:
-        """The files of an exchange are published."""
+        """Notes the published files of an exchange."""
         with self._lock:
             member = self._members.get(stored.exchange.id)
             if member is not None and _is_same(member.exchange, stored.exchange):
@@ -145,14 +145,14 @@ class UnderWay:
     # --- from any thread
 
     def forget(self, ids: Iterable[str]) -> None:
-        """These are in the index now."""
+        """Drops exchanges that are in the index now."""
         with self._lock:
             for id in ids:
                 if id in self._ended:
                     del self._ended[id], self._members[id]
 
     def rows(self, filters: Filters) -> list[Row]:
-        """The exchanges that meet `filters`, newest first; none when texts are searched."""
+        """The exchanges that meet `filters`, newest first; none for filters that need bodies."""
         if filters.need_bodies:
             return []
         with self._lock:
@@ -172,12 +172,12 @@ class UnderWay:
             return member is not None and member.exchange.half(side) is not None
 
     def in_flight(self) -> dict[str, int]:
-        """How many are under way, by route; the empty name is for what no route took."""
+        """The number of exchanges under way, by route; the empty name stands for no route."""
         with self._lock:
             return dict(self._in_flight)
 
     def body_bytes(self) -> dict[str, tuple[int, int]]:
-        """How many bytes of requests' and of responses' bodies have passed, by route."""
+        """Bytes of request and response bodies since the start, by route."""
         with self._lock:
             sums = dict(self._passed)
             for member in self._members.values():
@@ -197,7 +197,7 @@ def _add(sums: dict[str, tuple[int, int]], route: str, sizes: tuple[int, int]) -
 
 
 def snapshot(exchange: Exchange) -> Row:
-    """The exchange as a row, as far as it has come."""
+    """The present state of an exchange as a row."""
     return _current_row(_Member(exchange, bool(exchange.outcome)))
 
 

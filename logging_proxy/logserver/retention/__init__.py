@@ -1,1 +1,1 @@
-"""What is deleted when, and whether the clock is to be believed."""
+"""Retention: the choice of captures to delete, the rounds that delete them, and trust in the clock."""

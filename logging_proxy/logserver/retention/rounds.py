@@ -1,80 +1,66 @@
-"""What is done now and then: looking at sizes, and keeping within the limits of retention."""
+"""Periodic work: measuring the log directory and the index, and applying retention."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from logging_proxy.captures.names import CAPTURE_FILE
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Index
-from logging_proxy.logserver.process import Run
-from logging_proxy.logserver.retention.keeper import FILES, OTHER_BYTES, Keeper, Step
+from logging_proxy.logserver.retention.policy import FILES, OTHER_BYTES, Retention, Step
 from logging_proxy.logserver.retention.trust import Consent, WallClock
-from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.protocol import CaptureStore
 from logging_proxy.logserver.telemetry.counters import Sizes
+from logging_proxy.logserver.threads import Run
+from logging_proxy.net.pause import Pause
+from logging_proxy.net.services import TypedService
 
 INTERVAL = 10.0
 
 SHARE = 100
-"""Looking at every file takes at most a hundredth of the time: a million exchanges have four million."""
+"""A measurement of all files may take at most one part in `SHARE` of the time."""
 
 LOOK_INTERVAL = 300.0
 """
-Between two such looks at least, which find what others added and removed; what we do is counted.
+Least seconds between two measurements of all files.
 
-Where much comes they cost: 3 µs a file, 11 of each exchange that came since the start.
+In between, sizes are computed from what the server stores and deletes; a measurement finds the changes of
+others.
 """
 
 PAUSE = 0.02
-"""Seconds between two steps of deleting, which are for storing captures."""
+"""Seconds between two steps of deletion, in which the storage thread can store captures."""
 
 
-def measure(log_dir: str) -> tuple[int, int]:
-    """Bytes and number of the captures' files, as far as they can be looked at."""
-    size = count = 0
-    with os.scandir(log_dir) as entries:
-        for entry in entries:
-            if CAPTURE_FILE.fullmatch(entry.name):
-                try:
-                    size += entry.stat(follow_symlinks=False).st_size
-                except OSError:  # it is gone, or the disk does not give it
-                    continue
-                count += 1
-    return size, count
-
-
-class Housekeeping(Service):
-    """Keeps `sizes` fresh and the log directory within its limits, from start to stop."""
+class Housekeeping(TypedService):
+    """Keeps `sizes` up to date and the log directory within its limits, from start to stop."""
 
     _log = Logger()
 
     def __init__(
         self,
         clock: IReactorTime,
-        directory: LogDirectory,
+        store: CaptureStore,
         index: Index | None,
-        keeper: Keeper | None,
+        retention: Retention | None,
         run: Run,
         run_storage: Run,
         wall_seconds: Callable[[], float],
     ) -> None:
-        """`clock` is monotonic; `wall_seconds` are since 1970, and are watched before they are believed."""
+        """`clock` is monotonic; `wall_seconds`, since 1970, is compared with it before it is trusted."""
         self.sizes = Sizes()
         self.is_whole: Callable[[], bool] = lambda: True
-        """Whether the index has all captures: without some of them the wrong ones would be deleted."""
+        """Whether the index has all captures; otherwise retention would delete the wrong ones."""
         self._wall = WallClock(clock.seconds, wall_seconds)
         self._consent = Consent(clock.seconds)
         self._clock = clock
-        self._directory = directory
+        self._store = store
         self._index = index
-        self.keeper = keeper
+        self.retention = retention
         self._run = run
         self._run_storage = run_storage
         self._measure_at = 0.0
@@ -83,30 +69,27 @@ class Housekeeping(Service):
         self._new_files = self._gone_files = 0
         self._stopping = False
         self._trouble = ""
-        self._timer: IDelayedCall | None = None
-        self._pause: Deferred[None] | None = None
+        self._pause = Pause(clock)
         self._done: Deferred[None] | None = None
 
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._stopping = False
         self._done = Deferred.fromCoroutine(self._work())
 
     def stopService(self) -> Deferred[None] | None:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._stopping = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-            self._go_on()
+        self._pause.end()
         return self._done
 
     @property
     def trouble(self) -> str:
-        """Why sizes or retention are not as they are to be; empty while they are."""
-        return self._trouble or (self.keeper.trouble if self.keeper is not None else "")
+        """The reason why sizes are unknown or limits exceeded; empty when all is well."""
+        return self._trouble or (self.retention.trouble if self.retention is not None else "")
 
     def stored(self, stored: Stored) -> None:
-        """An exchange's files are on disk.  For the storage thread."""
+        """Notes an exchange whose files are on disk.  Called on the storage thread."""
         if stored.again:
             return
         exchange = stored.exchange
@@ -119,23 +102,23 @@ class Housekeeping(Service):
         while not self._stopping:
             try:
                 await self._look()
-                if self.keeper is not None and self.is_whole():
-                    await self._keep(self.keeper)
+                if self.retention is not None and self.is_whole():
+                    await self._keep(self.retention)
                 self._trouble = ""
             except Exception as error:
-                # A disk or an index in trouble is no reason to end: tried again, told of once.
+                # Errors of the disk or the index do not end the loop: retried, and each reason logged once.
                 reason = str(error) or type(error).__name__
                 if reason != self._trouble and not self._stopping:
                     self._log.warn("housekeeping: {reason}", reason=reason)
                 self._trouble = reason
             if not self._stopping:
-                await self._sleep(INTERVAL)
+                await self._pause.sleep(INTERVAL)
 
     async def _look(self) -> None:
         began = self._clock.seconds()
         if began >= self._measure_at:
             self._grown = self._freed = self._new_files = self._gone_files = 0
-            self._measured = await self._run(lambda: measure(self._directory.path))
+            self._measured = await self._run(self._store.measure)
             ended = self._clock.seconds()
             self._measure_at = ended + max(LOOK_INTERVAL, SHARE * (ended - began))
         self._estimate()
@@ -150,28 +133,27 @@ class Housekeeping(Service):
             )
 
     def _estimate(self) -> None:
-        """What was measured, and what came and went since."""
+        """The last measurement, plus what was stored and minus what was deleted since."""
         size, count = self._measured
         size = max(0, size + self._grown - self._freed)
         count = max(0, count + self._new_files - self._gone_files)
         self.sizes = replace(self.sizes, log_dir_bytes=size, log_dir_files=count)
 
-    async def _keep(self, keeper: Keeper) -> None:
-        exchanges, bodies, size = keeper.deleted.exchanges, keeper.deleted.bodies, keeper.deleted.bytes
-        steps = keeper.plan(self.sizes, await self._now(keeper))
+    async def _keep(self, retention: Retention) -> None:
+        before, deleted = replace(retention.deleted), retention.deleted
+        steps = retention.plan(self.sizes, await self._now(retention))
         try:
             while not self._stopping:
                 step = await self._run(lambda: next(steps, None))
                 if step is None:
                     break
                 if step.rows:
-                    await self._delete(keeper, step)
-                    await self._sleep(PAUSE)
+                    await self._delete(retention, step)
+                    await self._pause.sleep(PAUSE)
         finally:
             await self._run(steps.close)
-            deleted = keeper.deleted
-            freed = deleted.bytes - size
-            gone, bare = deleted.exchanges - exchanges, deleted.bodies - bodies
+            freed = deleted.bytes - before.bytes
+            gone, bare = deleted.exchanges - before.exchanges, deleted.bodies - before.bodies
             self._freed += freed
             self._gone_files += FILES * gone + FILES // 2 * bare
             self._estimate()
@@ -183,8 +165,8 @@ class Housekeeping(Service):
                     size=freed,
                 )
 
-    async def _now(self, keeper: Keeper) -> int | None:
-        """Microseconds since 1970 when deletions for age may go by them, else None."""
+    async def _now(self, retention: Retention) -> int | None:
+        """The time in microseconds since 1970 if limits of age may be applied, else None."""
         if not self._wall.trusted():
             self._consent.withdraw()
             return None
@@ -193,27 +175,13 @@ class Housekeeping(Service):
             return now
         if self._consent.announced:
             return None
-        over, of = await self._run(lambda: keeper.over_age(now, self._has))
+        over, of = await self._run(lambda: retention.over_age(now, self._store.has_bytes))
         return now if self._consent.ask(over, of) else None
 
-    def _has(self, name: str) -> bool:
-        return os.path.lexists(os.path.join(self._directory.path, name))
-
-    async def _delete(self, keeper: Keeper, step: Step) -> None:
+    async def _delete(self, retention: Retention, step: Step) -> None:
         def delete_files() -> Step:
-            self._directory.open()
-            return keeper.delete_files(step, self._directory)
+            self._store.open()
+            return retention.delete_files(step, self._store)
 
         done = await self._run_storage(delete_files)
-        await self._run(lambda: keeper.delete_entries(done))
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        self._pause = Deferred()
-        self._timer = self._clock.callLater(seconds, self._go_on)
-        return self._pause
-
-    def _go_on(self) -> None:
-        self._timer = None
-        pause, self._pause = self._pause, None
-        if pause is not None:
-            pause.callback(None)
+        await self._run(lambda: retention.delete_entries(done))

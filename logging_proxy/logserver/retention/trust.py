@@ -1,11 +1,10 @@
 """
-Whether the wall clock is to be believed, and whether what it asks to delete is believable.
+Protection of captures against a wrong wall clock.
 
-Ages are told by the wall clock.  Somebody may set it, and a machine that has just
-started may have it wrong until it has asked for the time.  So nothing is deleted for
-its age before the wall clock has agreed with the monotonic clock for some minutes.
-If an unusual share of all that is kept is over its age then, this is announced
-first, and there is time to object.
+Ages depend on the wall clock, which a user may set and which may be wrong until the machine has synchronised
+it. So limits of age are applied only after the wall clock has agreed with the monotonic clock for some
+minutes.  If an unusual share of all captures exceeds its age then, the deletion is announced first, to leave
+time to object.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from datetime import timedelta
 from twisted.logger import Logger
 
 AGREEMENT = 300.0
-"""Seconds that both clocks must have gone along, from the start or from the last step of the wall clock."""
+"""Seconds for which both clocks must agree after the start and after a step of the wall clock."""
 
 TOLERANCE = 2.0
-"""Seconds between two looks by which the clocks may differ: NTP corrects 0.5 ms a second without a step."""
+"""Seconds by which the clocks may diverge between two checks; NTP slews by less without a step."""
 
 UNUSUAL_SHARE = 0.5
-"""Of all exchanges: to delete more than this at once is announced."""
+"""Share of all exchanges; a deletion of more than this at once is announced."""
 
 OBJECTION = 3600.0
 """Seconds between the announcement and the deletion."""
@@ -30,9 +29,9 @@ OBJECTION = 3600.0
 
 class WallClock:
     """
-    The wall clock, watched.
+    The wall clock, compared with the monotonic clock.
 
-    `trusted` must be asked every few seconds: a step between two questions is noticed by the second.
+    Call `trusted` every few seconds: a step between two calls is detected by the second.
     """
 
     _log = Logger()
@@ -44,10 +43,10 @@ class WallClock:
         self._since = seconds()
         self._apart = wall_seconds() - self._since
         self.now = 0.0
-        """Seconds since 1970, as of the last question."""
+        """Seconds since 1970, as of the last call of `trusted`."""
 
     def trusted(self) -> bool:
-        """Whether both clocks have gone along for `AGREEMENT` seconds."""
+        """Whether both clocks have agreed for `AGREEMENT` seconds."""
         ticks, self.now = self._seconds(), self._wall_seconds()
         step = self.now - ticks - self._apart
         if abs(step) > TOLERANCE:
@@ -59,16 +58,16 @@ class WallClock:
                 by=timedelta(seconds=round(abs(step))),
                 minutes=round(AGREEMENT / 60),
             )
-        # Taken anew each time, so that a slow drift is no step.
+        # Updated at each call, so that slow drift does not count as a step.
         self._apart = self.now - ticks
         return ticks - self._since >= AGREEMENT
 
 
 class Consent:
     """
-    Lets deletions for age begin, after the start and after each time that the clock was not trusted.
+    Permits deletions for age, after the start and after each period without a trusted clock.
 
-    Once they have begun, all that is deleted has grown old meanwhile, and nobody is asked again.
+    Once given, consent lasts: later deletions concern only captures that have reached their age meanwhile.
     """
 
     _log = Logger()
@@ -79,23 +78,23 @@ class Consent:
         self._not_before: float | None = None
 
     def withdraw(self) -> None:
-        """The clock is not trusted: begin anew."""
+        """The clock is no longer trusted: consent must be given anew."""
         self._given, self._not_before = False, None
 
     @property
     def given(self) -> bool:
-        """Whether deletions may go on; also when the time to object is over."""
+        """Whether deletions are permitted; becomes true when the time to object is over."""
         if self._not_before is not None and self._seconds() >= self._not_before:
             self._given, self._not_before = True, None
         return self._given
 
     @property
     def announced(self) -> bool:
-        """Whether an unusual deletion has been announced, and there is time to object still."""
+        """Whether an unusual deletion is announced and the time to object still runs."""
         return self._not_before is not None
 
     def ask(self, over: int, of: int) -> bool:
-        """Whether `over` exchanges of so many may be deleted at once; if not, it is announced."""
+        """Whether `over` of `of` exchanges may be deleted at once; if not, the deletion is announced."""
         self._given = over <= of * UNUSUAL_SHARE
         if not self._given:
             self._not_before = self._seconds() + OBJECTION

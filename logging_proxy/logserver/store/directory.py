@@ -1,19 +1,18 @@
 """
-The log directory: captures are written and deleted here and nowhere else.
+The log directory: the only module that writes and deletes the files of captures.
 
-Every name is made from our own ids and clock, opened relative to a directory
-descriptor, created exclusively and never followed when it is a link.  Nothing
-that is there already is truncated, and nothing that is not ours is opened.
+Every name is built from an id and a time, opened relative to a directory descriptor, created exclusively,
+and never followed if it is a link.  Existing files are not truncated; files of other users are not opened.
 
-A half's base name (``2025-09-13_02-11-09.123_092d0424_request``) belongs to the
-exchange that made its ``.bin``.  `LogDirectory.claim` gives it out and, after a
-crash, finds its own again, so that a replay of the spool doubles nothing.
+A half's base name (``2025-09-13_02-11-09.123_092d0424_request``) belongs to the exchange that created its
+``.bin``.  `LogDirectory.claim` assigns it, and finds the same one after a crash, so that a replay of the
+spool duplicates nothing.
 
-Metadata of a page at most are written in place, at once; larger ones, of which a
-reader could see a part, under a temporary name first.  What a crash leaves of the
-first kind is no JSON: readers take that for no metadata, and so does `claim`.
+Metadata of at most one page are written in place with one write; larger ones, of which a reader could see
+a part, get a temporary name first.  After a crash an unfinished file of the first kind is not valid JSON:
+readers, and `claim`, treat it as missing.
 
-Messages that are put one by one wait in `upload_files` until they are whole.
+Uploads stay in `uploads.files` until they are complete.
 """
 
 from __future__ import annotations
@@ -37,29 +36,29 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 MAX_NAMES = 32
 """
-Exchanges with one millisecond and 8 equal hex digits that have names in a row: one other is a wonder.
+The most numbered names for exchanges with the same millisecond and the same first 8 hex digits.
 
-Beyond it they are somebody's intent, and get names that cannot be told from their ids.
+More than this is an attack, not chance: further names have a hash in place of the digits.
 """
 
 NOT_OURS = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENOENT)
-"""Errors of opening what somebody else put under a name of ours."""
+"""Errors of opening a path that another user or program has replaced."""
 
 _ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"')
-"""How our metadata begin, however they are spaced."""
+"""The beginning of a metadata file, with any spacing."""
 
 
 PAGE = 4096
-"""Bytes that a reader sees all at once or not at all."""
+"""Bytes that a reader sees completely or not at all."""
 
 
 class Found(enum.Enum):
-    """What is found where metadata are to be."""
+    """The result of a look at the name of a metadata file."""
 
     NOTHING = 0
     OURS = 1
     UNFINISHED = 2
-    """The beginning of ours, or nothing or zeros: what a crash or a full disk leaves."""
+    """An empty file, zeros, or the beginning of our metadata, as after a crash or on a full disk."""
     FOREIGN = 3
 
 
@@ -69,10 +68,9 @@ _FREE = (Found.NOTHING, Found.UNFINISHED)
 @dataclass(slots=True)
 class Claim:
     """
-    A base name that is this half's alone.
+    A base name that belongs to one half.
 
-    `fd` is the open `.bin`, None when `stored`: an earlier life published the
-    half already, so there is nothing left to write.
+    `fd` is the open `.bin`; None if `stored`, because the half was published before a restart.
     """
 
     base: str
@@ -96,13 +94,13 @@ class LogDirectory:
 
     @property
     def system(self) -> System:
-        """Whose calls are made; `UploadFiles` makes its own through it as well."""
+        """The system calls of this directory, which `UploadFiles` uses as well."""
         return self._system
 
     # --- the directory itself
 
     def open(self) -> None:
-        """Makes it if need be.  Raises `UnsafeDirectory` or OSError; does nothing when it is open."""
+        """Opens the directory, and creates it if it is missing.  Raises `UnsafeDirectory` or OSError."""
         if self._fd >= 0:
             return
         make_directory_apart(Path(self.path))
@@ -120,7 +118,7 @@ class LogDirectory:
             self._fd = -1
 
     def check(self) -> None:
-        """Raises OSError, and forgets its descriptor, when the path leads elsewhere by now."""
+        """Raises OSError, and closes the directory, if the path leads to another directory by now."""
         try:
             there, here = os.stat(self.path), os.fstat(self._fd)
             if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
@@ -142,7 +140,7 @@ class LogDirectory:
             self._system.unlink(name, dir_fd=self._fd)
 
     def open_folder(self, name: str) -> int:
-        """A directory in this one, made if need be, never a link; its descriptor, to be closed."""
+        """The descriptor, to be closed, of a subdirectory: created if it is missing, never a link."""
         try:
             os.mkdir(name, 0o700, dir_fd=self._fd)
         except FileExistsError:
@@ -153,9 +151,9 @@ class LogDirectory:
 
     def claim(self, stamp: str, id: str, side: str, head: bytes) -> Claim:
         """
-        A name for a half of exchange `id`, whose file begins with `head`.
+        Assigns a name to a half of exchange `id`, whose file begins with `head`.
 
-        The same arguments after a crash find the same file.
+        The same arguments find the same file after a crash.
         """
         for base in _names(stamp, id, side):
             if base in self._in_use:
@@ -167,7 +165,7 @@ class LogDirectory:
         raise FileExistsError(errno.EEXIST, "no free name", base)
 
     def reclaim(self, base: str, id: str) -> bool:
-        """Takes a name out of a checkpoint; true when the half was published since."""
+        """Takes over a name from a checkpoint; true if the half was published since."""
         self._in_use.add(base)
         return self.found_at(base, id) is Found.OURS
 
@@ -187,7 +185,7 @@ class LogDirectory:
         return Claim(base, None, stored=True) if found is Found.OURS else None
 
     def _recognise(self, base: str, id: str, head: bytes) -> Claim | None:
-        """Ours when the metadata says so, or when it is unfinished, has one name and begins like ours."""
+        """Claims an existing `.bin` if its metadata have our id, or it is unfinished and matches `head`."""
         found = self.found_at(base, id)
         if found not in _FREE:
             return Claim(base, None, stored=True) if found is Found.OURS else None
@@ -213,32 +211,32 @@ class LogDirectory:
     # --- whole files
 
     def put(self, base: str, data: bytes) -> bool:
-        """A new `.bin` with `data`, its name in use; False when there is something of that name."""
+        """Creates a `.bin` with `data`, and reserves its name; False if the name exists."""
         if base in self._in_use or not self.put_file(f"{base}.bin", data):
             return False
         self._in_use.add(base)
         return True
 
     def put_file(self, name: str, data: bytes) -> bool:
-        """A new file with `data`; False when there is something of that name.  Metadata: at most a `PAGE`."""
+        """Creates a file with `data`; False if the name exists.  For metadata of at most a `PAGE`."""
         return self._system.create(name, data, self._fd)
 
     def withdraw(self, base: str) -> None:
-        """Takes back a `.bin` that is of no use, and its name."""
+        """Deletes a `.bin` that is not needed, and releases its name."""
         self.release(base)
         self._system.unlink(f"{base}.bin", dir_fd=self._fd)
 
     def take_in(self, folder: int, name: str, base: str) -> None:
-        """The file `name` of `folder` becomes the `.bin` of a claimed name, in place of the one there."""
+        """Moves the file `name` of `folder` over the `.bin` of a claimed name."""
         self._system.rename(name, f"{base}.bin", src_dir_fd=folder, dst_dir_fd=self._fd)
 
     def give_back(self, folder: int, name: str, base: str) -> None:
-        """Undoes `take_in`, and the claim."""
+        """Reverts `take_in` and the claim."""
         self.release(base)
         self._system.rename(f"{base}.bin", name, src_dir_fd=self._fd, dst_dir_fd=folder)
 
     def found_at(self, base: str, id: str) -> Found:
-        """What there is under the name of a half's metadata."""
+        """What exists under the name of a half's metadata."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             fd = self._system.open(f"{base}_metadata.json", flags, dir_fd=self._fd)
@@ -268,7 +266,7 @@ class LogDirectory:
     # --- bytes
 
     def reopen(self, base: str) -> int:
-        """A `.bin` that is there: a regular file of ours.  Raises one of `NOT_OURS` otherwise."""
+        """Opens an existing `.bin`.  Raises one of `NOT_OURS` unless it is a regular file of this user."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         fd = self._system.open(f"{base}.bin", flags, dir_fd=self._fd)
         found = os.fstat(fd)
@@ -278,7 +276,7 @@ class LogDirectory:
         raise PermissionError(errno.EPERM, "not a file of ours", base)
 
     def write(self, fd: int, data: bytes | memoryview, at: int) -> None:
-        """All of `data` at `at`; doing it again changes nothing."""
+        """Writes all of `data` at offset `at`; may be repeated."""
         written = self._large.write(fd, data, at)
         if written < len(data):
             self._system.write(fd, data[written:] if written else data, at + written)
@@ -301,7 +299,7 @@ class LogDirectory:
     # --- metadata
 
     def write_temporary(self, base: str, id: str, data: bytes) -> str:
-        """The metadata of a half under a temporary name, which is still to be synced."""
+        """Writes the metadata of a half under a temporary name, which the caller has to sync."""
         name = _temporary(base, id)
         fd = self._create_over(name)
         try:
@@ -311,7 +309,7 @@ class LogDirectory:
         return name
 
     def publish(self, base: str, id: str) -> None:
-        """Gives the temporary metadata its name."""
+        """Renames the temporary metadata to their final name."""
         name = _temporary(base, id)
         self._system.rename(name, f"{base}_metadata.json", src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
@@ -320,7 +318,7 @@ class LogDirectory:
             self._system.fdatasync(fd)
 
     def sync_named(self, names: Iterable[str]) -> None:
-        """The same for files that are not open; one that is gone needs nothing more."""
+        """The same for files that are not open; a missing one is skipped."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         for name in names:
             try:
@@ -336,7 +334,7 @@ class LogDirectory:
                 self._system.close(fd)
 
     def sync_everything(self) -> None:
-        """All files at once: cheaper than many single syncs."""
+        """Syncs the whole file system, which is cheaper than many single syncs."""
         self._system.sync_filesystem(self._fd)
 
     def sync_names(self) -> None:
@@ -345,7 +343,7 @@ class LogDirectory:
     # --- deleting
 
     def delete(self, name: str) -> int:
-        """Deletes a file of a capture; the bytes that this freed, 0 when it was gone."""
+        """Deletes a file of a capture; returns the bytes that this freed, 0 if it was missing."""
         if not CAPTURE_FILE.fullmatch(name):
             return 0
         try:
@@ -358,7 +356,7 @@ class LogDirectory:
         return found.st_size
 
     def _create_over(self, name: str) -> int:
-        """A new file; what an earlier life left under this name goes (the name holds our whole id)."""
+        """Creates a file, in place of a leftover from before a restart: the name contains our whole id."""
         flags = CREATE | os.O_WRONLY
         try:
             return self._system.open(name, flags, 0o600, dir_fd=self._fd)
@@ -368,7 +366,7 @@ class LogDirectory:
 
 
 def _names(stamp: str, id: str, side: str) -> Iterator[str]:
-    """The base names that a half may have, the best first, always in the same order."""
+    """The base names that a half may have, in the order of preference, which never changes."""
     for number in range(1, MAX_NAMES):
         suffix = "" if number == 1 else f"-{number}"
         yield f"{stamp}_{id[:8]}{suffix}_{side}"

@@ -1,12 +1,10 @@
 """
 From the events of exchanges to capture files.
 
-`Store` gathers what arrives, writes it when told to `flush`, and with `commit`
-publishes the exchanges that have ended.  `settle` makes the metadata durable as
-well; until then what was committed must not leave the spool.
+`FileWriter` buffers bytes, writes them on `flush`, and publishes the ended exchanges on `commit`.  `settle`
+makes the metadata durable as well; until then the spool must keep the exchanges.
 
-After an OSError a store is of no use: drop it and restore another from the last
-checkpoint.
+After an OSError a writer must not be used again: restore another one from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,32 +19,29 @@ from logging_proxy.captures.exchanges import Exchange, Side, snapshot
 from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.halves import Finished, HalfFile
+from logging_proxy.logserver.store.protocol import Preview
 from logging_proxy.logserver.store.publishing import Publisher
 
 BUFFER_LIMIT = 256 << 10
-"""Bytes of one half that wait for the next flush; more are written at once."""
+"""The most bytes of one half in the buffer; beyond it they are written immediately."""
 
 WAITING_LIMIT = 8 << 20
-"""Bytes that wait in all halves together; more are written at once."""
+"""The most bytes of all halves in the buffer; beyond it they are written immediately."""
 
 _REQUEST, _RESPONSE = Side.REQUEST, Side.RESPONSE
-"""Looking up a member of an enumeration takes as long as a call."""
+"""Module constants, because access to an enum member costs as much as a function call."""
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python."""
+"""Makes a named tuple without a call of a Python function; this is a hot path."""
 
 
-Preview = Callable[[], tuple[dict[str, Any], dict[str, Any] | None]]
-"""Gives the metadata of both halves."""
-
-
-class Store:
-    """Writes the capture files of one spool's exchanges."""
+class FileWriter:
+    """Writes the capture files of one spool's exchanges; see `CaptureWriter`."""
 
     def __init__(self, directory: LogDirectory) -> None:
         self._publisher = Publisher(directory)
         self._open: dict[HalfFile, None] = {}
-        """Those of exchanges that have not ended."""
+        """The halves of exchanges that have not ended."""
         self._unwritten: dict[HalfFile, None] = {}
         self._finished: list[Finished] = []
         self._waiting = 0
@@ -59,7 +54,7 @@ class Store:
 
     @property
     def finished(self) -> int:
-        """Exchanges that wait for `commit`."""
+        """The number of exchanges that wait for `commit`."""
         return len(self._finished)
 
     @property
@@ -67,13 +62,13 @@ class Store:
         return bool(self._finished or self._unwritten or self._publisher.dirty)
 
     def handle(self, event: Event) -> None:
-        """Takes in one event.  May write, so may raise OSError."""
+        """Takes in one event.  May write, and so raise OSError."""
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
 
     def flush(self) -> None:
-        """Writes what waits of exchanges under way, so that readers of the files see it."""
+        """Writes the buffered bytes of open exchanges, so that readers of the files see them."""
         publisher = self._publisher
         while self._unwritten:
             half, _ = self._unwritten.popitem()
@@ -96,14 +91,14 @@ class Store:
         return stored
 
     def settle(self) -> list[Stored]:
-        """Commits, and makes all that was written durable, names as well."""
+        """Commits, and makes durable all files and their names."""
         self.flush()
         stored = self.commit()
         self._publisher.settle()
         return stored
 
     def close(self) -> None:
-        """Lets go of all descriptors and names, and of whatever was not committed."""
+        """Releases all descriptors and names, and drops what was not committed."""
         ended = (half for item in self._finished for half in (item.request, item.response))
         self._publisher.close((*self._open, *ended))
         self._open.clear()
@@ -111,9 +106,9 @@ class Store:
 
     def preview(self, exchange: Exchange) -> Preview:
         """
-        Makes the documents of an exchange that is not published yet, as far as it has come.
+        The metadata so far of an exchange that is not published yet.
 
-        For any thread: with 100,000 pieces it takes 0.15 s, in which nothing would be stored.
+        It is made in another thread, because with many pieces it takes long.
         """
         names = {Side.REQUEST: "", Side.RESPONSE: ""}
         for half in (exchange.request, exchange.response):
@@ -128,11 +123,11 @@ class Store:
     # --- checkpoints: the names of the unfinished files
 
     def checkpoint(self) -> list[list[Any]]:
-        """The files of the open exchanges as JSON-able values; only right after `settle`."""
+        """The files of the open exchanges as JSON values; only right after `settle`."""
         return [[half.exchange.number, half.side.value, half.base] for half in self._open]
 
     def restore(self, exchanges: dict[int, Exchange], state: Iterable[list[Any]]) -> None:
-        """Takes up the files of `exchanges`.  Raises KeyError, TypeError or ValueError else."""
+        """Restores the files of `exchanges`.  Raises KeyError, TypeError or ValueError for other values."""
         for number, side_name, base in state:
             exchange, side = exchanges[number], Side(side_name)
             tracked = exchange.half(side)
@@ -176,7 +171,7 @@ class Store:
                 self._write_everything()
 
     def _write_everything(self) -> None:
-        """Also what has ended: its metadata wait for `commit`."""
+        """Writes all buffered bytes, those of ended exchanges included; their metadata wait for `commit`."""
         self.flush()
         self._waiting -= self._publisher.complete_all(self._finished)
 
@@ -195,7 +190,7 @@ class Store:
 
 
 def _prefix(exchange: Exchange, side: Side) -> bytes:
-    """What stands in the file before the body."""
+    """The bytes in the file before the body."""
     if side is _REQUEST:
         return exchange.opening.prefix
     return exchange.response.head if exchange.response else b""

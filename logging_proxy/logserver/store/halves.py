@@ -1,7 +1,7 @@
 """
-The halves of exchanges on their way to their files, and once they are there.
+The state of one half of an exchange while its file is written.
 
-Plain data: `store` gathers what belongs to a half, `publishing` brings it to the disk.
+Plain data: `gather` buffers the bytes of a half, `publishing` writes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from logging_proxy.captures.exchanges import Exchange, Side
 
 
 class HalfFile:
-    """A half on its way to its `.bin`.  Without a name until it is written to the first time."""
+    """A half and its `.bin`, which has no name until the first write."""
 
     __slots__ = (
         "base",
@@ -21,7 +21,7 @@ class HalfFile:
         "digest",
         "exchange",
         "fd",
-        "gone",
+        "lost",
         "prefix",
         "read_back",
         "side",
@@ -36,41 +36,42 @@ class HalfFile:
         self.exchange = exchange
         self.side = side
         self.prefix = prefix
-        """What stands in the file before the body."""
+        """The bytes in the file before the body."""
         self.base = ""
         self.fd: int | None = None
         self.waiting: list[bytes | memoryview] = []
         self.waiting_size = 0
         self.written = 0
-        """Bytes of the file, prefix included, that were written by this life or an earlier one."""
+        """Bytes of the file, prefix included, written by this process or one before it."""
         self.digest: Any = None
-        """Of the body, in hexadecimal when it is `whole`."""
+        """The hash state of the body; in a `whole` file, the digest in hexadecimal."""
         self.read_back = False
-        """The digest is computed from the file when the half ends: it was begun in an earlier life."""
+        """Whether the digest is computed from the file at the end, as the file was begun before a restart."""
         self.stored = False
-        self.gone = False
+        self.lost = False
+        """Whether the file was removed or cut while it was being written."""
         self.whole = False
-        """Whether the file was written in one go, and closed again."""
+        """Whether the file was written and closed with one call."""
         self.body: bytes | None = None
-        """All of the body, if it was written at once and is small."""
+        """The whole body, if it is small and was written at once."""
 
     @property
     def stamp(self) -> str:
         return metadata.file_stamp(metadata.half_started(self.exchange, self.side))
 
     def gathered(self) -> bytes | memoryview:
-        """What waits, in one piece."""
+        """The buffered bytes, joined."""
         waiting = self.waiting
         return waiting[0] if len(waiting) == 1 else b"".join(waiting)
 
     @property
     def content(self) -> bytes | memoryview:
-        """What waits, and before it what the file begins with."""
+        """The bytes to write next: the buffered ones, after the prefix if the file is new."""
         return self.gathered() if self.written else self.prefix + self.gathered()
 
 
 class Finished(NamedTuple):
-    """An exchange that has ended, and is not published yet."""
+    """An exchange that has ended and is not published yet."""
 
     exchange: Exchange
     request: HalfFile

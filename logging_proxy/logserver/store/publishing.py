@@ -1,15 +1,13 @@
 """
-Halves of exchanges into their files, in an order that a power cut cannot harm.
+Writes the files of exchanges in an order that keeps them consistent after a power failure.
 
-Bodies are synced first, in one go, then the response's metadata get their names,
-and when those are synced the request's.  So a metadata file vouches for its
-`.bin`, and a request's for both.
+All bodies are synced first.  Then the response's metadata get their name, and after those are synced, the
+request's.  So a metadata file guarantees its `.bin`, and a request's metadata guarantee the whole exchange.
 
-An exchange that comes and ends between two commits, as most do, has its files
-written whole, each with one open, write and close.
+Most exchanges start and end between two commits; their files are written whole, each with one open, write
+and close.
 
-Every half gets a `.bin`, an empty one if no response came: the file reserves
-the name.
+Every half gets a `.bin`, an empty one if there was no response, because the file reserves the name.
 """
 
 from __future__ import annotations
@@ -25,23 +23,23 @@ from logging_proxy.logserver.store.directory import NOT_OURS, PAGE, Found, LogDi
 from logging_proxy.logserver.store.halves import Finished, HalfFile
 
 KEPT_BODY = 16 << 10
-"""Bodies of up to so many bytes are written whole, and given on to the index."""
+"""Bodies up to this size are written whole, and handed to the index from memory."""
 
 OPEN_LIMIT = 128
-"""Descriptors that a store keeps open; the default RLIMIT_NOFILE is 1024."""
+"""The most open descriptors of one writer; the default RLIMIT_NOFILE is 1024."""
 
 SINGLE_SYNCS = 64
-"""Up to so many files are synced one by one, more with one sync of the file system."""
+"""Up to this number files are synced one by one; more, with one sync of the file system."""
 
 FILE_GONE = "its file was removed or cut while it was being written"
 
 _NO_BYTES = hashlib.sha256().hexdigest()
 
 _REQUEST = Side.REQUEST
-"""Looking up a member of an enumeration takes as long as a call."""
+"""A module constant, because access to an enum member costs as much as a function call."""
 
 _new = tuple.__new__
-"""Makes a named tuple without the call of a function in Python."""
+"""Makes a named tuple without a call of a Python function; this is a hot path."""
 
 Documents = list[tuple[HalfFile, bytes]]
 """Halves and their metadata."""
@@ -49,29 +47,29 @@ Documents = list[tuple[HalfFile, bytes]]
 
 class Publisher:
     """
-    Writes halves, and publishes them with their metadata when their exchange has ended.
+    Writes halves, and publishes them with their metadata after their exchange has ended.
 
-    All of it may raise OSError.
+    Every method may raise OSError.
     """
 
     def __init__(self, directory: LogDirectory) -> None:
         self._directory = directory
         self._unsynced: dict[HalfFile, None] = {}
         self._unsynced_names: list[str] = []
-        """Files that were written whole."""
+        """Names of files that were written whole."""
         self._descriptors: OrderedDict[HalfFile, None] = OrderedDict()
         self._new_names = False
-        """Whether files were made whose names may not survive a power loss yet."""
+        """Whether there are new names that a power failure may still remove."""
         self._renamed = False
-        """The same of names given later: to sync a file keeps only the one that it was made with."""
+        """Whether files were renamed: a sync of a file makes only its first name durable."""
 
     @property
     def dirty(self) -> bool:
-        """Whether something was written that a power loss may take."""
+        """Whether a power failure may still remove something that was written."""
         return bool(self._unsynced or self._unsynced_names or self._new_names)
 
     def publish(self, finished: list[Finished]) -> None:
-        """Gives the halves of exchanges, which must be complete, their metadata."""
+        """Writes the metadata of exchanges, whose halves must be complete."""
         requests: Documents = []
         responses: Documents = []
         for item in finished:
@@ -80,26 +78,26 @@ class Publisher:
         self._new_names = self._new_names or bool(requests or responses)
 
     def settle(self) -> None:
-        """Makes all that was written durable, names as well."""
+        """Makes durable all files and their names."""
         self._sync()
         if self._new_names:
             self._directory.sync_names()
             self._new_names = False
 
     def take_up(self, half: HalfFile) -> None:
-        """Takes the name of a half that was begun in an earlier life."""
+        """Takes over the name of a half that was begun before a restart."""
         if self._directory.reclaim(half.base, half.exchange.id):
             self._found_stored(half)
 
     def release(self, half: HalfFile) -> None:
-        """Lets go of its name and its descriptor."""
+        """Releases the name and the descriptor of a half."""
         self._directory.release(half.base)
         if half.fd is not None:
             del self._descriptors[half]
             self._close_descriptor(half)
 
     def close(self, halves: Iterable[HalfFile]) -> None:
-        """Lets go of all descriptors, and of the names of `halves`."""
+        """Releases all descriptors, and the names of `halves`."""
         for half in self._descriptors:
             self._close_descriptor(half)
         self._descriptors.clear()
@@ -109,7 +107,7 @@ class Publisher:
     # --- files
 
     def complete_all(self, finished: list[Finished]) -> int:
-        """All that has ended is in its files afterwards, and the digests are known; the bytes that waited."""
+        """Writes all bytes of ended exchanges, and their digests; returns how many bytes were buffered."""
         waited = 0
         for exchange, request, response in finished:
             waited += request.waiting_size + response.waiting_size
@@ -137,7 +135,7 @@ class Publisher:
         self._unsynced_names.append(f"{base}.bin")
 
     def write(self, half: HalfFile) -> None:
-        """Writes what waits, so that readers of the file see it."""
+        """Writes the buffered bytes, so that readers of the file see them."""
         fd = None if half.stored else self._descriptor(half)
         data, at = half.content, half.written
         half.body = bytes(data[len(half.prefix) :]) if not at and len(data) <= KEPT_BODY else None
@@ -152,7 +150,7 @@ class Publisher:
             self._unsynced[half] = None
 
     def _descriptor(self, half: HalfFile) -> int | None:
-        """The open `.bin`; None for a half that is found to be published already."""
+        """The open `.bin`; None for a half that turns out to be published already."""
         if half.fd is not None:
             self._descriptors.move_to_end(half)
             return half.fd
@@ -177,19 +175,19 @@ class Publisher:
             self._directory.close_file(fd)
 
     def _reopen(self, half: HalfFile) -> int | None:
-        """The file of a half that was begun earlier; when it is gone or replaced, another, with a hole."""
+        """Reopens the file of a half; if it was removed or replaced, creates another one, with a hole."""
         try:
             fd = self._directory.reopen(half.base)
         except OSError as error:
             if error.errno not in NOT_OURS:
                 raise
-            half.gone = True
+            half.lost = True
             self._directory.release(half.base)
             self._claim(half)
             if half.fd is not None:
                 self._directory.write(half.fd, half.prefix, 0)
             return half.fd
-        half.gone = half.gone or self._directory.size(fd) < half.written
+        half.lost = half.lost or self._directory.size(fd) < half.written
         return fd
 
     def _claim(self, half: HalfFile) -> None:
@@ -200,7 +198,7 @@ class Publisher:
             self._found_stored(half)
 
     def _found_stored(self, half: HalfFile) -> None:
-        """An earlier life published this half, and may have been killed before it came to sync that."""
+        """The half was published before a restart, perhaps without a sync of its names."""
         half.stored = self._new_names = self._renamed = True
         self._unsynced_names.append(f"{half.base}_metadata.json")
 
@@ -211,7 +209,7 @@ class Publisher:
         exchange, request, response = item
         asked = _stored_body(request, self._digest_of(request))
         answered = _stored_body(response, self._digest_of(response))
-        if request.gone or response.gone:
+        if request.lost or response.lost:
             exchange.mark_damaged(FILE_GONE)
         request_text, response_text = _texts(exchange, asked, answered)
         if not request.stored:
@@ -228,9 +226,9 @@ class Publisher:
 
     def _digest_file(self, half: HalfFile) -> None:
         """
-        The digest of a half that was begun in an earlier life, read back from its file.
+        Computes the digest of a half that was begun before a restart from its file.
 
-        The one place for it: hash states cannot be kept in a checkpoint.
+        A checkpoint cannot hold the state of a hash.
         """
         half.digest, length = hashlib.sha256(), half.written - len(half.prefix)
         fd = self._descriptor(half)
@@ -239,14 +237,14 @@ class Publisher:
         for chunk in self._directory.read(fd, len(half.prefix), length):
             half.digest.update(chunk)
             length -= len(chunk)
-        half.gone = half.gone or length > 0
+        half.lost = half.lost or length > 0
 
     def _name_all(self, requests: Documents, responses: Documents) -> None:
         """
-        Puts on disk all that was written, then gives the metadata their names.
+        Syncs everything that was written, then gives the metadata their names.
 
-        A request's metadata tell how the whole exchange ended, so they come when those
-        of its response are on disk: a power cut may keep what is not synced in any order.
+        A request's metadata vouch for the whole exchange, so they follow after the response's are synced: a
+        power failure may keep unsynced changes in any order.
         """
         for half, text in (*requests, *responses):
             if len(text) > PAGE:
@@ -288,10 +286,10 @@ class Publisher:
             self._directory.sync_named(names)
 
     def _settle_clash(self, half: HalfFile, text: bytes) -> None:
-        """There is something where the metadata of `half` are to be."""
+        """Resolves a clash: a file with the name for the metadata of `half` exists already."""
         found = self._directory.found_at(half.base, half.exchange.id)
         if found is Found.OURS:
-            # Published in an earlier life, and its bytes deleted since: nobody misses them.
+            # It was published before a restart, and its bytes have been deleted since: they stay deleted.
             if half.whole:
                 self._directory.withdraw(half.base)
             self._found_stored(half)
@@ -304,7 +302,7 @@ class Publisher:
             self._rename(half)
 
     def _take_another_name(self, half: HalfFile) -> bytes:
-        """Moves a half that was written whole and whose name is taken; its metadata."""
+        """Writes a half under another name, because its own is taken; returns the new metadata."""
         self._directory.withdraw(half.base)
         half.base, half.written, half.digest, half.whole = "", 0, None, False
         half.waiting = [half.body or b""]
@@ -315,7 +313,7 @@ class Publisher:
 
 
 def _texts(exchange: Exchange, asked: StoredBody, answered: StoredBody) -> tuple[str, str]:
-    """The metadata; of an exchange that says what no metadata can hold, without that."""
+    """The metadata of an exchange, without the values that cannot be encoded."""
     try:
         return metadata.texts(exchange, asked, answered)
     except (ArithmeticError, RecursionError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What the log directory asks of the operating system, handed in so that tests can let it fail."""
+"""The system calls of the log directory, injected so that tests can make them fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from logging_proxy.net import shortcut
 
 CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Flags of `open`: a new file, or FileExistsError whatever there is of that name."""
+"""Flags of `open` for a new file; FileExistsError if the name exists, whatever it is."""
 
 _NEW = CREATE | os.O_WRONLY
 
@@ -26,7 +26,7 @@ _syncfs = _load_syncfs()
 
 
 class System:
-    """The calls that the log directory rests on.  Tests hand in one whose calls fail."""
+    """The system calls that the log directory uses."""
 
     open = staticmethod(os.open)
     close = staticmethod(os.close)
@@ -38,7 +38,7 @@ class System:
     fdatasync = staticmethod(getattr(os, "fdatasync", os.fsync))
 
     def create(self, name: str, data: bytes, folder: int) -> bool:
-        """A new file of mode 0600 in the directory `folder`; False when there is something of that name."""
+        """Creates a file of mode 0600 in the directory `folder`; False if the name exists."""
         try:
             fd = self.open(name, _NEW, 0o600, dir_fd=folder)
         except FileExistsError:
@@ -50,7 +50,7 @@ class System:
         return True
 
     def write(self, fd: int, data: bytes | memoryview, at: int) -> None:
-        """All of `data` at `at`.  Raises OSError, also where the file takes nothing without saying why."""
+        """Writes all of `data` at offset `at`.  Raises OSError, also if a write makes no progress."""
         written = 0
         while written < len(data):
             more = self.pwrite(fd, data[written:] if written else data, at + written)
@@ -60,7 +60,7 @@ class System:
 
     @staticmethod
     def sync_filesystem(fd: int) -> None:
-        """Everything of the file system that holds `fd` is on disk afterwards."""
+        """Syncs the file system that contains `fd`."""
         if _syncfs is None:
             os.sync()
         elif _syncfs(fd) != 0:
@@ -69,7 +69,7 @@ class System:
 
 
 def usual_system() -> System:
-    """With `create` in C where that is compiled: the four files of an exchange cost 3 µs less."""
+    """The system calls of the operating system, with `create` in C if that is compiled."""
     system, create = System(), shortcut.creator()
     if create is not None:
         system.create = create  # type: ignore[assignment, method-assign]

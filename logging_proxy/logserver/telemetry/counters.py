@@ -1,7 +1,7 @@
 """
-What is measured: of the exchanges as they pass, and of the server as it stands.
+The metrics: counts and durations of exchanges, and the state of the server.
 
-No header values, no paths: labels are routes, methods, statuses and outcomes.
+Labels are routes, methods, status classes and outcomes, never header values or paths.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from logging_proxy.logserver.ingest.spools import Status
 from logging_proxy.logserver.telemetry.prometheus import Counter, Histogram, Labels, gauge, text
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
-"""Clients may make up others: those are `other`."""
+"""Label values; any other method, which a client may invent, is counted as `other`."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-"""Prometheus' own buckets, and on to what a long answer of a model takes."""
+"""The default buckets of Prometheus, extended to the duration of long model responses."""
 
 P = "logging_proxy"
 
@@ -28,7 +28,7 @@ _CLASSES = {status: f"{status_class(status)}xx" for status in range(1, 1000)}
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What is kept, as of the last look; None for what is not known (yet)."""
+    """Sizes as of the last measurement; None while a value is unknown."""
 
     log_dir_bytes: int | None = None
     log_dir_files: int | None = None
@@ -40,7 +40,7 @@ class Sizes:
 
 @dataclass(slots=True)
 class Deleted:
-    """What retention has deleted since the start."""
+    """Totals of retention since the start."""
 
     exchanges: int = 0
     bodies: int = 0
@@ -48,10 +48,10 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How the server stands now."""
+class ServerStatus:
+    """The state of all parts of the server at one moment."""
 
-    status: Status
+    storage: Status
     sizes: Sizes
     deleted: Deleted
     in_flight: Mapping[str, int]
@@ -61,23 +61,23 @@ class Standing:
     index_waiting: int = 0
     index_trouble: str = ""
     indexing: tuple[int, int] | None = None
-    """Of files looked at while missing captures are added: how many, of how many."""
+    """Progress of adding missing captures: files read, and files in all."""
     retention: str = "off"
-    """`on`, `waiting` for an index that has all captures, or `off`."""
+    """`on`, `off`, or `waiting` until the index has all captures."""
     retention_trouble: str = ""
 
     @property
     def trouble(self) -> str:
-        """What is wrong, the worst first; empty while all is well."""
-        if self.status.reason:
-            return self.status.reason
+        """The worst present trouble; empty when there is none."""
+        if self.storage.reason:
+            return self.storage.reason
         if self.index_trouble:
             return f"index: {self.index_trouble}"
         return f"retention: {self.retention_trouble}" if self.retention_trouble else ""
 
 
 class Telemetry:
-    """Counts what passes; from the storage thread, once for each event but pieces."""
+    """Counts exchanges.  `take` is called on the storage thread, for every event except pieces."""
 
     def __init__(self) -> None:
         self._exchanges = Counter(
@@ -116,29 +116,29 @@ class Telemetry:
         )
         self._duration.observe(exchange.elapsed / 1e9, route)
 
-    def exposition(self, standing: Standing, uptime: float, wall_ns: int) -> bytes:
+    def exposition(self, status: ServerStatus, uptime: float, wall_ns: int) -> bytes:
         """All metrics as text."""
-        return text(self._lines(standing, uptime, wall_ns))
+        return text(self._lines(status, uptime, wall_ns))
 
-    def _lines(self, standing: Standing, uptime: float, wall_ns: int) -> Iterator[str]:
+    def _lines(self, status: ServerStatus, uptime: float, wall_ns: int) -> Iterator[str]:
         for metric in (self._exchanges, self._duration, self._first_byte):
             yield from metric.lines()
         passed: dict[Labels, float] = {
             (route, side): float(size)
-            for route, sizes in standing.body_bytes.items()
+            for route, sizes in status.body_bytes.items()
             for side, size in zip(Side, sizes, strict=True)
         }
         yield from gauge(f"{P}_body_bytes_total", "Bytes of bodies.", passed, ("route", "side"), "counter")
-        flying: dict[Labels, float] = {(route,): float(count) for route, count in standing.in_flight.items()}
+        flying: dict[Labels, float] = {(route,): float(count) for route, count in status.in_flight.items()}
         yield from gauge(f"{P}_exchanges_in_flight", "Exchanges under way.", flying, ("route",))
-        yield from _storage(standing.status, wall_ns)
-        yield from _kept(standing)
-        yield from gauge(f"{P}_live_viewers", "Viewers of the live feed.", standing.viewers)
+        yield from _storage(status.storage, wall_ns)
+        yield from _kept(status)
+        yield from gauge(f"{P}_live_viewers", "Viewers of the live feed.", status.viewers)
         yield from gauge(f"{P}_uptime_seconds", "Since the logging server started.", uptime)
 
 
 def behind(status: Status, wall_ns: int) -> float:
-    """Seconds between the oldest bytes that wait in a spool and now."""
+    """Age of the oldest backlog in any spool, in seconds."""
     return 0.0 if status.behind_since is None else max(0.0, (wall_ns - status.behind_since) / 1e9)
 
 
@@ -161,8 +161,8 @@ def _storage(status: Status, wall_ns: int) -> Iterator[str]:
         yield from gauge(f"{P}_{name}_total", help, value, kind="counter")
 
 
-def _kept(standing: Standing) -> Iterator[str]:
-    sizes, deleted = standing.sizes, standing.deleted
+def _kept(status: ServerStatus) -> Iterator[str]:
+    sizes, deleted = status.sizes, status.deleted
     for name, help, size in (
         ("log_dir_bytes", "Bytes of the captures' files.", sizes.log_dir_bytes),
         ("log_dir_files", "Files of captures.", sizes.log_dir_files),
@@ -171,14 +171,14 @@ def _kept(standing: Standing) -> Iterator[str]:
     ):
         if size is not None:
             yield from gauge(f"{P}_{name}", help, size)
-    yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", standing.index_waiting)
+    yield from gauge(f"{P}_index_waiting", "Exchanges on their way to the index.", status.index_waiting)
     yield from gauge(
-        f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(standing.index_trouble))
+        f"{P}_index_trouble", "1 while the index cannot be written.", int(bool(status.index_trouble))
     )
     yield from gauge(
         f"{P}_retention_trouble",
         "1 while old captures cannot be deleted.",
-        int(bool(standing.retention_trouble)),
+        int(bool(status.retention_trouble)),
     )
     for name, help, value in (
         ("deleted_exchanges", "Exchanges that retention has deleted.", deleted.exchanges),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 MOST_SERIES = 2000
-"""Of one metric: labels are other people's words.  What comes beyond is counted as `other`."""
+"""Most series of one metric; further label values, which clients may invent, count as `other`."""
 
 OTHER = "other"
 
@@ -24,7 +24,7 @@ Sample = tuple[str, Mapping[str, str], float]
 
 @dataclass(slots=True)
 class Counter:
-    """Grows only."""
+    """A metric that only grows."""
 
     name: str
     help: str
@@ -46,14 +46,14 @@ class Counter:
 
 @dataclass(slots=True)
 class Histogram:
-    """How many observations were at most so large."""
+    """A metric that counts observations by size."""
 
     name: str
     help: str
     buckets: Sequence[float]
     labels: Labels = ()
     values: dict[Labels, list[float]] = field(default_factory=dict)
-    """Counts of the buckets, not cumulated, the one beyond them, and the sum."""
+    """Counts of the buckets, not cumulative, the count beyond the last one, and the sum."""
 
     def observe(self, value: float, *labels: str) -> None:
         counts = self.values.get(labels)
@@ -79,7 +79,7 @@ class Histogram:
 def gauge(
     name: str, help: str, values: Mapping[Labels, float] | float, labels: Labels = (), kind: str = "gauge"
 ) -> Iterator[str]:
-    """The lines of something that is known elsewhere; a counter, if `kind` says so."""
+    """The lines of a metric whose value is kept elsewhere; of a counter if `kind` says so."""
     if not isinstance(values, Mapping):
         values = {(): values}
     yield from _heading(name, kind, help)

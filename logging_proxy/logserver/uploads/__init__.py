@@ -1,1 +1,1 @@
-"""Captures that were made elsewhere, as they are put."""
+"""Uploads: halves of exchanges that other proxies record and send with PUT."""

@@ -1,7 +1,7 @@
 """
-The files of uploads, in a folder of their own until they are whole.
+The files of uploads, which stay in a folder of their own until they are complete.
 
-Until then nobody takes them for captures; what a crash leaves of them is found there.
+There they are not taken for captures, and are found again after a crash.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ UPLOADS = ".uploads"
 
 class UploadFiles:
     """
-    What is in the folder for uploads of a log directory.
+    The folder for uploads in a log directory.
 
-    Not thread-safe, like `LogDirectory`: one thread does all storage work.
+    Not thread-safe, like `LogDirectory`: only for the storage thread.
     """
 
     def __init__(self, directory: LogDirectory) -> None:
@@ -28,7 +28,7 @@ class UploadFiles:
         self._system = directory.system
 
     def create_upload(self, name: str) -> int:
-        """A new file for a message that comes; its descriptor."""
+        """Creates the file of an upload; returns its descriptor."""
         folder = self._directory.open_folder(UPLOADS)
         try:
             return self._system.open(name, CREATE | os.O_RDWR, 0o600, dir_fd=folder)
@@ -36,7 +36,7 @@ class UploadFiles:
             self._system.close(folder)
 
     def upload_names(self) -> list[str]:
-        """What is there now, of this life or an earlier one."""
+        """The names of all uploads, of this process or from before a restart."""
         self._directory.open()
         folder = self._directory.open_folder(UPLOADS)
         try:
@@ -45,7 +45,7 @@ class UploadFiles:
             self._system.close(folder)
 
     def open_upload(self, name: str) -> tuple[int, int]:
-        """The descriptor of one that was left, and when it was written to, in nanoseconds since 1970."""
+        """Opens an existing upload; its descriptor, and the time of its last write in ns since 1970."""
         folder = self._directory.open_folder(UPLOADS)
         try:
             fd = self._system.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -83,7 +83,7 @@ class UploadFiles:
         return claim.base
 
     def give_back(self, base: str, name: str) -> None:
-        """Undoes `adopt_upload`: the bytes are an upload again, to be dropped or found by the next life."""
+        """Reverts `adopt_upload`: the file is an upload again, to be dropped or recovered later."""
         folder = self._directory.open_folder(UPLOADS)
         try:
             self._directory.give_back(folder, name, base)

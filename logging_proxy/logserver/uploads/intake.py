@@ -1,11 +1,11 @@
 """
-Halves of exchanges that are put one by one, as the first logging proxies did: `PUT /{id}/request`.
+Uploads of single halves of exchanges, with `PUT /{id}/request` and `PUT /{id}/response`.
 
-The body is the raw HTTP message.  It is written under a temporary name as it
-comes, gets its own name and its metadata when it is whole, and is never
-interpreted but for its head.  What was cut is kept as `interrupted`.
+The body of the PUT is the raw HTTP message.  It is written to a temporary file while it arrives, and gets its
+name and metadata when it is complete; only its head is parsed.  A message that was cut off is kept as
+`interrupted`.
 
-`UploadStore` works on the disk, in the storage thread.
+`UploadStore` does the work on the disk, in the storage thread.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.uploads.files import UploadFiles
 
 MOST_BYTES = 16 << 30
-"""Of one message."""
+"""The largest message, in bytes."""
 
 HEAD_LIMIT = 1 << 20
 
 MOST_OPEN = 128
-"""Messages that may come at one time; each has a descriptor."""
+"""The most concurrent uploads; each holds a descriptor."""
 
 REMEMBERED = 16_384
-"""Halves put lately, which the index may not have yet."""
+"""The number of recent uploads that are remembered, because the index may not have them yet."""
 
 _PATH = re.compile(rb"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(request|response)")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]")
@@ -47,7 +47,7 @@ CUT = "the upload ended early"
 
 
 class Exists(Exception):
-    """This half is stored already, or is just coming."""
+    """This half is stored already, or its upload is under way."""
 
 
 class TooMany(Exception):
@@ -55,31 +55,31 @@ class TooMany(Exception):
 
 
 class BadMessage(ValueError):
-    """The bytes are no HTTP message.  Text says why."""
+    """The bytes are not an HTTP message.  The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which half of which exchange."""
+    """One half of one exchange."""
 
     id: str
     side: Side
 
 
 def parse_target(path: bytes) -> Target | None:
-    """The target in a raw path; None when it is not exactly of the form `/{id}/{side}`."""
+    """The target in a raw path; None unless the path has exactly the form `/{id}/{side}`."""
     match = _PATH.fullmatch(path)
     return Target(match[1].decode("ascii"), Side(match[2].decode("ascii"))) if match else None
 
 
 def is_upload_path(path: bytes) -> bool:
-    """Whether a path is meant as one of ours, right or not."""
+    """Whether a path looks like one of an upload, valid or not."""
     return path.count(b"/") == 2 and path.endswith((b"/request", b"/response"))
 
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """A message on its way to the disk."""
+    """A message while it is uploaded."""
 
     target: Target
     client: bytes
@@ -90,15 +90,15 @@ class Message:
     size: int = 0
     whole_head: bool = False
     beginning: bytearray = field(default_factory=bytearray)
-    """Of the head, until it is whole: it may come in many small pieces."""
+    """The beginning of the head, until the head is complete: it may arrive in many small pieces."""
     digest: Any = field(default_factory=hashlib.sha256)
 
     def take(self, data: bytes, now: int) -> None:
-        """Looks at bytes that came at `now`.  Raises `BadMessage`."""
+        """Parses and hashes bytes that arrived at `now`.  Raises `BadMessage`."""
         half = self.half
         self.size += len(data)
         if not self.whole_head:
-            # Only what is new, and the three bytes before it, can hold the end.
+            # The end of the head can only be in the new bytes and the three bytes before them.
             beginning = self.beginning
             start = max(0, len(beginning) - 3)
             beginning += data
@@ -116,7 +116,7 @@ class Message:
 
 
 def check_start_line(head: bytes, side: Side) -> None:
-    """Raises `BadMessage` when `head` does not begin as a message of that side does."""
+    """Raises `BadMessage` unless `head` begins with a start line of that side."""
     line = head.partition(b"\r\n")[0]
     form = _REQUEST_LINE if side is Side.REQUEST else _STATUS_LINE
     if not form.fullmatch(line):
@@ -125,11 +125,11 @@ def check_start_line(head: bytes, side: Side) -> None:
 
 class UploadStore:
     """
-    Writes messages that are put.  Only for the storage thread.
+    Writes uploaded messages.  Only for the storage thread.
 
-    `is_known` says whether a half is stored already; halves that were put in the last minutes, which
-    it may not know yet, are remembered here.  `on_published` gets the metadata of each half that
-    has its files, whatever becomes of its request.
+    `is_known` asks the index whether a half is stored; halves uploaded in the last minutes, which the index
+    may not have yet, are remembered here.  `on_published` receives the metadata of each half once its files
+    exist, even if the client has disconnected.
     """
 
     _log = Logger()
@@ -171,9 +171,9 @@ class UploadStore:
 
     def finish(self, message: Message, whole: bool) -> dict[str, Any]:
         """
-        Publishes a message, as cut unless it is `whole`; its metadata.
+        Publishes a message, as interrupted unless it is `whole`; returns its metadata.
 
-        Raises `BadMessage` when there is no head, and OSError.
+        Raises `BadMessage` without a complete head, and OSError.
         """
         if not message.whole_head:
             raise BadMessage("its head has no end")
@@ -186,7 +186,7 @@ class UploadStore:
         return document
 
     def drop(self, message: Message) -> None:
-        """Forgets a message and what was written of it."""
+        """Drops a message and its file."""
         try:
             self._files.remove_upload(_temporary(message.target))
         except FileNotFoundError:
@@ -195,12 +195,12 @@ class UploadStore:
             self._close(message)
 
     def close(self) -> None:
-        """The server stops: what is under way is cut."""
+        """Ends all uploads under way as interrupted, because the server stops."""
         for message in list(self._open.values()):
             self._cut(message)
 
     def recover(self) -> list[dict[str, Any]]:
-        """Publishes, as cut, what an earlier life left; the metadata."""
+        """Publishes uploads left from before a restart, as interrupted; returns their metadata."""
         return [document for name in self._files.upload_names() if (document := self._recover(name))]
 
     def _recover(self, name: str) -> dict[str, Any] | None:
@@ -244,7 +244,7 @@ class UploadStore:
         return document
 
     def _describe(self, message: Message, base: str, outcome: str, error: str) -> dict[str, Any]:
-        """Writes the metadata of a message whose bytes have their name, and gives them theirs."""
+        """Writes and publishes the metadata of a message whose `.bin` has its name."""
         target, elapsed = message.target, message.half.last
         exchange = _exchange(message, outcome, error, elapsed)
         body = StoredBody(f"{base}.bin", message.digest.hexdigest())
@@ -262,7 +262,7 @@ def _temporary(target: Target) -> str:
 
 
 def _verdict(message: Message, whole: bool) -> tuple[str, str]:
-    """Outcome and error text: bytes that the head promises and that did not come are missed."""
+    """Outcome and error text; a body shorter than its Content-Length is interrupted."""
     if not whole:
         return "interrupted", CUT
     head = parse_head(message.half.head)
@@ -270,14 +270,14 @@ def _verdict(message: Message, whole: bool) -> tuple[str, str]:
         framing_of_request(head) if message.target.side is Side.REQUEST else framing_of_response(head, "")
     )
     declared = next((v for n, v in reversed(head.headers) if n.lower() == "content-length"), "")
-    # An empty body may be that of an answer to HEAD.
+    # An empty body may belong to the response to a HEAD request.
     if framing == "content-length" and message.half.size and declared != str(message.half.size):
         return "interrupted", f"Content-Length is {declared[:20]}, {message.half.size} bytes came"
     return "complete", ""
 
 
 def _exchange(message: Message, outcome: str, error: str, elapsed: int) -> Exchange:
-    """The exchange of which this half is all that is known here."""
+    """An exchange of which only this half is known."""
     half = message.half
     half.completed = elapsed
     head = half.head if message.target.side is Side.REQUEST else b""
@@ -292,7 +292,7 @@ def _exchange(message: Message, outcome: str, error: str, elapsed: int) -> Excha
 
 
 def _urls(head: bytes) -> tuple[bytes, bytes]:
-    """What the client called, and where the request went, as far as the head tells."""
+    """Source and destination URL, as far as the head tells."""
     parsed = parse_head(head)
     fields = {name.lower(): value for name, value in parsed.headers}
     target = parsed.second

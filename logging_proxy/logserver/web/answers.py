@@ -1,9 +1,8 @@
 """
-Answers: JSON, and errors as problem details (RFC 9457).
+Responses of the API: JSON, and errors as problem details (RFC 9457).
 
-Every error of the logging server is one of `Problem`, and `problem_of` is the
-one place where exceptions become problems.  Nothing of a request is repeated
-in an answer, so there is nothing to escape.
+Every error is a `Problem`, and `problem_of` alone maps exceptions to problems.  Responses never echo the
+request, so nothing needs escaping.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 class Problem(Enum):
-    """Every error: the name in its `type`, status and title."""
+    """Every error of the API: the last part of its `type`, its status and its title."""
 
     BAD_BODY = "bad-body", 400, "The body cannot be used."
     BAD_HOST = "bad-host", 400, "A request has one Host."
@@ -67,7 +66,7 @@ class Problem(Enum):
 
 
 class Refused(Exception):
-    """What was asked for is answered with a problem; `more` are members of its own."""
+    """The request is answered with a problem; `more` are additional members of its JSON object."""
 
     def __init__(self, problem: Problem, detail: str = "", **more: Any) -> None:
         super().__init__(problem, detail)
@@ -77,7 +76,7 @@ class Refused(Exception):
 
 
 def problem_of(error: Exception) -> Refused:
-    """What an exception means to the caller."""
+    """The problem that an exception stands for."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, BadCursor):
@@ -95,7 +94,7 @@ def problem_of(error: Exception) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, made in any thread."""
+    """A complete response; may be made in any thread."""
 
     status: int
     kind: str
@@ -108,7 +107,7 @@ def json_answer(value: Any, status: int = 200) -> Answer:
 
 
 def problem_answer(refused: Refused) -> Answer:
-    """The problem as RFC 9457 has it."""
+    """The problem as an `application/problem+json` response."""
     problem = refused.problem
     value: dict[str, Any] = {"type": f"urn:logging-proxy:problem:{problem.kind}", "title": problem.title}
     value |= {"status": problem.status, **refused.more}
@@ -127,7 +126,7 @@ _HEADERS = {
 
 
 def give(request: Request, answer: Answer) -> bytes:
-    """Sets status and headers of `answer`; the body for `render` to return."""
+    """Sets status and headers of `answer`; returns the body, for `render` to return."""
     request.setResponseCode(answer.status)
     request.setHeader("Content-Type", answer.kind)
     request.setHeader("Content-Length", str(len(answer.body)))
@@ -141,11 +140,11 @@ def refuse(request: Request, problem: Problem, detail: str = "", **more: Any) ->
 
 
 def give_later(request: Request, answer: Deferred[Answer]) -> int:
-    """Answers when `answer` fires, with a problem when it fails; not at all when the client has left."""
-    gone = watch_for_leaving(request)
+    """Responds when `answer` fires, with a problem if it fails; not at all if the client has disconnected."""
+    has_left = watch_for_leaving(request)
 
     def finish(found: Answer) -> None:
-        if not gone():
+        if not has_left():
             request.write(give(request, found))
             request.finish()
 
@@ -156,7 +155,7 @@ def give_later(request: Request, answer: Deferred[Answer]) -> int:
 
 
 def answer_for_failure(failure: Failure) -> Answer:
-    """The problem that a failure is; what is a fault of ours is logged."""
+    """The problem that a failure stands for; bugs, disk and index errors are logged."""
     error = failure.value
     refused = problem_of(error) if isinstance(error, Exception) else Refused(Problem.INTERNAL)
     if refused.problem is Problem.INTERNAL:
@@ -167,14 +166,17 @@ def answer_for_failure(failure: Failure) -> Answer:
 
 
 def watch_for_leaving(request: Request) -> Callable[[], bool]:
-    """Whether the client has left by now."""
+    """A function that tells, in any thread, whether the client has disconnected."""
     left: list[Failure] = []
     request.notifyFinish().addErrback(left.append)
     return lambda: bool(left)
 
 
 class ProblemResource(Resource):
-    """A resource whose errors are problems.  What it takes are its `render_` methods."""
+    """A resource whose errors are problems.  Its `render_` methods are the HTTP methods it accepts."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         return Nowhere()
@@ -189,27 +191,24 @@ class ProblemResource(Resource):
         return refuse(request, Problem.NO_METHOD)
 
     def allowed(self) -> list[str]:
-        """The methods that are taken."""
+        """The HTTP methods that this address accepts."""
         names = [name.removeprefix("render_") for name in dir(self) if name.startswith("render_")]
         return [name for name in names if name != "HEAD" or "GET" in names]
 
 
 class Nowhere(ProblemResource):
-    """No address."""
+    """Any address that does not exist."""
 
     isLeaf = True
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
 
 class Refusal(ProblemResource):
-    """Answers everything with one problem."""
+    """Answers every request with the same problem."""
 
     isLeaf = True
 
     def __init__(self, problem: Problem, detail: str = "") -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._problem = problem
         self._detail = detail
 

@@ -1,8 +1,8 @@
 """
-The bytes of a `.bin` as an answer that no browser will run.
+Downloads of captured bytes, in a form that no browser executes.
 
-They are hostile, so they go out as bytes to be saved under a name of ours,
-whatever they say they are.
+Captured content is hostile: it is always served as an attachment of type application/octet-stream with a file
+name of ours, whatever its own headers say.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from logging_proxy.captures.exchanges import Side
-from logging_proxy.captures.reading import OpenFile
-from logging_proxy.logserver.process import Run
+from logging_proxy.captures.reader import OpenFile
+from logging_proxy.logserver.threads import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,
@@ -45,7 +45,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes from `start` up to `end`; `partial` when a range was asked for."""
+    """The bytes from `start` up to `end`; `partial` for the answer to a Range request."""
 
     start: int
     end: int
@@ -56,8 +56,8 @@ def read_range(value: str | None, size: int) -> Span:
     """
     The part of a file of `size` bytes that a Range header asks for (RFC 9110 §14.2).
 
-    What is no single range of bytes is ignored, as the RFC allows.  Raises
-    `Refused` when the range is not in the file.
+    A header that is not a single byte range is ignored, as the RFC allows.  Raises `Refused` when the range
+    is outside the file.
     """
     match = _RANGE.fullmatch((value or "").strip())
     if match is None or not (match[1] or match[2]):
@@ -74,7 +74,7 @@ def read_range(value: str | None, size: int) -> Span:
 
 
 def give_file(request: Request, run: Run, opening: Deferred[OpenFile], side: Side) -> int:
-    """Answers with the file that `opening` opens, or with the problem that it fails with."""
+    """Responds with the file that `opening` fires with, or with the problem of its failure."""
     transfer = _Transfer(request, run, side)
     sending = Deferred.fromCoroutine(transfer.send(opening))
     sending.addErrback(lambda failure: _log.failure("sending a file", failure=failure))
@@ -83,13 +83,13 @@ def give_file(request: Request, run: Run, opening: Deferred[OpenFile], side: Sid
 
 @implementer(IPushProducer)
 class _Transfer:
-    """One file on its way: read in threads, written as the client takes it."""
+    """The download of one file: read in threads, written under the client's back-pressure."""
 
     def __init__(self, request: Request, run: Run, side: Side) -> None:
         self._request = request
         self._run = run
         self._side = side
-        self._gone = watch_for_leaving(request)
+        self._has_left = watch_for_leaving(request)
         self._paused = False
         self._resumed: Deferred[None] | None = None
 
@@ -112,7 +112,7 @@ class _Transfer:
             self._finish(problem_answer(refused))
             return
         self._begin_answer(span, file.size)
-        if self._gone() or self._request.method == b"HEAD":
+        if self._has_left() or self._request.method == b"HEAD":
             span = Span(span.end, span.end)
         else:
             self._request.registerProducer(self, True)
@@ -120,15 +120,15 @@ class _Transfer:
 
     async def _pass_on(self, file: OpenFile, span: Span) -> bool:
         at = span.start
-        while at < span.end and not self._gone():
+        while at < span.end and not self._has_left():
             data: bytes = await self._run(partial(file.read, at, min(CHUNK, span.end - at)))
             if not data:
                 return False
             at += len(data)
-            if self._paused and not self._gone():
+            if self._paused and not self._has_left():
                 self._resumed = Deferred()
                 await self._resumed
-            if not self._gone():
+            if not self._has_left():
                 self._request.write(data)
         return True
 
@@ -142,17 +142,17 @@ class _Transfer:
             self._request.setHeader("Content-Range", f"bytes {span.start}-{span.end - 1}/{size}")
 
     def _end(self, whole: bool) -> None:
-        if self._gone():
+        if self._has_left():
             return
         self._request.unregisterProducer()
         if whole:
             self._request.finish()
         else:
-            # Shorter than was promised: the client must not take it for all.
+            # The body is shorter than its Content-Length: only a lost connection tells the client.
             self._request.loseConnection()
 
     def _finish(self, answer: Answer) -> None:
-        if not self._gone():
+        if not self._has_left():
             self._request.write(give(self._request, answer))
             self._request.finish()
 
@@ -166,7 +166,7 @@ class _Transfer:
         self._go_on()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Called when the connection is lost."""
         self._paused = False
         self._go_on()
 

@@ -1,7 +1,7 @@
 """
-Bodies of requests, held in memory up to a limit, never in temporary files.
+Request bodies, kept in memory up to a limit.
 
-Captures are to be found in the log directory and nowhere else.
+twisted.web would spill large bodies into temporary files; captured bytes must never leave the log directory.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from twisted.web.server import Request
 from logging_proxy.logserver.web.answers import Problem, Refused
 
 BODY_LIMIT = 2 << 20
-"""The shipper sends at most 1 MiB at a time."""
+"""Largest body that is kept, in bytes; the shipper sends at most half of it at a time."""
 
 
 class Body(BytesIO):
-    """A request's body, kept up to the limit; `overflow` says that there was more."""
+    """A request body, kept up to the limit; `overflow` is true when there was more."""
 
     overflow = False
 
@@ -30,7 +30,7 @@ class Body(BytesIO):
 
 
 class DroppedBody:
-    """The body of a request that has no use for one: nothing of it is kept."""
+    """The body of a request that needs none: its bytes are discarded."""
 
     overflow = True
 
@@ -47,7 +47,7 @@ class DroppedBody:
 
 
 def read_body(request: Request) -> bytes:
-    """All of the body.  Raises `Refused` when it is too large."""
+    """The whole body.  Raises `Refused` when it was too large."""
     content: Any = request.content
     if content is None or getattr(content, "overflow", False):
         raise Refused(Problem.TOO_LARGE)

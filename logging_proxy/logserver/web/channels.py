@@ -1,9 +1,8 @@
 """
-The connections to the logging server: how long each may take for what, and how many there are.
+The connections to the logging server and their deadlines.
 
-twisted.web has one timer for idle connections, which starts again with every
-byte.  Here a head has an absolute deadline, a body a least speed, and an answer
-must be taken.
+twisted.web has a single idle timer, which every byte restarts.  Here a request head has an absolute deadline,
+a body a minimum speed, and the client must keep reading the response.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ IDLE_TIMEOUT = 60.0
 """Seconds that a connection is kept open without a request."""
 
 HEAD_TIMEOUT = 10.0
-"""Seconds that a request's head may take, from its first byte."""
+"""Deadline of a request head, in seconds from its first byte."""
 
 BODY_PATIENCE = 60.0
-"""Seconds that a body may fall behind its least speed."""
+"""Seconds that a body may lag behind its minimum speed."""
 
 LEAST_SPEED = 500
-"""Bytes a second that a body must bring; Apache asks for as many (`mod_reqtimeout`)."""
+"""Minimum speed of a body in bytes per second; the same as Apache's (`mod_reqtimeout`)."""
 
 SEND_TIMEOUT = 60.0
-"""Seconds for which a client may take nothing of what waits for it."""
+"""Seconds for which a client may stop reading while response bytes wait."""
 
 
 class Phase(Enum):
-    """What a connection is doing."""
+    """The phase of a connection."""
 
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
     ANSWER = auto()
-    """An answer is being made or sent; also a WebSocket, and a connection that closes."""
+    """A response is being made or sent; also a WebSocket, and a closing connection."""
 
 
 class Channel(HTTPChannel):
@@ -55,7 +54,7 @@ class Channel(HTTPChannel):
         self.deadline = NEVER
         self._phase = Phase.IDLE
         self._since = 0.0
-        """When the wait for a request began."""
+        """Start of the wait for the current request."""
         self._stall: Stall | None = None
 
     # --- beginning and end
@@ -78,7 +77,7 @@ class Channel(HTTPChannel):
         self.site.closed(self)
 
     def _protocolUpgradeForWebsockets(self, protocol: IProtocol) -> None:
-        """Twisted puts methods of `protocol` in place of ours; we still want to hear of the end."""
+        """Twisted replaces our methods with those of `protocol`; the site must learn of the disconnect."""
         super()._protocolUpgradeForWebsockets(protocol)
 
         def lost(reason: Failure = connectionDone) -> None:
@@ -88,7 +87,7 @@ class Channel(HTTPChannel):
         self.connectionLost = lost  # type: ignore[method-assign]
 
     def loseConnection(self) -> None:
-        """Close once all is sent, which the client must take."""
+        """Closes after the output buffer is sent; the send timeout applies."""
         self._enter(Phase.ANSWER, NEVER)
         if self._stall is not None:
             self._stall.begin()
@@ -128,7 +127,7 @@ class Channel(HTTPChannel):
             self._enter(Phase.HEAD, self._since + HEAD_TIMEOUT)
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
-    # --- flow control: called by the transport when a client is slow, and for a body when our disk is
+    # --- flow control: called by the transport for a slow client, and by an upload for a slow disk
 
     def pauseProducing(self) -> None:
         if self._phase is Phase.BODY:
@@ -152,15 +151,15 @@ class Channel(HTTPChannel):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the client has had no request, or not all of its head; None while one is under way."""
+        """When the wait for a whole request head began; None while a request is processed."""
         return self._since if self._phase in (Phase.IDLE, Phase.HEAD) else None
 
     def timedOut(self) -> None:
-        """No request, no whole head or too little of a body came in time."""
+        """Called at the deadline of the idle, head or body phase."""
         self.loseConnection()
 
     def leave(self) -> None:
-        """Make room for others."""
+        """Closes to make room for another connection."""
         self.loseConnection()
 
     def abort(self) -> None:
@@ -169,5 +168,5 @@ class Channel(HTTPChannel):
             transport.abortConnection()
 
     def give_up(self, reason: Failure) -> None:
-        """The client takes nothing of what waits for it."""
+        """Called when the client has stopped reading for `SEND_TIMEOUT`."""
         self.abort()

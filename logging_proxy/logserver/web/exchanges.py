@@ -11,16 +11,16 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from logging_proxy.captures.exchanges import Side
-from logging_proxy.captures.reading import OpenFile, open_capture, read_metadata
-from logging_proxy.index import Index, IndexTrouble, Row, parse_filters
+from logging_proxy.captures.names import metadata_name
+from logging_proxy.captures.reader import CaptureReader, OpenFile
+from logging_proxy.index import Abandoned, Index, IndexTrouble, Row, parse_filters
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
 from logging_proxy.logserver.live.listing import list_exchanges
 from logging_proxy.logserver.live.under_way import UnderWay
-from logging_proxy.logserver.process import Run
-from logging_proxy.logserver.store.gather import Preview
-from logging_proxy.logserver.threads import TooBusy
+from logging_proxy.logserver.store.protocol import Preview
+from logging_proxy.logserver.threads import Run, TooBusy
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,
@@ -45,19 +45,19 @@ Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 @dataclass(frozen=True, slots=True)
 class Archive:
     """
-    Where exchanges are found.
+    Access to all exchanges: under way, and stored.
 
-    `run` is for blocking work, `run_storage` for what storage alone may do, `run_search` for what may take
-    seconds: it may raise `TooBusy`.
+    `run` is for reading files and single rows, `run_storage` for access to open spools, and `run_query` for
+    searches, which may take seconds: it may raise `TooBusy`.
     """
 
-    log_dir: str
+    reader: CaptureReader
     index: Index | None
     under_way: UnderWay
     spools: Spools
     run: Run
     run_storage: Run
-    run_search: Run
+    run_query: Run
 
     def require_index(self) -> Index:
         if self.index is None:
@@ -66,7 +66,7 @@ class Archive:
 
     async def find(self, id: str) -> tuple[Row, Documents | None]:
         """
-        An exchange; with its metadata so far while its files are not published.
+        An exchange, and its metadata so far if its files are not published yet.
 
         Raises `Refused` when there is no such exchange.
         """
@@ -90,7 +90,7 @@ class Exchanges(ProblemResource):
     """`GET /api/exchanges`, and below it one resource for each id."""
 
     def __init__(self, archive: Archive) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._archive = archive
 
     def getChild(self, path: bytes, request: Request) -> Any:
@@ -102,22 +102,25 @@ class Exchanges(ProblemResource):
             limit = _limit(given.get("limit", ""))
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
-        gone = watch_for_leaving(request)
+        has_left = watch_for_leaving(request)
 
         def search() -> Answer | None:
-            """Nobody asks any more when the client left while it waited for its turn."""
-            return None if gone() else self._list(given, limit)
+            """Skipped, or broken off, when the client has left."""
+            try:
+                return None if has_left() else self._list(given, limit, has_left)
+            except Abandoned:
+                return None
 
         try:
-            return give_later(request, self._archive.run_search(search))
+            return give_later(request, self._archive.run_query(search))
         except TooBusy:
             return refuse(request, Problem.BUSY)
 
-    def _list(self, given: dict[str, str], limit: int) -> Answer:
+    def _list(self, given: dict[str, str], limit: int, abandoned: Callable[[], bool]) -> Answer:
         archive = self._archive
         cursor = given.get("cursor") or None
         page = list_exchanges(
-            archive.require_index(), archive.under_way.rows, parse_filters(given), cursor, limit
+            archive.require_index(), archive.under_way.rows, parse_filters(given), cursor, limit, abandoned
         )
         rows = [row_document(row) for row in page.rows]
         return json_answer({"exchanges": rows, "next": page.next})
@@ -132,10 +135,10 @@ def _limit(text: str) -> int:
 
 
 class ExchangeResource(ProblemResource):
-    """`GET /api/exchanges/{id}`: the metadata of both halves, and what was understood."""
+    """`GET /api/exchanges/{id}`: the row of the index and the metadata of both halves."""
 
     def __init__(self, archive: Archive, id: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._archive = archive
         self._id = id
 
@@ -165,16 +168,16 @@ class ExchangeResource(ProblemResource):
         return json_answer(value)
 
     def _read(self, name: str | None) -> dict[str, Any] | None:
-        return None if name is None else read_metadata(self._archive.log_dir, name)
+        return None if name is None else self._archive.reader.metadata(metadata_name(name))
 
 
 class Bytes(ProblemResource):
-    """`GET /api/exchanges/{id}/request` and `.../response`: what is in the `.bin`."""
+    """`GET /api/exchanges/{id}/request` and `.../response`: the captured bytes."""
 
     isLeaf = True
 
     def __init__(self, archive: Archive, id: str, side: Side) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._archive = archive
         self._id = id
         self._side = side
@@ -193,7 +196,7 @@ class Bytes(ProblemResource):
             name = None if document is None else document["filename"]
         if not name:
             raise Refused(Problem.NO_BYTES)
-        file: OpenFile | None = await self._archive.run(lambda: open_capture(self._archive.log_dir, name))
+        file: OpenFile | None = await self._archive.run(lambda: self._archive.reader.open(name))
         if file is None:
             raise Refused(Problem.DELETED)
         return file

@@ -1,8 +1,8 @@
 """
-Who may call: Host, origin, token.
+Access control: Host, origin and token.
 
-Host and origin keep pages of other origins out, whatever name they give this
-server (DNS rebinding); the token keeps other users out.  `visitors` knows who needs none.
+The checks of Host and origin keep web pages of other origins out, DNS rebinding included.  The token keeps
+other users out; `visitors` tells which clients need none.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ HEADERS = {
 }
 
 FAILURES = 10
-"""Wrong tokens that an address may send at once."""
+"""Wrong tokens that an address may send in a burst."""
 
 FORGIVEN_AFTER = 3.0
-"""Seconds after which one of them is forgotten: a shipper with a wrong token asks less often."""
+"""Seconds after which one of them is forgotten; a shipper with a wrong token retries less often."""
 
 ADDRESSES = 4096
 
@@ -44,15 +44,15 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
 class Failures:
-    """Counts wrong tokens by address, so that nobody can try many."""
+    """Counts wrong tokens by address, against guessing."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._until: OrderedDict[str, float] = OrderedDict()
-        """When all is forgotten, by address."""
+        """The time at which all failures of an address are forgotten."""
 
     def count(self, address: str) -> None:
-        """A wrong token came from `address`."""
+        """Notes a wrong token from `address`."""
         key = _network(address)
         now = self._seconds()
         self._until[key] = max(self._until.pop(key, now), now) + FORGIVEN_AFTER
@@ -65,7 +65,7 @@ class Failures:
 
 
 def _network(address: str) -> str:
-    """An IPv6 host has 2^64 addresses: they count as one."""
+    """The address; for IPv6 its /64 network, all of which one host may own."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
@@ -77,11 +77,11 @@ def _network(address: str) -> str:
 
 class Gate:
     """
-    Says whether a request may pass.
+    Decides whether a request may pass.
 
-    `hosts` is empty where any Host is right, beyond loopback; there the
-    configuration insists on a token.  Who is welcome to `visitors` need not show the token: only
-    for where Hosts are checked, else a page of any origin would come in with its browser's user.
+    `hosts` is empty on addresses beyond loopback, where any Host is accepted and the configuration insists on
+    a token.  A client whose user is welcome to `visitors` needs no token.  Only pass `visitors` together with
+    `hosts`: without the check of Host, a page of any origin would have the rights of its browser's user.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Gate:
 
     def problem(self, request: Request, method: bytes, path: bytes) -> Problem | None:
         """
-        Why a request for the raw `path` may not pass; None when it may.
+        The reason why a request for the raw `path` is refused; None when it may pass.
 
-        Who asks again of the same request gets the same answer, so that a wrong token counts once.
+        Repeated calls for one request give the same answer, and a wrong token counts once.
         """
         if request not in self._answers:
             self._answers[request] = self._judge(request, method, path)
@@ -120,7 +120,7 @@ class Gate:
         return self._token_problem(request)
 
     def advice(self, request: Request, problem: Problem) -> str:
-        """What to do about a problem, where the reason is who asks."""
+        """What the user can do about a refusal for lack of a token; else empty."""
         if problem is not Problem.NO_TOKEN or self._visitors is None:
             return ""
         return self._visitors.advice(request)
@@ -140,13 +140,13 @@ class Gate:
         return Problem.NO_TOKEN
 
     def _is_shown(self, request: Request) -> bool | None:
-        """Whether the request shows the token, or what stands for it; None when it shows nothing."""
+        """Whether the request has the right token or cookie; None when it has neither."""
         given = request.getHeader(b"Authorization")
         if given is not None:
             return self._is_authorization(given)
         if request.path == b"/" and (tokens := (request.args or {}).get(b"token")):
             return self.is_token(tokens[0])
-        # A cookie is no try: browsers go on showing one after the token has changed.
+        # A wrong cookie is no failure: browsers keep sending the old one after the token has changed.
         cookie = request.getCookie(self.cookie_name(request))
         return True if cookie is not None and self.is_cookie(cookie) else None
 
@@ -154,7 +154,7 @@ class Gate:
         scheme, _, given = value.partition(b" ")
         return self.is_token(given.strip()) and scheme.lower() == b"bearer"
 
-    # --- browsers: the token once, then a cookie that stands for it
+    # --- browsers: the token once, then a cookie derived from it
 
     def is_token(self, given: bytes) -> bool:
         """Compares in constant time."""
@@ -164,19 +164,19 @@ class Gate:
         return self._token is not None and hmac.compare_digest(given, self.cookie())
 
     def cookie(self) -> bytes:
-        """What a browser shows instead of the token, which it need not keep."""
+        """The cookie's value: derived from the token, so that a browser never stores the token itself."""
         key = self._token or b""
         return hmac.new(key, b"logging-proxy browser", hashlib.sha256).hexdigest().encode("ascii")
 
     @staticmethod
     def cookie_name(request: Request) -> bytes:
-        """One for each port: cookies do not tell ports apart."""
+        """A name for each port: cookies are shared by all ports of a host."""
         where: Any = request.getHost()
         return b"logging_proxy_%d" % getattr(where, "port", 0)
 
 
 class Guard(Resource):
-    """Stands before all resources: security headers, and the gate."""
+    """The root resource: sets the security headers and applies the gate to every request."""
 
     def __init__(self, inner: Resource, gate: Gate) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -191,19 +191,19 @@ class Guard(Resource):
         return self._inner.getChildWithDefault(path, request)
 
     def render(self, request: Request) -> bytes:
-        """Only for a target that is no path, as `*`."""
+        """For a request target without a path, such as `*`."""
         return Refusal(Problem.NO_ADDRESS).render(request)
 
 
 def set_headers(request: Request) -> None:
-    """What every answer carries."""
+    """Sets the headers of every response."""
     request.responseHeaders.removeHeader("Server")
     for name, value in HEADERS.items():
         request.setHeader(name, value)
 
 
 def segments(path: bytes) -> list[bytes]:
-    """The names of the resources that lead to a raw path, as Twisted decodes them."""
+    """The path segments of a raw path, decoded as Twisted decodes them."""
     return [unquote_to_bytes(name) for name in path[1:].split(b"/")]
 
 
@@ -213,13 +213,13 @@ def _host_name(host: str | None) -> str:
 
 
 def _foreign_origin(request: Request) -> bool:
-    """Whether a page of another origin calls: browsers say so for scripts and WebSockets, programs do not."""
+    """Whether a page of another origin sent the request; only browsers send `Origin`."""
     own = f"http://{(request.getHeader('Host') or '').lower()}"
     return any(origin.lower() != own for origin in _values(request, "Origin"))
 
 
 def _from_another_page(request: Request) -> bool:
-    """Also for words that no browser says yet."""
+    """Whether Sec-Fetch-Site has a value, known or not, that is neither the same origin nor the user."""
     return any(site.lower() not in ("same-origin", "none") for site in _values(request, "Sec-Fetch-Site"))
 
 
@@ -228,6 +228,6 @@ def _values(request: Request, name: str) -> list[str]:
 
 
 def local_hosts(configured: str) -> frozenset[str]:
-    """The names under which a server on loopback may be called."""
+    """The host names that are accepted on loopback."""
     name = configured.lower()
     return frozenset({"localhost", "127.0.0.1", "[::1]", f"[{name}]" if ":" in name else name})

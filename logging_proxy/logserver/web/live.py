@@ -1,13 +1,12 @@
 """
 `GET /api/live`: the live feed over WebSocket.
 
-Every message is a JSON object with a `type`.  The first is `hello` with the
-sequence of the next event; `?after=N` goes on behind event N, or says with `gap` that
-events after it are gone.  `?exchange=ID` is for the events of one exchange,
-`?pieces=false` leaves pieces out.
+Every message is a JSON object with a `type`.  The first is `hello`, with the sequence of the next event.
+`?after=N` resumes after event N; a `gap` message says that later events are no longer kept.  `?exchange=ID`
+selects the events of one exchange, `?pieces=false` omits pieces.
 
-A viewer that does not keep up holds one buffer of its transport; when the feed
-has gone beyond its place it is disconnected with `TOO_SLOW_CODE`.
+A slow viewer holds no more than its transport's buffer; when the ring no longer has its next event, it is
+disconnected with `TOO_SLOW_CODE`.
 """
 
 from __future__ import annotations
@@ -29,31 +28,32 @@ from logging_proxy.index.values import is_exchange_id
 from logging_proxy.logserver.live.feed import Feed, LiveEvent
 from logging_proxy.logserver.web.answers import Problem, ProblemResource, Refused, refuse
 from logging_proxy.logserver.web.parameters import read_parameters
+from logging_proxy.net.services import TypedService
 
 TOO_SLOW_CODE = 4008
 GOING_AWAY = 1001
 
 VIEWERS = 64
-"""Each may hold a transport's buffer and a place."""
+"""Most viewers at a time; each may fill a transport's buffer."""
 
 PING_INTERVAL = 20.0
-"""Proxies in between close what is silent for 60 s.  A viewer that has not answered the last ping is dead."""
+"""Seconds between pings, below the idle timeout of common proxies (60); an unanswered one ends a viewer."""
 
-FAREWELL = 5.0
-"""Seconds that a viewer has to take the close frame."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds in which a viewer must read the close frame."""
 
 BATCH = 64
-"""Events sent before other work gets its turn."""
+"""Events sent before the reactor serves other connections."""
 
 TALK_LIMIT = 65_536
-"""Bytes that a viewer may send from one ping to the next: it has nothing to say but pongs."""
+"""Bytes that a viewer may send between two pings: all it needs to send are pongs."""
 
 _SEQUENCE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a viewer wants to see."""
+class FeedFilter:
+    """The events that a viewer asked for."""
 
     after: int | None = None
     exchange: str | None = None
@@ -63,8 +63,8 @@ class Wish:
         return (self.exchange is None or event.id == self.exchange) and (self.pieces or event.type != "piece")
 
 
-def read_wish(request: Request) -> Wish:
-    """Raises `Refused`."""
+def read_filter(request: Request) -> FeedFilter:
+    """The filter in the query.  Raises `Refused`."""
     given = read_parameters(request)
     after, exchange, pieces = (given.get(name) for name in ("after", "exchange", "pieces"))
     if after is not None and not _SEQUENCE.fullmatch(after):
@@ -73,16 +73,16 @@ def read_wish(request: Request) -> Wish:
         raise Refused(Problem.BAD_PARAMETER, "exchange: not an id", parameter="exchange")
     if pieces not in (None, "true", "false"):
         raise Refused(Problem.BAD_PARAMETER, "pieces: neither true nor false", parameter="pieces")
-    return Wish(None if after is None else int(after), exchange, pieces != "false")
+    return FeedFilter(None if after is None else int(after), exchange, pieces != "false")
 
 
 @implementer(IPushProducer)
 class Viewer:
     """One viewer's connection (a `WebSocketProtocol`)."""
 
-    def __init__(self, hall: Hall, wish: Wish, channel: Any) -> None:
-        self._hall = hall
-        self._wish = wish
+    def __init__(self, viewers: Viewers, wanted: FeedFilter, channel: Any) -> None:
+        self._viewers = viewers
+        self._filter = wanted
         self._channel = channel
         self._transport: Any = None
         self._next = 0
@@ -91,7 +91,7 @@ class Viewer:
         self._answered = True
         self._heard = 0
         self._timer: IDelayedCall | None = None
-        self._again: IDelayedCall | None = None
+        self._next_batch: IDelayedCall | None = None
 
     # --- WebSocketProtocol
 
@@ -99,29 +99,29 @@ class Viewer:
         self._transport = transport
 
     def negotiationFinished(self) -> None:
-        # The channel's own flow control is for requests; from here on it is ours.
+        # The channel applies flow control to requests; from here on it is the viewer's.
         self._channel.transport.unregisterProducer()
         self._transport.attachProducer(self)
         self._channel.dataReceived = self._listen(self._channel.dataReceived)
         self._open = True
-        oldest, next = self._hall.feed.enter()
-        self._hall.viewers.add(self)
+        oldest, next = self._viewers.feed.enter()
+        self._viewers.connected.add(self)
         self._greet(oldest, next)
-        self._timer = self._hall.clock.callLater(PING_INTERVAL, self._ping)
+        self._timer = self._viewers.clock.callLater(PING_INTERVAL, self._ping)
         self.more()
 
     def textMessageReceived(self, message: str) -> None:
-        """Viewers have nothing to say."""
+        """Ignored: viewers only listen."""
 
     def bytesMessageReceived(self, data: bytes | bytearray) -> None:
-        """Viewers have nothing to say."""
+        """Ignored: viewers only listen."""
 
     def pongReceived(self, payload: bytes) -> None:
         self._answered = True
 
     def connectionLost(self, reason: Failure) -> None:
         if self._open:
-            self._part()
+            self._leave()
         self._cancel()
 
     # --- IPushProducer
@@ -139,37 +139,37 @@ class Viewer:
     # --- sending
 
     def more(self) -> None:
-        """Sends what there is, as far as the transport takes it."""
-        if self._again is None and self._open and not self._paused:
+        """Sends the events there are, until the transport pauses."""
+        if self._next_batch is None and self._open and not self._paused:
             self._send_batch()
 
     def _send_batch(self) -> None:
-        self._again = None
-        events = self._hall.feed.read(self._next, BATCH)
+        self._next_batch = None
+        events = self._viewers.feed.read(self._next, BATCH)
         if events is None:
             self.close(TOO_SLOW_CODE)
             return
         for event in events:
             self._next = event.sequence + 1
-            if self._wish.wants(event):
+            if self._filter.wants(event):
                 self._transport.sendTextMessage(event.text())
                 if self._paused or not self._open:
                     return
         if len(events) == BATCH:
-            self._again = self._hall.clock.callLater(0, self._go_on)
+            self._next_batch = self._viewers.clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
-        self._again = None
+        self._next_batch = None
         self.more()
 
     def look(self) -> None:
-        """There may be something new; what a paused viewer has missed for good ends it."""
-        if self._open and self._paused and self._hall.feed.read(self._next, 0) is None:
+        """Sends new events; disconnects a paused viewer whose next event the ring has dropped."""
+        if self._open and self._paused and self._viewers.feed.read(self._next, 0) is None:
             self.close(TOO_SLOW_CODE)
         self.more()
 
     def _greet(self, oldest: int, next: int) -> None:
-        after = self._wish.after
+        after = self._filter.after
         self._say(type="hello", sequence=next, oldest=oldest)
         if after is None:
             self._next = next
@@ -185,7 +185,7 @@ class Viewer:
     # --- the end
 
     def _listen(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """`take` for as long as what comes is correct and little."""
+        """`take`, guarded: a viewer that sends too much, or invalid frames, is disconnected."""
 
         def listen(data: bytes) -> None:
             self._heard += len(data)
@@ -195,7 +195,7 @@ class Viewer:
             try:
                 take(data)
             except Exception:
-                # Frames that are none: the protocol below has no answer to them.
+                # Invalid frames: the WebSocket protocol below raises instead of closing.
                 self._abort()
 
         return listen
@@ -206,15 +206,15 @@ class Viewer:
             return
         self._answered, self._heard = False, 0
         self._transport.ping()
-        self._timer = self._hall.clock.callLater(PING_INTERVAL, self._ping)
+        self._timer = self._viewers.clock.callLater(PING_INTERVAL, self._ping)
 
     def close(self, code: int) -> None:
-        """Says goodbye, and leaves soon after whether it is heard or not."""
+        """Sends a close frame, and aborts the connection after `CLOSE_TIMEOUT`."""
         if not self._open:
             return
-        self._part()
+        self._leave()
         self._cancel()
-        self._timer = self._hall.clock.callLater(FAREWELL, self._abort)
+        self._timer = self._viewers.clock.callLater(CLOSE_TIMEOUT, self._abort)
         self._transport.detachProducer()
         self._transport.loseConnection(code)
 
@@ -222,34 +222,34 @@ class Viewer:
         self._timer = None
         self._channel.transport.abortConnection()
 
-    def _part(self) -> None:
+    def _leave(self) -> None:
         self._open = False
-        self._hall.viewers.discard(self)
-        self._hall.feed.leave()
+        self._viewers.connected.discard(self)
+        self._viewers.feed.leave()
 
     def _cancel(self) -> None:
-        for call in (self._timer, self._again):
+        for call in (self._timer, self._next_batch):
             if call is not None and call.active():
                 call.cancel()
-        self._timer = self._again = None
+        self._timer = self._next_batch = None
 
 
-class Hall:
-    """All viewers of a feed."""
+class Viewers(TypedService):
+    """The viewers of a feed; they are disconnected when the service stops."""
 
     def __init__(self, feed: Feed, clock: IReactorTime, call_from_thread: Callable[[Any], Any]) -> None:
         self.feed = feed
         self.clock = clock
-        self.viewers: set[Viewer] = set()
+        self.connected: set[Viewer] = set()
         feed.wake = lambda: call_from_thread(self._wake)
 
     def _wake(self) -> None:
-        for viewer in list(self.viewers):
+        for viewer in list(self.connected):
             viewer.look()
 
-    def close(self) -> None:
-        """The server stops."""
-        for viewer in list(self.viewers):
+    def stopService(self) -> None:
+        super().stopService()
+        for viewer in list(self.connected):
             viewer.close(GOING_AWAY)
 
 
@@ -258,9 +258,9 @@ class Live(ProblemResource):
 
     _log = Logger()
 
-    def __init__(self, hall: Hall) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._hall = hall
+    def __init__(self, viewers: Viewers) -> None:
+        super().__init__()
+        self._viewers = viewers
 
     def allowed(self) -> list[str]:
         return ["GET"]
@@ -269,12 +269,12 @@ class Live(ProblemResource):
         if (request.getHeader("Upgrade") or "").lower() != "websocket":
             return refuse(request, Problem.NEEDS_UPGRADE)
         try:
-            wish = read_wish(request)
+            wanted = read_filter(request)
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
-        if len(self._hall.viewers) >= VIEWERS:
+        if len(self._viewers.connected) >= VIEWERS:
             return refuse(request, Problem.BUSY)
-        found = WebSocketResource(_One(self._hall, wish)).render_GET(request)
+        found = WebSocketResource(_One(self._viewers, wanted)).render_GET(request)
         return refuse(request, Problem.BAD_UPGRADE) if isinstance(found, bytes) else found
 
 
@@ -282,8 +282,8 @@ class Live(ProblemResource):
 class _One:
     """A `WebSocketServerFactory` for one viewer."""
 
-    hall: Hall
-    wish: Wish
+    viewers: Viewers
+    wanted: FeedFilter
 
     def buildProtocol(self, request: Request) -> Viewer:
-        return Viewer(self.hall, self.wish, request.channel)
+        return Viewer(self.viewers, self.wanted, request.channel)

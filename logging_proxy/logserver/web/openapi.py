@@ -1,9 +1,9 @@
 """
-The description of the API (OpenAPI 3.1), as programs are given it.
+The description of the API (OpenAPI 3.1) that is served to clients.
 
-`openapi.json` has what is particular to an address.  What follows from elsewhere is filled in here: the
-filters and the members of an exchange from the table of columns, and the answers that are problems, which an
-operation names by their status only.
+`openapi.json` describes what is particular to each address.  The rest is derived here: filters and the
+members of an exchange from the table of columns, and problem responses from the statuses that an operation
+lists.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _operations(document: Json) -> Iterator[Json]:
 
 
 def _fill_in(operation: Json, problems: dict[str, str]) -> None:
-    """Puts the problems and the filters in their places."""
+    """Adds the problem responses and the filter parameters of an operation."""
     for status in operation.pop("problems", ()):
         operation["responses"].setdefault(status, _problem(problems[status]))
     if operation.pop("filters", False):
@@ -64,7 +64,7 @@ def _parameter(name: str, filter: Filter) -> Json:
 
 
 def _with_members(schema: Json, members: Json) -> Json:
-    """A row's schema with `members` of its own, which may take the place of a row's."""
+    """A row's schema with additional `members`, which replace the row's members of the same name."""
     schema["properties"] |= members
     schema["required"] += [name for name in members if name not in schema["required"]]
     return schema

@@ -8,7 +8,7 @@ from logging_proxy.logserver.web.answers import Problem, Refused
 
 
 def read_parameters(request: Request) -> dict[str, str]:
-    """By name.  Raises `Refused` for what is given twice or is not UTF-8."""
+    """The query parameters by name.  Raises `Refused` for repeated ones and for invalid UTF-8."""
     found = {}
     for raw_name, values in (request.args or {}).items():
         try:

@@ -1,16 +1,15 @@
 """
-`PUT /{id}/request` and `PUT /{id}/response`: bodies that go to the disk as they come.
+`PUT /{id}/request` and `PUT /{id}/response`: uploads that are streamed to disk.
 
-`Desk.receive` is asked when a request's head is there, before its body: what
-may pass gets a `StreamedBody`, which is never in memory as a whole; what may
-not gets a body that is dropped, and its answer once the body has gone by.
+`UploadIntake.receive` is called after the request head and before the body.  An acceptable upload gets a
+`StreamedBody`, which is never in memory as a whole; the body of any other is discarded before the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
@@ -19,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from logging_proxy.logserver.ingest.spools import describe_error
-from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.threads import Run, Threads
 from logging_proxy.logserver.uploads.intake import (
     MOST_BYTES,
     BadMessage,
@@ -43,7 +42,7 @@ from logging_proxy.logserver.web.answers import (
 from logging_proxy.recording.directories import UnsafeDirectory
 
 MOST_WAITING = 1 << 20
-"""Bytes of a body that wait for the disk; then the client waits."""
+"""Bytes of a body that may wait for the disk before back-pressure is applied."""
 
 Document = dict[str, Any]
 
@@ -51,7 +50,7 @@ _log = Logger()
 
 
 class Upload:
-    """One upload's side of the storage thread: after the first trouble it takes nothing more."""
+    """One upload, as the storage thread sees it: after its first error it ignores further bytes."""
 
     def __init__(self, store: UploadStore, target: Target, client: bytes) -> None:
         self._store = store
@@ -76,11 +75,11 @@ class Upload:
         return document
 
     def cut(self) -> Document | None:
-        """The client has left."""
+        """Publishes what has arrived, as interrupted: the client has disconnected."""
         return self._end(whole=False)
 
     def abandon(self, problem: Problem) -> None:
-        """Nothing of it is to be kept."""
+        """Discards the upload, which then fails with `problem`."""
         self._fail(Refused(problem))
 
     def _begin(self) -> None:
@@ -107,7 +106,7 @@ class Upload:
         except UnsafeDirectory as error:
             self._fail(Refused(Problem.STORAGE_TROUBLE, str(error)))
         except Exception:
-            # Whatever it was, bytes may be missing: what is stored would not be what came.
+            # A bug: bytes may be missing, so nothing of the upload is kept.
             _log.failure("an upload cannot be stored")
             self._fail(Refused(Problem.INTERNAL))
 
@@ -125,13 +124,21 @@ class StreamedBody:
     """
     The body of a PUT as twisted.web writes it, passed on to the storage thread.
 
-    One write is under way there; what comes meanwhile is gathered, so that memory is used by bytes and
-    not by pieces, which may be of one byte each.
+    `known` fires with whether the index has this half already; storage work waits for it.  One write is under
+    way at a time; bytes that arrive meanwhile are gathered, so that many small pieces cost no more memory
+    than one large piece.
     """
 
-    def __init__(self, upload: Upload, run: Run, channel: Any, on_cut: Callable[[Document], None]) -> None:
+    def __init__(
+        self,
+        upload: Upload,
+        known: Deferred[bool],
+        run_storage: Run,
+        channel: Any,
+        on_cut: Callable[[Document], object],
+    ) -> None:
         self._upload = upload
-        self._run = run
+        self._run_storage = run_storage
         self._channel = channel
         self._on_cut = on_cut
         self._size = 0
@@ -140,7 +147,23 @@ class StreamedBody:
         self._over = False
         self._pausing = False
         self._timeout: Any = None
-        run(upload.begin)
+        self._ready = known.addCallbacks(self._begin, self._cannot_begin)
+
+    def _begin(self, known: bool) -> None:
+        if known:
+            self._run_storage(lambda: self._upload.abandon(Problem.EXISTS))
+        else:
+            self._run_storage(self._upload.begin)
+
+    def _cannot_begin(self, failure: Failure) -> None:
+        _log.failure("an upload cannot be looked up", failure=failure)
+        self._run_storage(lambda: self._upload.abandon(Problem.INTERNAL))
+
+    def _run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """Runs `work` in the storage thread, behind the upload's beginning and all earlier work."""
+        done: Deferred[Any] = Deferred()
+        self._ready.addCallback(lambda _: self._run_storage(work).chainDeferred(done))
+        return done
 
     def write(self, data: bytes) -> int:
         self._size += len(data)
@@ -157,20 +180,20 @@ class StreamedBody:
         return len(data)
 
     def finish(self) -> Deferred[Document]:
-        """All has come: the metadata, or `Refused`."""
+        """Called when the body is complete; fires with the metadata, or fails with `Refused`."""
         self._over = True
         self._finish_writing()
         return self._run(self._upload.finish)
 
     def tell(self) -> int:
-        """twisted.web asks, and goes back to the beginning, before it handles a request."""
+        """Called by twisted.web, which rewinds a body before it processes the request."""
         return self._size
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return 0
 
     def close(self) -> None:
-        """The request is over, or its client has left in the middle."""
+        """Called at the end of the request, and when the client disconnects in the middle of the body."""
         if not self._over:
             self._over = True
             self._finish_writing()
@@ -187,9 +210,9 @@ class StreamedBody:
             self._write_rest()
 
     def _write_rest(self) -> Deferred[None]:
-        """Writes what is gathered, behind what is being written: the thread keeps the order."""
+        """Writes the gathered bytes; the storage thread keeps the order of writes."""
         data, self._gathered = bytes(self._gathered), bytearray()
-        # An upload keeps its troubles to itself: after what comes out here its bytes are lost.
+        # `Upload.write` does not raise: if this fails, the bytes were not written.
         return self._run(lambda: self._upload.write(data)).addErrback(self._lost)
 
     def _lost(self, failure: Failure) -> Deferred[None]:
@@ -206,36 +229,44 @@ class StreamedBody:
     def _pause(self) -> None:
         if not self._pausing:
             self._pausing = True
-            # A slow disk is no reason to hang up: the channel's idle timer is for slow clients.
+            # The channel's timer is for slow clients, not for a slow disk.
             self._timeout = self._channel.setTimeout(None)
             self._channel.pauseProducing()
 
 
-class Desk:
-    """Takes uploads in.  `index` puts a published half into the index, in another thread."""
+class HalfIndex(Protocol):
+    """The index of uploads; both methods block."""
 
-    def __init__(
-        self, store: UploadStore, run_storage: Run, run: Run, index: Callable[[Document], None]
-    ) -> None:
+    def is_known(self, target: Target) -> bool:
+        """Whether this half is stored already."""
+
+    def add(self, document: Document) -> None:
+        """Adds a published half by its metadata."""
+
+
+class UploadIntake:
+    """Accepts uploads: looks each up in `index`, has `store` write it, and adds it to `index`."""
+
+    def __init__(self, store: UploadStore, index: HalfIndex, threads: Threads) -> None:
         self._store = store
-        self._run_storage = run_storage
-        self._run = run
         self._index = index
+        self._threads = threads
 
     def receive(self, request: Request, path: bytes, length: int | None) -> StreamedBody | None:
-        """A body for a PUT that may pass the gate; None when it cannot be taken."""
+        """The body for an upload that has passed the gate; None when it cannot be accepted."""
         target = parse_target(path)
         if target is None or (length is not None and length > MOST_BYTES):
             return None
         upload = Upload(self._store, target, _client(request.getClientAddress()))
-        return StreamedBody(upload, self._run_storage, request.channel, self._keep_cut)
+        known = self._threads.files(lambda: self._index.is_known(target))
+        return StreamedBody(upload, known, self._threads.storage.run, request.channel, self._add)
 
-    def _keep_cut(self, document: Document) -> None:
-        self._run(lambda: self._index(document))
+    def _add(self, document: Document) -> Deferred[None]:
+        return self._threads.indexing(lambda: self._index.add(document))
 
     async def finish(self, body: StreamedBody) -> Document:
         document = await body.finish()
-        await self._run(lambda: self._index(document))
+        await self._add(document)
         return document
 
 
@@ -245,13 +276,13 @@ def _client(address: IAddress) -> bytes:
 
 
 class Put(ProblemResource):
-    """What is at a path that ends in `/request` or `/response`."""
+    """The resource of a path that ends in `/request` or `/response`."""
 
     isLeaf = True
 
-    def __init__(self, desk: Desk) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._desk = desk
+    def __init__(self, intake: UploadIntake) -> None:
+        super().__init__()
+        self._intake = intake
 
     def render_PUT(self, request: Request) -> bytes | int:
         target = parse_target(request.path)
@@ -260,7 +291,7 @@ class Put(ProblemResource):
         body: Any = request.content
         if not isinstance(body, StreamedBody):
             return refuse(request, Problem.TOO_LARGE)
-        answer = Deferred.fromCoroutine(self._desk.finish(body)).addCallback(_created)
+        answer = Deferred.fromCoroutine(self._intake.finish(body)).addCallback(_created)
         return give_later(request, answer)
 
 
@@ -271,4 +302,4 @@ def _created(document: Document) -> Answer:
     return replace(answer, headers={"Location": where})
 
 
-__all__ = ["Desk", "Put", "StreamedBody", "is_upload_path"]
+__all__ = ["UploadIntake", "Put", "StreamedBody", "is_upload_path"]

@@ -1,7 +1,7 @@
 """
-A request to the logging server, which is judged by its head, before anything of its body is read.
+Requests to the logging server; access is decided by the head, before any of the body is read.
 
-What may not pass is answered at once; what its client still sends is dropped, and not for long.
+A refused request is answered at once, and the rest of its body is discarded for a short time.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from logging_proxy.logserver.web.bodies import DroppedBody
 
 LINGER = 5.0
 """
-Seconds in which the rest of a refused body is dropped.
+Seconds for which the rest of a refused body is read and discarded.
 
-A connection that is closed while bytes come is reset, and its client may lose the answer (RFC 9112 §9.6).
+Closing a connection while bytes arrive resets it, and the client may lose the response (RFC 9112 §9.6).
 """
 
 
@@ -31,13 +31,13 @@ class ServerRequest(Request):
     _lingering: IDelayedCall | None = None
 
     def __repr__(self) -> str:
-        """Without the query: Twisted writes this into its log."""
+        """Without the query, which may hold secrets: Twisted logs this text."""
         return f"<{self.method!r} {self.path!r}>"
 
     def gotLength(self, length: int | None) -> None:
-        """Called by the channel before the body."""
+        """Called by the channel after the head, before the body."""
         channel: Any = self.channel
-        # These are set only when the body has come.
+        # Twisted sets these only after the body.
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         self.path, _, query = self.uri.partition(b"?")
         self.args = parse_qs(query, True)
@@ -50,7 +50,7 @@ class ServerRequest(Request):
 
     def _refuse(self, problem: Problem) -> None:
         channel: Any = self.channel
-        # Nobody is asked to go on with the body.
+        # Without this, Twisted would ask the client to send the body.
         self.requestHeaders.removeHeader("Expect")
         self.responseHeaders.setRawHeaders("Date", [datetimeToString()])
         self.responseHeaders.setRawHeaders("Connection", [b"close"])
@@ -59,7 +59,7 @@ class ServerRequest(Request):
         self._lingering = channel.callLater(LINGER, channel.transport.abortConnection)
 
     def process(self) -> None:
-        """The body has come."""
+        """Called when the body is complete."""
         if self._lingering is None:
             super().process()  # type: ignore[no-untyped-call]
             return
@@ -67,7 +67,7 @@ class ServerRequest(Request):
         channel.transport.loseConnection()
 
     def render(self, resource: IResource) -> None:
-        """Answers.  Twisted's own says more, with the query: in its log, and on pages for what is amiss."""
+        """Renders the response.  Twisted's own version shows the query in its log and on error pages."""
         body = resource.render(self)
         if body is not NOT_DONE_YET:
             self._write(body)

@@ -1,4 +1,4 @@
-"""The site: every address of the logging server, and the connections to it."""
+"""The site: all addresses of the logging server, and its connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from logging_proxy.logserver.web.exchanges import Exchanges
 from logging_proxy.logserver.web.guard import Gate, Guard, segments, set_headers
 from logging_proxy.logserver.web.live import Live
 from logging_proxy.logserver.web.openapi import openapi
-from logging_proxy.logserver.web.puts import Desk, Put
+from logging_proxy.logserver.web.puts import Put, UploadIntake
 from logging_proxy.logserver.web.requests import ServerRequest
 from logging_proxy.logserver.web.spool_ingest import SpoolIngest
 from logging_proxy.logserver.web.status import Health, Metrics
@@ -33,16 +33,16 @@ class ServerSite(Site):
     noisy = False
     protocol = Channel  # type: ignore[assignment]
 
-    def __init__(self, resource: Resource, gate: Gate, desk: Desk, reactor: Any) -> None:
+    def __init__(self, resource: Resource, gate: Gate, intake: UploadIntake, reactor: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
             requestFactory=ServerRequest,
-            timeout=None,  # channels have deadlines of their own
+            timeout=None,  # `Channel` has deadlines of its own
             parsePOSTFormSubmission=False,
             reactor=reactor,
         )
         self._gate = gate
-        self._desk = desk
+        self._intake = intake
         self.deadlines = Deadlines(reactor)
         self.connections: set[Channel] = set()
         self.admission = Admission(self.connections, most_visitors)
@@ -56,41 +56,41 @@ class ServerSite(Site):
         self.deadlines.forget(connection)
 
     def log(self, request: Any) -> None:
-        """Twisted's access log has whole paths; what matters is logged where it happens."""
+        """No access log: Twisted's has the query, which may hold a token."""
 
     def problem(self, request: Request) -> Problem | None:
-        """Why a request may not pass, by its head."""
+        """The reason to refuse a request, judged by its head; None when it may pass."""
         return self._gate.problem(request, request.method, request.path)
 
     def refusal(self, request: Request, problem: Problem) -> bytes:
-        """The answer to a request that may not pass: sets its head; the body."""
+        """Sets the head of the response to a refused request; returns its body."""
         set_headers(request)
         return refuse(request, problem)
 
     def body_for(self, request: Request, length: int | None) -> Any:
-        """What takes the body of a request that may pass: a file, memory up to a limit, or nothing."""
+        """The file-like object for a body: streamed to disk, kept in memory up to a limit, or discarded."""
         if request.method == b"PUT":
-            return self._desk.receive(request, request.path, length) or DroppedBody()
+            return self._intake.receive(request, request.path, length) or DroppedBody()
         takes_body = request.method == b"POST" and segments(request.path)[:2] == [b"api", b"spools"]
         return Body() if takes_body else DroppedBody()
 
 
 class Root(ProblemResource):
-    """What is directly below `/`."""
+    """The resource at `/`; below it, besides named resources, are the paths of uploads."""
 
-    def __init__(self, desk: Desk) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._desk = desk
+    def __init__(self, intake: UploadIntake) -> None:
+        super().__init__()
+        self._intake = intake
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return Put(self._desk) if is_upload_path(request.path) else Nowhere()
+        return Put(self._intake) if is_upload_path(request.path) else Nowhere()
 
 
 class Welcome(ProblemResource):
-    """`GET /` until there is a page.  A browser shows its token here once, and gets a cookie for it."""
+    """`GET /`: a short text.  With `?token=`, a browser gets the cookie that it sends from then on."""
 
     def __init__(self, gate: Gate) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._gate = gate
 
     def render_GET(self, request: Request) -> bytes:
@@ -107,7 +107,7 @@ class OpenAPI(ProblemResource):
     """`GET /api/openapi.json`."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._body = json.dumps(openapi()).encode("ascii")
 
     def render_GET(self, request: Request) -> bytes:
@@ -115,32 +115,32 @@ class OpenAPI(ProblemResource):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the site is made of."""
+class Resources:
+    """The resources that the site consists of."""
 
     health: Health
     metrics: Metrics
     exchanges: Exchanges
     live: Live
     ingest: SpoolIngest
-    desk: Desk
+    intake: UploadIntake
 
 
-def build(parts: Parts, gate: Gate, reactor: Any) -> ServerSite:
-    """The site: every address of the logging server."""
-    root, api = Root(parts.desk), ProblemResource()  # type: ignore[no-untyped-call]
+def build(resources: Resources, gate: Gate, reactor: Any) -> ServerSite:
+    """The site, with every resource mounted at its address."""
+    root, api = Root(resources.intake), ProblemResource()
     for name, resource in (
         (b"", Welcome(gate)),
-        (b"health", parts.health),
-        (b"metrics", parts.metrics),
+        (b"health", resources.health),
+        (b"metrics", resources.metrics),
         (b"api", api),
     ):
         root.putChild(name, resource)
     for name, resource in (
-        (b"exchanges", parts.exchanges),
-        (b"live", parts.live),
+        (b"exchanges", resources.exchanges),
+        (b"live", resources.live),
         (b"openapi.json", OpenAPI()),
-        (b"spools", parts.ingest),
+        (b"spools", resources.ingest),
     ):
         api.putChild(name, resource)
-    return ServerSite(Guard(root, gate), gate, parts.desk, reactor)
+    return ServerSite(Guard(root, gate), gate, resources.intake, reactor)

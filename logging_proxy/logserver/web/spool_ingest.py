@@ -1,4 +1,4 @@
-"""The ingest of remote spools: what a shipper sends is appended, and acknowledged when it is on disk."""
+"""Ingest of remote spools: batches from a shipper are appended, and acknowledged when they are on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from logging_proxy.logserver.ingest.remote import Beyond, NoRoom, RemoteSpools
-from logging_proxy.logserver.process import Run
+from logging_proxy.logserver.threads import Run
 from logging_proxy.logserver.web.answers import (
     Answer,
     Problem,
@@ -31,10 +31,10 @@ MOST_OFFSET = (1 << 63) - 1
 
 
 class SpoolIngest(ProblemResource):
-    """Below it, a resource for each spool."""
+    """`/api/spools`: has a child for each spool."""
 
     def __init__(self, spools: RemoteSpools, run: Run, stored: Callable[[], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.spools = spools
         self.run = run
         self.stored = stored
@@ -44,10 +44,10 @@ class SpoolIngest(ProblemResource):
 
 
 class SpoolResource(ProblemResource):
-    """`GET /api/spools/{spool}`: how far the stream is stored."""
+    """`GET /api/spools/{spool}`: the offset up to which the stream is stored."""
 
     def __init__(self, ingest: SpoolIngest, name: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._ingest = ingest
         self._name = name
 
@@ -68,14 +68,14 @@ class SpoolResource(ProblemResource):
 
 class AppendResource(ProblemResource):
     """
-    `POST /api/spools/{spool}/{offset}`: the stream's bytes from `offset` on.
+    `POST /api/spools/{spool}/{offset}`: appends the stream's bytes from `offset` on.
 
-    409 with the stored offset when bytes in between are missing; `?gap=1` says
-    that they are lost.
+    Answers 409 with the stored offset when bytes before `offset` are missing, unless `?gap=1` declares them
+    lost.
     """
 
     def __init__(self, ingest: SpoolIngest, name: str, offset: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._ingest = ingest
         self._name = name
         self._offset = offset
@@ -106,7 +106,7 @@ class AppendResource(ProblemResource):
 
 
 def decoded_body(request: Request) -> bytes:
-    """The body without its coding.  Raises `Refused` when it is too large, cut or coded in another way."""
+    """The decoded body.  Raises `Refused` when it is too large, truncated or in an unknown coding."""
     data = read_body(request)
     coding = (request.getHeader("Content-Encoding") or "identity").lower()
     if coding == "identity":

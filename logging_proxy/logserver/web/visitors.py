@@ -1,8 +1,8 @@
 """
-Who needs no token: on loopback the server's own user and root, as far as the kernel tells.
+Clients that need no token: on loopback, processes of the server's own user and of root.
 
-Both could read the files of the captures anyway.  Everybody else shows the token, and so does
-whoever it cannot be told of.
+Both users could read the capture files anyway.  All other clients need the token, and so do clients whose
+user the kernel does not report.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from logging_proxy.net.peer_user import ROOT, kernel_tells, user_of_peer
 from logging_proxy.recording.token_file import NAME
 
 Look = Callable[[Any], "int | None"]
-"""From a transport to the user at its other end; None when that cannot be told."""
+"""Gives the user id at the other end of a transport; None when it is unknown."""
 
 
 def look(tells: Callable[[], bool] = kernel_tells) -> Look:
     """
-    What asks the kernel, or nobody where that does not tell.
+    The look-up in the kernel, or one that knows no user if the kernel does not support it.
 
-    A kernel that lacks the module for it looks for it on the disk each time.
+    Without the check, a kernel that lacks the module would search the disk for it at every look-up.
     """
     return ask_kernel if tells() else lambda transport: None
 
@@ -37,7 +37,7 @@ def ask_kernel(transport: Any) -> int | None:
 
 
 class Visitors:
-    """Knows whose connections come in: each is looked at once, and remembered for as long as it lasts."""
+    """Tells the users behind connections; each connection is looked up once."""
 
     def __init__(self, look: Look, own_user: Callable[[], int] = os.geteuid) -> None:
         self._look = look
@@ -49,7 +49,7 @@ class Visitors:
         return self._user(request) in (self._own_user(), ROOT)
 
     def advice(self, request: Request) -> str:
-        """What somebody who is not welcome can do."""
+        """Tells the user of a refused client what to do."""
         own = self._own_user()
         who = "root" if own == ROOT else f"{_name(own)} and root"
         unknown = ", and cannot tell who asks" if self._user(request) is None else ""

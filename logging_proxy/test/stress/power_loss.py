@@ -14,8 +14,10 @@ from twisted.internet.defer import Deferred
 
 from logging_proxy.configuration.options import LoggingOptions
 from logging_proxy.demo.captures import Capture, read_captures
+from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.logserver.store.system import System
 from logging_proxy.recording.disk import Disk
 from logging_proxy.recording.events import Capture as Recorder
@@ -104,8 +106,8 @@ def _record(folder: Path, root: Path, scale: Scale) -> tuple[list[Note], list[St
     with Trace(root) as trace:
         disk = Disk(trace.open, trace.pwritev, trace.fdatasync)
         recording = Recording(root / "logs/.spool/1", LoggingOptions(ring_dir=str(rings)), clock, disk)
-        directory = LogDirectory(str(root / "logs"), System())  # without batching, so that each call is noted
-        spools = Spools(directory, str(root / "logs/.spool"), time.monotonic)
+        directory = LogDirectory(str(root / "logs"), System())  # its calls one by one, to be noted
+        spools = Spools(FileStore(directory), str(root / "logs/.spool"), time.monotonic, Unobserved())
         recording.start()
         going: list[Stream] = []
         began = time.monotonic()
@@ -181,7 +183,7 @@ def _take_up(log_dir: Path) -> bool:
     def seconds() -> float:
         return now
 
-    spools = Spools(LogDirectory(str(log_dir)), str(log_dir / ".spool"), seconds)
+    spools = Spools(FileStore(LogDirectory(str(log_dir))), str(log_dir / ".spool"), seconds, Unobserved())
     for _ in range(100):
         now += 1
         if not spools.turn():

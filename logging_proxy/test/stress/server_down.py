@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from logging_proxy.demo.captures import METADATA, Capture
+from logging_proxy.captures.names import METADATA
+from logging_proxy.demo.captures import Capture
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import wait_until
 from logging_proxy.test.stress.figures import (

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from logging_proxy.demo.captures import METADATA, Capture, read_captures
+from logging_proxy.captures.names import METADATA
+from logging_proxy.demo.captures import Capture, read_captures
 from logging_proxy.demo.processes import Program
 from logging_proxy.test.e2e.case import (
     PATIENCE,

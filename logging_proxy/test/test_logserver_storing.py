@@ -11,9 +11,10 @@ from twisted.internet.defer import execute
 
 from logging_proxy.index import Filters, Indexer, IndexTrouble
 from logging_proxy.index import indexer as indexer_module
+from logging_proxy.index.opening import open_index
 from logging_proxy.index.questions import check_version
 from logging_proxy.index.sqlite import FILE
-from logging_proxy.logserver.archive import StoringAndIndexing, open_index
+from logging_proxy.logserver.storing import StoringAndIndexing
 from logging_proxy.test.logserver_spools import documents
 from logging_proxy.test.web_stage import ServerTestCase
 
@@ -70,10 +71,10 @@ class ServiceTests(ServerTestCase):
         self.patch(indexer_module, "RETRY_SECONDS", 0.01)
 
     def serve(self) -> StoringAndIndexing:
-        assert self.builder.index is not None
-        indexer = Indexer(self.log_dir, self.builder.index, self.builder.observers.on_indexed)
-        self.builder.observers.indexer = indexer
-        service = StoringAndIndexing(self.builder.storage, indexer, self.builder.index, execute)
+        assert self.parts.index is not None
+        indexer = Indexer(self.parts.reader, self.parts.index, self.parts.observers.indexed)
+        self.parts.observers.indexer = indexer
+        service = StoringAndIndexing(self.parts.storage, indexer, self.parts.index, execute)
         service.startService()
         return service
 
@@ -117,10 +118,10 @@ class ServiceTests(ServerTestCase):
 
     def run_until_indexed(self, wanted: int) -> None:
         service = self.serve()
-        indexer: Any = self.builder.observers.indexer
-        assert self.builder.index is not None
-        for _ in range(6000):
-            if self.builder.index.counts().exchanges == wanted and indexer.progress is None:
+        indexer: Any = self.parts.observers.indexer
+        assert self.parts.index is not None
+        for _ in range(500):
+            if self.parts.index.counts().exchanges == wanted and indexer.progress is None:
                 break
             indexer._stopping.wait(0.01)
         self.successResultOf(service.stopService())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.logserver.ingest.backoff import HURRY, PATIENCE, Courtesy
+from logging_proxy.logserver.ingest.backoff import HURRY, PATIENCE, Backoff
 
 MOST = 4 * HURRY
 STEP = 0.125
 
 
-class CourtesyTests(SynchronousTestCase):
+class BackoffTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.courtesy = Courtesy(MOST)
+        self.backoff = Backoff(MOST)
         self.now = 1000.0
         self.read = self.written = self.looks = 0
 
@@ -24,7 +24,7 @@ class CourtesyTests(SynchronousTestCase):
         """Whether it gives way after so long, in which so many bytes a second came."""
         self.now += seconds
         self.written += int(seconds * rate)
-        return self.courtesy.gives_way(self.now, self.lengths)
+        return self.backoff.should_wait(self.now, self.lengths)
 
     def test_rush(self) -> None:
         """While much comes; a spool that is found full is no rush."""
@@ -70,6 +70,6 @@ class CourtesyTests(SynchronousTestCase):
 
     def test_never(self) -> None:
         """Where nothing may wait nothing does."""
-        self.courtesy = Courtesy(0)
+        self.backoff = Backoff(0)
         self.after(STEP, 0)
         self.assertFalse(self.after(STEP, HURRY))

@@ -1,44 +1,42 @@
 """
-What is kept for how long.
+The retention policy: which captures are deleted, and their deletion.
 
-`Keeper` asks the index for what is to go, a page at a time, and deletes files
-first and index entries second: what is broken off in between is still in the
-index, and goes with the next round.
+`Retention` reads candidates from the index page by page.  It deletes files before index entries, so that an
+interrupted deletion is still in the index and is repeated in the next round.
 
-For ages it walks by the starts of exchanges, from a mark in the index that says how far it came
-the last time: nobody looks twice at what is to stay.  What comes late moves the mark back.
-What cannot be deleted is left out, told of, and tried again by itself.
+Limits of age are applied in order of the exchanges' starts, from a low-water mark stored in the index, so
+that no exchange is examined twice.  An exchange that is indexed late moves the mark back.  An exchange that
+cannot be deleted is skipped, reported, and retried on its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from logging_proxy.index import Filters, Index, Row
-from logging_proxy.logserver.store.directory import LogDirectory
+from logging_proxy.logserver.store.protocol import CaptureStore, What
 from logging_proxy.logserver.telemetry.counters import Deleted, Sizes
 
 STEP = 50
-"""Exchanges deleted at a time: four files each, so a few milliseconds of the storage thread."""
+"""Exchanges deleted in one piece of work of the storage thread; each has four files."""
 
 PAGE = 500
 
 FILES = 4
-"""Of an exchange: bytes and metadata of two halves."""
+"""Files of an exchange: bytes and metadata of two halves."""
 
 FEW_FILES = 256
-"""Files that are not of exchanges in the index, and may be: of what is just being stored."""
+"""Tolerated number of files without an index entry, such as those of exchanges that are being stored."""
 
 MOST_FAILED = 1000
-"""Exchanges that cannot be deleted and are left out; with more it is the disk, and the round ends."""
+"""Most exchanges that are skipped after an error; beyond it the disk is at fault, and the round ends."""
 
 OTHER_BYTES = 4096
-"""What an exchange has besides its bodies, about: heads and metadata."""
+"""Approximate size of an exchange's heads and metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +47,14 @@ class Limits:
     max_bytes: int | None = None
     max_exchanges: int | None = None
     errors_max_age: int | None = None
-    """For exchanges that went wrong, in place of `max_age`."""
+    """Replaces `max_age` for exchanges with an error."""
     bodies_max_age: int | None = None
-    """After which only the metadata of an exchange are kept."""
-
-
-class What(Enum):
-    """How much of an exchange goes."""
-
-    ALL = auto()
-    BYTES = auto()
+    """Age after which only the metadata of an exchange is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Exchanges to delete at once."""
+    """Exchanges to delete in one piece of work."""
 
     what: What
     rows: Sequence[Row]
@@ -77,10 +68,10 @@ class _Failed:
 
 
 class _Walk(NamedTuple):
-    """Exchanges of some kind that go at an age."""
+    """A limit of age for one kind of exchanges."""
 
     mark: str
-    """Its name in the index."""
+    """The name of its low-water mark in the index."""
     what: What
     age: int
     chosen: Callable[[Row], bool]
@@ -99,16 +90,16 @@ def _walks(limits: Limits) -> list[_Walk]:
 
 
 def went_wrong(row: Row) -> bool:
-    """Whether an exchange counts as an error: cut, failed, or answered with 4xx or 5xx."""
+    """Whether an exchange counts as an error: not complete, or answered with 4xx or 5xx."""
     return row.outcome != "complete" or (row.status or 0) >= 400
 
 
-class Keeper:
+class Retention:
     """
-    Keeps the log directory within `limits`.
+    Applies `limits` to the log directory.
 
-    `plan` reads the index, so it is for a thread of its own; `delete_files` is for the
-    storage thread.  `trouble` tells of what cannot be deleted, and is empty without any.
+    `plan` and `delete_entries` block on the index; `delete_files` must run on the storage thread.  `trouble`
+    describes failed deletions, and is empty without any.
     """
 
     _log = Logger()
@@ -121,14 +112,14 @@ class Keeper:
         self._index = index
         self._failed: dict[str, _Failed] = {}
         self._reached: dict[str, tuple[int, int]] = {}
-        """How far each walk came in this life, and where its mark was left."""
+        """The position of each walk since the start, and the mark that it left in the index."""
 
     def plan(self, sizes: Sizes, now: int | None) -> Generator[Step, None, None]:
         """
-        What is to go, oldest first.  Each step is done before the next is asked for.
+        The deletions of one round, oldest first.  The caller carries out each step before it takes the next.
 
-        `now` is microseconds since 1970.  With None the clock is not trusted: nothing goes for its age.
-        Some steps are empty: they are there so that the caller may stop.
+        `now` is microseconds since 1970; None means that the clock is not trusted, and limits of age are
+        skipped. Empty steps give the caller the opportunity to stop.
         """
         yield from self._again()
         for walk in self._walks:
@@ -145,11 +136,11 @@ class Keeper:
         for what in What:
             yield from _steps(what, [each.row for each in failed if each.what is what])
 
-    def over_age(self, now: int, has: Callable[[str], bool]) -> tuple[int, int]:
+    def over_age(self, now: int, has_bytes: Callable[[Row], bool]) -> tuple[int, int]:
         """
         How many exchanges are over an age, and of how many: of all, or of those with bytes if that is more.
 
-        `has` tells whether there is a file of that name.
+        `has_bytes` tells whether the bytes of an exchange are still there.
         """
         total = self._index.counts().exchanges
         over = whole = bare = 0
@@ -158,12 +149,12 @@ class Keeper:
                 if walk.what is What.ALL:
                     over += len(rows)
                     continue
-                found = sum(any(map(has, _files(row, What.BYTES))) for row in rows)
+                found = sum(map(has_bytes, rows))
                 whole, bare = whole + found, bare + len(rows) - found
         return max((over, total), (whole, total - bare), key=lambda each: each[0] / max(1, each[1]))
 
     def _go(self, walk: _Walk, now: int) -> Iterator[Step]:
-        """All exchanges that have become so old since the last walk, and those that came late."""
+        """All exchanges that have reached the age since the last walk, and those indexed late."""
         until = max(0, now - walk.age)
         position = self._begin(walk.mark, until)
         try:
@@ -174,7 +165,7 @@ class Keeper:
             self._end(walk.mark, position)
 
     def _pages(self, walk: _Walk, since: int, until: int) -> Iterator[tuple[Sequence[Row], int]]:
-        """What is to go of each page, and up to which start all is known behind it."""
+        """For each page, the exchanges to delete, and the start up to which all have been examined."""
         cursor: str | None = None
         while since < until:
             page = self._index.list(Filters(since=since, until=until), cursor, PAGE, oldest_first=True)
@@ -185,16 +176,16 @@ class Keeper:
                 return
 
     def _begin(self, mark: str, until: int) -> int:
-        """Where a walk begins: at its mark, or behind what could not be deleted, which is tried by itself."""
+        """The start of a walk: its mark, or behind failed deletions, which are retried separately."""
         found = self._index.begin_walk(mark, until)
         reached, left_at = self._reached.get(mark, (found, found))
         return reached if found == left_at else found
 
     def _end(self, mark: str, position: int) -> None:
-        """In another life the walk begins at the first that could not be deleted."""
+        """Stores the mark: after a restart, the walk begins at the first exchange whose deletion failed."""
         wanted = min([position, *(failed.row.started for failed in self._failed.values())])
         left_at = self._index.end_walk(mark, wanted)
-        # Else something came late, and the walk goes back to it.
+        # If the marks differ, an exchange was indexed late, and the next walk goes back to it.
         self._reached[mark] = (position if left_at == wanted else left_at), left_at
 
     def _over_number(self) -> Iterator[Step]:
@@ -211,9 +202,9 @@ class Keeper:
 
     def _size_of_known(self, sizes: Sizes) -> int:
         """
-        The bytes of the captures that are in the index: only these can be deleted.
+        The bytes of the captures in the index, which alone can be deleted.
 
-        Files that nobody knows would have all others deleted in their place.
+        If files without an entry counted, all known captures would be deleted in their place.
         """
         found, counts = sizes.log_dir_bytes or 0, self._index.counts()
         if (sizes.log_dir_files or 0) <= FILES * counts.exchanges + FEW_FILES:
@@ -221,7 +212,7 @@ class Keeper:
         return min(found, counts.body_bytes + OTHER_BYTES * counts.exchanges)
 
     def _oldest(self, over: Callable[[], int], weight: Callable[[Row], int]) -> Iterator[Step]:
-        """The oldest exchanges, until nothing is over any more; each is tried once."""
+        """The oldest exchanges, until `over` is no longer positive; each is tried once."""
         cursor: str | None = None
         while (left := over()) > 0:
             page = self._index.list(Filters(), cursor, STEP, oldest_first=True)
@@ -233,18 +224,18 @@ class Keeper:
                 if cursor is None:
                     return
 
-    # --- doing it
+    # --- deletion
 
-    def delete_files(self, step: Step, directory: LogDirectory) -> Step:
+    def delete_files(self, step: Step, store: CaptureStore) -> Step:
         """
-        Deletes the files of a step; what was deleted, whose entries may go.
+        Deletes the files of a step; returns the exchanges that succeeded, whose entries may be deleted.
 
-        Raises OSError when so much cannot be deleted that it is no matter of single files.
+        Raises OSError when too many deletions have failed to be a matter of single files.
         """
         done = []
         for row in step.rows:
             try:
-                freed = sum(directory.delete(name) for name in _files(row, step.what))
+                freed = store.delete(row, step.what)
             except OSError as error:
                 self._fail(row, step.what, error)
                 continue
@@ -278,7 +269,7 @@ class Keeper:
 
 
 def _steps(what: What, rows: Sequence[Row]) -> Iterator[Step]:
-    """At least one, be it empty."""
+    """The rows in steps; a single empty step if there are none."""
     for at in range(0, max(1, len(rows)), STEP):
         yield Step(what, rows[at : at + STEP])
 
@@ -288,18 +279,9 @@ def _size(row: Row) -> int:
 
 
 def _enough(rows: Sequence[Row], size: int, weight: Callable[[Row], int]) -> Sequence[Row]:
-    """The first of `rows` that have about this size, at least one if there is any."""
+    """The first of `rows` that reach this size together; all if they do not."""
     for count, row in enumerate(rows, 1):
         size -= weight(row)
         if size <= 0:
             return rows[:count]
     return rows
-
-
-def _files(row: Row, what: What) -> Iterator[str]:
-    """The bytes before the metadata: without metadata nobody would find them again."""
-    names = [name for name in (row.request_file, row.response_file) if name]
-    yield from names
-    if what is What.ALL:
-        for name in names:
-            yield name.removesuffix(".bin") + "_metadata.json"
