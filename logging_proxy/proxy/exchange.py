@@ -24,15 +24,16 @@ from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
-from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record, refused_record
+from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
 from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
-from logging_proxy.recording.events import Capture
+from logging_proxy.recording.events import Capture, Publish
 from logging_proxy.recording.records import Kind
+from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
@@ -45,6 +46,7 @@ class Owner(Protocol):
     """Who starts exchanges: a route."""
 
     pool: Pool
+    publish: Publish
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         """What the client is told."""
@@ -52,7 +54,7 @@ class Owner(Protocol):
     def unasked(self, after: bytes, kept: bytes) -> None:
         """The upstream has sent `kept` behind the response of exchange `after`, unasked."""
 
-    def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
+    def exchange_ended(self, exchange: Exchange) -> None:
         """The exchange is over, and its capture with it.  May be said more than once."""
 
 
@@ -78,6 +80,7 @@ class Exchange:
         "connection",
         "head",
         "id",
+        "publish",
         "request",
         "response",
     )
@@ -96,6 +99,7 @@ class Exchange:
         self.connection = connection
         self.head = head
         self.capture = capture
+        self.publish = owner.publish
         self.request = RequestHalf(connection, capture, done)
         self.response: ResponseHalf | None = None
         self._owner = owner
@@ -197,14 +201,16 @@ class Exchange:
             raise ResponseFault("switching protocols without being asked")
         if not (request.done and request.idle):
             raise ResponseFault("switching protocols before the request was sent")
+        records: Passed = ()
         if self.capture is not None:
             piece = ((int(Kind.TUNNEL_UPSTREAM), 0, data),) if data else ()
-            self.capture.passed((int(Kind.RESPONSE_HEAD), 0, head.raw), *piece)
+            records = ((int(Kind.RESPONSE_HEAD), 0, head.raw), *piece)
+        self.publish({"exchange": self.id, "capture": self.capture, "records": records, "response": head.raw})
         request.stop()
         waiting = response.withdraw()
         self._upstream = None
         over = partial(self._owner.exchange_ended, self)
-        self._tunnel = Tunnel(self.connection, upstream, self.capture, over)
+        self._tunnel = Tunnel(self.connection, upstream, self.capture, self.publish_end, over)
         self._tunnel.begin(waiting + onward_switch(head) + data)
 
     # --- the client ---------------------------------------------------------------------------
@@ -272,10 +278,9 @@ class Exchange:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def last_records(self) -> tuple[tuple[int, int, bytes], ...]:
-        """What is recorded together with the response's last byte."""
+    def end(self) -> None:
+        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
         self._ended = True
-        return (COMPLETE,) if self.request.done else (ANSWERED_EARLY, COMPLETE)
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""
@@ -313,17 +318,40 @@ class Exchange:
             return
         self._ended = True
         answer = self._owner.answer_failure(self, verdict)
+        records: Passed = ()
         if self.capture is not None:
-            self.capture.passed(*answer.records, *refused, end_record(verdict.outcome, verdict.error))
+            records = (*answer.records, *refused, end_record(verdict.outcome, verdict.error))
+        self.publish(
+            {
+                "exchange": self.id,
+                "capture": self.capture,
+                "records": records,
+                "response": answer.head,
+                "outcome": verdict.outcome,
+                "error": verdict.error,
+            }
+        )
         self._let_go_of_upstream()
-        self._owner.exchange_ended(self, verdict.outcome, verdict.error)
+        self._owner.exchange_ended(self)
         answer.send(self.connection, self.capture)
 
     def _end(self, outcome: str, error: str, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
         self._ended = True
-        if self.capture is not None:
-            self.capture.passed(*refused, end_record(outcome, error))
-        self._owner.exchange_ended(self, outcome, error)
+        self.publish_end(refused, outcome, error)
+        self._owner.exchange_ended(self)
+
+    def publish_end(self, records: Passed, outcome: str, error: str) -> None:
+        """Publish that the exchange is over; `records` and the END record are stored if it is recorded."""
+        stored = () if self.capture is None else (*records, end_record(outcome, error))
+        self.publish(
+            {
+                "exchange": self.id,
+                "capture": self.capture,
+                "records": stored,
+                "outcome": outcome,
+                "error": error,
+            }
+        )
 
     def _let_go_of_upstream(self) -> None:
         if self.response is not None:

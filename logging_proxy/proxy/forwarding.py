@@ -8,8 +8,10 @@ more closes them once their responses are complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from twisted.logger import ILogObserver
 
 from logging_proxy.configuration.options import Configuration, RouteOptions, UpstreamTLS
 from logging_proxy.http.deadlines import Deadlines
@@ -24,9 +26,9 @@ from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.hosts import local_hosts
-from logging_proxy.proxy.surroundings import ConsoleLine, Surroundings, TroubleLine
+from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
-from logging_proxy.recording.events import Recorder
+from logging_proxy.recording.events import Recorder, publisher
 from logging_proxy.routing.mapping import Destination
 
 PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLimits]
@@ -39,18 +41,20 @@ class Forwarding:
         self,
         reactor: Any,
         recorder: Recorder | None,
-        console: ConsoleLine,
-        trouble: TroubleLine | None = None,
+        observers: Callable[[Configuration], Iterable[ILogObserver]],
         ourselves: Ourselves | None = None,
         hostname: str = "",
     ) -> None:
-        """`ourselves` are listeners that no request may be forwarded to; `hostname` is this machine's."""
+        """
+        `observers` gives those that a configuration asks for.
+
+        `ourselves` are listeners that no request may be forwarded to; `hostname` is this machine's.
+        """
         self._reactor = reactor
         self._hostname = hostname
         self._ourselves = Ourselves() if ourselves is None else ourselves
         self._recorder = recorder
-        self._console = console
-        self._trouble = trouble
+        self._observers = observers
         self._deadlines = Deadlines(reactor)
         self._pools: dict[PoolKey, Pool] = {}
         self._trees: list[RouteTree] = []
@@ -94,8 +98,7 @@ class Forwarding:
         surroundings = Surroundings(
             recorder=self._recorder,
             policy=ForwardedPolicy(server.forwarded, server.via),
-            console=self._console if logging.console else None,
-            trouble=self._trouble if logging.console else None,
+            publish=publisher(*self._observers(configuration)),
             record_unknown=logging.default,
             not_found=server.not_found.encode(),
             takes_host=self._host_check(configuration),

@@ -12,11 +12,13 @@ from logging_proxy.http.bodies import ChunkedReader, LengthReader
 from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.endings import last_records
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
-from logging_proxy.recording.events import Capture
+from logging_proxy.recording.events import Capture, ExchangeEvent
 from logging_proxy.recording.records import Flag, Kind
+from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
@@ -63,8 +65,7 @@ class ResponseHalf(Half):
     ) -> None:
         exchange = self._exchange
         self.started = True
-        if self._capture is not None:
-            self._record(((_HEAD, 0, head.raw),), payload, done, trailers)
+        self._publish(head.raw, payload, done, trailers)
         way = self._way_of(head, exchange.head, exchange.connection.may_keep_alive)
         onward, self._frame, self.keep_alive = way
         self._named = head.connection_options
@@ -78,12 +79,10 @@ class ResponseHalf(Half):
             self.finished()
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        capture = self._capture
-        if capture is not None:
-            if payload and not done:
-                capture.passed((_RESPONSE_PIECE, 0, payload))
-            else:
-                self._record((), payload, done, trailers)
+        if done:
+            self._publish(b"", payload, done, trailers)
+        elif payload and self._capture is not None:
+            self._capture.passed((_RESPONSE_PIECE, 0, payload))
         if trailers:
             wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
         self.pass_on(self._frame(payload, wire, done))
@@ -124,20 +123,28 @@ class ResponseHalf(Half):
         else:
             self._exchange.response_ended()
 
-    def _record(
-        self, records: tuple[tuple[int, int, bytes], ...], payload: bytes, done: bool, trailers: bytes
-    ) -> None:
-        assert self._capture is not None
+    def _publish(self, head: bytes, payload: bytes, done: bool, trailers: bytes) -> None:
+        """The response's head, or its end, or both, with the piece of the body that came along."""
+        exchange, capture = self._exchange, self._capture
+        event: ExchangeEvent = {"exchange": exchange.id, "capture": capture, "records": ()}
+        if capture is not None:
+            event["records"] = self._records(head, payload, done, trailers)
+        if head:
+            event["response"] = head
+        if done:
+            event["outcome"] = "complete"
+            event["error"] = ""
+            exchange.end()
+        exchange.publish(event)
+
+    def _records(self, head: bytes, payload: bytes, done: bool, trailers: bytes) -> Passed:
+        records: tuple[tuple[int, int, bytes], ...] = ((_HEAD, 0, head),) if head else ()
         if not done:
-            if payload:
-                records += ((_RESPONSE_PIECE, 0, payload),)
-        else:
-            records += ((_RESPONSE_PIECE, LAST, payload),)
-            if trailers:
-                records += ((_TRAILERS, 0, trailers),)
-            records += self._exchange.last_records()
-        if records:
-            self._capture.passed(*records)
+            return (*records, (_RESPONSE_PIECE, 0, payload)) if payload else records
+        records += ((_RESPONSE_PIECE, LAST, payload),)
+        if trailers:
+            records += ((_TRAILERS, 0, trailers),)
+        return records + last_records(self._exchange.request.done)
 
     def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
         """How this head goes on; the same head to the same kind of client always goes the same way."""
@@ -168,7 +175,7 @@ class Parting(ResponseHalf):
         if payload:
             self._give_up()
         elif done:
-            self._record((), payload, done, trailers)
+            self._publish(b"", payload, done, trailers)
             self.finished()
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:

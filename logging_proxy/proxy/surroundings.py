@@ -11,14 +11,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.headers import ForwardedPolicy
-from logging_proxy.recording.events import Recorder
+from logging_proxy.recording.events import Publish, Recorder
 from logging_proxy.recording.records import field
-
-TroubleLine = Callable[[bytes, str, str], None]
-"""Called with the id, the outcome and the error of an exchange that did not end well."""
-
-ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
-"""Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
 
 
 @dataclass(slots=True)
@@ -27,12 +21,12 @@ class Surroundings:
 
     recorder: Recorder | None
     policy: ForwardedPolicy
-    console: ConsoleLine | None
+    publish: Publish
+    """Called with the events of exchanges."""
     record_unknown: bool
     not_found: bytes
     wall_ns: Callable[[], int] = time.time_ns
     random: Callable[[int], bytes] = os.urandom
-    trouble: TroubleLine | None = None
     takes_host: Callable[[bytes], bool] = lambda host: True
     """Whether a request for a host, as the client names it, is answered at all."""
 

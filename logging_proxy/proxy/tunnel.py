@@ -19,12 +19,12 @@ from twisted.python.failure import Failure
 from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.endings import COMPLETE, end_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.halves import Half
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
+from logging_proxy.recording.writer import Passed
 
 _LAST = int(Flag.LAST)
 
@@ -125,8 +125,8 @@ class Tunnel:
     """
     Both directions of one exchange's tunnel, and how it ends.
 
-    `over` is called when the exchange has ended and its connections are let go;
-    perhaps more than once.
+    `publish_end` is that of the exchange.  `over` is called when the exchange has ended and its
+    connections are let go; perhaps more than once.
     """
 
     __slots__ = (
@@ -134,6 +134,7 @@ class Tunnel:
         "_client",
         "_client_gone",
         "_over",
+        "_publish_end",
         "_upstream",
         "ended",
         "to_client",
@@ -145,6 +146,7 @@ class Tunnel:
         client: ServerConnection,
         upstream: ProxyClient,
         capture: Capture | None,
+        publish_end: Callable[[Passed, str, str], None],
         over: Callable[[], None],
     ) -> None:
         self.to_upstream = ToUpstream(self, client, upstream, capture)
@@ -152,6 +154,7 @@ class Tunnel:
         self._client = client
         self._upstream = upstream
         self._capture = capture
+        self._publish_end = publish_end
         self._over = over
         self._client_gone = False
         self.ended = False
@@ -172,12 +175,12 @@ class Tunnel:
 
     def direction_done(self, direction: Direction) -> None:
         """The source of `direction` has ended its sending."""
-        records: tuple[tuple[int, int, bytes], ...] = ((direction.kind, _LAST, b""),)
+        last = (direction.kind, _LAST, b"")
         if self.to_client.done and self.to_upstream.done:
             self.ended = True
-            records += (COMPLETE,)
-        if self._capture is not None:
-            self._capture.passed(*records)
+            self._publish_end((last,), "complete", "")
+        elif self._capture is not None:
+            self._capture.passed(last)
 
     def direction_over(self, direction: Direction) -> None:
         """Everything of `direction` has been handed over: pass its end on."""
@@ -235,8 +238,7 @@ class Tunnel:
 
     def _fail(self, outcome: str, error: str) -> None:
         self.ended = True
-        if self._capture is not None:
-            self._capture.passed(end_record(outcome, error))
+        self._publish_end((), outcome, error)
         self.to_upstream.stop()
         self._upstream.forsake()
         self._over()

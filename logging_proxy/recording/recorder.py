@@ -64,7 +64,8 @@ class Recording:
         )
         passes = options.on_capture_error == "pass"
         self.writer = CaptureWriter(self._spool.ring, self._spool.stored, passes, reactor)
-        self.recorder = Recorder(CaptureObserver(self.writer), 1 + secrets.randbits(39))
+        self.observer = CaptureObserver(self.writer)
+        self.recorder = Recorder(self.writer, 1 + secrets.randbits(39))
 
     def start(self) -> None:
         session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}

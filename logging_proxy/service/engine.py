@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from logging_proxy.configuration import Configuration
@@ -26,7 +26,7 @@ from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
 from logging_proxy.recording.recorder import Recording
-from logging_proxy.service.output import Output
+from logging_proxy.service.output import ConsoleObserver, Output
 from logging_proxy.tls.listener import ListenerTLS
 
 GRACE = 0.02
@@ -84,18 +84,26 @@ class Serving:
         self._reactor = reactor
         self._configuration = configuration
         self._recording = recording
+        self._output = output
         self._entrance = OwnEntrance(reactor) if entrance is None else entrance
         self._ports: list[Any] = []
         self._hurried = False
         recorder = recording.recorder if recording is not None else None
         self._ourselves = Ourselves(server)
         self.forwarding = Forwarding(
-            reactor, recorder, output.exchange, output.trouble, self._ourselves, socket.gethostname()
+            reactor, recorder, self._observers, self._ourselves, socket.gethostname()
         )
         tree = self.forwarding.use(configuration)
         tls = configuration.server.tls
         self._tls = ListenerTLS(tls) if tls is not None else None
         self.site = self._entrance.site(tree, server_limits(configuration), tls is not None)
+
+    def _observers(self, configuration: Configuration) -> Iterator[ILogObserver]:
+        """The observers of exchanges; a new one has its line here."""
+        if self._recording is not None:
+            yield self._recording.observer
+        if configuration.logging.console:
+            yield ConsoleObserver(self._output)
 
     # --- start ------------------------------------------------------------------------------
 

@@ -196,6 +196,30 @@ class Output:
             self._writing = False
 
 
+_GOOD = frozenset({"complete", "client_closed"})
+"""Outcomes that get no line of their own: clients may leave whenever they like."""
+
+
+@implementer(ILogObserver)
+class ConsoleObserver:
+    """Writes a line when an exchange starts, and another if it does not end well."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def __call__(self, event: LogEvent) -> None:
+        if "method" in event:
+            self._output.exchange(
+                event["exchange"],
+                event["method"],
+                event["target"],
+                event["where"],
+                event["capture"] is not None,
+            )
+        if event.get("outcome", "complete") not in _GOOD:
+            self._output.trouble(event["exchange"], event["outcome"], event["error"])
+
+
 # --- sinks ----------------------------------------------------------------------------
 
 

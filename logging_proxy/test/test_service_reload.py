@@ -33,7 +33,7 @@ BAD = Configuration(
 class ForwardingTests(SynchronousTestCase):
     def test_stays(self) -> None:
         """The tree is the one before, and its connections are kept and closed as before."""
-        forwarding = Forwarding(MemoryReactorClock(), None, lambda *line: None)
+        forwarding = Forwarding(MemoryReactorClock(), None, lambda configuration: ())
         tree = forwarding.use(GOOD)
         (pool,) = [each.pool for each in tree.routes]
         self.assertRaises(PatternConflict, forwarding.use, BAD)

@@ -72,10 +72,6 @@ class Chooser(Resource):
         self._trees[0].refuse(connection, fault, kept)
 
 
-def say_nothing(id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
-    """No console line: the configuration below wants none."""
-
-
 def tree_of(number: int, patterns: list[str], port: int) -> RouteTree:
     """The tree of a proxy whose routes lead to the upstream at `port`."""
     routes = {
@@ -85,7 +81,7 @@ def tree_of(number: int, patterns: list[str], port: int) -> RouteTree:
     logging = {"console": False, "default": False}
     text = yaml.safe_dump({"logging": logging, "routes": routes}, sort_keys=False, allow_unicode=True)
     configuration = read_configuration(text, f"set {number}", {})
-    return Forwarding(reactor, None, say_nothing).use(configuration)
+    return Forwarding(reactor, None, lambda configuration: ()).use(configuration)
 
 
 def main(path: str) -> None:
