@@ -52,8 +52,13 @@ _MOST_PLANS = 64
 _NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
 
 
+_FIXED_BITS = int.from_bytes(UUID(int=0, version=4).bytes * 256, "big")
+_RANDOM_BITS = int.from_bytes((b"\xff" * 6 + b"\x0f\xff\x3f" + b"\xff" * 7) * 256, "big")
+"""The bits of 256 UUIDs that version 4 sets, and those that it leaves open (RFC 9562 §5.4)."""
+
+
 class Ids:
-    """Random version 4 UUIDs, 16 bytes each; random bytes are fetched for 256 at a time."""
+    """Random version 4 UUIDs, 16 bytes each; they are made from random bytes, 256 at a time."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
@@ -63,13 +68,11 @@ class Ids:
     def next(self) -> bytes:
         at = self._at
         if at == len(self._pool):
-            self._pool = self._random(4096)
+            number = int.from_bytes(self._random(4096), "big") & _RANDOM_BITS | _FIXED_BITS
+            self._pool = number.to_bytes(4096, "big")
             at = 0
         self._at = at + 16
-        raw = bytearray(self._pool[at : at + 16])
-        raw[6] = raw[6] & 0x0F | 0x40
-        raw[8] = raw[8] & 0x3F | 0x80
-        return bytes(raw)
+        return self._pool[at : at + 16]
 
 
 @dataclass(frozen=True, slots=True)

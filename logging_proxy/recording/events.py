@@ -101,7 +101,7 @@ def publisher(*observers: ILogObserver) -> Publish:
     block.
     """
     made: Any = LogPublisher(*observers, cast(ILogObserver, report_faults))
-    return cast(Publish, made)
+    return cast(Publish, made.__call__)
 
 
 def report_faults(event: LogEvent) -> None:
@@ -118,9 +118,8 @@ class CaptureObserver:
         self._write = writer.shortest_write()
 
     def __call__(self, event: LogEvent) -> None:
-        records: Passed = event.get("records", ())
-        if records:
-            self._write(event["capture"].number, records)
+        if "records" in event and event["records"]:
+            self._write(event["capture"].number, event["records"])
 
 
 class Recorder:

@@ -26,7 +26,8 @@ from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
 from logging_proxy.recording.recorder import Recording
-from logging_proxy.service.output import ConsoleObserver, Output
+from logging_proxy.service.console import ConsoleObserver
+from logging_proxy.service.output import Output
 from logging_proxy.tls.listener import ListenerTLS
 
 GRACE = 0.02

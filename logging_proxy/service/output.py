@@ -24,7 +24,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
 from logging_proxy.redaction.redact import redact_url
-from logging_proxy.service.console import exchange_line, safe, trouble_line
+from logging_proxy.service.console import safe
 
 MOST_WAITING = 10_000
 """Lines that wait to be written; more are dropped and counted."""
@@ -119,22 +119,14 @@ class Output:
     def say(self, text: str) -> None:
         """`text` with the time, without secrets in URLs; lines after its first are indented."""
         lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
-        self.line(f"{self._stamp()} {self._name}" + "\n    ".join(lines))
+        self.line(f"{self.stamp()} {self._name}" + "\n    ".join(lines))
 
     def confide(self, secret: str, otherwise: str) -> None:
         """`secret` as it is, if a person at a terminal reads it, else `otherwise`."""
         if isinstance(self._sink, Terminal) and self._sink.has_a_person():
-            self.line(f"{self._stamp()} {self._name}{safe(secret)}")
+            self.line(f"{self.stamp()} {self._name}{safe(secret)}")
         else:
             self.say(otherwise)
-
-    def exchange(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
-        """An exchange has started."""
-        self.line(exchange_line(self._stamp(), id, method, target, where, recorded))
-
-    def trouble(self, id: bytes, outcome: str, error: str) -> None:
-        """An exchange has not ended well."""
-        self.line(trouble_line(self._stamp(), id, outcome, error))
 
     def line(self, text: str) -> None:
         """This line as it is.  Those of a few milliseconds are written together."""
@@ -158,7 +150,8 @@ class Output:
             self._more += more
         self._work.set()
 
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """The time as lines begin with it."""
         now = int(self._now())
         if now != self._second:
             self._time = f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S}"
@@ -181,7 +174,7 @@ class Output:
             dropped, self.dropped = self.dropped, 0
             self._writing = True
         if dropped:
-            lines.append(f"{self._stamp()} {self._name}warn: {dropped} lines could not be written")
+            lines.append(f"{self.stamp()} {self._name}warn: {dropped} lines could not be written")
         try:
             if self._rotate:
                 self._rotate = False
@@ -194,30 +187,6 @@ class Output:
                 self.dropped += dropped + len(lines) - bool(dropped) + more
         finally:
             self._writing = False
-
-
-_GOOD = frozenset({"complete", "client_closed"})
-"""Outcomes that get no line of their own: clients may leave whenever they like."""
-
-
-@implementer(ILogObserver)
-class ConsoleObserver:
-    """Writes a line when an exchange starts, and another if it does not end well."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-
-    def __call__(self, event: LogEvent) -> None:
-        if "method" in event:
-            self._output.exchange(
-                event["exchange"],
-                event["method"],
-                event["target"],
-                event["where"],
-                event["capture"] is not None,
-            )
-        if event.get("outcome", "complete") not in _GOOD:
-            self._output.trouble(event["exchange"], event["outcome"], event["error"])
 
 
 # --- sinks ----------------------------------------------------------------------------

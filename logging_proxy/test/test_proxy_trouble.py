@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.service.output import ConsoleObserver, Output, Terminal
+from logging_proxy.service.console import ConsoleObserver
 from logging_proxy.test.proxy_stage import Stage, get, ok
 from logging_proxy.test.test_proxy_tunnel import ASKED, SWITCH
 
@@ -13,10 +13,13 @@ from logging_proxy.test.test_proxy_tunnel import ASKED, SWITCH
 class ConsoleTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.said: list[str] = []
-        output = Output(Terminal(-1), lambda: 0.0)
-        self.patch(output, "line", self.said.append)
-        self.patch(output, "_stamp", lambda: "now")
-        self.stage = Stage(observers=[ConsoleObserver(output)])
+        self.stage = Stage(observers=[ConsoleObserver(self)])
+
+    def stamp(self) -> str:
+        return "now"
+
+    def line(self, text: str) -> None:
+        self.said.append(text)
 
     @property
     def short_id(self) -> str:
