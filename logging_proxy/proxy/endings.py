@@ -20,7 +20,7 @@ def request_records(
 
 
 def end_record(outcome: str, error: str = "") -> tuple[int, int, bytes]:
-    """The exchange is over, with one of `OUTCOMES`."""
+    """The END record of an exchange; `outcome` is one of `OUTCOMES`."""
     return (int(Kind.END), 0, bytes([OUTCOMES.index(outcome)]) + error.encode())
 
 
@@ -30,7 +30,7 @@ def refused_record(kind: Kind, kept: bytes) -> tuple[tuple[int, int, bytes], ...
 
 
 def last_records(request_done: bool) -> tuple[tuple[int, int, bytes], ...]:
-    """What is recorded together with a response's last byte."""
+    """The records that are stored together with a response's last byte."""
     return (COMPLETE,) if request_done else (ANSWERED_EARLY, COMPLETE)
 
 

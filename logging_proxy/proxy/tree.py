@@ -47,7 +47,7 @@ from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect
 from logging_proxy.routing.targets import split_target
 
 _MOST_PLANS = 64
-"""Plans kept with one head: it may be sent by any number of clients, and each may need its own."""
+"""Plans kept with one head; each client address may need a plan of its own."""
 
 _NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
 
@@ -77,12 +77,12 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a head goes to a destination: everything that does not depend on the single request."""
+    """How a head goes to a destination: the parts that equal requests have in common."""
 
     onward: bytes
     """The head for the upstream, blank line included."""
     description: bytes
-    """The part of the REQUEST_HEAD record that stays the same."""
+    """The part of the REQUEST_HEAD record that equal requests have in common."""
     where: str
     """The URL at the destination."""
 
@@ -97,7 +97,7 @@ class Refused(Exception):
 
 @implementer(IExchangeResource)
 class RouteResource(Resource):
-    """Forwards what one route takes to the route's destination."""
+    """Forwards the requests of one route to the route's destination."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class RouteResource(Resource):
         surroundings: Surroundings,
         forwarding: Forwarding | None = None,
     ) -> None:
-        """`forwarding` changes heads for an outbound proxy; what is recorded is for the destination."""
+        """`forwarding` changes heads for an outbound proxy; the recorded head is the destination's."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._forwarding = forwarding
         self.options = options
@@ -207,7 +207,7 @@ class RouteResource(Resource):
             onward = self._forwarding.head(onward)
         return Plan(onward + b"\r\n", description, url.decode("latin-1"))
 
-    # --- what exchanges ask of their route ----------------------------------------------
+    # --- called by exchanges ------------------------------------------------------------
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         text = f"{verdict.text} (exchange {UUID(bytes=exchange.id)})\n".encode()
