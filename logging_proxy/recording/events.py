@@ -13,6 +13,7 @@ same writer.  An observer that is to see bodies belongs into the logging server,
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypedDict, cast
 
@@ -96,18 +97,33 @@ def publisher(*observers: ILogObserver) -> Publish:
     """
     Calls each of `observers` with each event; one that raises disturbs neither the others nor the exchange.
 
-    What it raised is a critical event in the process's log, and it is called with the next event again.
+    What it raised is in the process's log, and it is called with the next event again.  The others are
+    called with its failure as well, an event without `exchange`.
     Observers are called on the reactor's thread, before the bytes of the step are sent on: they must not
     block.
     """
-    made: Any = LogPublisher(*observers, cast(ILogObserver, report_faults))
+    made: Any = LogPublisher(*observers, FailureObserver())
     return cast(Publish, made.__call__)
 
 
-def report_faults(event: LogEvent) -> None:
-    """The last observer of each publisher: hands the failures of the others to the process's log."""
-    if "exchange" not in event:
-        globalLogPublisher(event)
+@implementer(ILogObserver)
+class FailureObserver:
+    """
+    The last observer of each publisher: hands the failures of the others to the process's log.
+
+    Of an observer that fails again and again the first, second, fourth, eighth, ... failure is logged: it
+    may fail twice in every exchange, and must not fill the log.
+    """
+
+    def __init__(self) -> None:
+        self._failures = Counter[int]()
+
+    def __call__(self, event: LogEvent) -> None:
+        if "exchange" not in event:
+            failed = id(event.get("observer"))
+            self._failures[failed] += 1
+            if self._failures[failed].bit_count() == 1:
+                globalLogPublisher(event)
 
 
 @implementer(ILogObserver)

@@ -177,12 +177,12 @@ class IsolationTests(EventCase):
             raise ZeroDivisionError
 
         stage = Stage(observers=[cast(ILogObserver, fails), cast(ILogObserver, self.events.append)])
-        for _ in range(2):
+        for _ in range(50):
             self.assertTrue(self.exchange(stage).received().endswith(b"hello"))
         told = [event for event in self.events if "exchange" in event]
-        self.assertEqual(len(told), 4)
-        self.assertEqual([capture.outcome for capture in stage.captures], ["complete"] * 2)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
+        self.assertEqual(len(told), 100)
+        self.assertEqual([capture.outcome for capture in stage.captures], ["complete"] * 50)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 7, "1, 2, 4, ... 64")
 
     def test_raising_capture(self) -> None:
         """If it is the capture's own observer, the exchange goes on all the same."""
