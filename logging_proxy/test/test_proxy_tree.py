@@ -189,7 +189,7 @@ class LookUpTests(SynchronousTestCase):
 
     def child(self, stage: Stage, target: str) -> Any:
         head = parse_request_head(get(target), 100)
-        return stage.tree.getChildWithDefault(head.target, head)  # type: ignore[no-untyped-call]
+        return stage.tree.getChildWithDefault(head.target, head)
 
     def test_route(self) -> None:
         """The child for a target is the resource of the route that takes it, by the target's raw bytes."""
