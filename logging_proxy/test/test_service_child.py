@@ -129,7 +129,8 @@ class RankTests(SynchronousTestCase):
         folder = os.path.realpath(self.mktemp())
         os.mkdir(folder)
         said = self.run_python(
-            "import os, sys; from twisted.scripts import twistd; from logging_proxy.service import child_main\n"
+            "import os, sys; from twisted.scripts import twistd\n"
+            "from logging_proxy.service import child_main\n"
             "twistd.run = lambda: print(os.getcwd(), os.getpgrp() == os.getpid(), os.nice(0), sys.argv[1:])\n"
             f"child_main.main('0', {folder!r}, '-n', 'logging-proxy')"
         )

@@ -101,8 +101,9 @@ postpone(Passage *self)
     return result;
 }
 
-/* As `Capture.passed`: pieces are no events (recording/events.py says why).  1 if the payload may be sent, 0 if the
-   half has to know that the spool is full, -1 with an exception. */
+/* As `Capture.passed`, but without its event, which would go to the writer all the same: 10 % of what an event of a
+   stream costs.  1 if the payload may be sent, 0 if the half has to know that the spool is full, -1 with an
+   exception. */
 static int
 record(Passage *self, PyObject *payload)
 {
