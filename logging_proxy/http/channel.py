@@ -8,7 +8,7 @@ bytes as long as it takes any of them, and then a moment to end its own directio
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_LOST
@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.faults import ClientGivenUp
-from logging_proxy.http.interfaces import TunnelEnd
 from logging_proxy.http.limits import LINGER, LONGEST_LINGER, STALL
+from logging_proxy.http.protocols import ConnectionSite, TunnelEnd
 from logging_proxy.http.stalls import Stall
 from logging_proxy.net.wire import (
     Send,
@@ -31,9 +31,6 @@ from logging_proxy.net.wire import (
     read_no_more,
     sender,
 )
-
-if TYPE_CHECKING:
-    from logging_proxy.http.server import Site
 
 
 @implementer(IHalfCloseableProtocol)
@@ -47,7 +44,7 @@ class Channel(Protocol):
 
     transport: Any
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ConnectionSite[Any]) -> None:
         self.site = site
         self.deadline = NEVER
         self.send: Send = gone

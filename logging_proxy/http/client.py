@@ -39,14 +39,12 @@ from logging_proxy.http.faults import (
 )
 from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import ResponseHead
-from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.receiver import ResponseReceiver
+from logging_proxy.http.protocols import ConnectionPool, ResponseReceiver, TunnelEnd
 from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
 from logging_proxy.http.upstream import CLOSING_TIME, UpstreamConnection
 from logging_proxy.net.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
 
 if TYPE_CHECKING:
-    from logging_proxy.http.pool import Pool
     from logging_proxy.net.shortcut._compiled import Reader
 
 
@@ -56,7 +54,9 @@ class ProxyClient(Refusing, UpstreamConnection):
 
     _log = Logger()
 
-    def __init__(self, pool: Pool, ready: Deferred[ProxyClient], handshake_until: float | None) -> None:
+    def __init__(
+        self, pool: ConnectionPool[ProxyClient], ready: Deferred[ProxyClient], handshake_until: float | None
+    ) -> None:
         super().__init__(pool.now)
         self.uses = 0
         self.heard = False

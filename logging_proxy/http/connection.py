@@ -34,12 +34,11 @@ from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import RequestHead, tells_to_go_on
-from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
+from logging_proxy.http.protocols import ConnectionSite, Responder, TunnelEnd
 from logging_proxy.net.wire import looks_closed, read_directly
 
 if TYPE_CHECKING:
-    from logging_proxy.http.server import Site
     from logging_proxy.net.shortcut._compiled import Reader
 
 
@@ -49,7 +48,7 @@ class ServerConnection(Refusing, Channel):
 
     _log = Logger()
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ConnectionSite[ServerConnection]) -> None:
         super().__init__(site)
         self.prepared: dict[object, bytes] = {}
         """What responders derive from the peer's address, kept for the next request."""

@@ -48,3 +48,22 @@ class ServerLimits:
     keep_alive_timeout: float = 75.0
     send_timeout: float = 300.0
     half_close_cancels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """
+    How long an upstream may take, what its heads may hold, and how many idle connections are kept.
+
+    Seconds and bytes.  Heads of responses may be larger than those of requests: they come from a destination
+    that somebody has chosen, and policies and cookies grow.  Go takes 1 MiB, curl 300 KiB.
+    """
+
+    connect_timeout: float = 10.0
+    head_timeout: float = 600.0
+    stream_timeout: float = 3600.0
+    head_limit: int = RESPONSE_HEAD_LIMIT
+    header_fields: int = RESPONSE_FIELDS
+    pool_idle_timeout: float = 15.0
+    pool_size: int = 1024
+    pool_max_age: float = 300.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
@@ -20,27 +19,8 @@ from twisted.python.failure import Failure
 from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import HeadCache, ResponseHead, parse_response_head
-from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
+from logging_proxy.http.limits import ClientLimits as ClientLimits
 from logging_proxy.http.reuse import REST, Reuse
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """
-    How long an upstream may take, what its heads may hold, and how many idle connections are kept.
-
-    Seconds and bytes.  Heads of responses may be larger than those of requests: they come from a destination
-    that somebody has chosen, and policies and cookies grow.  Go takes 1 MiB, curl 300 KiB.
-    """
-
-    connect_timeout: float = 10.0
-    head_timeout: float = 600.0
-    stream_timeout: float = 3600.0
-    head_limit: int = RESPONSE_HEAD_LIMIT
-    header_fields: int = RESPONSE_FIELDS
-    pool_idle_timeout: float = 15.0
-    pool_size: int = 1024
-    pool_max_age: float = 300.0
 
 
 class _Clients(Factory):

@@ -17,6 +17,11 @@ def refused_record(kind: Kind, kept: bytes) -> tuple[tuple[int, int, bytes], ...
     return ((int(kind), int(Flag.REFUSED), kept),) if kept else ()
 
 
+def last_records(request_done: bool) -> tuple[tuple[int, int, bytes], ...]:
+    """What is recorded together with a response's last byte."""
+    return (COMPLETE,) if request_done else (ANSWERED_EARLY, COMPLETE)
+
+
 COMPLETE = end_record("complete")
 
 ANSWERED_EARLY = (

@@ -18,13 +18,14 @@ from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import LengthReader
 from logging_proxy.http.client import ProxyClient
+from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
-from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record, refused_record
+from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
@@ -223,7 +224,7 @@ class Exchange:
         return None if self._ended else self.request.landing(most)
 
     def shortcut(
-        self, source: ServerConnection, body: LengthReader, now: Callable[[], float], patience: float
+        self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
     ) -> Passage | None:
         if self._ended or self._upstream is None:
             return None
@@ -272,10 +273,9 @@ class Exchange:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def last_records(self) -> tuple[tuple[int, int, bytes], ...]:
-        """What is recorded together with the response's last byte."""
+    def end(self) -> None:
+        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
         self._ended = True
-        return (COMPLETE,) if self.request.done else (ANSWERED_EARLY, COMPLETE)
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""

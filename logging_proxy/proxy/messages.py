@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
 from logging_proxy.http.client import ProxyClient
+from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.endings import last_records
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
 from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
@@ -20,7 +22,6 @@ from logging_proxy.recording.records import Flag, Kind
 
 if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
-    from logging_proxy.proxy.exchange import Exchange
 
 LAST = int(Flag.LAST)
 _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
@@ -30,16 +31,50 @@ MOMENT = 0.025
 """Seconds that an upstream has to end a response whose client has left."""
 
 
+class AroundResponse(Protocol):
+    """The exchange of a response: what its half is told by it, and tells it."""
+
+    @property
+    def head(self) -> RequestHead:
+        """The request's head."""
+
+    @property
+    def connection(self) -> ServerConnection:
+        """The client's connection."""
+
+    @property
+    def request(self) -> RequestHalf:
+        """The half on the other way."""
+
+    def switch(self, head: ResponseHead, data: bytes) -> None:
+        """The upstream has answered 101; `data` came behind it.  Raises `ResponseFault`."""
+
+    def end(self) -> None:
+        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+
+    def response_ended(self) -> None:
+        """All of the response has been handed to the client's connection."""
+
+    def response_cut(self) -> None:
+        """All that came of a response that is not whole has been handed to the client's connection."""
+
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        """The response will not become complete; `kept` came of it and was not passed on."""
+
+    def client_left(self, error: str) -> None:
+        """The client is gone before its response was complete."""
+
+
 class ResponseHalf(Half):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
-    Takes what the `ProxyClient` reads (`receiver.ResponseReceiver`).
+    Takes what the `ProxyClient` reads (`ResponseReceiver`).
     """
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
 
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture | None) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
         self._frame: Frame = as_it_came
@@ -92,7 +127,7 @@ class ResponseHalf(Half):
 
     def shortcut(
         self,
-        source: ProxyClient,
+        source: Watched,
         body: ChunkedReader | LengthReader,
         now: Callable[[], float],
         patience: float,
@@ -135,7 +170,8 @@ class ResponseHalf(Half):
             records += ((_RESPONSE_PIECE, LAST, payload),)
             if trailers:
                 records += ((_TRAILERS, 0, trailers),)
-            records += self._exchange.last_records()
+            records += last_records(self._exchange.request.done)
+            self._exchange.end()
         if records:
             self._capture.passed(*records)
 
@@ -159,7 +195,7 @@ class Parting(ResponseHalf):
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture) -> None:
         super().__init__(exchange, upstream, capture)
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
@@ -196,8 +232,8 @@ class RequestHalf(Half):
 
     def shortcut(
         self,
-        exchange: Exchange,
-        source: ServerConnection,
+        exchange: object,
+        source: Watched,
         body: LengthReader,
         now: Callable[[], float],
         patience: float,

@@ -246,7 +246,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertEqual(client.received(), b"")
         stage.thaw_spool()
         self.assertEqual(client.received(), ok())
-        self.assertTrue(client_of(stage.upstream)._pool.take() is client_of(stage.upstream))
+        self.assertTrue(stage.pool.take() is client_of(stage.upstream))
 
     def test_our_answers_wait_too(self) -> None:
         """What we say ourselves is recorded before it is said: a 404, and a 502."""
