@@ -8,12 +8,10 @@ a response that leaves the connection in a known state.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
-from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,19 +35,15 @@ from logging_proxy.http.faults import (
     UpstreamTimeout,
     handshake_failure,
 )
-from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.protocols import ConnectionPool, ResponseReceiver, TunnelEnd
 from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
-from logging_proxy.http.upstream import CLOSING_TIME, UpstreamConnection
-from logging_proxy.net.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
-
-if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Reader
+from logging_proxy.http.upstream import UpstreamConnection
+from logging_proxy.net.wire import closed_by_peer, hear_half_close
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class ProxyClient(Refusing, UpstreamConnection):
+class ProxyClient(UpstreamConnection):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
@@ -67,10 +61,8 @@ class ProxyClient(Refusing, UpstreamConnection):
         self._pool = pool
         self._ready: Deferred[ProxyClient] | None = ready
         self._handshake_until = handshake_until
-        self._receive: Callable[[bytes], None] = self._receive_unasked
+        self._receive = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
-        self._tunnel: TunnelEnd | None = None
-        self._reader: Reader | None = None
         self._method = b""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
@@ -84,7 +76,6 @@ class ProxyClient(Refusing, UpstreamConnection):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
         self._pool.opened(self)
         if self._handshake_until is None:
             self._become_ready()
@@ -102,17 +93,13 @@ class ProxyClient(Refusing, UpstreamConnection):
             ready.callback(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        reason = self._truly(reason)
-        self._reader = None
-        read_no_more(self.transport)
         self._pool.closed(self)
+        super().connectionLost(reason)
+
+    def _peer_lost(self, reason: Failure) -> None:
         ready, self._ready = self._ready, None
         if ready is not None:
             ready.errback(self._close_reason or handshake_failure(reason))
-        tunnel, self._tunnel = self._tunnel, None
-        if tunnel is not None:
-            tunnel.connectionLost(reason)
         self._finish_gathering()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
@@ -161,14 +148,14 @@ class ProxyClient(Refusing, UpstreamConnection):
     def _is_idle(self) -> bool:
         return self._reusable
 
-    def forsake(self) -> None:
+    def discard(self) -> None:
         """The receiver does not want the response any more, or nobody waits for the connection."""
         self._receiver = self._tunnel = None
         self._ready = None
         self.abort()
 
     def stopProducing(self) -> None:
-        self.forsake()
+        self.discard()
 
     @property
     def end_may_come_alone(self) -> bool:
@@ -183,55 +170,17 @@ class ProxyClient(Refusing, UpstreamConnection):
 
     def switch(self, tunnel: TunnelEnd) -> None:
         """
-        What comes from now on is for `tunnel`.  It ends with `close` or `forsake`.
+        What comes from now on is for `tunnel`.  It ends with `close` or `discard`.
 
         Time runs while neither side sends anything.
         """
         self._receiver = None
         self._reusable = False
-        self._tunnel = tunnel
-        self._receive = self._receive_tunnel
+        self._begin_tunnel(tunnel, b"")
         self._expect(self._pool.limits.stream_timeout)
         hear_half_close(self.transport, self)
 
-    def endSending(self) -> None:
-        """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
-        end_sending(self.transport, self.hurry)
-
-    def hurry(self) -> None:
-        """The upstream must end its side of the tunnel soon."""
-        if not self._lost:
-            self._expect(CLOSING_TIME)
-
-    def _receive_tunnel(self, data: bytes) -> None:
-        self.deadline = self._now() + self._wait
-        if self._tunnel is not None:
-            self._tunnel.bytesReceived(data)
-
-    def readConnectionLost(self) -> None:
-        """The upstream has ended its direction of the tunnel."""
-        self._read_ended = True
-        if self._tunnel is None:
-            self.close()
-        elif self._send_failed:
-            self._lose_tunnel(Failure(CONNECTION_LOST))
-        else:
-            self._tunnel.sendingEnded()
-
-    def _lose_tunnel(self, reason: Failure) -> None:
-        """Give the connection up; the tunnel is told `reason`."""
-        tunnel, self._tunnel = self._tunnel, None
-        self.abort()
-        if tunnel is not None:
-            tunnel.connectionLost(reason)
-
-    def writeConnectionLost(self) -> None:
-        """What we had to say through the tunnel is said."""
-
     # --- the response ------------------------------------------------------------------
-
-    def dataReceived(self, data: bytes) -> None:
-        self._receive(data)
 
     def _gather_refused(self, data: bytes, done: Callable[[bytes], None]) -> None:
         """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
@@ -412,7 +361,7 @@ class ProxyClient(Refusing, UpstreamConnection):
         elif self._closing:
             self.abort()
         elif self._tunnel is not None:
-            self._lose_tunnel(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
+            self.give_up(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
         elif self._receiver is not None:
             what = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None

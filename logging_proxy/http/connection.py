@@ -19,8 +19,6 @@ The last two lines are the channel's, as is all that does not depend on what the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -32,18 +30,14 @@ from logging_proxy.http.channel import Channel
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
 from logging_proxy.http.faults import RequestFault
-from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import RequestHead, tells_to_go_on
 from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
 from logging_proxy.http.protocols import ConnectionSite, Responder, TunnelEnd
-from logging_proxy.net.wire import looks_closed, read_directly
-
-if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Reader
+from logging_proxy.net.wire import Send, discard_data, looks_closed
 
 
 @implementer(IPushProducer)
-class ServerConnection(Refusing, Channel):
+class ServerConnection(Channel):
     """One client's connection; also the producer of the requests' bodies."""
 
     _log = Logger()
@@ -53,10 +47,11 @@ class ServerConnection(Refusing, Channel):
         self.prepared: dict[object, bytes] = {}
         """What responders derive from the peer's address, kept for the next request."""
         self._receive = self._receive_head
+        self._send: Send = discard_data
+        """Sends to the client; `send` may stand in for it."""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
         self._responder: Responder | None = None
-        self._reader: Reader | None = None
         self._keep_alive = True
         self._asked = False
         """A request has come, ever."""
@@ -72,11 +67,11 @@ class ServerConnection(Refusing, Channel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
-        self.deadline = self.site.now() + self._limits.keep_alive_timeout
+        self._send = self.send
+        self.deadline = self._now() + self._limits.keep_alive_timeout
         self.site.opened(self)
 
-    def _client_ended(self) -> None:
+    def _peer_ended(self) -> None:
         """It has left, unless the configuration says it may still wait."""
         self._finish_gathering()
         if self._refused and self._busy:
@@ -93,10 +88,11 @@ class ServerConnection(Refusing, Channel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self._reader = None
+        self._send = discard_data
         self.site.closed(self)
 
-    def _client_lost(self, reason: Failure) -> None:
+    def _peer_lost(self, reason: Failure) -> None:
+        super()._peer_lost(reason)
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
@@ -141,7 +137,7 @@ class ServerConnection(Refusing, Channel):
         self._buffer = data
         if self._receive != self._awaiting_head:
             self._receive = self._awaiting_head
-            self.deadline = self.site.now() + self._limits.head_timeout
+            self.deadline = self._now() + self._limits.head_timeout
 
     def _awaiting_head(self, data: bytes) -> None:
         """In the middle of a head: the deadline is absolute and stays."""
@@ -224,12 +220,12 @@ class ServerConnection(Refusing, Channel):
         place = responder.landing(self._body.ahead - 1)
         reader, body = self._reader, self._body
         if place is not None and reader and reader.passage is None and isinstance(body, LengthReader):
-            reader.passage = responder.shortcut(self, body, self.site.now, self._limits.body_timeout)
+            reader.passage = responder.shortcut(self, body, self._now, self._limits.body_timeout)
         return place
 
     def _await_body(self) -> None:
         """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""
-        self.deadline = NEVER if self._awaits_continue else self.site.now() + self._limits.body_timeout
+        self.deadline = NEVER if self._awaits_continue else self._now() + self._limits.body_timeout
 
     def _send_first(self, data: bytes) -> bool:
         """Stands in for `send` while the client awaits a 100 or an answer, and whatever else comes before."""
@@ -284,7 +280,7 @@ class ServerConnection(Refusing, Channel):
             self._finish_and_close()
             return
         self._receive = self._receive_head
-        self.deadline = self.site.now() + self._limits.keep_alive_timeout
+        self.deadline = self._now() + self._limits.keep_alive_timeout
         if self._buffer or self._paused or self._queue_length() > MOST_UNSENT:
             self._go_on()
 
@@ -301,9 +297,9 @@ class ServerConnection(Refusing, Channel):
         elif self._paused:
             self._resume_transport()
         if self._later is None:
-            self._later = self.site.clock.callLater(delay, self._take_up)
+            self._later = self.site.clock.callLater(delay, self._next_request)
 
-    def _take_up(self) -> None:
+    def _next_request(self) -> None:
         self._later = None
         if self._receive != self._receive_head:
             return
@@ -328,7 +324,7 @@ class ServerConnection(Refusing, Channel):
         """
         self._responder = None
         data, self._buffer = self._buffer, b""
-        self._hand_over(tunnel, data)
+        self._begin_tunnel(tunnel, data)
 
     # --- what is no request -----------------------------------------------------------
 
@@ -420,6 +416,6 @@ class ServerConnection(Refusing, Channel):
             if self._asked:
                 self._close()
             else:
-                self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+                self.deadline = min(self.deadline, self._now() + NEWCOMER)
         elif self._receive == self._awaiting_head:
-            self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+            self.deadline = min(self.deadline, self._now() + NEWCOMER)

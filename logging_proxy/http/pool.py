@@ -48,7 +48,7 @@ class _Clients(Factory):
         if self.connecting is not None:
             self.connecting.cancel()
         if self._client is not None:
-            self._client.forsake()
+            self._client.discard()
 
 
 class Pool:

@@ -1,63 +1,34 @@
-"""A connection to an upstream, whatever it carries: how long it waits, how it is held back, how it ends."""
+"""A connection to an upstream below its responses: whether it is still good, how it waits, how it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet import protocol
-from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import NEVER
-from logging_proxy.net.wire import Send, gone, keep_probing, looker, lost, outlives_a_read, sender
+from logging_proxy.http.link import Link
+from logging_proxy.net.wire import keep_probing, looker, outlives_a_read
 
 CLOSING_TIME = 5.0
-"""Seconds that an upstream has to take the last bytes, or TLS its farewell, before it is reset."""
+"""Seconds that an upstream has to take the last bytes, or TLS its close_notify, before it is reset."""
 
 
-class UpstreamConnection(protocol.Protocol):
-    """
-    The part of a connection that knows nothing of HTTP.
-
-    What is read, and what it means that `deadline` has passed, is for subclasses.
-    """
-
-    transport: Any
+class UpstreamConnection(Link):
+    """One connection to an upstream, whatever is said on it."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.deadline = NEVER
-        self.send: Send = gone
-        self._now = now
+        super().__init__(now)
         self._look: Callable[[], bool] = lambda: True
         self._close_reason: Failure | None = None
         self._wait = NEVER
+        """Seconds that the upstream may take for what comes next."""
         self._closing = False
-        self._lost = False
-        self._read_ended = False
-        self._send_failed = False
-        """A send has met the loss of the connection, which a read would now take for an end in good order."""
 
     def connectionMade(self) -> None:
-        transport = self.transport
-        assert transport is not None
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
-        self.send = sender(transport, self._note_failed_send)
-        self._look = looker(transport)
-        keep_probing(transport)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lost = True
-        self.deadline = NEVER
-        self.send = gone
-
-    def _note_failed_send(self) -> None:
-        self._send_failed = True
-
-    def _truly(self, reason: Failure) -> Failure:
-        """Why the connection has ended, which is not always what the transport says."""
-        return lost(reason) if self._send_failed else reason
+        super().connectionMade()
+        self._look = looker(self.transport)
+        keep_probing(self.transport)
 
     def looks_closed(self) -> bool:
         """Whether the upstream has closed (or written) while nobody asked it anything."""
@@ -75,15 +46,34 @@ class UpstreamConnection(protocol.Protocol):
         self._wait = seconds
         self.deadline = self._now() + seconds
 
+    # --- a tunnel, flow control -------------------------------------------------------
+
+    def hurry(self) -> None:
+        if not self._lost:
+            self._expect(CLOSING_TIME)
+
+    def _receive_tunnel(self, data: bytes) -> None:
+        self.deadline = self._now() + self._wait
+        super()._receive_tunnel(data)
+
+    def pauseProducing(self) -> None:
+        """Stop reading; the upstream's idle time does not run meanwhile."""
+        self.deadline = NEVER
+        self._pause_transport()
+
+    def resumeProducing(self) -> None:
+        if not self._lost:
+            self.deadline = self._now() + self._wait
+            self._resume_transport()
+
     # --- its end -----------------------------------------------------------------------
 
     def abort(self, reason: Failure | None = None) -> None:
-        """Give the connection up at once; who is to have what it brings, if anybody, is told `reason`."""
+        """Give the connection up at once; `reason` is passed to whatever waits for the response."""
         self.deadline = NEVER
-        if self._lost or self.transport is None:
-            return
-        self._close_reason = reason
-        self.transport.abortConnection()
+        if not self._lost and self.transport is not None:
+            self._close_reason = reason
+            self._reset()
 
     def close(self) -> None:
         """End an idle connection in good order; one that will not end is reset a little later."""
@@ -92,16 +82,5 @@ class UpstreamConnection(protocol.Protocol):
             self.deadline = self._now() + CLOSING_TIME
             self.transport.loseConnection()
 
-    # --- flow control ------------------------------------------------------------------
-
-    def pauseProducing(self) -> None:
-        """Stop reading; the upstream's idle time does not run while we hold it."""
-        self.deadline = NEVER
-        if self.transport is not None and not self._lost:
-            self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        if self.transport is not None and not self._lost:
-            self.deadline = self._now() + self._wait
-            if not self._read_ended:  # the transport would tell of the end a second time
-                self.transport.resumeProducing()
+    def _peer_ended(self) -> None:
+        self.close()

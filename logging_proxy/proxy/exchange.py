@@ -293,7 +293,7 @@ class Exchange:
         if request_sent:
             upstream.release()
         else:
-            upstream.forsake()
+            upstream.discard()
         self._owner.exchange_ended(self)
         self.connection.finish(keep_alive)
 
@@ -337,4 +337,4 @@ class Exchange:
             connecting.cancel()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.forsake()
+            upstream.discard()

@@ -238,7 +238,7 @@ class Tunnel:
         if self._capture is not None:
             self._capture.passed(end_record(outcome, error))
         self.to_upstream.stop()
-        self._upstream.forsake()
+        self._upstream.discard()
         self._over()
         if outcome == "client_closed":
             self.to_client.stop()
