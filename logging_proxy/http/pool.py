@@ -2,7 +2,7 @@
 Connections to one destination: idle ones kept for the next request, new ones made.
 
 The youngest idle connection is used first: it is the least likely to have been
-closed by the upstream, and the others can grow old and be given up.  After some
+closed by the upstream, and the others can reach their idle time-out.  After some
 responses a connection rests before it is idle (see `reuse`).
 """
 

@@ -31,15 +31,15 @@ class UpstreamConnection(Link):
         keep_probing(self.transport)
 
     def looks_closed(self) -> bool:
-        """Whether the upstream has closed (or written) while nobody asked it anything."""
+        """Whether the upstream has closed the idle connection, or has written to it."""
         return self._lost or (self._look() and not self._stays_idle())
 
     def _stays_idle(self) -> bool:
-        """Whether what has come is TLS's own."""
+        """Whether the input is only TLS's own: session tickets, new keys."""
         return outlives_a_read(self.transport, self._look) and self._is_idle()
 
     def _is_idle(self) -> bool:
-        """Whether the connection, which was idle, still is when something has been read.  For subclasses."""
+        """Whether the connection is still idle after a read.  For subclasses."""
         return True
 
     def _expect(self, seconds: float) -> None:
