@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.http.bodies import NO_BODY, BodyReader, LengthReader, faulty_line, request_body
-from logging_proxy.http.channel import Channel
+from logging_proxy.http.client_link import ClientLink
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
 from logging_proxy.http.faults import RequestFault
@@ -35,7 +35,7 @@ from logging_proxy.net.wire import Send, discard_data, looks_closed
 
 
 @implementer(IPushProducer)
-class ServerConnection(Channel):
+class ServerConnection(ClientLink):
     """One client's connection; also the producer of the requests' bodies."""
 
     _log = Logger()

@@ -9,13 +9,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
-from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.upstream_connection import UpstreamConnection
+from logging_proxy.proxy.directions import Direction
 from logging_proxy.proxy.endings import last_records
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
-from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
@@ -65,16 +65,18 @@ class AroundResponse(Protocol):
         """The client is gone before its response was complete."""
 
 
-class ResponseHalf(Half):
+class ResponseHalf(Direction):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
-    Takes what the `ProxyClient` reads (`ResponseReceiver`).
+    Takes what the `UpstreamConnection` reads (`ResponseReceiver`).
     """
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
 
-    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture | None) -> None:
+    def __init__(
+        self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture | None
+    ) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
         self._frame: Frame = as_it_came
@@ -184,7 +186,7 @@ class ResponseHalf(Half):
         return way
 
 
-class Parting(ResponseHalf):
+class AwaitingEnd(ResponseHalf):
     """
     In the place of a response's half whose client has left with all that had come.
 
@@ -195,7 +197,7 @@ class Parting(ResponseHalf):
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture) -> None:
         super().__init__(exchange, upstream, capture)
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
@@ -221,7 +223,7 @@ class Parting(ResponseHalf):
         super().stop()
 
 
-class RequestHalf(Half):
+class RequestHalf(Direction):
     """From the client to the upstream; knows whether the client has sent all of its request."""
 
     __slots__ = ("done",)
@@ -240,7 +242,7 @@ class RequestHalf(Half):
     ) -> Passage | None:
         """Where pieces of a body with a length go."""
         sink = self.sink
-        assert isinstance(sink, ProxyClient)
+        assert isinstance(sink, UpstreamConnection)
         return self._passage(
             body,
             _PIECE,

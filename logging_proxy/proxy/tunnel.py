@@ -16,20 +16,20 @@ from collections.abc import Callable
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.upstream_connection import UpstreamConnection
+from logging_proxy.proxy.delayed_reset import reset_when_received
+from logging_proxy.proxy.directions import Direction
 from logging_proxy.proxy.endings import COMPLETE, end_record
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.farewell import reset_when_received
-from logging_proxy.proxy.halves import Half
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
 
 _LAST = int(Flag.LAST)
 
 
-class Direction(Half):
+class TunnelDirection(Direction):
     """One direction of a tunnel; the `TunnelEnd` of the connection that it comes from."""
 
     __slots__ = ("_tunnel", "done", "over")
@@ -37,7 +37,7 @@ class Direction(Half):
     kind: int
 
     def __init__(
-        self, tunnel: Tunnel, source: ServerConnection | ProxyClient, capture: Capture | None
+        self, tunnel: Tunnel, source: ServerConnection | UpstreamConnection, capture: Capture | None
     ) -> None:
         super().__init__(source, capture)
         self._tunnel = tunnel
@@ -68,7 +68,7 @@ class Direction(Half):
         self._tunnel.direction_over(self)
 
 
-class ToUpstream(Direction):
+class ToUpstream(TunnelDirection):
     """What the client sends."""
 
     __slots__ = ("_upstream",)
@@ -76,7 +76,7 @@ class ToUpstream(Direction):
     kind = int(Kind.TUNNEL_CLIENT)
 
     def __init__(
-        self, tunnel: Tunnel, client: ServerConnection, upstream: ProxyClient, capture: Capture | None
+        self, tunnel: Tunnel, client: ServerConnection, upstream: UpstreamConnection, capture: Capture | None
     ) -> None:
         super().__init__(tunnel, client, capture)
         self._upstream = upstream
@@ -87,7 +87,7 @@ class ToUpstream(Direction):
         self._upstream.sending()
 
 
-class ToClient(Direction):
+class ToClient(TunnelDirection):
     """What the upstream sends."""
 
     __slots__ = ("_client", "_cut")
@@ -95,7 +95,7 @@ class ToClient(Direction):
     kind = int(Kind.TUNNEL_UPSTREAM)
 
     def __init__(
-        self, tunnel: Tunnel, upstream: ProxyClient, client: ServerConnection, capture: Capture | None
+        self, tunnel: Tunnel, upstream: UpstreamConnection, client: ServerConnection, capture: Capture | None
     ) -> None:
         super().__init__(tunnel, upstream, capture)
         self._client = client
@@ -143,7 +143,7 @@ class Tunnel:
     def __init__(
         self,
         client: ServerConnection,
-        upstream: ProxyClient,
+        upstream: UpstreamConnection,
         capture: Capture | None,
         over: Callable[[], None],
     ) -> None:
@@ -170,7 +170,7 @@ class Tunnel:
 
     # --- ends in good order ---------------------------------------------------------------
 
-    def direction_done(self, direction: Direction) -> None:
+    def direction_done(self, direction: TunnelDirection) -> None:
         """The source of `direction` has ended its sending."""
         records: tuple[tuple[int, int, bytes], ...] = ((direction.kind, _LAST, b""),)
         if self.to_client.done and self.to_upstream.done:
@@ -179,13 +179,13 @@ class Tunnel:
         if self._capture is not None:
             self._capture.passed(*records)
 
-    def direction_over(self, direction: Direction) -> None:
+    def direction_over(self, direction: TunnelDirection) -> None:
         """Everything of `direction` has been handed over: pass its end on."""
         sink = direction.sink
         direction.stop()
         if self.to_client.over and self.to_upstream.over:
             self._close()
-        elif isinstance(sink, ServerConnection | ProxyClient):
+        elif isinstance(sink, ServerConnection | UpstreamConnection):
             sink.endSending()
 
     def _close(self) -> None:
@@ -197,7 +197,7 @@ class Tunnel:
 
     # --- other ends -------------------------------------------------------------------------
 
-    def lost(self, direction: Direction, reason: Failure) -> None:
+    def lost(self, direction: TunnelDirection, reason: Failure) -> None:
         """The connection that `direction` comes from is gone."""
         if self.ended:
             self._close()
@@ -209,7 +209,7 @@ class Tunnel:
             ruling = verdict(reason)
             self._fail(ruling.outcome, ruling.error)
 
-    def _closed(self, direction: Direction) -> None:
+    def _closed(self, direction: TunnelDirection) -> None:
         """... in good order: with nothing to deliver to it, the other side has a moment to end too."""
         back = self.to_client if direction is self.to_upstream else self.to_upstream
         self._client_gone = direction is self.to_upstream
@@ -224,7 +224,7 @@ class Tunnel:
         else:
             self._client.hurry()
 
-    def undeliverable(self, direction: Direction) -> None:
+    def undeliverable(self, direction: TunnelDirection) -> None:
         """Bytes have come for a connection that is gone, or after the end of it all."""
         if self.ended:
             return

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.server import ServerLimits
-from logging_proxy.proxy import halves
+from logging_proxy.proxy import directions
 from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, connection_of, get, limits, ok, post
 
@@ -337,7 +337,7 @@ class StrideTests(SynchronousTestCase):
             asked.append(transport)
             return missing
 
-        self.patch(halves, "unreceived", unreceived)
+        self.patch(directions, "unreceived", unreceived)
         self.begin(GIB)
         self.assertEqual([self.landing() for _ in range(3)], [64 * KIB, 128 * KIB, 256 * KIB])
         missing = 512 * KIB - 1

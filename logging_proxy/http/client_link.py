@@ -24,7 +24,7 @@ from logging_proxy.net.wire import half_closer
 
 
 @implementer(IHalfCloseableProtocol)
-class Channel(Link):
+class ClientLink(Link):
     """One client's connection, whatever is said on it."""
 
     def __init__(self, site: ConnectionSite[Any]) -> None:

@@ -20,12 +20,12 @@ PATIENCE = 5.0
 def reset_when_received(connection: ServerConnection) -> None:
     """Reset `connection` when the client has what it was sent: now, or when a later look finds it so."""
     if unreceived(connection.transport) or isinstance(connection.transport, ProtocolWrapper):
-        _Farewell(connection)  # TLS encrypts in the reactor's next turn only
+        _DelayedReset(connection)  # TLS encrypts in the reactor's next turn only
     else:
         connection.abort()
 
 
-class _Farewell:
+class _DelayedReset:
     """Looks again whenever the site looks at its deadlines, which is twice a second."""
 
     def __init__(self, connection: ServerConnection) -> None:

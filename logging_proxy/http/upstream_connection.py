@@ -1,7 +1,7 @@
 """
 The client's side of the engine: one connection to an upstream.
 
-A `ProxyClient` carries one exchange at a time and goes back to its pool after
+A `UpstreamConnection` carries one exchange at a time and goes back to its pool after
 a response that leaves the connection in a known state.
 """
 
@@ -38,18 +38,21 @@ from logging_proxy.http.faults import (
 from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.protocols import ConnectionPool, ResponseReceiver, TunnelEnd
 from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
-from logging_proxy.http.upstream import UpstreamConnection
+from logging_proxy.http.upstream_link import UpstreamLink
 from logging_proxy.net.wire import closed_by_peer, hear_half_close
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class ProxyClient(UpstreamConnection):
+class UpstreamConnection(UpstreamLink):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
 
     def __init__(
-        self, pool: ConnectionPool[ProxyClient], ready: Deferred[ProxyClient], handshake_until: float | None
+        self,
+        pool: ConnectionPool[UpstreamConnection],
+        ready: Deferred[UpstreamConnection],
+        handshake_until: float | None,
     ) -> None:
         super().__init__(pool.now)
         self.uses = 0
@@ -59,7 +62,7 @@ class ProxyClient(UpstreamConnection):
         self.reuse: Reuse | None = None
         """How the connection may be used after the present response, whose last byte came at `idle_since`."""
         self._pool = pool
-        self._ready: Deferred[ProxyClient] | None = ready
+        self._ready: Deferred[UpstreamConnection] | None = ready
         self._handshake_until = handshake_until
         self._receive = self._receive_unasked
         self._receiver: ResponseReceiver | None = None

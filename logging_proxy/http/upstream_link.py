@@ -14,7 +14,7 @@ CLOSING_TIME = 5.0
 """Seconds that an upstream has to take the last bytes, or TLS its close_notify, before it is reset."""
 
 
-class UpstreamConnection(Link):
+class UpstreamLink(Link):
     """One connection to an upstream, whatever is said on it."""
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -55,7 +55,7 @@ class Sink(Protocol):
 
 
 @implementer(IPushProducer)
-class Half:
+class Direction:
     """
     One direction of an exchange.
 
@@ -136,7 +136,7 @@ class Half:
         else:
             writer = capture.writer
             parts |= {"exchange": capture.number, "writer": writer, "writing": writer.writing}
-        return passage(sink, half=self, kind=kind, unusual=unusual, **parts)
+        return passage(sink, direction=self, kind=kind, unusual=unusual, **parts)
 
     def flow_to(self, sink: Sink) -> None:
         """From now on bytes go to `sink`; those that were waiting go at once."""
