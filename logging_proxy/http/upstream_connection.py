@@ -1,8 +1,8 @@
 """
-The client's side of the engine: one connection to an upstream.
+One connection to an upstream: it reads responses.
 
-A `UpstreamConnection` carries one exchange at a time and goes back to its pool after
-a response that leaves the connection in a known state.
+It carries one exchange at a time and goes back to its pool after a response that
+leaves the connection in a known state.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class UpstreamConnection(UpstreamLink):
         super().__init__(pool.now)
         self.uses = 0
         self.heard = False
-        """Whether any byte of the present response has come."""
+        """Whether any byte of the present response has been received."""
         self.born = self.idle_since = pool.now()
         self.reuse: Reuse | None = None
         """How the connection may be used after the present response, whose last byte came at `idle_since`."""
@@ -73,7 +73,7 @@ class UpstreamConnection(UpstreamLink):
         self._interim = 0
         """Bytes of the present response's interim heads."""
         self._unasked: Callable[[bytes], None] | None = None
-        """Is told of what comes after the response."""
+        """Called with bytes that follow the response."""
 
     # --- the connection ----------------------------------------------------------
 
@@ -86,7 +86,7 @@ class UpstreamConnection(UpstreamLink):
             self.deadline = self._handshake_until
 
     def handshakeCompleted(self) -> None:
-        """Only now is it known whom we talk to; until now nothing of a request has been written."""
+        """The upstream is authenticated only now; until now nothing of a request has been written."""
         self.deadline = NEVER
         self._become_ready()
 
@@ -121,7 +121,7 @@ class UpstreamConnection(UpstreamLink):
         """
         The next response is for `receiver`; the caller now sends a `method` request.
 
-        `unasked` is called with what comes after the response and before the next request.
+        `unasked` is called with bytes that follow the response before the next request.
         """
         self.uses += 1
         self.heard = False
@@ -133,7 +133,7 @@ class UpstreamConnection(UpstreamLink):
         self._expect(self._pool.limits.head_timeout)
 
     def sending(self) -> None:
-        """More of the request, or into the tunnel, has gone: the time for an answer starts again."""
+        """More of the request has been sent, or of the tunnel: the time for a response starts again."""
         if self._receive == self._receive_head or self._tunnel is not None:
             self.deadline = self._now() + self._wait
 
@@ -141,18 +141,18 @@ class UpstreamConnection(UpstreamLink):
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
         self._receiver = None
         if self._gathering is not None:
-            return  # it ends with the connection
+            return  # gathering ends with the connection
         self._receive = self._receive_unasked
         if self._reusable and self.reuse is not None and not self._lost:
             self._pool.put_back(self, self.reuse)
         elif not self._lost:
-            self._gather_refused(b"", self._refuse_unasked)  # a body behind a 204 may only be on its way
+            self._gather_refused(b"", self._refuse_unasked)  # a body behind a 204 may still be on its way
 
     def _is_idle(self) -> bool:
         return self._reusable
 
     def discard(self) -> None:
-        """The receiver does not want the response any more, or nobody waits for the connection."""
+        """Reset the connection; the response is not wanted any more, and the receiver is not informed."""
         self._receiver = self._tunnel = None
         self._ready = None
         self.abort()
@@ -162,7 +162,7 @@ class UpstreamConnection(UpstreamLink):
 
     @property
     def end_may_come_alone(self) -> bool:
-        """Whether the response's end is something that comes after its last byte."""
+        """Whether the body's end is signalled separately: by a last chunk, or by closing."""
         return isinstance(self._body, ChunkedReader | CloseReader)
 
     def hand_to(self, receiver: ResponseReceiver) -> None:
@@ -173,7 +173,7 @@ class UpstreamConnection(UpstreamLink):
 
     def switch(self, tunnel: TunnelEnd) -> None:
         """
-        What comes from now on is for `tunnel`.  It ends with `close` or `discard`.
+        All input from now on is for `tunnel`.  It ends with `close` or `discard`.
 
         Time runs while neither side sends anything.
         """
@@ -186,7 +186,7 @@ class UpstreamConnection(UpstreamLink):
     # --- the response ------------------------------------------------------------------
 
     def _gather_refused(self, data: bytes, done: Callable[[bytes], None]) -> None:
-        """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
+        """`data` is refused: `done` is called with it and the input that follows, at most a head's size."""
         self._reusable = False
         self._pool.forget(self)
         self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
@@ -328,7 +328,7 @@ class UpstreamConnection(UpstreamLink):
             self._refuse_body(rest)
 
     def _landing(self) -> memoryview | None:
-        """Where to read the next piece of a long body; its last byte comes the ordinary way."""
+        """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         receiver = self._receiver
         if receiver is None or self._receive != self._receive_body:
             return None
@@ -338,7 +338,7 @@ class UpstreamConnection(UpstreamLink):
         return place
 
     def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
-        """What is usual of the body takes a shorter way from the next read on, where there is one."""
+        """From the next read on the body takes the faster way, where there is one."""
         if self._reader is not None and self._reader.passage is None:
             self._reader.passage = receiver.shortcut(self, body, self._now, self._wait)
 
@@ -353,7 +353,7 @@ class UpstreamConnection(UpstreamLink):
             self._receive_unasked(rest)
 
     def _held(self) -> bytes:
-        """What has come of the response and was not passed on, since more of it had to come first."""
+        """Bytes of the response that were received and not passed on, since they are incomplete."""
         return self._body.held if self._receive == self._receive_body else self._buffer
 
     # --- time ---------------------------------------------------------------------------------

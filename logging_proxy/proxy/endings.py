@@ -1,4 +1,4 @@
-"""What is recorded at the end of an exchange."""
+"""The records at the end of an exchange."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def end_record(outcome: str, error: str = "") -> tuple[int, int, bytes]:
 
 
 def refused_record(kind: Kind, kept: bytes) -> tuple[tuple[int, int, bytes], ...]:
-    """What came and was not passed on, as pieces of `kind`; none if that is nothing."""
+    """Bytes that were received and not passed on, as a piece of `kind`; no record if there are none."""
     return ((int(kind), int(Flag.REFUSED), kept),) if kept else ()
 
 
 def last_records(request_done: bool) -> tuple[tuple[int, int, bytes], ...]:
-    """What is recorded together with a response's last byte."""
+    """The records that accompany a response's last byte."""
     return (COMPLETE,) if request_done else (ANSWERED_EARLY, COMPLETE)
 
 

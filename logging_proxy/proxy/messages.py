@@ -1,4 +1,4 @@
-"""The halves of an exchange that know HTTP: a request on its way, a response on its way back."""
+"""The two directions of an exchange that know HTTP: the request's and the response's."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
 _HEAD, _TRAILERS = int(Kind.RESPONSE_HEAD), int(Kind.RESPONSE_TRAILERS)
 
 MOMENT = 0.025
-"""Seconds that an upstream has to end a response whose client has left."""
+"""Seconds that an upstream has to end a response after its client has left."""
 
 
 class AroundResponse(Protocol):
-    """The exchange of a response: what its half is told by it, and tells it."""
+    """The exchange that a response belongs to, as its direction knows it."""
 
     @property
     def head(self) -> RequestHead:
@@ -44,7 +44,7 @@ class AroundResponse(Protocol):
 
     @property
     def request(self) -> RequestHalf:
-        """The half on the other way."""
+        """The other direction."""
 
     def switch(self, head: ResponseHead, data: bytes) -> None:
         """The upstream has answered 101; `data` came behind it.  Raises `ResponseFault`."""
@@ -69,7 +69,7 @@ class ResponseHalf(Direction):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
-    Takes what the `UpstreamConnection` reads (`ResponseReceiver`).
+    It is the `ResponseReceiver` of the upstream's connection.
     """
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
@@ -134,7 +134,7 @@ class ResponseHalf(Direction):
         now: Callable[[], float],
         patience: float,
     ) -> Passage | None:
-        """Where whole chunks, or pieces of a body with a length, go as they came."""
+        """A faster way for whole chunks, or pieces of a body with a length, if the framing stays."""
         if self._frame is not as_it_came:
             return None
         return self._passage(
@@ -151,7 +151,7 @@ class ResponseHalf(Direction):
         self._exchange.connection.flows()
 
     def cut(self) -> None:
-        """No more will come, and the response is not whole."""
+        """The response ends here, incomplete."""
         self.truncated = True
         self.finished()
 
@@ -188,11 +188,11 @@ class ResponseHalf(Direction):
 
 class AwaitingEnd(ResponseHalf):
     """
-    In the place of a response's half whose client has left with all that had come.
+    Takes over a response whose client has left after it had received everything so far.
 
-    Clients of event streams leave at an event that says that it is the last, often
-    before the body's own end is here.  If that comes within a moment, and alone, the
-    response was complete; anything else would have been for the client.
+    Clients of event streams close after the event that says it is the last, often before
+    the end of the body has arrived.  If that end follows within a moment, and without
+    further payload, the response was complete; otherwise the client has missed a part of it.
     """
 
     __slots__ = ("_timer",)
@@ -240,7 +240,7 @@ class RequestHalf(Direction):
         now: Callable[[], float],
         patience: float,
     ) -> Passage | None:
-        """Where pieces of a body with a length go."""
+        """A faster way for pieces of a body with a length."""
         sink = self.sink
         assert isinstance(sink, UpstreamConnection)
         return self._passage(

@@ -1,12 +1,11 @@
 """
 A tunnel: what a connection becomes when protocols have been switched (RFC 9110 §7.8).
 
-Raw bytes pass in two directions, each with its own flow control, each recorded
-piece by piece before it is passed on.  The end of one direction is passed on
-and leaves the other open; the tunnel is complete when both have ended.  TLS
-cannot end one direction alone: what closes in good order there has a moment
-for the other side to end too, and nothing may come that can no longer be
-delivered.
+Raw bytes pass in two directions, each with its own flow control, and each piece is
+recorded before it is passed on.  A half-close of one direction is passed on and
+leaves the other open; the tunnel is complete when both have ended.  TLS has no
+half-close: after a close in good order the other side has a moment to end too, and
+bytes that can no longer be delivered make the tunnel incomplete.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class TunnelDirection(Direction):
         self.done = False
         """The source has ended its sending."""
         self.over = False
-        """... and everything from it has been handed over."""
+        """The source has ended its sending, and everything from it has been handed over."""
 
     def bytesReceived(self, data: bytes) -> None:
         if self.sink is None:
@@ -103,7 +102,7 @@ class ToClient(TunnelDirection):
         self.sink = client
 
     def cut(self) -> None:
-        """Nothing more comes: the client gets what has come, and is reset."""
+        """Nothing more comes: the client gets what was received, and is reset."""
         self._cut = True
         self.finished()
 
@@ -125,7 +124,7 @@ class Tunnel:
     """
     Both directions of one exchange's tunnel, and how it ends.
 
-    `over` is called when the exchange has ended and its connections are let go;
+    `over` is called when the exchange has ended and its connections are released;
     perhaps more than once.
     """
 
@@ -210,7 +209,7 @@ class Tunnel:
             self._fail(ruling.outcome, ruling.error)
 
     def _closed(self, direction: TunnelDirection) -> None:
-        """... in good order: with nothing to deliver to it, the other side has a moment to end too."""
+        """The source has closed in good order; the other side has a moment to end too, if nothing waits."""
         back = self.to_client if direction is self.to_upstream else self.to_upstream
         self._client_gone = direction is self.to_upstream
         if back.withdraw():
@@ -225,7 +224,7 @@ class Tunnel:
             self._client.hurry()
 
     def undeliverable(self, direction: TunnelDirection) -> None:
-        """Bytes have come for a connection that is gone, or after the end of it all."""
+        """Bytes were received for a connection that is lost, or after the end of the tunnel."""
         if self.ended:
             return
         if direction is self.to_client:
@@ -248,5 +247,5 @@ class Tunnel:
 
 
 def _text(reason: Failure) -> str:
-    """Why the client was given up; nothing where it has simply left."""
+    """Why the client was given up; empty if it has simply left."""
     return str(reason.value) if reason.check(ClientGivenUp) else ""
