@@ -17,18 +17,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import LengthReader
-from logging_proxy.http.client import ProxyClient
+from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
+from logging_proxy.proxy.delayed_reset import reset_when_received
 from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
-from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
+from logging_proxy.proxy.messages import AwaitingEnd, RequestHalf, ResponseHalf
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
 from logging_proxy.recording.events import Capture, Publish
@@ -104,8 +105,8 @@ class Exchange:
         self.response: ResponseHalf | None = None
         self._owner = owner
         self._first = first
-        self._upstream: ProxyClient | None = None
-        self._connecting: Deferred[ProxyClient] | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: Deferred[UpstreamConnection] | None = None
         self._tunnel: Tunnel | None = None
         self._retried = False
         self._ended = False
@@ -125,7 +126,7 @@ class Exchange:
         self._connecting = self._owner.pool.connect()
         self._connecting.addCallbacks(self._connected, self._not_connected)
 
-    def _connected(self, upstream: ProxyClient) -> None:
+    def _connected(self, upstream: UpstreamConnection) -> None:
         self._connecting = None
         self._start_on(upstream)
         self.request.flow_to(upstream)
@@ -136,12 +137,12 @@ class Exchange:
             kept = reason.value.kept if isinstance(reason.value, ProxyConnectFailed) else b""
             self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
-    def _start_on(self, upstream: ProxyClient) -> None:
+    def _start_on(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
         self.response = ResponseHalf(self, upstream, self.capture)
         upstream.begin(self.response, self.head.method, partial(self._owner.unasked, self.id))
 
-    def _send_on(self, upstream: ProxyClient) -> None:
+    def _send_on(self, upstream: UpstreamConnection) -> None:
         self._start_on(upstream)
         self.request.sink = upstream
         self.request.pass_on(self._first)
@@ -156,7 +157,7 @@ class Exchange:
         else:
             self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
-    def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
+    def _may_try_again(self, upstream: UpstreamConnection, reason: Failure) -> bool:
         """
         Only what is safe to do twice, once, and only when the connection was an old one.
 
@@ -229,7 +230,7 @@ class Exchange:
         return None if self._ended else self.request.landing(most)
 
     def shortcut(
-        self, source: ServerConnection, body: LengthReader, now: Callable[[], float], patience: float
+        self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
     ) -> Passage | None:
         if self._ended or self._upstream is None:
             return None
@@ -265,7 +266,7 @@ class Exchange:
         if self.connection.unsent:
             return False
         response.stop()
-        self.response = Parting(self, upstream, capture)
+        self.response = AwaitingEnd(self, upstream, capture)
         upstream.hand_to(self.response)
         return True
 
@@ -298,7 +299,7 @@ class Exchange:
         if request_sent:
             upstream.release()
         else:
-            upstream.forsake()
+            upstream.discard()
         self._owner.exchange_ended(self)
         self.connection.finish(keep_alive)
 
@@ -365,4 +366,4 @@ class Exchange:
             connecting.cancel()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.forsake()
+            upstream.discard()

@@ -1,47 +1,88 @@
-"""The halves of an exchange that know HTTP: a request on its way, a response on its way back."""
+"""The two directions of an exchange that know HTTP: the request's and the response's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
-from logging_proxy.http.client import ProxyClient
+from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.upstream_connection import UpstreamConnection
+from logging_proxy.proxy.directions import Direction
 from logging_proxy.proxy.endings import last_records
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
-from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
-from logging_proxy.recording.events import Capture, ExchangeEvent
+from logging_proxy.recording.events import Capture, ExchangeEvent, Publish
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
-    from logging_proxy.proxy.exchange import Exchange
 
 LAST = int(Flag.LAST)
 _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
 _HEAD, _TRAILERS = int(Kind.RESPONSE_HEAD), int(Kind.RESPONSE_TRAILERS)
 
 MOMENT = 0.025
-"""Seconds that an upstream has to end a response whose client has left."""
+"""Seconds that an upstream has to end a response after its client has left."""
 
 
-class ResponseHalf(Half):
+class AroundResponse(Protocol):
+    """The exchange that a response belongs to, as its direction knows it."""
+
+    id: bytes
+    """The exchange's UUID."""
+    publish: Publish
+    """Publishes the exchange's events."""
+
+    @property
+    def head(self) -> RequestHead:
+        """The request's head."""
+
+    @property
+    def connection(self) -> ServerConnection:
+        """The client's connection."""
+
+    @property
+    def request(self) -> RequestHalf:
+        """The other direction."""
+
+    def switch(self, head: ResponseHead, data: bytes) -> None:
+        """The upstream has answered 101; `data` came behind it.  Raises `ResponseFault`."""
+
+    def end(self) -> None:
+        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+
+    def response_ended(self) -> None:
+        """All of the response has been handed to the client's connection."""
+
+    def response_cut(self) -> None:
+        """All that came of a response that is not whole has been handed to the client's connection."""
+
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        """The response will not become complete; `kept` came of it and was not passed on."""
+
+    def client_left(self, error: str) -> None:
+        """The client is gone before its response was complete."""
+
+
+class ResponseHalf(Direction):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
-    Takes what the `ProxyClient` reads (`receiver.ResponseReceiver`).
+    It is the `ResponseReceiver` of the upstream's connection.
     """
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
 
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
+    def __init__(
+        self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture | None
+    ) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
         self._frame: Frame = as_it_came
@@ -91,12 +132,12 @@ class ResponseHalf(Half):
 
     def shortcut(
         self,
-        source: ProxyClient,
+        source: Watched,
         body: ChunkedReader | LengthReader,
         now: Callable[[], float],
         patience: float,
     ) -> Passage | None:
-        """Where whole chunks, or pieces of a body with a length, go as they came."""
+        """A faster way for whole chunks, or pieces of a body with a length, if the framing stays."""
         if self._frame is not as_it_came:
             return None
         return self._passage(
@@ -113,7 +154,7 @@ class ResponseHalf(Half):
         self._exchange.connection.flows()
 
     def cut(self) -> None:
-        """No more will come, and the response is not whole."""
+        """The response ends here, incomplete."""
         self.truncated = True
         self.finished()
 
@@ -155,18 +196,18 @@ class ResponseHalf(Half):
         return way
 
 
-class Parting(ResponseHalf):
+class AwaitingEnd(ResponseHalf):
     """
-    In the place of a response's half whose client has left with all that had come.
+    Takes over a response whose client has left after it had received everything so far.
 
-    Clients of event streams leave at an event that says that it is the last, often
-    before the body's own end is here.  If that comes within a moment, and alone, the
-    response was complete; anything else would have been for the client.
+    Clients of event streams close after the event that says it is the last, often before
+    the end of the body has arrived.  If that end follows within a moment, and without
+    further payload, the response was complete; otherwise the client has missed a part of it.
     """
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture) -> None:
         super().__init__(exchange, upstream, capture)
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
@@ -192,7 +233,7 @@ class Parting(ResponseHalf):
         super().stop()
 
 
-class RequestHalf(Half):
+class RequestHalf(Direction):
     """From the client to the upstream; knows whether the client has sent all of its request."""
 
     __slots__ = ("done",)
@@ -203,15 +244,15 @@ class RequestHalf(Half):
 
     def shortcut(
         self,
-        exchange: Exchange,
-        source: ServerConnection,
+        exchange: object,
+        source: Watched,
         body: LengthReader,
         now: Callable[[], float],
         patience: float,
     ) -> Passage | None:
-        """Where pieces of a body with a length go."""
+        """A faster way for pieces of a body with a length."""
         sink = self.sink
-        assert isinstance(sink, ProxyClient)
+        assert isinstance(sink, UpstreamConnection)
         return self._passage(
             body,
             _PIECE,

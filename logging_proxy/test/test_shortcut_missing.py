@@ -17,7 +17,7 @@ from logging_proxy.recording.ring import Ring
 from logging_proxy.test import shortcut_stage
 from logging_proxy.test.shortcut_stage import require_compiled
 
-PROGRAM = "from logging_proxy import shortcut; print(shortcut.compiled, shortcut.trouble)"
+PROGRAM = "from logging_proxy.net import shortcut; print(shortcut.compiled, shortcut.trouble)"
 
 
 class MissingTests(SynchronousTestCase):
@@ -25,9 +25,10 @@ class MissingTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
-        package = self.folder / "logging_proxy" / "shortcut"
+        package = self.folder / "logging_proxy" / "net" / "shortcut"
         package.mkdir(parents=True)
-        (self.folder / "logging_proxy" / "__init__.py").write_text("")
+        for above in (package.parent, package.parent.parent):
+            (above / "__init__.py").write_text("")
         shutil.copy(shortcut.__file__, package)
         self.built = package / "_compiled.py"
 

@@ -11,11 +11,11 @@ class Sender:
 
 class Passage:
     """
-    Passes a body on, as `_receive_body` of its source and `bodyReceived` of its half do.
+    Passes a body on, as `_receive_body` of its source and `bodyReceived` of its direction do.
 
     Of a chunked body only what comes as whole chunks without extensions, and not the last of them; of
     one with a length (`counted`) all but its last byte.  Only while the source's attribute `role` is
-    `receiver`, the half's sink is `sink`, and nothing of `unusual` is true.
+    `receiver`, the direction's sink is `sink`, and nothing of `unusual` is true.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Passage:
         source: Any,
         role: str,
         receiver: Any,
-        half: Any,
+        direction: Any,
         sink: Any,
         send: Sender,
         exchange: int | None,

@@ -1,5 +1,5 @@
 /* A Passage: from a Reader to a Sender, whole chunks, or what comes of a body with a length
-   (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the halves). */
+   (`_receive_body` of `UpstreamConnection` and `ServerConnection`, `bodyReceived` of the halves). */
 
 #include "shortcut.h"
 
@@ -78,7 +78,7 @@ is_usual(Passage *self)
 {
     if (self->usual)
         return 1;
-    int usual = is_still(self->half, name.sink, self->sink);
+    int usual = is_still(self->direction, name.sink, self->sink);
     return usual == 1 ? looks_usual(self->unusual) : usual;
 }
 
@@ -102,7 +102,7 @@ postpone(Passage *self)
 }
 
 /* As `Capture.passed`, but without its event, which would go to the writer all the same: 10 % of what an event of a
-   stream costs.  1 if the payload may be sent, 0 if the half has to know that the spool is full, -1 with an
+   stream costs.  1 if the payload may be sent, 0 if the direction has to know that the spool is full, -1 with an
    exception. */
 static int
 record(Passage *self, PyObject *payload)
@@ -117,7 +117,7 @@ record(Passage *self, PyObject *payload)
     return stored == 0 ? none_is_true(self->writer, &name.full, 1) : stored;
 }
 
-/* `data` to the sink, if it may be sent: 1, or 0 if the half keeps some of it; -1 with an exception. */
+/* `data` to the sink, if it may be sent: 1, or 0 if the direction keeps some of it; -1 with an exception. */
 static int
 send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
 {
@@ -126,7 +126,7 @@ send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
         return sent < 0 ? -1 : 1;
     self->usual = 0;
     PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
-    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name.pass_on, rest);
+    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->direction, name.pass_on, rest);
     Py_XDECREF(rest);
     return succeeded(done);
 }
@@ -223,12 +223,12 @@ may_be(PyObject *object, PyTypeObject *type)
 static PyObject *
 passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"source",  "role", "receiver", "half",    "sink",   "send",    "exchange", "writer",
+    static char *names[] = {"source",  "role", "receiver", "direction",    "sink",   "send",    "exchange", "writer",
                             "writing", "kind", "unusual",  "counted", "shared", "sending", "now",      "patience",
                             "least",   "largest", NULL};
     Passage made;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOOO!OOOOO!OOOOdnn:Passage", names, &made.source, &made.role,
-                                     &made.receiver, &made.half, &made.sink, &SenderType, &made.send, &made.exchange,
+                                     &made.receiver, &made.direction, &made.sink, &SenderType, &made.send, &made.exchange,
                                      &made.writer, &made.writing, &made.kind, &PyTuple_Type, &made.unusual,
                                      &made.counted, &made.shared, &made.sending, &made.now, &made.patience,
                                      &made.least, &made.largest))

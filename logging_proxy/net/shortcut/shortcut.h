@@ -125,7 +125,7 @@ PyObject *landing_in_ring(Writing *self, long long least, long long most);
 typedef struct {
     PyObject_HEAD
     PyObject *source, *role, *receiver;     /* whose bytes, and for whom */
-    PyObject *half, *sink, *send;           /* where they go */
+    PyObject *direction, *sink, *send;           /* where they go */
     PyObject *exchange, *writer, *writing;  /* where they are recorded, None if they are not */
     PyObject *kind;                         /* what they are recorded as */
     PyObject *unusual;                      /* pairs of an object and what must not be true of it */

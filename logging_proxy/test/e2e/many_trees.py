@@ -24,7 +24,8 @@ from logging_proxy.configuration import read_configuration
 from logging_proxy.demo.tether import follow_parent
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.interfaces import IExchangeRoot, Responder
+from logging_proxy.http.interfaces import IExchangeRoot
+from logging_proxy.http.protocols import Responder
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
