@@ -1,4 +1,4 @@
-"""Answers of the engine's own, to what never becomes an exchange."""
+"""Responses of the engine itself, to input that never becomes an exchange."""
 
 from __future__ import annotations
 

@@ -1,25 +1,21 @@
 """
-The server's side of the engine: one client connection.
+One client's connection: it reads requests and hands each to the site's resource when its head is complete.
 
-The connection reads heads and bodies, and hands each request to the site's
-resource when its head is there; the answer comes back through `send` and
-`finish`.  Requests that arrive meanwhile wait in a bounded buffer: answers
-keep the order of the requests.
+The answer comes back through `send` and `finish`.  Requests that arrive meanwhile wait in a bounded
+buffer, so that answers keep the order of the requests.
 
-What the connection is doing is which method receives its bytes:
+The state of the connection is the method that receives its bytes:
 
     _receive_head ──▶ _awaiting_head      between requests; in the middle of a head
     _receive_body ──▶ _receive_ahead      a request is being answered, its body is coming; is there
-    _receive_refused                      what has come is faulty: the rest of it is gathered, then dropped
-    _receive_tunnel                       protocols have been switched: the bytes are somebody else's
+    _receive_refused                      the input is faulty: the rest of it is gathered, then dropped
+    _receive_tunnel                       protocols have been switched: the bytes go to the tunnel
     _lingering    ──▶ _closing            the last answer is on its way; nothing is read any more
 
-The last two lines are the channel's, as is all that does not depend on what the bytes mean.
+`_receive_tunnel` is in `link`; the last line, the closing of a connection, in `client_link`.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import connectionDone
@@ -28,43 +24,39 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.http.bodies import NO_BODY, BodyReader, LengthReader, faulty_line, request_body
-from logging_proxy.http.channel import Channel
+from logging_proxy.http.client_link import ClientLink
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
 from logging_proxy.http.faults import RequestFault
-from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import RequestHead, tells_to_go_on
-from logging_proxy.http.interfaces import Responder, TunnelEnd
 from logging_proxy.http.limits import MOST_PIPELINED, MOST_UNSENT, NEWCOMER, UNSENT_LOOK
-from logging_proxy.net.wire import looks_closed, read_directly
-
-if TYPE_CHECKING:
-    from logging_proxy.http.server import Site
-    from logging_proxy.net.shortcut._compiled import Reader
+from logging_proxy.http.protocols import ConnectionSite, Responder, TunnelEnd
+from logging_proxy.net.wire import Send, discard_data, looks_closed
 
 
 @implementer(IPushProducer)
-class ServerConnection(Refusing, Channel):
+class ServerConnection(ClientLink):
     """One client's connection; also the producer of the requests' bodies."""
 
     _log = Logger()
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ConnectionSite[ServerConnection]) -> None:
         super().__init__(site)
         self.prepared: dict[object, bytes] = {}
-        """What responders derive from the peer's address, kept for the next request."""
+        """Results that responders derive from the peer's address, kept for the next request."""
         self._receive = self._receive_head
+        self._send: Send = discard_data
+        """Sends to the client; `send` may stand in for it."""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
         self._responder: Responder | None = None
-        self._reader: Reader | None = None
         self._keep_alive = True
         self._asked = False
-        """A request has come, ever."""
+        """At least one request has been received."""
         self._busy = False
         """A request is under way: from its head's end until `finish`."""
         self._refused = False
-        """The client has sent what is no request, and is to be sent an answer to that, or a reset."""
+        """The client has sent a faulty request; it gets an error response, or a reset."""
         self._awaits_continue = False
         """The client may be waiting for a 100 before it sends its body."""
         self._later: IDelayedCall | None = None
@@ -73,15 +65,15 @@ class ServerConnection(Refusing, Channel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
-        self.deadline = self.site.now() + self._limits.keep_alive_timeout
+        self._send = self.send
+        self.deadline = self._now() + self._limits.keep_alive_timeout
         self.site.opened(self)
 
-    def _client_ended(self) -> None:
-        """It has left, unless the configuration says it may still wait."""
+    def _peer_ended(self) -> None:
+        """The client has left, unless the configuration lets it wait for an answer after a half-close."""
         self._finish_gathering()
         if self._refused and self._busy:
-            return  # what there is to say is said, and then the connection is closed
+            return  # the error response is sent first, and then the connection is closed
         was_busy = self._busy
         owed = (was_busy and self._body.done) or self._later is not None
         if owed and not self._limits.half_close_cancels:
@@ -94,10 +86,11 @@ class ServerConnection(Refusing, Channel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self._reader = None
+        self._send = discard_data
         self.site.closed(self)
 
-    def _client_lost(self, reason: Failure) -> None:
+    def _peer_lost(self, reason: Failure) -> None:
+        super()._peer_lost(reason)
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
@@ -133,7 +126,7 @@ class ServerConnection(Refusing, Channel):
     def _await_head(self, data: bytes, start: int) -> None:
         """The head is not complete: keep what is there, unless it cannot become one."""
         if data == b"\r" or data == b"\r\n":
-            self._buffer = data  # still nothing of a request: the connection remains idle
+            self._buffer = data  # an empty line begins no request: the connection remains idle
             return
         begun = data[start:]
         if len(begun) >= self._limits.head_limit or is_faulty_so_far(begun, len(self._buffer)):
@@ -142,7 +135,7 @@ class ServerConnection(Refusing, Channel):
         self._buffer = data
         if self._receive != self._awaiting_head:
             self._receive = self._awaiting_head
-            self.deadline = self.site.now() + self._limits.head_timeout
+            self.deadline = self._now() + self._limits.head_timeout
 
     def _awaiting_head(self, data: bytes) -> None:
         """In the middle of a head: the deadline is absolute and stays."""
@@ -188,7 +181,7 @@ class ServerConnection(Refusing, Channel):
             self.refuse(fault, head.raw)
             return
         except Exception:
-            # It may have begun to answer, so that nothing can be said in good order.
+            # A part of the answer may have been sent, so that an error response could be taken for its rest.
             path, _, _ = head.target.partition(b"?")  # a query may hold secrets
             self._log.failure("while answering {method} {path}", method=head.method, path=path)
             self.abort()
@@ -218,22 +211,22 @@ class ServerConnection(Refusing, Channel):
             self._refuse_body(rest)
 
     def _landing(self) -> memoryview | None:
-        """Where to read the next piece of a long body; its last byte comes the ordinary way."""
+        """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         responder = self._responder
         if responder is None or self._receive != self._receive_body:
             return None
         place = responder.landing(self._body.ahead - 1)
         reader, body = self._reader, self._body
         if place is not None and reader and reader.passage is None and isinstance(body, LengthReader):
-            reader.passage = responder.shortcut(self, body, self.site.now, self._limits.body_timeout)
+            reader.passage = responder.shortcut(self, body, self._now, self._limits.body_timeout)
         return place
 
     def _await_body(self) -> None:
         """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""
-        self.deadline = NEVER if self._awaits_continue else self.site.now() + self._limits.body_timeout
+        self.deadline = NEVER if self._awaits_continue else self._now() + self._limits.body_timeout
 
     def _send_first(self, data: bytes) -> bool:
-        """Stands in for `send` while the client awaits a 100 or an answer, and whatever else comes before."""
+        """Stands in for `send` until the client, which waits for a 100, has a 100 or a final answer."""
         if tells_to_go_on(data):
             self.send = self._send
             self._awaits_continue = False
@@ -250,7 +243,7 @@ class ServerConnection(Refusing, Channel):
     # --- flow control: the request's body ----------------------------------------
 
     def pauseProducing(self) -> None:
-        """Stop reading the request's body; its idle time does not run while we hold it."""
+        """Stop reading the request's body; its deadline does not run meanwhile."""
         if self._receive == self._receive_body:
             self.deadline = NEVER
         if self._busy:
@@ -285,7 +278,7 @@ class ServerConnection(Refusing, Channel):
             self._finish_and_close()
             return
         self._receive = self._receive_head
-        self.deadline = self.site.now() + self._limits.keep_alive_timeout
+        self.deadline = self._now() + self._limits.keep_alive_timeout
         if self._buffer or self._paused or self._queue_length() > MOST_UNSENT:
             self._go_on()
 
@@ -302,9 +295,9 @@ class ServerConnection(Refusing, Channel):
         elif self._paused:
             self._resume_transport()
         if self._later is None:
-            self._later = self.site.clock.callLater(delay, self._take_up)
+            self._later = self.site.clock.callLater(delay, self._next_request)
 
-    def _take_up(self) -> None:
+    def _next_request(self) -> None:
         self._later = None
         if self._receive != self._receive_head:
             return
@@ -329,9 +322,9 @@ class ServerConnection(Refusing, Channel):
         """
         self._responder = None
         data, self._buffer = self._buffer, b""
-        self._hand_over(tunnel, data)
+        self._begin_tunnel(tunnel, data)
 
-    # --- what is no request -----------------------------------------------------------
+    # --- faulty requests -----------------------------------------------------------
 
     def _refuse_head(self, data: bytes) -> None:
         limits = self._limits
@@ -359,14 +352,14 @@ class ServerConnection(Refusing, Channel):
         self._receive = self._receive_refused
 
     def _give_body_up(self, fault: RequestFault, kept: bytes) -> None:
-        """The body is malformed or does not come: who answers the request says so."""
+        """The body is malformed, or late: the responder answers that."""
         self._give_up_reading()
         responder, self._responder = self._responder, None
         if responder is not None:
             responder.requestRefused(fault, kept)
 
     def refuse(self, fault: RequestFault, kept: bytes) -> None:
-        """Answer `fault` and close; nobody has taken the request on."""
+        """Answer `fault` and close; no responder has been given the request."""
         self._give_up_reading()
         self._busy = True
         self._responder = None
@@ -385,7 +378,7 @@ class ServerConnection(Refusing, Channel):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the client has had no request, or not all of its head; None while one is under way."""
+        """Since when the connection has been idle, or within a head; None while a request is under way."""
         if self._later is not None or self._queue_length():
             return None
         if self._receive == self._receive_head:
@@ -421,6 +414,6 @@ class ServerConnection(Refusing, Channel):
             if self._asked:
                 self._close()
             else:
-                self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+                self.deadline = min(self.deadline, self._now() + NEWCOMER)
         elif self._receive == self._awaiting_head:
-            self.deadline = min(self.deadline, self.site.now() + NEWCOMER)
+            self.deadline = min(self.deadline, self._now() + NEWCOMER)

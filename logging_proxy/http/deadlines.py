@@ -1,9 +1,9 @@
 """
-Deadlines of many connections, looked at by one clock.
+Deadlines of many connections, checked by one timer.
 
 A `callLater` for each wait would cost more than the rest of a small exchange's
-bookkeeping.  A connection only writes down until when it may take; one timer
-looks at all of them twice a second, and only while there are any.
+bookkeeping.  A connection only sets an attribute, its deadline; one timer
+checks all of them twice a second, and runs only while there are any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 NEVER = float("inf")
 
 INTERVAL = 0.5
-"""Seconds between two looks, so the lateness of every time-out."""
+"""Seconds between two checks: every time-out may be late by as much."""
 
 
 class Watched(Protocol):
@@ -29,9 +29,9 @@ class Watched(Protocol):
 
 class Deadlines:
     """
-    Calls `timedOut` on what has passed its deadline.
+    Calls `timedOut` on every watched object that has passed its deadline.
 
-    The deadline is `NEVER` again by then.  One that raises is logged and harms no other.
+    The deadline is reset to `NEVER` before the call.  An exception is logged and affects no other object.
     """
 
     _log = Logger()
@@ -58,7 +58,7 @@ class Deadlines:
         self._call = self._clock.callLater(INTERVAL, self._look)
         now = self.now()
         for watched in [each for each in self._watched if each.deadline <= now]:
-            # Looked at again: one that timed out before it may have ended or prolonged its wait.
+            # Checked again: an earlier time-out in this loop may have ended or prolonged the wait.
             if watched.deadline <= now and watched in self._watched:
                 watched.deadline = NEVER
                 with self._log.failuresHandled("while {watched!r} timed out", watched=watched):

@@ -1,4 +1,4 @@
-"""What can be wrong with a message, named by whose fault it is."""
+"""Exceptions for faulty messages and failed connections, named by the peer at fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_SHOWN = 160
 _SECRETIVE = re.compile(
     r"(?i)key|auth|bearer|basic|cookie|credential|passw|pwd|secret|session|signature|token|websocket-protocol"
 )
-"""Words behind which a secret may stand.  A line that is malformed cannot be judged by its name alone."""
+"""Words that a secret may follow.  A malformed line cannot be judged by its field name alone."""
 
 
 class MessageFault(Exception):
@@ -36,11 +36,11 @@ class RequestFault(MessageFault):
 
 
 class ResponseFault(MessageFault):
-    """The upstream sent what is not an acceptable response; the connection to it is not used again."""
+    """The upstream sent no acceptable response; the connection to it is not used again."""
 
 
 class UpstreamTimeout(Exception):
-    """The upstream did not go on in time; the text says with what."""
+    """The upstream missed a deadline; the text says which."""
 
 
 class HandshakeFailed(Exception):
@@ -52,17 +52,17 @@ class HandshakeTimeout(HandshakeFailed):
 
 
 class NotConnected(Exception):
-    """What answers is an outbound proxy that does not connect us; `kept` is what it has answered."""
+    """An outbound proxy has refused to connect us; `kept` is its response."""
 
     kept = b""
 
 
 class ClientGivenUp(Exception):
-    """The client did not go on in time, and its connection is reset; the text says with what."""
+    """The client missed a deadline, and its connection is reset; the text says which."""
 
 
 def handshake_failure(reason: Failure) -> Failure:
-    """Why there is no secure connection: what verification or OpenSSL said, else that the peer went away."""
+    """Why there is no secure connection: the error of verification or OpenSSL, or that the peer closed."""
     if reason.check(error.ConnectionDone):
         return Failure(HandshakeFailed("the connection was closed during the TLS handshake"))
     if reason.check(error.ConnectionLost, error.ConnectionAborted):
@@ -74,7 +74,7 @@ def shown(line: bytes) -> str:
     """A line that is at fault as one line of printable text, cut, and without secrets."""
     text = line.removesuffix(b"\r\n").decode("latin-1")
     if text[:1] in (" ", "\t"):
-        return f"(a continuation) {REDACTED}"  # of what, perhaps of a credential, is not known here
+        return f"(a continuation) {REDACTED}"  # of an unknown field, perhaps of a credential
     if not _is_request_line(text):
         text = _without_secrets(text)
     text = redact_url(text[: 4 * LONGEST_SHOWN]).encode("unicode_escape").decode("ascii")

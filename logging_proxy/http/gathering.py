@@ -1,9 +1,9 @@
 """
-What comes together with a fault in a message, so that all of it can be recorded.
+Reads on for a moment after a fault in a message, so that the bytes that came with it can be recorded.
 
-A message is refused as soon as it is known to be faulty, but how much of it has come by then is a
-matter of how TCP has cut it.  So it is read on for a moment, and then judged by all that has come:
-the same bytes are kept, and the same line is named, whatever the cuts.
+How much of a message has been received when its fault is found depends on TCP's segments.  So reading
+goes on briefly, and the message is judged by everything received: the same bytes are kept, and the same
+line is named, however they were cut.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Reader
 
 MOMENT = 0.2
-"""Seconds without more of a faulty message after which that is all: what TCP cuts is closer together."""
+"""Seconds of silence after which a faulty message counts as complete; segments follow each other faster."""
 
 LONGEST = 1.0
-"""Seconds that it may take in all."""
+"""Seconds that gathering may take in all."""
 
 
 class Gathering:
@@ -45,7 +45,7 @@ class Gathering:
         self.add(data)
 
     def add(self, data: bytes) -> None:
-        """More has come; what is over the limit is dropped."""
+        """Add `data`; bytes over the limit are dropped."""
         self._data += data[: self._limit - len(self._data)]
         if len(self._data) >= self._limit:
             self.finish()
@@ -53,14 +53,14 @@ class Gathering:
             self._timer.reset(max(0.0, min(MOMENT, self._until - self._clock.seconds())))
 
     def finish(self) -> None:
-        """Nothing more will come."""
+        """The peer sends nothing more."""
         done = self._done
         self.cancel()
         if done is not None:
             done(self._data)
 
     def cancel(self) -> None:
-        """Nobody wants it any more."""
+        """Stop without calling `done`."""
         self._done = None
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -68,7 +68,7 @@ class Gathering:
 
 
 class Refusing:
-    """The part of a connection, of either end, that gathers what it refuses."""
+    """The part of a connection, to a client or an upstream, that gathers refused input."""
 
     deadline: float
     _receive: Any
@@ -85,17 +85,17 @@ class Refusing:
         self._gathering.begin(data)
 
     def _receive_refused(self, data: bytes) -> None:
-        """What comes behind a fault; it is dropped when that has been judged."""
+        """Input behind a fault; it is dropped once the fault has been judged."""
         if self._gathering is not None:
             self._gathering.add(data)
 
     def _finish_gathering(self) -> None:
-        """Nothing more comes."""
+        """The peer sends nothing more."""
         if self._gathering is not None:
             self._gathering.finish()
 
     def _stop_gathering(self) -> None:
-        """Nobody wants it any more."""
+        """Drop the refused input."""
         gathering, self._gathering = self._gathering, None
         if gathering is not None:
             gathering.cancel()

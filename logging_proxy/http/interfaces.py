@@ -1,76 +1,13 @@
-"""What the engine and those who answer requests may rely on of each other."""
+"""What the engine relies on in the resources that answer requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-from twisted.python.failure import Failure
 from zope.interface import Interface
 
-if TYPE_CHECKING:
-    from logging_proxy.http.bodies import LengthReader
-    from logging_proxy.http.connection import ServerConnection
-    from logging_proxy.http.faults import RequestFault
-    from logging_proxy.http.heads import RequestHead
-    from logging_proxy.net.shortcut._compiled import Passage
-
-
-class Responder(Protocol):
-    """
-    Answers one request.
-
-    Calls `finish` or `abort` of its connection once, and nothing after that.
-    It may do so before the request's body is complete; of a body that has not
-    come by then, nothing more is passed to it.
-    """
-
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        """More of the request's body, or its end."""
-
-    def landing(self, most: int) -> memoryview | None:
-        """
-        Memory to read the next piece of the body into, at most `most` bytes; None for any.
-
-        A piece that is read into it is given to `bodyReceived` at once, as both payload and wire bytes.
-        """
-
-    def shortcut(
-        self, source: ServerConnection, body: LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
-        """
-        A shorter way for what is usual of `body`, if there is one.  Asked for after a `landing` was given.
-
-        Each piece gives `source` time until `patience` seconds from `now`.
-        """
-
-    def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
-        """
-        The body is malformed, or does not come: answer that, unless an answer has begun.
-
-        `kept` is what came of it and was not passed on, or the beginning of that.  Nothing more of the
-        request is passed on, and `clientLost` is not called any more.
-        """
-
-    def clientLost(self, reason: Failure) -> None:
-        """
-        The client is gone; the connection must not be used any more.
-
-        Called at most once, and not after `finish` or `abort`.
-        """
-
-
-class TunnelEnd(Protocol):
-    """Has a connection's bytes once protocols have been switched (RFC 9110 §7.8)."""
-
-    def bytesReceived(self, data: bytes) -> None:
-        """The peer has sent `data`."""
-
-    def sendingEnded(self) -> None:
-        """The peer has ended its direction in good order; it may still be sent to."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The connection is gone, or has been given up.  Called at most once, and last."""
+from logging_proxy.http.connection import ServerConnection
+from logging_proxy.http.faults import RequestFault
+from logging_proxy.http.heads import RequestHead
+from logging_proxy.http.protocols import Responder
 
 
 class IExchangeResource(Interface):

@@ -1,4 +1,4 @@
-"""What a client may do, and what it is waited for; what an upstream may send."""
+"""Time-outs and sizes: how long peers may take, and how much they may send."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ at once would reset the connection and could destroy the answer on its way
 
 LONGEST_LINGER = 30.0
 """
-Seconds that such input is taken in all, for as long as it keeps coming: a client that sends all of a
-large body before it reads anything gets its answer.  nginx's lingering_time is 30 s as well.
+Seconds that such input is read in all, for as long as it keeps coming: a client that sends all of a
+large body before it reads gets its answer.  nginx's lingering_time is 30 s as well.
 """
 
 STALL = 60.0
 """Seconds that the last bytes of a closing connection may wait with the client taking none: nginx's 60 s."""
 
 NEWCOMER = 1.0
-"""Seconds that a client which has just connected has to ask for something when the service stops; Go: 5."""
+"""Seconds that a client which has just connected has for its first request when the service stops; Go: 5."""
 
 MOST_PIPELINED = 65536
 """Bytes of further requests that are read ahead, so that a client that leaves is noticed."""
@@ -30,7 +30,7 @@ MOST_UNSENT = 262144
 """Bytes of answers that a client may leave unread before its next request is taken up."""
 
 UNSENT_LOOK = 0.05
-"""Seconds between two looks at whether such a client has gone on reading."""
+"""Seconds between two checks whether such a client has read on."""
 
 
 RESPONSE_HEAD_LIMIT, RESPONSE_FIELDS = 262144, 1000
@@ -48,3 +48,22 @@ class ServerLimits:
     keep_alive_timeout: float = 75.0
     send_timeout: float = 300.0
     half_close_cancels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """
+    How long an upstream may take, what its heads may hold, and how many idle connections are kept.
+
+    Seconds and bytes.  Heads of responses may be larger than those of requests: they come from a destination
+    that the operator has chosen, and policies and cookies grow.  Go takes 1 MiB, curl 300 KiB.
+    """
+
+    connect_timeout: float = 10.0
+    head_timeout: float = 600.0
+    stream_timeout: float = 3600.0
+    head_limit: int = RESPONSE_HEAD_LIMIT
+    header_fields: int = RESPONSE_FIELDS
+    pool_idle_timeout: float = 15.0
+    pool_size: int = 1024
+    pool_max_age: float = 300.0

@@ -2,7 +2,7 @@
 Connections to one destination: idle ones kept for the next request, new ones made.
 
 The youngest idle connection is used first: it is the least likely to have been
-closed by the upstream, and the others can grow old and be given up.  After some
+closed by the upstream, and the others can reach their idle time-out.  After some
 responses a connection rests before it is idle (see `reuse`).
 """
 
@@ -10,37 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import HeadCache, ResponseHead, parse_response_head
-from logging_proxy.http.limits import RESPONSE_FIELDS, RESPONSE_HEAD_LIMIT
+from logging_proxy.http.limits import ClientLimits as ClientLimits
 from logging_proxy.http.reuse import REST, Reuse
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """
-    How long an upstream may take, what its heads may hold, and how many idle connections are kept.
-
-    Seconds and bytes.  Heads of responses may be larger than those of requests: they come from a destination
-    that somebody has chosen, and policies and cookies grow.  Go takes 1 MiB, curl 300 KiB.
-    """
-
-    connect_timeout: float = 10.0
-    head_timeout: float = 600.0
-    stream_timeout: float = 3600.0
-    head_limit: int = RESPONSE_HEAD_LIMIT
-    header_fields: int = RESPONSE_FIELDS
-    pool_idle_timeout: float = 15.0
-    pool_size: int = 1024
-    pool_max_age: float = 300.0
+from logging_proxy.http.upstream_connection import UpstreamConnection
 
 
 class _Clients(Factory):
@@ -51,12 +31,12 @@ class _Clients(Factory):
     def __init__(self, pool: Pool, secure: bool) -> None:
         self._pool = pool
         self._handshake_until = pool.now() + pool.limits.connect_timeout if secure else None
-        self._client: ProxyClient | None = None
+        self._client: UpstreamConnection | None = None
         self.connecting: Deferred[IProtocol] | None = None
-        self.ready: Deferred[ProxyClient] = Deferred(self._give_up)
+        self.ready: Deferred[UpstreamConnection] = Deferred(self._give_up)
 
-    def buildProtocol(self, addr: object) -> ProxyClient:
-        self._client = ProxyClient(self._pool, self.ready, self._handshake_until)
+    def buildProtocol(self, addr: object) -> UpstreamConnection:
+        self._client = UpstreamConnection(self._pool, self.ready, self._handshake_until)
         return self._client
 
     def failed(self, reason: Failure) -> None:
@@ -68,7 +48,7 @@ class _Clients(Factory):
         if self.connecting is not None:
             self.connecting.cancel()
         if self._client is not None:
-            self._client.forsake()
+            self._client.discard()
 
 
 class Pool:
@@ -96,16 +76,16 @@ class Pool:
         self._deadlines = deadlines
         self._secure = secure
         self._name = name
-        self._idle: list[ProxyClient] = []
-        self._resting: deque[ProxyClient] = deque()
+        self._idle: list[UpstreamConnection] = []
+        self._resting: deque[UpstreamConnection] = deque()
         """The oldest first: each will be idle when it has rested."""
-        self._open: set[ProxyClient] = set()
+        self._open: set[UpstreamConnection] = set()
         self._closed = False
 
     def __str__(self) -> str:
         return self._name
 
-    def take(self) -> ProxyClient | None:
+    def take(self) -> UpstreamConnection | None:
         """An idle connection that is good as far as can be known, or None."""
         now = self.now()
         while self._resting and self._resting[0].idle_since + REST <= now:
@@ -118,7 +98,7 @@ class Pool:
                 return client
         return None
 
-    def connect(self) -> Deferred[ProxyClient]:
+    def connect(self) -> Deferred[UpstreamConnection]:
         """
         A new connection, TLS verified.  Cancelling it gives it up.
 
@@ -129,7 +109,7 @@ class Pool:
         factory.connecting.addErrback(factory.failed)
         return factory.ready
 
-    def put_back(self, client: ProxyClient, reuse: Reuse) -> None:
+    def put_back(self, client: UpstreamConnection, reuse: Reuse) -> None:
         """The connection's response is complete; it may be used again as `reuse` says."""
         if self._closed or len(self._idle) + len(self._resting) >= self.limits.pool_size:
             client.close()
@@ -141,17 +121,17 @@ class Pool:
         else:
             self._idle.append(client)
 
-    def forget(self, client: ProxyClient) -> None:
+    def forget(self, client: UpstreamConnection) -> None:
         """The connection must not be used again."""
         for kept in (self._idle, self._resting):
             if client in kept:
                 kept.remove(client)
 
-    def opened(self, client: ProxyClient) -> None:
+    def opened(self, client: UpstreamConnection) -> None:
         self._open.add(client)
         self._deadlines.watch(client)
 
-    def closed(self, client: ProxyClient) -> None:
+    def closed(self, client: UpstreamConnection) -> None:
         self.forget(client)
         self._open.discard(client)
         self._deadlines.forget(client)

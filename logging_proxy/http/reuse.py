@@ -1,4 +1,4 @@
-"""Whether a connection may carry another request after a response, from when on, and for how long."""
+"""Whether, when and for how long a connection may be used again after a response."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def contradicts(head: ResponseHead) -> bool:
     """
     Whether a head whose status excludes a body announces one all the same (RFC 9110 §8.6, RFC 9112 §6.1).
 
-    Nobody knows whether its sender will send that body.
+    Its sender may or may not send that body.
     """
     return head.chunked or bool(head.content_length)
 

@@ -1,5 +1,5 @@
 """
-The site: what connections share, and the resources that answer their requests.
+The site: the state that clients' connections share, and the resources that answer their requests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Site(ServerFactory):
         secure: bool = False,
         wall_seconds: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` is for waits, and may count from anywhere; `wall_seconds` is what is told to clients."""
+        """`clock` is for deadlines and may count from anywhere; `wall_seconds` gives the time for clients."""
         self.clock = clock
         self.wall_seconds = wall_seconds
         self.limits = limits
@@ -70,8 +70,8 @@ class Site(ServerFactory):
         """
         Answer from `root` from now on; new connections have `limits`.
 
-        What is under way goes on as it began.  Heads are parsed anew: the old
-        ones remember what they led to.
+        Exchanges under way go on as they began.  The cache of heads is emptied, since
+        cached heads keep the route that they led to.
         """
         self.limits = limits
         self.heads = HeadCache(parse_request_head, limits.header_fields)
@@ -92,7 +92,7 @@ class Site(ServerFactory):
 
     @property
     def handshake_timeout(self) -> float:
-        """What a request's head would have as well."""
+        """The same time as for a request's head."""
         return self.limits.head_timeout
 
     def refuse_plain(self, transport: Any) -> None:

@@ -1,4 +1,4 @@
-"""A client that takes nothing of what it is sent: what is held for it cannot be held for ever."""
+"""A deadline for clients that stop reading: the data queued for them cannot be held for ever."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from logging_proxy.net.wire import unreceived
 
 
 class Stalling(Protocol):
-    """The connection of such a client."""
+    """A client's connection."""
 
     transport: Any
 
     def give_up(self, reason: Failure) -> None:
-        """Reset the connection, and tell whom it serves."""
+        """Reset the connection; `reason` is passed to its responder."""
 
 
 class Stall:
     """
-    Gives a client up that takes nothing for `timeout` seconds while more waits for it.
+    Gives a client up that acknowledges nothing for `timeout` seconds while data is queued for it.
 
-    Progress is what the client's side has acknowledged: a slow one empties the
-    kernel's buffer long before ours moves.
+    Acknowledgements count, not the length of our queue: a slow client empties the kernel's buffer long
+    before our queue moves.
     """
 
     def __init__(self, connection: Stalling, deadlines: Deadlines, timeout: float) -> None:

@@ -200,8 +200,8 @@ def read_no_more(transport: Any) -> None:
     vars(transport).pop("doRead", None)
 
 
-def gone(data: bytes) -> bool:
-    """The sender of a connection that is lost; the real one would keep the transport alive."""
+def discard_data(data: bytes) -> bool:
+    """The sender or receiver of a connection that is lost; the real one would keep the transport alive."""
     return True
 
 

@@ -1,1 +1,1 @@
-"""Forwarding: the Resource tree of the routes, the two halves of an exchange, ProxyClient and its pool."""
+"""Forwarding: the Resource tree of the routes, and exchanges with their two directions."""

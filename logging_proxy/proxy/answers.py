@@ -1,4 +1,4 @@
-"""Answers of our own: short plain text, recorded like any other answer."""
+"""Responses that the proxy makes itself: short plain text, recorded like any other response."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from logging_proxy.recording.records import Flag, Kind
 Field = tuple[bytes, bytes]
 
 METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
-"""What a reverse proxy's listener may be asked instead of CONNECT (RFC 9110 §15.5.6 wants a list)."""
+"""The `Allow` of the listener itself: a 405 for CONNECT needs one (RFC 9110 §15.5.6)."""
 
 _REFLECTED = frozenset({b"host", b"max-forwards", b"via"})
-"""What a TRACE tells of its way.  Credentials are not reflected (RFC 9110 §9.3.8), so nothing unknown is."""
+"""Fields that a TRACE response reflects.  Others may be credentials, which it must not (RFC 9110 §9.3.8)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What we say ourselves, and what the console says of it."""
+    """A response that the proxy makes itself; `where` is its text in the console line."""
 
     status: int
     text: bytes
@@ -33,11 +33,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response of ours."""
+    """A whole response, ready to be sent."""
 
     head: bytes
     body: bytes
-    """What the client gets of the body: nothing of it after a HEAD."""
+    """The body as it is sent: empty after a HEAD."""
     keep_alive: bool
 
     @property
@@ -48,7 +48,7 @@ class Answer:
         )
 
     def send(self, connection: ServerConnection, capture: Capture | None) -> None:
-        """Send it, as the end of a request, once `capture` has what was recorded of it."""
+        """Send it and finish the request, once the spool has room for the records of `capture`."""
         if capture is not None and capture.full:
             capture.when_room().addCallback(lambda _: self.send(connection, capture))
             return
@@ -58,13 +58,13 @@ class Answer:
 
 def answer(request: RequestHead, may_keep_alive: bool, now: float, reply: Reply) -> Answer:
     """The answer to `request` that says `reply`; `now` in seconds since 1970."""
-    # After a malformed request nothing of the connection is trusted.
+    # After a malformed request it is uncertain where the next one begins.
     keep_alive = may_keep_alive and request.minor == 1 and reply.status != 400
     return _answer(request.method == b"HEAD", keep_alive, now, reply)
 
 
 def refusal(now: float, reply: Reply) -> Answer:
-    """The answer to what is no request: `reply`, and then the connection closes."""
+    """The answer to bytes that are no request: `reply`, and then the connection closes."""
     return _answer(False, False, now, reply)
 
 

@@ -17,22 +17,24 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import LengthReader
-from logging_proxy.http.client import ProxyClient
+from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
-from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE, end_record, refused_record
+from logging_proxy.proxy.delayed_reset import reset_when_received
+from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.farewell import reset_when_received
 from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
-from logging_proxy.proxy.messages import Parting, RequestHalf, ResponseHalf
+from logging_proxy.proxy.messages import AwaitingEnd, RequestHalf, ResponseHalf
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
-from logging_proxy.recording.events import Capture
+from logging_proxy.recording.events import Capture, Publish
 from logging_proxy.recording.records import Kind
+from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
@@ -45,6 +47,7 @@ class Owner(Protocol):
     """Who starts exchanges: a route."""
 
     pool: Pool
+    publish: Publish
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         """What the client is told."""
@@ -52,7 +55,7 @@ class Owner(Protocol):
     def unasked(self, after: bytes, kept: bytes) -> None:
         """The upstream has sent `kept` behind the response of exchange `after`, unasked."""
 
-    def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
+    def exchange_ended(self, exchange: Exchange) -> None:
         """The exchange is over, and its capture with it.  May be said more than once."""
 
 
@@ -78,6 +81,7 @@ class Exchange:
         "connection",
         "head",
         "id",
+        "publish",
         "request",
         "response",
     )
@@ -96,12 +100,13 @@ class Exchange:
         self.connection = connection
         self.head = head
         self.capture = capture
+        self.publish = owner.publish
         self.request = RequestHalf(connection, capture, done)
         self.response: ResponseHalf | None = None
         self._owner = owner
         self._first = first
-        self._upstream: ProxyClient | None = None
-        self._connecting: Deferred[ProxyClient] | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: Deferred[UpstreamConnection] | None = None
         self._tunnel: Tunnel | None = None
         self._retried = False
         self._ended = False
@@ -121,7 +126,7 @@ class Exchange:
         self._connecting = self._owner.pool.connect()
         self._connecting.addCallbacks(self._connected, self._not_connected)
 
-    def _connected(self, upstream: ProxyClient) -> None:
+    def _connected(self, upstream: UpstreamConnection) -> None:
         self._connecting = None
         self._start_on(upstream)
         self.request.flow_to(upstream)
@@ -132,12 +137,12 @@ class Exchange:
             kept = reason.value.kept if isinstance(reason.value, ProxyConnectFailed) else b""
             self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
-    def _start_on(self, upstream: ProxyClient) -> None:
+    def _start_on(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
         self.response = ResponseHalf(self, upstream, self.capture)
         upstream.begin(self.response, self.head.method, partial(self._owner.unasked, self.id))
 
-    def _send_on(self, upstream: ProxyClient) -> None:
+    def _send_on(self, upstream: UpstreamConnection) -> None:
         self._start_on(upstream)
         self.request.sink = upstream
         self.request.pass_on(self._first)
@@ -152,7 +157,7 @@ class Exchange:
         else:
             self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
-    def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
+    def _may_try_again(self, upstream: UpstreamConnection, reason: Failure) -> bool:
         """
         Only what is safe to do twice, once, and only when the connection was an old one.
 
@@ -197,14 +202,16 @@ class Exchange:
             raise ResponseFault("switching protocols without being asked")
         if not (request.done and request.idle):
             raise ResponseFault("switching protocols before the request was sent")
+        records: Passed = ()
         if self.capture is not None:
             piece = ((int(Kind.TUNNEL_UPSTREAM), 0, data),) if data else ()
-            self.capture.passed((int(Kind.RESPONSE_HEAD), 0, head.raw), *piece)
+            records = ((int(Kind.RESPONSE_HEAD), 0, head.raw), *piece)
+        self.publish({"exchange": self.id, "capture": self.capture, "records": records, "response": head.raw})
         request.stop()
         waiting = response.withdraw()
         self._upstream = None
         over = partial(self._owner.exchange_ended, self)
-        self._tunnel = Tunnel(self.connection, upstream, self.capture, over)
+        self._tunnel = Tunnel(self.connection, upstream, self.capture, self.publish_end, over)
         self._tunnel.begin(waiting + onward_switch(head) + data)
 
     # --- the client ---------------------------------------------------------------------------
@@ -223,7 +230,7 @@ class Exchange:
         return None if self._ended else self.request.landing(most)
 
     def shortcut(
-        self, source: ServerConnection, body: LengthReader, now: Callable[[], float], patience: float
+        self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
     ) -> Passage | None:
         if self._ended or self._upstream is None:
             return None
@@ -259,7 +266,7 @@ class Exchange:
         if self.connection.unsent:
             return False
         response.stop()
-        self.response = Parting(self, upstream, capture)
+        self.response = AwaitingEnd(self, upstream, capture)
         upstream.hand_to(self.response)
         return True
 
@@ -272,10 +279,9 @@ class Exchange:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def last_records(self) -> tuple[tuple[int, int, bytes], ...]:
-        """What is recorded together with the response's last byte."""
+    def end(self) -> None:
+        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
         self._ended = True
-        return (COMPLETE,) if self.request.done else (ANSWERED_EARLY, COMPLETE)
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""
@@ -293,7 +299,7 @@ class Exchange:
         if request_sent:
             upstream.release()
         else:
-            upstream.forsake()
+            upstream.discard()
         self._owner.exchange_ended(self)
         self.connection.finish(keep_alive)
 
@@ -313,17 +319,40 @@ class Exchange:
             return
         self._ended = True
         answer = self._owner.answer_failure(self, verdict)
+        records: Passed = ()
         if self.capture is not None:
-            self.capture.passed(*answer.records, *refused, end_record(verdict.outcome, verdict.error))
+            records = (*answer.records, *refused, end_record(verdict.outcome, verdict.error))
+        self.publish(
+            {
+                "exchange": self.id,
+                "capture": self.capture,
+                "records": records,
+                "response": answer.head,
+                "outcome": verdict.outcome,
+                "error": verdict.error,
+            }
+        )
         self._let_go_of_upstream()
-        self._owner.exchange_ended(self, verdict.outcome, verdict.error)
+        self._owner.exchange_ended(self)
         answer.send(self.connection, self.capture)
 
     def _end(self, outcome: str, error: str, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
         self._ended = True
-        if self.capture is not None:
-            self.capture.passed(*refused, end_record(outcome, error))
-        self._owner.exchange_ended(self, outcome, error)
+        self.publish_end(refused, outcome, error)
+        self._owner.exchange_ended(self)
+
+    def publish_end(self, records: Passed, outcome: str, error: str) -> None:
+        """Publish that the exchange is over; `records` and the END record are stored if it is recorded."""
+        stored = () if self.capture is None else (*records, end_record(outcome, error))
+        self.publish(
+            {
+                "exchange": self.id,
+                "capture": self.capture,
+                "records": stored,
+                "outcome": outcome,
+                "error": error,
+            }
+        )
 
     def _let_go_of_upstream(self) -> None:
         if self.response is not None:
@@ -337,4 +366,4 @@ class Exchange:
             connecting.cancel()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.forsake()
+            upstream.discard()

@@ -1,15 +1,17 @@
 """
-Forwarding as a whole: the tree of a configuration's routes, and the connections behind it.
+The tree of a configuration's routes, and the pools of connections behind it.
 
-A new configuration makes a new tree.  Pools outlive trees: what goes to the
-same place by the same way keeps its connections, and what no route needs any
-more closes them once their responses are complete.
+A new configuration makes a new tree.  Pools outlive trees: routes to the same destination, reached in the
+same way, keep its connections.  A pool that no route needs any more closes its connections once their
+responses are complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from twisted.logger import ILogObserver
 
 from logging_proxy.configuration.options import Configuration, RouteOptions, UpstreamTLS
 from logging_proxy.http.deadlines import Deadlines
@@ -24,9 +26,9 @@ from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.hosts import local_hosts
-from logging_proxy.proxy.surroundings import ConsoleLine, Surroundings, TroubleLine
+from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
-from logging_proxy.recording.events import Recorder
+from logging_proxy.recording.events import Recorder, publisher
 from logging_proxy.routing.mapping import Destination
 
 PoolKey = tuple[str, str, int, UpstreamTLS | None, ProxyAddress | None, ClientLimits]
@@ -39,18 +41,20 @@ class Forwarding:
         self,
         reactor: Any,
         recorder: Recorder | None,
-        console: ConsoleLine,
-        trouble: TroubleLine | None = None,
+        observers: Callable[[Configuration], Iterable[ILogObserver]],
         ourselves: Ourselves | None = None,
         hostname: str = "",
     ) -> None:
-        """`ourselves` are listeners that no request may be forwarded to; `hostname` is this machine's."""
+        """
+        `observers` gives those that a configuration asks for.
+
+        `ourselves` are listeners that no request may be forwarded to; `hostname` is this machine's.
+        """
         self._reactor = reactor
         self._hostname = hostname
         self._ourselves = Ourselves() if ourselves is None else ourselves
         self._recorder = recorder
-        self._console = console
-        self._trouble = trouble
+        self._observers = observers
         self._deadlines = Deadlines(reactor)
         self._pools: dict[PoolKey, Pool] = {}
         self._trees: list[RouteTree] = []
@@ -61,9 +65,9 @@ class Forwarding:
 
     def use(self, configuration: Configuration) -> RouteTree:
         """
-        The tree of `configuration`, which takes the place of the one before.
+        The tree of `configuration`, which replaces the present one.
 
-        If it cannot be made, that is raised before anything has changed.
+        A tree that cannot be made raises before anything has changed.
         """
         before, pools = self._pools, dict[PoolKey, Pool]()
         tree = self._tree(configuration, pools)
@@ -76,26 +80,25 @@ class Forwarding:
         return tree
 
     def exchanges(self) -> Iterator[Exchange]:
-        """All that are under way, those of routes that went away too."""
+        """All exchanges under way, those of replaced trees included."""
         for tree in self._trees:
             for route in tree.routes:
                 yield from list(route.exchanges)
 
     def close(self) -> None:
-        """Close idle connections now, the others when their responses are complete."""
+        """Close idle connections now, and the others when their responses are complete."""
         for pool in self._pools.values():
             pool.close()
 
     # --- building ------------------------------------------------------------------------
 
     def _tree(self, configuration: Configuration, pools: dict[PoolKey, Pool]) -> RouteTree:
-        """A tree, with its pools put into `pools`: those there are, and new ones."""
+        """A tree for `configuration`; its pools, new ones and present ones, are put into `pools`."""
         server, logging = configuration.server, configuration.logging
         surroundings = Surroundings(
             recorder=self._recorder,
             policy=ForwardedPolicy(server.forwarded, server.via),
-            console=self._console if logging.console else None,
-            trouble=self._trouble if logging.console else None,
+            publish=publisher(*self._observers(configuration)),
             record_unknown=logging.default,
             not_found=server.not_found.encode(),
             takes_host=self._host_check(configuration),
@@ -110,7 +113,7 @@ class Forwarding:
         return tree
 
     def _host_check(self, configuration: Configuration) -> Callable[[bytes], bool]:
-        """Where others can connect, they may call us what they like."""
+        """Whether a host may be named in a request: any, unless the listeners are on loopback alone."""
         server = configuration.server
         patterns = (route.pattern.host.decode("latin-1") for route in configuration.routes)
         hosts = local_hosts([server.host, self._hostname, *server.allowed_hosts, *filter(None, patterns)])
@@ -124,7 +127,7 @@ class Forwarding:
         limits: ClientLimits,
         pools: dict[PoolKey, Pool],
     ) -> Pool:
-        """Routes to the same place, by the same way and on the same terms, share their connections."""
+        """The pool for a route; routes with the same destination, way and limits share one."""
         to = route.destination
         key = (to.scheme, to.host, to.port, route.tls, proxy, limits)
         pool = pools.get(key) or self._pools.get(key)
@@ -149,7 +152,7 @@ class Forwarding:
 
 
 def client_limits(configuration: Configuration) -> ClientLimits:
-    """What `configuration` says of upstream connections."""
+    """The limits that `configuration` sets for upstream connections."""
     client, server = configuration.http_client, configuration.server
     return ClientLimits(
         connect_timeout=client.connect_timeout,

@@ -1,5 +1,5 @@
 """
-How a response goes on to the client: its head, the framing of its body, the fate of the connection.
+How a response is sent to the client: its head, the framing of its body, and whether the connection stays.
 
 Bodies keep the upstream's own framing where the client can read it.  A body
 that only the upstream's close would end is chunked for HTTP/1.1; HTTP/1.0
@@ -15,7 +15,7 @@ from logging_proxy.http.heads import ResponseHead
 from logging_proxy.proxy.headers import onward_response
 
 Frame = Callable[[bytes, bytes, bool], bytes]
-"""From a piece's payload, its wire bytes and whether the body ends with it to what the client is sent."""
+"""Turns a piece's payload, its wire bytes and whether the body ends with it into the bytes for the client."""
 
 Way = tuple[bytes, Frame, bool]
 """The onward head, how pieces are framed for the client, and whether its connection stays."""
@@ -34,7 +34,7 @@ def chunked_anew(payload: bytes, wire: bytes, done: bool) -> bytes:
 
 
 def way_to_client(head: ResponseHead, to_head_request: bool, client_minor: int, may_keep_alive: bool) -> Way:
-    """Decide framing towards the client.  Depends on nothing else, so that it can be kept with the head."""
+    """The framing towards the client.  A pure function, so that the result can be cached with the head."""
     bodiless = to_head_request or head.status in (204, 304)
     close_delimited = not bodiless and not head.chunked and head.content_length is None
     frame: Frame = as_it_came

@@ -1,45 +1,88 @@
-"""The halves of an exchange that know HTTP: a request on its way, a response on its way back."""
+"""The two directions of an exchange that know HTTP: the request's and the response's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
-from logging_proxy.http.client import ProxyClient
+from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.http.upstream_connection import UpstreamConnection
+from logging_proxy.proxy.directions import Direction
+from logging_proxy.proxy.endings import last_records
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
-from logging_proxy.proxy.halves import Half
 from logging_proxy.proxy.headers import onward_informational, onward_trailers, replace_trailers
-from logging_proxy.recording.events import Capture
+from logging_proxy.recording.events import Capture, ExchangeEvent, Publish
 from logging_proxy.recording.records import Flag, Kind
+from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
-    from logging_proxy.proxy.exchange import Exchange
 
 LAST = int(Flag.LAST)
 _PIECE, _RESPONSE_PIECE = int(Kind.REQUEST_PIECE), int(Kind.RESPONSE_PIECE)
 _HEAD, _TRAILERS = int(Kind.RESPONSE_HEAD), int(Kind.RESPONSE_TRAILERS)
 
 MOMENT = 0.025
-"""Seconds that an upstream has to end a response whose client has left."""
+"""Seconds that an upstream has to end a response after its client has left."""
 
 
-class ResponseHalf(Half):
+class AroundResponse(Protocol):
+    """The exchange that a response belongs to, as its direction knows it."""
+
+    id: bytes
+    """The exchange's UUID."""
+    publish: Publish
+    """Publishes the exchange's events."""
+
+    @property
+    def head(self) -> RequestHead:
+        """The request's head."""
+
+    @property
+    def connection(self) -> ServerConnection:
+        """The client's connection."""
+
+    @property
+    def request(self) -> RequestHalf:
+        """The other direction."""
+
+    def switch(self, head: ResponseHead, data: bytes) -> None:
+        """The upstream has answered 101; `data` came behind it.  Raises `ResponseFault`."""
+
+    def end(self) -> None:
+        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+
+    def response_ended(self) -> None:
+        """All of the response has been handed to the client's connection."""
+
+    def response_cut(self) -> None:
+        """All that came of a response that is not whole has been handed to the client's connection."""
+
+    def upstreamLost(self, reason: Failure, kept: bytes) -> None:
+        """The response will not become complete; `kept` came of it and was not passed on."""
+
+    def client_left(self, error: str) -> None:
+        """The client is gone before its response was complete."""
+
+
+class ResponseHalf(Direction):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
-    Takes what the `ProxyClient` reads (`receiver.ResponseReceiver`).
+    It is the `ResponseReceiver` of the upstream's connection.
     """
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
 
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture | None) -> None:
+    def __init__(
+        self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture | None
+    ) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
         self._frame: Frame = as_it_came
@@ -63,8 +106,7 @@ class ResponseHalf(Half):
     ) -> None:
         exchange = self._exchange
         self.started = True
-        if self._capture is not None:
-            self._record(((_HEAD, 0, head.raw),), payload, done, trailers)
+        self._publish(head.raw, payload, done, trailers)
         way = self._way_of(head, exchange.head, exchange.connection.may_keep_alive)
         onward, self._frame, self.keep_alive = way
         self._named = head.connection_options
@@ -78,12 +120,10 @@ class ResponseHalf(Half):
             self.finished()
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        capture = self._capture
-        if capture is not None:
-            if payload and not done:
-                capture.passed((_RESPONSE_PIECE, 0, payload))
-            else:
-                self._record((), payload, done, trailers)
+        if done:
+            self._publish(b"", payload, done, trailers)
+        elif payload and self._capture is not None:
+            self._capture.passed((_RESPONSE_PIECE, 0, payload))
         if trailers:
             wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
         self.pass_on(self._frame(payload, wire, done))
@@ -92,12 +132,12 @@ class ResponseHalf(Half):
 
     def shortcut(
         self,
-        source: ProxyClient,
+        source: Watched,
         body: ChunkedReader | LengthReader,
         now: Callable[[], float],
         patience: float,
     ) -> Passage | None:
-        """Where whole chunks, or pieces of a body with a length, go as they came."""
+        """A faster way for whole chunks, or pieces of a body with a length, if the framing stays."""
         if self._frame is not as_it_came:
             return None
         return self._passage(
@@ -114,7 +154,7 @@ class ResponseHalf(Half):
         self._exchange.connection.flows()
 
     def cut(self) -> None:
-        """No more will come, and the response is not whole."""
+        """The response ends here, incomplete."""
         self.truncated = True
         self.finished()
 
@@ -124,20 +164,28 @@ class ResponseHalf(Half):
         else:
             self._exchange.response_ended()
 
-    def _record(
-        self, records: tuple[tuple[int, int, bytes], ...], payload: bytes, done: bool, trailers: bytes
-    ) -> None:
-        assert self._capture is not None
+    def _publish(self, head: bytes, payload: bytes, done: bool, trailers: bytes) -> None:
+        """The response's head, or its end, or both, with the piece of the body that came along."""
+        exchange, capture = self._exchange, self._capture
+        event: ExchangeEvent = {"exchange": exchange.id, "capture": capture, "records": ()}
+        if capture is not None:
+            event["records"] = self._records(head, payload, done, trailers)
+        if head:
+            event["response"] = head
+        if done:
+            event["outcome"] = "complete"
+            event["error"] = ""
+            exchange.end()
+        exchange.publish(event)
+
+    def _records(self, head: bytes, payload: bytes, done: bool, trailers: bytes) -> Passed:
+        records: tuple[tuple[int, int, bytes], ...] = ((_HEAD, 0, head),) if head else ()
         if not done:
-            if payload:
-                records += ((_RESPONSE_PIECE, 0, payload),)
-        else:
-            records += ((_RESPONSE_PIECE, LAST, payload),)
-            if trailers:
-                records += ((_TRAILERS, 0, trailers),)
-            records += self._exchange.last_records()
-        if records:
-            self._capture.passed(*records)
+            return (*records, (_RESPONSE_PIECE, 0, payload)) if payload else records
+        records += ((_RESPONSE_PIECE, LAST, payload),)
+        if trailers:
+            records += ((_TRAILERS, 0, trailers),)
+        return records + last_records(self._exchange.request.done)
 
     def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
         """How this head goes on; the same head to the same kind of client always goes the same way."""
@@ -148,18 +196,18 @@ class ResponseHalf(Half):
         return way
 
 
-class Parting(ResponseHalf):
+class AwaitingEnd(ResponseHalf):
     """
-    In the place of a response's half whose client has left with all that had come.
+    Takes over a response whose client has left after it had received everything so far.
 
-    Clients of event streams leave at an event that says that it is the last, often
-    before the body's own end is here.  If that comes within a moment, and alone, the
-    response was complete; anything else would have been for the client.
+    Clients of event streams close after the event that says it is the last, often before
+    the end of the body has arrived.  If that end follows within a moment, and without
+    further payload, the response was complete; otherwise the client has missed a part of it.
     """
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: Exchange, upstream: ProxyClient, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture) -> None:
         super().__init__(exchange, upstream, capture)
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
@@ -168,7 +216,7 @@ class Parting(ResponseHalf):
         if payload:
             self._give_up()
         elif done:
-            self._record((), payload, done, trailers)
+            self._publish(b"", payload, done, trailers)
             self.finished()
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:
@@ -185,7 +233,7 @@ class Parting(ResponseHalf):
         super().stop()
 
 
-class RequestHalf(Half):
+class RequestHalf(Direction):
     """From the client to the upstream; knows whether the client has sent all of its request."""
 
     __slots__ = ("done",)
@@ -196,15 +244,15 @@ class RequestHalf(Half):
 
     def shortcut(
         self,
-        exchange: Exchange,
-        source: ServerConnection,
+        exchange: object,
+        source: Watched,
         body: LengthReader,
         now: Callable[[], float],
         patience: float,
     ) -> Passage | None:
-        """Where pieces of a body with a length go."""
+        """A faster way for pieces of a body with a length."""
         sink = self.sink
-        assert isinstance(sink, ProxyClient)
+        assert isinstance(sink, UpstreamConnection)
         return self._passage(
             body,
             _PIECE,

@@ -1,42 +1,114 @@
 """
-What is refused before there is an exchange, or after one, is told and recorded like an exchange.
+Requests that the proxy answers itself, and bytes that belong to no exchange.
 
-A capture of such bytes has no head of its own: they stand as they came where a body
-would be, marked as refused.
+Each is published and recorded like an exchange.  Bytes without a readable head are recorded as they came,
+in the place of a body, with the flag `REFUSED`.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from http import HTTPStatus
 from uuid import UUID
 
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.faults import RequestFault, shown
-from logging_proxy.http.heads import request_line_fault
+from logging_proxy.http.heads import RequestHead, request_line_fault
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.answers import Reply, refusal
-from logging_proxy.proxy.endings import end_record, refused_record
+from logging_proxy.proxy.answers import Reply, answer, refusal
+from logging_proxy.proxy.endings import (
+    ANSWERED_EARLY,
+    COMPLETE,
+    end_record,
+    refused_record,
+    request_records,
+)
 from logging_proxy.proxy.surroundings import Surroundings, client_field, local_address
 from logging_proxy.recording.events import Capture, Recorder
 from logging_proxy.recording.records import Kind, describe, field, identify
+from logging_proxy.recording.writer import Passed
 from logging_proxy.routing.mapping import destination_url
 
 _OUTCOME = "protocol_error"
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as a resource is given it."""
+
+    connection: ServerConnection
+    head: RequestHead
+    payload: bytes
+    done: bool
+    trailers: bytes
+
+
+def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
+    """The URL that the client used."""
+    if not head.target.startswith((b"/", b"*")):
+        return head.target
+    path = b"" if head.target == b"*" else head.target  # RFC 9110 §7.1: `*` stands for the server itself
+    return connection.site.scheme + b"://" + (head.host or local_address(connection)) + path
+
+
+def answer_request(
+    incoming: Incoming,
+    id: bytes,
+    reply: Reply,
+    surroundings: Surroundings,
+    recorder: Recorder | None,
+    route: RouteOptions | None = None,
+) -> None:
+    """Answer with `reply`, as the whole exchange `id`; `route` is the one that the request was for."""
+    connection, head = incoming.connection, incoming.head
+    capture = _capture(recorder)
+    ours = answer(head, connection.may_keep_alive, surroundings.wall_ns() / 1e9, reply)
+    start: Passed = ()
+    end: Passed = ()
+    if capture is not None:
+        name, pattern = (route.name.encode(), str(route.pattern).encode()) if route else (b"", b"")
+        received = head.raw[:-2]
+        opening = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
+            name, pattern, source_url(connection, head), b"", received
+        )
+        start = request_records(opening, incoming.payload, incoming.done, incoming.trailers)
+        end = (*ours.records, *(() if incoming.done else (ANSWERED_EARLY,)), COMPLETE)
+    surroundings.publish(
+        {
+            "exchange": id,
+            "capture": capture,
+            "records": start,
+            "method": head.method,
+            "target": head.target,
+            "where": reply.where,
+        }
+    )
+    surroundings.publish(
+        {
+            "exchange": id,
+            "capture": capture,
+            "records": end,
+            "response": ours.head,
+            "outcome": "complete",
+            "error": "",
+        }
+    )
+    ours.send(connection, capture)
+
+
 def refuse_request(
     connection: ServerConnection, fault: RequestFault, kept: bytes, id: bytes, surroundings: Surroundings
 ) -> None:
-    """Answer `fault` in a request whose head, of which `kept` came, cannot be read."""
+    """Answer `fault` in a request whose head cannot be read; `kept` is the part of it that was received."""
     line = _request_line(kept)
     method, target = (line.split(b" ")[:2]) if line else (b"-", b"-")
-    recorder = surroundings.recorder if surroundings.record_unknown else None
     text = f"{fault.reason} (exchange {UUID(bytes=id)})\n".encode()
     reply = Reply(fault.status, text, HTTPStatus(fault.status).name)
-    capture = _announce(surroundings, recorder, id, method, target, reply.where)
+    capture = _capture(surroundings.recorder if surroundings.record_unknown else None)
     error = f"client: {fault}"
     ours = refusal(surroundings.wall_ns() / 1e9, reply)
+    records: Passed = ()
     if capture is not None:
         source = connection.site.scheme + b"://" + local_address(connection)
         if target.startswith(b"/"):
@@ -44,13 +116,25 @@ def refuse_request(
         start = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
             b"", b"", source, b"", line + b"\r\n" if line else b""
         )
-        capture.passed(
+        records = (
             (int(Kind.REQUEST_HEAD), 0, start),
             *refused_record(Kind.REQUEST_PIECE, kept),
             *ours.records,
             end_record(_OUTCOME, error),
         )
-    _tell_trouble(surroundings, id, error)
+    surroundings.publish(
+        {
+            "exchange": id,
+            "capture": capture,
+            "records": records,
+            "method": method,
+            "target": target,
+            "where": reply.where,
+            "response": ours.head,
+            "outcome": _OUTCOME,
+            "error": error,
+        }
+    )
     ours.send(connection, capture)
 
 
@@ -58,47 +142,47 @@ def record_unasked(
     route: RouteOptions, after: bytes, kept: bytes, id: bytes, surroundings: Surroundings
 ) -> None:
     """
-    An upstream has sent `kept` behind the response of exchange `after`.
+    An upstream has sent `kept` behind the response of exchange `after`, without a request.
 
-    It has a capture of its own: that of the exchange has ended, or would have if the bytes
-    had come a moment later, and no client gets them.
+    The bytes get a capture of their own, whether they came before that exchange had ended or after it.
+    No client receives them.
     """
-    recorder = surroundings.recorder if route.logging else None
     line = kept[: kept.find(b"\r\n") + 2] or kept
     error = f"upstream: {len(kept)} bytes nobody asked for: {shown(line)}"
     url = destination_url(route.destination, route.destination.path)
-    capture = _announce(surroundings, recorder, id, b"-", b"-", f"UNASKED {url.decode('latin-1')}")
+    capture = _capture(surroundings.recorder if route.logging else None)
+    records: Passed = ()
     if capture is not None:
         start = identify(id, surroundings.wall_ns(), field(b"")) + describe(
             route.name.encode(), str(route.pattern).encode(), b"", url, b""
         )
         note = {"unasked": {"after": str(UUID(bytes=after))}}
-        capture.passed(
+        records = (
             (int(Kind.REQUEST_HEAD), 0, start),
             (int(Kind.NOTE), 0, json.dumps(note).encode()),
             *refused_record(Kind.RESPONSE_PIECE, kept),
             end_record(_OUTCOME, error),
         )
-    _tell_trouble(surroundings, id, error)
+    surroundings.publish(
+        {
+            "exchange": id,
+            "capture": capture,
+            "records": records,
+            "method": b"-",
+            "target": b"-",
+            "where": f"UNASKED {url.decode('latin-1')}",
+            "outcome": _OUTCOME,
+            "error": error,
+        }
+    )
 
 
 def _request_line(kept: bytes) -> bytes:
-    """The first line of `kept`, if that is a request's; it is at fault further on."""
+    """The first line of `kept`, if it is a valid request line."""
     line, end, _ = kept.partition(b"\r\n")
     return line if end and request_line_fault(line) is None else b""
 
 
-def _announce(
-    surroundings: Surroundings, recorder: Recorder | None, id: bytes, method: bytes, target: bytes, where: str
-) -> Capture | None:
-    """Write the console line; the capture, if there is to be one."""
-    if recorder is not None and recorder.refuses:
-        recorder = None
-    if surroundings.console is not None:
-        surroundings.console(id, method, target, where, recorder is not None)
-    return None if recorder is None else recorder.capture()
-
-
-def _tell_trouble(surroundings: Surroundings, id: bytes, error: str) -> None:
-    if surroundings.trouble is not None:
-        surroundings.trouble(id, _OUTCOME, error)
+def _capture(recorder: Recorder | None) -> Capture | None:
+    """A new capture, unless there is no recorder or it cannot record."""
+    return None if recorder is None or recorder.refuses else recorder.capture()

@@ -1,4 +1,4 @@
-"""What the resources of one proxy share, and what they ask of a client's connection."""
+"""Values that the resources of one tree share, and addresses of a client's connection."""
 
 from __future__ import annotations
 
@@ -11,34 +11,28 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.headers import ForwardedPolicy
-from logging_proxy.recording.events import Recorder
+from logging_proxy.recording.events import Publish, Recorder
 from logging_proxy.recording.records import field
-
-TroubleLine = Callable[[bytes, str, str], None]
-"""Called with the id, the outcome and the error of an exchange that did not end well."""
-
-ConsoleLine = Callable[[bytes, bytes, bytes, str, bool], None]
-"""Called with an exchange's id, method, target, where it goes, and whether it is recorded."""
 
 
 @dataclass(slots=True)
 class Surroundings:
-    """What the resources of one proxy share."""
+    """Values and functions that the resources of one tree share."""
 
     recorder: Recorder | None
     policy: ForwardedPolicy
-    console: ConsoleLine | None
+    publish: Publish
+    """Called with the events of exchanges."""
     record_unknown: bool
     not_found: bytes
     wall_ns: Callable[[], int] = time.time_ns
     random: Callable[[int], bytes] = os.urandom
-    trouble: TroubleLine | None = None
     takes_host: Callable[[bytes], bool] = lambda host: True
-    """Whether a request for a host, as the client names it, is answered at all."""
+    """Whether requests for a host, as the client names it, are answered; if not, 421."""
 
 
 def client_field(connection: ServerConnection) -> bytes:
-    """The client's address as records have it: `address port`, once for each connection."""
+    """The client's address for a record: `address port`, made once for each connection."""
     prepared = connection.prepared.get(client_field)
     if prepared is None:
         peer = connection.peer
@@ -53,7 +47,7 @@ def client_address(connection: ServerConnection) -> bytes:
 
 
 def local_address(connection: ServerConnection) -> bytes:
-    """Host and port that the client has connected to, for requests that name none."""
+    """The host and port that the client has connected to, for requests without a Host."""
     host = connection.transport.getHost()
     if isinstance(host, IPv6Address):
         return f"[{host.host}]:{host.port}".encode()

@@ -1,16 +1,16 @@
 """
 The Resource tree of the routes.
 
-`RouteTree` is the root: it matches the raw request target (twisted.web's own
-child look-up would decode it) and hands the request to the `RouteResource` of
-the route that takes it.  What no route takes it answers itself.
+`RouteTree` is the root.  Its children are found by `getChild`, twisted.web's hook for dynamic look-up, with
+the whole raw target as their name: split and decoded segments, which twisted.web's own server would look up,
+have lost the difference between `/` and `%2F`.  A child is the `RouteResource` of the route that takes the
+request, or one that answers what no route takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 from uuid import UUID
 
 from twisted.web.resource import Resource
@@ -24,7 +24,7 @@ from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
-from logging_proxy.proxy.endings import ANSWERED_EARLY, COMPLETE
+from logging_proxy.proxy.endings import request_records
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
 from logging_proxy.proxy.headers import (
@@ -36,26 +36,29 @@ from logging_proxy.proxy.headers import (
     replace_trailers,
 )
 from logging_proxy.proxy.hosts import WRONG_HOST
-from logging_proxy.proxy.refusals import record_unasked, refuse_request
+from logging_proxy.proxy.refusals import Incoming, answer_request, record_unasked, refuse_request, source_url
 from logging_proxy.proxy.surroundings import Surroundings, client_address, client_field, local_address
 from logging_proxy.proxy.upgrade import asked_protocols
-from logging_proxy.recording.events import Capture, Recorder
-from logging_proxy.recording.records import Flag, Kind, describe, identify
+from logging_proxy.recording.events import Capture
+from logging_proxy.recording.records import describe, identify
+from logging_proxy.recording.writer import Passed
 from logging_proxy.routing.mapping import EscapesDestination, destination_url, upstream_target
 from logging_proxy.routing.mux import BadTarget, MethodNotAllowed, Mux, Redirect, Serve
 from logging_proxy.routing.targets import split_target
 
 _MOST_PLANS = 64
-"""Plans kept with one head: it may be sent by any number of clients, and each may need its own."""
+"""Plans kept with one head; each client address may need a plan of its own."""
 
 _NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
 
-_NO_TROUBLE = frozenset({"complete", "client_closed"})
-"""Outcomes that are nobody's fault: clients leave all the time."""
+
+_FIXED_BITS = int.from_bytes(UUID(int=0, version=4).bytes * 256, "big")
+_RANDOM_BITS = int.from_bytes((b"\xff" * 6 + b"\x0f\xff\x3f" + b"\xff" * 7) * 256, "big")
+"""The bits of 256 UUIDs that version 4 sets, and those that it leaves open (RFC 9562 §5.4)."""
 
 
 class Ids:
-    """Random version 4 UUIDs, 16 bytes each; random bytes are fetched for 256 at a time."""
+    """Random version 4 UUIDs, 16 bytes each; they are made from random bytes, 256 at a time."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
@@ -65,87 +68,36 @@ class Ids:
     def next(self) -> bytes:
         at = self._at
         if at == len(self._pool):
-            self._pool = self._random(4096)
+            number = int.from_bytes(self._random(4096), "big") & _RANDOM_BITS | _FIXED_BITS
+            self._pool = number.to_bytes(4096, "big")
             at = 0
         self._at = at + 16
-        raw = bytearray(self._pool[at : at + 16])
-        raw[6] = raw[6] & 0x0F | 0x40
-        raw[8] = raw[8] & 0x3F | 0x80
-        return bytes(raw)
+        return self._pool[at : at + 16]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a head goes to a destination: everything that does not depend on the single request."""
+    """How a head goes to a destination: the parts that equal requests have in common."""
 
     onward: bytes
     """The head for the upstream, blank line included."""
     description: bytes
-    """The part of the REQUEST_HEAD record that stays the same."""
-    url: bytes
-
-
-def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
-    """The URL that the client used."""
-    if not head.target.startswith((b"/", b"*")):
-        return head.target
-    path = b"" if head.target == b"*" else head.target  # RFC 9110 §7.1: `*` stands for the server itself
-    return connection.site.scheme + b"://" + (head.host or local_address(connection)) + path
+    """The part of the REQUEST_HEAD record that equal requests have in common."""
+    where: str
+    """The URL at the destination."""
 
 
 class Refused(Exception):
-    """The request is not forwarded; `reply` is what we say instead."""
+    """The request is not forwarded; `reply` is the answer instead."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.where)
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A request as a resource is given it."""
-
-    connection: ServerConnection
-    head: RequestHead
-    payload: bytes
-    done: bool
-    trailers: bytes
-
-
-def answer_ourselves(
-    incoming: Incoming,
-    id: bytes,
-    reply: Reply,
-    surroundings: Surroundings,
-    recorder: Recorder | None,
-    route: RouteOptions | None = None,
-) -> None:
-    """Say `reply`; console and capture tell of it as of any other exchange."""
-    connection, head = incoming.connection, incoming.head
-    if recorder is not None and recorder.refuses:
-        recorder = None
-    if surroundings.console is not None:
-        surroundings.console(id, head.method, head.target, reply.where, recorder is not None)
-    ours = answer(head, connection.may_keep_alive, surroundings.wall_ns() / 1e9, reply)
-    capture: Capture | None = None
-    if recorder is not None:
-        capture = recorder.capture()
-        name, pattern = (route.name.encode(), str(route.pattern).encode()) if route else (b"", b"")
-        received = head.raw[:-2]
-        start = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
-            name, pattern, source_url(connection, head), b"", received
-        )
-        record_request(capture, start, incoming.payload, incoming.done, incoming.trailers)
-        early = () if incoming.done else (ANSWERED_EARLY,)
-        capture.passed(*ours.records, *early, COMPLETE)
-    ours.send(connection, capture)
-
-
 @implementer(IExchangeResource)
 class RouteResource(Resource):
-    """Forwards what one route takes to the route's destination."""
-
-    isLeaf = True
+    """Forwards the requests of one route to the route's destination."""
 
     def __init__(
         self,
@@ -155,7 +107,7 @@ class RouteResource(Resource):
         surroundings: Surroundings,
         forwarding: Forwarding | None = None,
     ) -> None:
-        """`forwarding` changes heads for an outbound proxy; what is recorded is for the destination."""
+        """`forwarding` changes heads for an outbound proxy; the recorded head is the destination's."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._forwarding = forwarding
         self.options = options
@@ -163,6 +115,7 @@ class RouteResource(Resource):
         self.exchanges: set[Exchange] = set()
         self._ids = ids
         self._surroundings = surroundings
+        self.publish = surroundings.publish
         self._recorder = surroundings.recorder if options.logging else None
         self._needs_client = surroundings.policy.needs_client
 
@@ -186,17 +139,25 @@ class RouteResource(Resource):
         except Refused as refused:
             self._refuse(Incoming(connection, head, payload, done, trailers), id, refused.reply)
             return None
-        if surroundings.console is not None:
-            where = plan.url.decode("latin-1")
-            surroundings.console(id, head.method, head.target, where, recorder is not None)
         if trailers:
             kept = onward_trailers(trailers, head.connection_options)
             wire, trailers = replace_trailers(wire, trailers, kept), kept
         capture: Capture | None = None
+        records: Passed = ()
         if recorder is not None:
             capture = recorder.capture()
             start = identify(id, surroundings.wall_ns(), client_field(connection)) + plan.description
-            record_request(capture, start, payload, done, trailers)
+            records = request_records(start, payload, done, trailers)
+        self.publish(
+            {
+                "exchange": id,
+                "capture": capture,
+                "records": records,
+                "method": head.method,
+                "target": head.target,
+                "where": plan.where,
+            }
+        )
         exchange = Exchange(id, connection, head, capture, self, plan.onward + wire, done)
         self.exchanges.add(exchange)
         exchange.begin()
@@ -206,7 +167,7 @@ class RouteResource(Resource):
         if reply.text and reply.status >= 400:
             text = reply.text[:-1] + b" (exchange %b)\n" % str(UUID(bytes=id)).encode()
             reply = replace(reply, text=text)
-        answer_ourselves(incoming, id, reply, self._surroundings, self._recorder, self.options)
+        answer_request(incoming, id, reply, self._surroundings, self._recorder, self.options)
 
     def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
         """The plan for `head`, made once for equal heads.  Raises `Refused`."""
@@ -244,9 +205,9 @@ class RouteResource(Resource):
         )
         if self._forwarding is not None:
             onward = self._forwarding.head(onward)
-        return Plan(onward + b"\r\n", description, url)
+        return Plan(onward + b"\r\n", description, url.decode("latin-1"))
 
-    # --- what exchanges ask of their route ----------------------------------------------
+    # --- called by exchanges ------------------------------------------------------------
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         text = f"{verdict.text} (exchange {UUID(bytes=exchange.id)})\n".encode()
@@ -257,33 +218,62 @@ class RouteResource(Resource):
     def unasked(self, after: bytes, kept: bytes) -> None:
         record_unasked(self.options, after, kept, self._ids.next(), self._surroundings)
 
-    def exchange_ended(self, exchange: Exchange, outcome: str = "complete", error: str = "") -> None:
+    def exchange_ended(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
-        trouble = self._surroundings.trouble
-        if trouble is not None and outcome not in _NO_TROUBLE:
-            trouble(exchange.id, outcome, error)
 
 
-def record_request(capture: Capture, start: bytes, payload: bytes, done: bool, trailers: bytes) -> None:
-    """Record a request's head and what of its body came with it."""
-    records = [(int(Kind.REQUEST_HEAD), 0, start)]
-    if payload or done:
-        records.append((int(Kind.REQUEST_PIECE), int(Flag.LAST) if done else 0, payload))
-    if trailers:
-        records.append((int(Kind.REQUEST_TRAILERS), 0, trailers))
-    capture.passed(*records)
+@implementer(IExchangeResource)
+class ReplyResource(Resource):
+    """Answers with the same reply each time: what no route takes."""
+
+    def __init__(self, reply: Reply, ids: Ids, surroundings: Surroundings) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reply = reply
+        self._ids = ids
+        self._surroundings = surroundings
+
+    def respond(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+    ) -> None:
+        surroundings = self._surroundings
+        recorder = surroundings.recorder if surroundings.record_unknown else None
+        incoming = Incoming(connection, head, payload, done, trailers)
+        answer_request(incoming, self._ids.next(), self._reply, surroundings, recorder)
 
 
-class Found(NamedTuple):
-    """The route that takes a request, and the target to give it."""
+@implementer(IExchangeResource)
+class NotFoundResource(Resource):
+    """Lets `route` answer a request that no route takes, as if it had asked for `target`."""
 
-    route: RouteResource
-    target: bytes
+    def __init__(self, route: RouteResource, target: bytes) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._route = route
+        self._target = target
+
+    def respond(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        payload: bytes,
+        wire: bytes,
+        done: bool,
+        trailers: bytes,
+    ) -> Exchange | None:
+        return self._route.respond(connection, head, payload, wire, done, trailers, self._target)
+
+
+Child = RouteResource | NotFoundResource | ReplyResource
 
 
 @implementer(IExchangeRoot)
 class RouteTree(Resource):
-    """The root: finds the route of a request, and answers what no route takes."""
+    """The root: finds the resource of a request, once for equal heads."""
 
     def __init__(self, ids: Ids, surroundings: Surroundings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -296,7 +286,6 @@ class RouteTree(Resource):
         """Add a route.  Raises `PatternConflict`."""
         self._mux.add(route.options.pattern, route)
         self.routes.append(route)
-        self.putChild(route.options.name.encode(), route)
 
     def respond(
         self,
@@ -307,33 +296,31 @@ class RouteTree(Resource):
         done: bool,
         trailers: bytes,
     ) -> Exchange | None:
-        found = head.prepared.get(self)
-        if found is None:
-            found = head.prepared[self] = self._find(head)
-        if isinstance(found, Found):
-            route, target = found
-            exchange: Exchange | None = route.respond(connection, head, payload, wire, done, trailers, target)
-            return exchange
-        surroundings = self._surroundings
-        recorder = surroundings.recorder if surroundings.record_unknown else None
-        incoming = Incoming(connection, head, payload, done, trailers)
-        answer_ourselves(incoming, self._ids.next(), found, surroundings, recorder)
-        return None
+        child: Child | None = head.prepared.get(self)
+        if child is None:
+            child = self.getChildWithDefault(head.target, head)  # type: ignore[no-untyped-call]
+            head.prepared[self] = child
+        return child.respond(connection, head, payload, wire, done, trailers)
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)
 
-    def _find(self, head: RequestHead) -> Found | Reply:
-        """The route for a head, to which the not-found path may lead; else what to say."""
+    def getChild(self, path: bytes, request: RequestHead) -> Child:
+        """The resource that answers `request`, whose raw target is `path`."""
+        found = self._find(path, request)
+        return ReplyResource(found, self._ids, self._surroundings) if isinstance(found, Reply) else found
+
+    def _find(self, target: bytes, head: RequestHead) -> Child | Reply:
+        """The resource of a route, perhaps by way of the not-found path; else what to answer."""
         if head.method == b"CONNECT":
             return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
         if not self._takes(head):
             return Reply(421, WRONG_HOST, "WRONG_HOST")
-        if head.target == b"*":
+        if target == b"*":
             return Reply(200, b"", "SERVER_OPTIONS")
-        decision = self._mux.match(head.method, head.target, head.host)
+        decision = self._mux.match(head.method, target, head.host)
         if isinstance(decision, Serve):
-            return Found(decision.value, head.target)
+            return decision.value
         if isinstance(decision, Redirect):
             location = decision.location
             return Reply(307, b"", f"REDIRECT {location.decode('latin-1')}", ((b"Location", location),))
@@ -341,11 +328,11 @@ class RouteTree(Resource):
             return Reply(405, b"Method Not Allowed\n", "METHOD_NOT_ALLOWED", ((b"Allow", decision.allow),))
         if isinstance(decision, BadTarget):
             return Reply(400, b"malformed request target\n", "BAD_REQUEST")
-        not_found = self._not_found_target(head.target)
+        not_found = self._not_found_target(target)
         if not_found:
             decision = self._mux.match(head.method, not_found, asked_host(head))
             if isinstance(decision, Serve):
-                return Found(decision.value, not_found)
+                return NotFoundResource(decision.value, not_found)
         path, _, _ = not_found.partition(b"?")
         return Reply(
             404, b"No route found for " + path + b"\n" if path else b"404 page not found\n", "NOT_FOUND"
@@ -355,7 +342,7 @@ class RouteTree(Resource):
         return self._surroundings.takes_host(asked_host(head))
 
     def _not_found_target(self, target: bytes) -> bytes:
-        """Where a request for `target`, in origin- or absolute-form, is looked up a second time."""
+        """The target for the second look-up of `target`, which is in origin- or absolute-form."""
         prefix = self._surroundings.not_found
         if not prefix:
             return b""

@@ -1,12 +1,11 @@
 """
 A tunnel: what a connection becomes when protocols have been switched (RFC 9110 §7.8).
 
-Raw bytes pass in two directions, each with its own flow control, each recorded
-piece by piece before it is passed on.  The end of one direction is passed on
-and leaves the other open; the tunnel is complete when both have ended.  TLS
-cannot end one direction alone: what closes in good order there has a moment
-for the other side to end too, and nothing may come that can no longer be
-delivered.
+Raw bytes pass in two directions, each with its own flow control, and each piece is
+recorded before it is passed on.  A half-close of one direction is passed on and
+leaves the other open; the tunnel is complete when both have ended.  TLS has no
+half-close: after a close in good order the other side has a moment to end too, and
+bytes that can no longer be delivered make the tunnel incomplete.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from collections.abc import Callable
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.faults import ClientGivenUp
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.endings import COMPLETE, end_record
+from logging_proxy.http.upstream_connection import UpstreamConnection
+from logging_proxy.proxy.delayed_reset import reset_when_received
+from logging_proxy.proxy.directions import Direction
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.farewell import reset_when_received
-from logging_proxy.proxy.halves import Half
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
+from logging_proxy.recording.writer import Passed
 
 _LAST = int(Flag.LAST)
 
 
-class Direction(Half):
+class TunnelDirection(Direction):
     """One direction of a tunnel; the `TunnelEnd` of the connection that it comes from."""
 
     __slots__ = ("_tunnel", "done", "over")
@@ -37,14 +36,14 @@ class Direction(Half):
     kind: int
 
     def __init__(
-        self, tunnel: Tunnel, source: ServerConnection | ProxyClient, capture: Capture | None
+        self, tunnel: Tunnel, source: ServerConnection | UpstreamConnection, capture: Capture | None
     ) -> None:
         super().__init__(source, capture)
         self._tunnel = tunnel
         self.done = False
         """The source has ended its sending."""
         self.over = False
-        """... and everything from it has been handed over."""
+        """The source has ended its sending, and everything from it has been handed over."""
 
     def bytesReceived(self, data: bytes) -> None:
         if self.sink is None:
@@ -68,7 +67,7 @@ class Direction(Half):
         self._tunnel.direction_over(self)
 
 
-class ToUpstream(Direction):
+class ToUpstream(TunnelDirection):
     """What the client sends."""
 
     __slots__ = ("_upstream",)
@@ -76,7 +75,7 @@ class ToUpstream(Direction):
     kind = int(Kind.TUNNEL_CLIENT)
 
     def __init__(
-        self, tunnel: Tunnel, client: ServerConnection, upstream: ProxyClient, capture: Capture | None
+        self, tunnel: Tunnel, client: ServerConnection, upstream: UpstreamConnection, capture: Capture | None
     ) -> None:
         super().__init__(tunnel, client, capture)
         self._upstream = upstream
@@ -87,7 +86,7 @@ class ToUpstream(Direction):
         self._upstream.sending()
 
 
-class ToClient(Direction):
+class ToClient(TunnelDirection):
     """What the upstream sends."""
 
     __slots__ = ("_client", "_cut")
@@ -95,7 +94,7 @@ class ToClient(Direction):
     kind = int(Kind.TUNNEL_UPSTREAM)
 
     def __init__(
-        self, tunnel: Tunnel, upstream: ProxyClient, client: ServerConnection, capture: Capture | None
+        self, tunnel: Tunnel, upstream: UpstreamConnection, client: ServerConnection, capture: Capture | None
     ) -> None:
         super().__init__(tunnel, upstream, capture)
         self._client = client
@@ -103,7 +102,7 @@ class ToClient(Direction):
         self.sink = client
 
     def cut(self) -> None:
-        """Nothing more comes: the client gets what has come, and is reset."""
+        """Nothing more comes: the client gets what was received, and is reset."""
         self._cut = True
         self.finished()
 
@@ -125,8 +124,8 @@ class Tunnel:
     """
     Both directions of one exchange's tunnel, and how it ends.
 
-    `over` is called when the exchange has ended and its connections are let go;
-    perhaps more than once.
+    `publish_end` is that of the exchange.  `over` is called when the exchange has ended and its
+    connections are released; perhaps more than once.
     """
 
     __slots__ = (
@@ -134,6 +133,7 @@ class Tunnel:
         "_client",
         "_client_gone",
         "_over",
+        "_publish_end",
         "_upstream",
         "ended",
         "to_client",
@@ -143,8 +143,9 @@ class Tunnel:
     def __init__(
         self,
         client: ServerConnection,
-        upstream: ProxyClient,
+        upstream: UpstreamConnection,
         capture: Capture | None,
+        publish_end: Callable[[Passed, str, str], None],
         over: Callable[[], None],
     ) -> None:
         self.to_upstream = ToUpstream(self, client, upstream, capture)
@@ -152,6 +153,7 @@ class Tunnel:
         self._client = client
         self._upstream = upstream
         self._capture = capture
+        self._publish_end = publish_end
         self._over = over
         self._client_gone = False
         self.ended = False
@@ -170,22 +172,22 @@ class Tunnel:
 
     # --- ends in good order ---------------------------------------------------------------
 
-    def direction_done(self, direction: Direction) -> None:
+    def direction_done(self, direction: TunnelDirection) -> None:
         """The source of `direction` has ended its sending."""
-        records: tuple[tuple[int, int, bytes], ...] = ((direction.kind, _LAST, b""),)
+        last = (direction.kind, _LAST, b"")
         if self.to_client.done and self.to_upstream.done:
             self.ended = True
-            records += (COMPLETE,)
-        if self._capture is not None:
-            self._capture.passed(*records)
+            self._publish_end((last,), "complete", "")
+        elif self._capture is not None:
+            self._capture.passed(last)
 
-    def direction_over(self, direction: Direction) -> None:
+    def direction_over(self, direction: TunnelDirection) -> None:
         """Everything of `direction` has been handed over: pass its end on."""
         sink = direction.sink
         direction.stop()
         if self.to_client.over and self.to_upstream.over:
             self._close()
-        elif isinstance(sink, ServerConnection | ProxyClient):
+        elif isinstance(sink, ServerConnection | UpstreamConnection):
             sink.endSending()
 
     def _close(self) -> None:
@@ -197,7 +199,7 @@ class Tunnel:
 
     # --- other ends -------------------------------------------------------------------------
 
-    def lost(self, direction: Direction, reason: Failure) -> None:
+    def lost(self, direction: TunnelDirection, reason: Failure) -> None:
         """The connection that `direction` comes from is gone."""
         if self.ended:
             self._close()
@@ -209,8 +211,8 @@ class Tunnel:
             ruling = verdict(reason)
             self._fail(ruling.outcome, ruling.error)
 
-    def _closed(self, direction: Direction) -> None:
-        """... in good order: with nothing to deliver to it, the other side has a moment to end too."""
+    def _closed(self, direction: TunnelDirection) -> None:
+        """The source has closed in good order; the other side has a moment to end too, if nothing waits."""
         back = self.to_client if direction is self.to_upstream else self.to_upstream
         self._client_gone = direction is self.to_upstream
         if back.withdraw():
@@ -224,8 +226,8 @@ class Tunnel:
         else:
             self._client.hurry()
 
-    def undeliverable(self, direction: Direction) -> None:
-        """Bytes have come for a connection that is gone, or after the end of it all."""
+    def undeliverable(self, direction: TunnelDirection) -> None:
+        """Bytes were received for a connection that is lost, or after the end of the tunnel."""
         if self.ended:
             return
         if direction is self.to_client:
@@ -235,10 +237,9 @@ class Tunnel:
 
     def _fail(self, outcome: str, error: str) -> None:
         self.ended = True
-        if self._capture is not None:
-            self._capture.passed(end_record(outcome, error))
+        self._publish_end((), outcome, error)
         self.to_upstream.stop()
-        self._upstream.forsake()
+        self._upstream.discard()
         self._over()
         if outcome == "client_closed":
             self.to_client.stop()
@@ -248,5 +249,5 @@ class Tunnel:
 
 
 def _text(reason: Failure) -> str:
-    """Why the client was given up; nothing where it has simply left."""
+    """Why the client was given up; empty if it has simply left."""
     return str(reason.value) if reason.check(ClientGivenUp) else ""

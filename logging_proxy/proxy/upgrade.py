@@ -1,7 +1,7 @@
 """
-Upgrade: which protocols a request may be answered with a change to (RFC 9110 §7.8).
+Upgrade: the protocols that a request may switch to (RFC 9110 §7.8).
 
-Any but h2c goes through as a tunnel.  HTTP/2 in clear cannot be recorded as the
+All but h2c are passed through as a tunnel.  HTTP/2 in clear cannot be recorded as the
 exchanges it carries, and a server need not take the offer (RFC 9113 §3.1).
 """
 

@@ -1,50 +1,47 @@
 """
-What an exchange publishes, and the observer that hands it to the writer.
+The events of exchanges, their publisher, and the observer that stores them.
 
-The events are those of twisted.logger: dicts that observers are called with.
-The data path calls its observer directly rather than through a publisher,
-which would cost more (0.7 µs an event) than everything else that recording does.  What
-is usual of a body goes past the observer, straight to the writer, where there is a part in C.
+An exchange publishes an event (a dict in the shape of `ExchangeEvent`) when it starts, when it has the
+head of its response, and when it ends.  The observers of one publisher are isolated from one another.
+
+The pieces of a body, of an event stream or of a tunnel are *not* events: they would pay for a dict, and
+for a call of each observer, several thousand times a second.  They go to the writer of the capture
+directly, through `Capture.passed` or, where the part in C passes them on, through what that has of the
+same writer.  An observer that is to see bodies belongs into the logging server, which reads the spool.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypedDict, cast
 
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, LogEvent
+from twisted.logger import ILogObserver, LogEvent, LogPublisher, globalLogPublisher
 from zope.interface import implementer
 
 from logging_proxy.recording.writer import CaptureWriter, Passed
 
 
-@implementer(ILogObserver)
-class CaptureObserver:
-    """Writes the records in events that have any; other events are not its business."""
-
-    def __init__(self, writer: CaptureWriter) -> None:
-        self.writer = writer
-        self._write = writer.shortest_write()
-
-    def __call__(self, event: LogEvent) -> None:
-        records: Passed | None = event.get("records")
-        if records is not None:
-            self._write(event["exchange"], records)
-
-
 class Capture:
-    """What one exchange publishes, until its END record."""
+    """The place of one exchange in the spool, until its END record."""
 
-    __slots__ = ("_observer", "number", "writer")
+    __slots__ = ("_write", "number", "writer")
 
-    def __init__(self, number: int, observer: CaptureObserver) -> None:
+    def __init__(self, number: int, writer: CaptureWriter, write: Callable[[int, Passed], None]) -> None:
+        """`write` is the `write` of `writer`, or a faster equivalent."""
         self.number = number
-        self.writer = observer.writer
-        self._observer = observer
+        self.writer = writer
+        self._write = write
 
     def passed(self, *records: tuple[int, int, bytes]) -> None:
-        """These records, in order.  Afterwards `full` tells whether their bytes may be passed on."""
-        self._observer({"exchange": self.number, "records": records})
+        """
+        Store records between two events, in order, without an event of their own.
+
+        Afterwards `full` tells whether their bytes may be passed on.
+        """
+        self._write(self.number, records)
 
     def landing(self, most: int) -> memoryview | None:
         """Memory to read the next piece of a body into, see `CaptureWriter.landing`."""
@@ -58,22 +55,107 @@ class Capture:
         return self.writer.when_room()
 
 
+class _OfExchange(TypedDict):
+    """Keys of every event of an exchange."""
+
+    exchange: bytes
+    """The exchange's UUID, 16 bytes."""
+    capture: Capture | None
+    """Its capture; None if it is not recorded."""
+    records: Passed
+    """The records that this event adds to the capture; none if there is no capture."""
+
+
+class ExchangeEvent(_OfExchange, total=False):
+    """
+    A step of an exchange.
+
+    Which keys there are tells which step it is: `method` at the start, `response` at the response's head,
+    `outcome` at the end.  What happens at once is one event: a short response arrives with its end, and a
+    malformed request is refused in one step.  Each of the three happens once, but for `response` where
+    there is none.  The values are what was sent and received: a text for people has to redact them.
+    """
+
+    method: bytes
+    """The request's method; `-` where it cannot be read."""
+    target: bytes
+    """The request's target, as the client sent it."""
+    where: str
+    """The URL that the request goes to, or why it is not forwarded, such as `NOT_FOUND`."""
+    response: bytes
+    """The head of the final response, as it was received, or as the proxy made it."""
+    outcome: str
+    """How the exchange ended, one of `records.OUTCOMES`."""
+    error: str
+    """The reason, if it did not end well."""
+
+
+Publish = Callable[[ExchangeEvent], None]
+
+
+def publisher(*observers: ILogObserver) -> Publish:
+    """
+    Calls each of `observers` with each event; one that raises disturbs neither the others nor the exchange.
+
+    What it raised is in the process's log, and it is called with the next event again.  The others are
+    called with its failure as well, an event without `exchange`.
+    Observers are called on the reactor's thread, before the bytes of the step are sent on: they must not
+    block.
+    """
+    made: Any = LogPublisher(*observers, FailureObserver())
+    return cast(Publish, made.__call__)
+
+
+@implementer(ILogObserver)
+class FailureObserver:
+    """
+    The last observer of each publisher: hands the failures of the others to the process's log.
+
+    Of an observer that fails again and again the first, second, fourth, eighth, ... failure is logged: it
+    may fail twice in every exchange, and must not fill the log.
+    """
+
+    def __init__(self) -> None:
+        self._failures = Counter[int]()
+
+    def __call__(self, event: LogEvent) -> None:
+        if "exchange" not in event:
+            failed = id(event.get("observer"))
+            self._failures[failed] += 1
+            if self._failures[failed].bit_count() == 1:
+                globalLogPublisher(event)
+
+
+@implementer(ILogObserver)
+class CaptureObserver:
+    """Writes the records of events; events without records do not concern it."""
+
+    def __init__(self, writer: CaptureWriter) -> None:
+        self._write = writer.shortest_write()
+
+    def __call__(self, event: LogEvent) -> None:
+        if "records" in event and event["records"]:
+            self._write(event["capture"].number, event["records"])
+
+
 class Recorder:
     """Makes the captures of one proxy; numbers are unique within the session."""
 
-    def __init__(self, observer: CaptureObserver, first: int = 1) -> None:
+    def __init__(self, writer: CaptureWriter, first: int = 1) -> None:
         """
         The first capture has the number `first`.
 
-        Where each session begins with another, what a reader has of an exchange whose end is lost, with the
-        beginning of the next session, does not go on with an exchange of that one.
+        Sessions begin with different numbers, so that a reader never takes the beginning of an exchange in
+        one session for the continuation of an exchange whose end was lost in another.
         """
-        self._observer = observer
+        self._writer = writer
+        self._write = writer.shortest_write()
         self._numbers = itertools.count(first)
 
     @property
     def refuses(self) -> bool:
-        return self._observer.writer.refuses
+        """Whether new exchanges must be refused, see `CaptureWriter.refuses`."""
+        return self._writer.refuses
 
     def capture(self) -> Capture:
-        return Capture(next(self._numbers), self._observer)
+        return Capture(next(self._numbers), self._writer, self._write)

@@ -1,4 +1,4 @@
-"""The recording side of a proxy put together: spool, writer, observer."""
+"""The recording side of a proxy: spool, writer and observer, started and stopped together."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from logging_proxy.recording.writer import NO_EXCHANGE, CaptureWriter
 
 RING_SIZE = 32 << 20
 """
-Bytes of the ring: what the data path can run ahead of the disk before it waits.
+Bytes of the ring: the data path may be that far ahead of the disk before it has to wait.
 
-Also what makes writes large: a body of 1 GiB was recorded at 1,070 MiB/s through a ring
-of 8 MiB in small pages, 1,270 in huge ones, 1,450 through 16 MiB, 1,640 through 32.
+A larger ring also makes larger writes, and so records large bodies faster.
 """
 
 FLUSH_PATIENCE = 5.0
-"""Seconds that records may wait for room when the service stops, before they are given up."""
+"""Seconds for which records may wait for room when the service stops; then they are lost."""
 
 
 class Recording:
     """
-    What records the exchanges of one proxy, in the spool at `directory`.
+    Records the exchanges of one proxy in the spool at `directory`.
 
-    Opening it writes nothing; from `start` to `stop` there are threads.
+    Making it writes nothing; its threads run from `start` to `stop`.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Recording:
         ring_size: int = RING_SIZE,
         workers: int = 1,
     ) -> None:
-        """`workers` is how many proxies share the room for rings.  Raises `SpoolBusy` and OSError."""
+        """`workers` is how many processes share the space for rings.  Raises `SpoolBusy` and OSError."""
         self.directory = directory
         self._reactor = reactor
         ring_directory = Path(options.ring_dir)
@@ -64,7 +63,8 @@ class Recording:
         )
         passes = options.on_capture_error == "pass"
         self.writer = CaptureWriter(self._spool.ring, self._spool.stored, passes, reactor)
-        self.recorder = Recorder(CaptureObserver(self.writer), 1 + secrets.randbits(39))
+        self.observer = CaptureObserver(self.writer)
+        self.recorder = Recorder(self.writer, 1 + secrets.randbits(39))
 
     def start(self) -> None:
         session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}
@@ -73,10 +73,10 @@ class Recording:
 
     async def stop(self) -> bool:
         """
-        Returns when everything recorded is on disk.
+        Return when all records are on disk.
 
-        False if the disk does not take it: then it is in the ring, for the
-        next start, as far as there is room.
+        False if the disk does not take them: then they stay in the ring for the next start, as far as
+        there is room.
         """
         if self.writer.full:
             try:
@@ -90,12 +90,12 @@ class Recording:
 
     # --- from the spool's thread to the reactor's ------------------------------------------
     #
-    # The thread changes the spool first (`taken`, `failure`) and looks at the writer second;
-    # the writer is changed first (`attentive`, `failure`) and the spool looked at second.
-    # So whatever happens at once, at least one side sees what the other has done.
+    # The spool's thread changes the spool first (`taken`, `failure`) and reads the writer second;
+    # the reactor's thread changes the writer first (`attentive`, `failure`) and reads the spool second.
+    # So when both change at once, at least one of the two threads sees the change of the other.
 
     def _moved(self) -> None:
-        """Called on the spool's thread.  Wakes the reactor only if that changes anything."""
+        """Called on the spool's thread.  Wakes the reactor only if the writer has to know."""
         if self.writer.attentive or self.writer.failure != self._spool.failure:
             self._reactor.callFromThread(self._tell_writer)
 

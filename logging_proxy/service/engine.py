@@ -1,7 +1,7 @@
 """
-Serving: what a process does that forwards and records, from sockets that listen to an end that loses nothing.
+The life of a process that forwards and records: listen, reload, drain, stop without losing anything.
 
-It is all of a proxy with one process, and the whole work of each of its workers when it has several.
+A proxy with one process has one `Serving`; with several, each worker has its own.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from logging_proxy.configuration import Configuration
@@ -26,31 +26,32 @@ from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
 from logging_proxy.recording.recorder import Recording
+from logging_proxy.service.console import ConsoleObserver
 from logging_proxy.service.output import Output
 from logging_proxy.tls.listener import ListenerTLS
 
 GRACE = 0.02
-"""Seconds that a service that stops still accepts, and reads requests that have arrived already."""
+"""Seconds for which a stopping service still accepts connections and reads requests that have arrived."""
 
 LOOK = 0.02
-"""Seconds between two looks at what is still in flight."""
+"""Seconds between two checks for exchanges in flight."""
 
 FAREWELL = 1.0
-"""Seconds that clients have to take the answers that interrupted exchanges get."""
+"""Seconds that clients have to receive the answers to interrupted exchanges."""
 
 
 class Entrance(Protocol):
-    """How connections come in."""
+    """How connections are accepted."""
 
     def site(self, tree: RouteTree, limits: ServerLimits, secure: bool) -> Site:
         """The site that they belong to."""
 
     def adopt(self, fd: int, family: int, factory: Any, room: Callable[[], int]) -> IListeningPort:
-        """Accept on a socket that listens, of which a copy is made, as many as there is room for."""
+        """Accept on a copy of a listening socket, while `room` says that there is room."""
 
 
 class OwnEntrance:
-    """That of a process which shares its sockets with nobody."""
+    """The entrance of a process that shares its sockets with no other process."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -63,7 +64,7 @@ class OwnEntrance:
 
 
 class Serving:
-    """Forwards what comes in, and records it."""
+    """Forwards requests and records exchanges, for one configuration at a time."""
 
     _log = Logger()
 
@@ -84,33 +85,41 @@ class Serving:
         self._reactor = reactor
         self._configuration = configuration
         self._recording = recording
+        self._output = output
         self._entrance = OwnEntrance(reactor) if entrance is None else entrance
         self._ports: list[Any] = []
         self._hurried = False
         recorder = recording.recorder if recording is not None else None
         self._ourselves = Ourselves(server)
         self.forwarding = Forwarding(
-            reactor, recorder, output.exchange, output.trouble, self._ourselves, socket.gethostname()
+            reactor, recorder, self._observers, self._ourselves, socket.gethostname()
         )
         tree = self.forwarding.use(configuration)
         tls = configuration.server.tls
         self._tls = ListenerTLS(tls) if tls is not None else None
         self.site = self._entrance.site(tree, server_limits(configuration), tls is not None)
 
+    def _observers(self, configuration: Configuration) -> Iterator[ILogObserver]:
+        """The observers of exchanges; a new one has its line here."""
+        if self._recording is not None:
+            yield self._recording.observer
+        if configuration.logging.console:
+            yield ConsoleObserver(self._output)
+
     # --- start ------------------------------------------------------------------------------
 
     async def start(self, listeners: list[socket.socket]) -> None:
-        """Record, and accept on sockets that listen; they are ours from now on."""
+        """Record, and accept on `listeners`, which are listening sockets; this takes them over."""
         self.begin()
         self.listen(listeners)
 
     def begin(self) -> None:
-        """Be ready to record: this starts threads, and twistd must have made its daemon by now."""
+        """Be ready to record.  This starts threads, so twistd must have forked its daemon before."""
         if self._recording is not None:
             self._recording.start()
 
     def listen(self, listeners: list[socket.socket]) -> None:
-        """Accept on these sockets, which are all that there are."""
+        """Accept on `listeners`, which are all of the listening sockets."""
         self._ourselves.listen_on(addresses_of(listeners))
         factory = self._factory()
         for listener in listeners:
@@ -125,10 +134,10 @@ class Serving:
 
     async def use(self, configuration: Configuration, listeners: list[socket.socket]) -> None:
         """
-        Go on with another configuration; `listeners`, if there are any, take the place of those before.
+        Go on with another configuration; `listeners`, if there are any, replace the present ones.
 
-        No connection is dropped: what is in flight finishes on the terms it began with.
-        What cannot be used is raised before anything has changed, `PEMError` for TLS settings.
+        No connection is dropped: an exchange in flight finishes with the configuration it began with.
+        A configuration that cannot be used raises before anything has changed, `PEMError` for TLS settings.
         """
         old, new = self._configuration.server.tls, configuration.server.tls
         made = None if new is None else ListenerTLS(new)
@@ -153,14 +162,14 @@ class Serving:
     # --- stop -------------------------------------------------------------------------------
 
     def hurry(self) -> None:
-        """Do not wait for what is in flight when stopping, or any longer."""
+        """Do not wait for exchanges in flight when stopping, or stop waiting for them."""
         self._hurried = True
 
     async def stop(self) -> None:
         """
-        Stop accepting, let what is in flight finish, and keep the last byte.
+        Stop accepting, let exchanges finish, and return when the last byte is recorded.
 
-        What takes longer than the configuration allows is interrupted.
+        Exchanges that take longer than the configuration allows are interrupted.
         """
         until = self._reactor.seconds() + self._configuration.server.shutdown_timeout
         await one_by_one(
@@ -173,10 +182,10 @@ class Serving:
 
     async def _stop_accepting(self) -> None:
         """
-        Close the ports, when who has been let in is served.
+        Close the ports, after serving the connections in their accept queues.
 
-        What the kernel has accepted by now, and requests that have arrived on
-        connections that look idle, get their turns: closing would reset them.
+        Connections that the kernel has accepted, and requests that have arrived on seemingly idle
+        connections, get their turns first: closing would reset them.
         """
         self.site.closing = True
         await deferLater(self._reactor, GRACE)
@@ -186,8 +195,8 @@ class Serving:
         self.site.close()
 
     async def _close_port(self, port: Any) -> None:
-        """Accept on a port no longer, but who is waiting there."""
-        # A second descriptor: closing the last one resets who waits to be accepted.
+        """Stop listening on `port`, after accepting the connections in its accept queue."""
+        # A second descriptor: closing the last one would reset the connections in the accept queue.
         with socket.socket(fileno=os.dup(port.fileno())) as listener:
             drop_syns(listener)
             stopping = port.stopListening()
@@ -204,7 +213,7 @@ class Serving:
                 accepted.close()
 
     async def _drain(self, until: float) -> None:
-        """Let exchanges finish; those that take too long are interrupted, and their connections aborted."""
+        """Let exchanges finish; at `until` those left are interrupted and their connections aborted."""
         while self._in_flight() and self._reactor.seconds() < until and not self._hurried:
             await deferLater(self._reactor, LOOK)
         for exchange in self.forwarding.exchanges():
@@ -215,7 +224,7 @@ class Serving:
         await self._connections_closed()
 
     async def _connections_closed(self) -> None:
-        """Returns when all are, or after a moment."""
+        """Return when all connections are closed, or after `FAREWELL` seconds."""
         until = self._reactor.seconds() + FAREWELL
         while self.site.connections and self._reactor.seconds() < until:
             await deferLater(self._reactor, LOOK)
@@ -229,7 +238,7 @@ class Serving:
 
 
 async def one_by_one(log: Logger, *steps: Callable[[], Awaitable[Any] | None]) -> None:
-    """Take steps towards the end; one that fails does not keep the later ones from being taken."""
+    """Take the steps of stopping in order; one that fails is logged, and does not prevent the later ones."""
     for step in steps:
         try:
             result = step()
@@ -240,7 +249,7 @@ async def one_by_one(log: Logger, *steps: Callable[[], Awaitable[Any] | None]) -
 
 
 def server_limits(configuration: Configuration) -> ServerLimits:
-    """What `configuration` says of clients' connections."""
+    """The limits that `configuration` sets for clients' connections."""
     server = configuration.server
     return ServerLimits(
         head_limit=server.head_limit,

@@ -1,10 +1,9 @@
 """
-Where the service's own words go: the terminal, the log file, or syslog.
+The output of the service: to the terminal, a log file, or syslog.
 
-One stream takes both console lines and diagnostics, so that they stay in order
-and a log file that is rotated holds both.  A thread writes them: a terminal
-that was stopped, or a pager that nobody scrolls, takes nothing for hours, and
-the proxy goes on.  What does not fit meanwhile is counted.
+Console lines and diagnostics share one stream, so that they stay in order and a rotated log file has both.
+A thread writes them, because a stopped terminal or a pager may block for hours while the proxy has to go on.
+Lines beyond the buffer are dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
 from logging_proxy.redaction.redact import redact_url
-from logging_proxy.service.console import exchange_line, safe, trouble_line
+from logging_proxy.service.console import safe
 
 MOST_WAITING = 10_000
-"""Lines that wait to be written; more are dropped and counted."""
+"""Lines that may wait to be written; further ones are dropped and counted."""
 
 GATHER = 0.01
-"""Seconds that lines gather before they are written together."""
+"""Seconds for which lines are gathered to be written together."""
 
 CLOSE_PATIENCE = 1.0
-"""Seconds that the last lines have to be written."""
+"""Seconds for writing the last lines when the service stops."""
 
 ROTATE_SIZE = 64 << 20
-"""Bytes after which a log file is rotated.  Twisted's 1 MB is 7,000 exchanges."""
+"""Bytes after which a log file is rotated.  Twisted's 1 MB would hold 7,000 exchanges."""
 
 MOST_LINES = 200
-"""Lines of one event that are written: those of a traceback."""
+"""Lines of one event that are written; a traceback may have more."""
 
 
 class CannotLog(Exception):
@@ -56,15 +55,15 @@ class Sink(Protocol):
 
 @implementer(ILogObserver)
 class Output:
-    """Writes lines; as an observer, those of diagnostics.  May be called from any thread."""
+    """Writes lines; as a log observer, it writes diagnostics.  May be called from any thread."""
 
     def __init__(
         self, sink: Sink, now: Callable[[], float] = time.time, name: str = "", gather: float = GATHER
     ) -> None:
         """
-        `name` stands before diagnostics, where several processes have one output.
+        `name` precedes diagnostics where several processes share one output.
 
-        Lines of `gather` seconds are written together.
+        Lines that come within `gather` seconds are written together.
         """
         self.dropped = 0
         self._name = f"{name}: " if name else ""
@@ -75,7 +74,7 @@ class Output:
         self._time = ""
         self._lines: list[str] = []
         self._more = 0
-        """Lines that are not counted in `_lines`, for their ends are within texts there."""
+        """Lines within the texts of `_lines`, beyond one for each text."""
         self._adding = threading.Lock()
         self._work = threading.Event()
         self._closing = threading.Event()
@@ -85,11 +84,11 @@ class Output:
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
 
     def start(self) -> None:
-        """From now on lines are written; until now they were kept, through a fork as well."""
+        """Begin to write.  Earlier lines were kept, through a fork as well."""
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, unless that takes too long; later lines are written while there is time."""
+        """Write the lines that are left, for at most `CLOSE_PATIENCE` seconds."""
         self._closing.set()
         if self._thread.ident is None:
             self._write_all()
@@ -117,27 +116,19 @@ class Output:
             self.say(mark + eventAsText(event, includeTimestamp=False, includeSystem=False))
 
     def say(self, text: str) -> None:
-        """`text` with the time, without secrets in URLs; lines after its first are indented."""
+        """Write `text` with the time and without secrets in URLs; lines after the first are indented."""
         lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
-        self.line(f"{self._stamp()} {self._name}" + "\n    ".join(lines))
+        self.line(f"{self.stamp()} {self._name}" + "\n    ".join(lines))
 
     def confide(self, secret: str, otherwise: str) -> None:
-        """`secret` as it is, if a person at a terminal reads it, else `otherwise`."""
+        """Write `secret` if the output is a terminal, else `otherwise`."""
         if isinstance(self._sink, Terminal) and self._sink.has_a_person():
-            self.line(f"{self._stamp()} {self._name}{safe(secret)}")
+            self.line(f"{self.stamp()} {self._name}{safe(secret)}")
         else:
             self.say(otherwise)
 
-    def exchange(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
-        """An exchange has started."""
-        self.line(exchange_line(self._stamp(), id, method, target, where, recorded))
-
-    def trouble(self, id: bytes, outcome: str, error: str) -> None:
-        """An exchange has not ended well."""
-        self.line(trouble_line(self._stamp(), id, outcome, error))
-
     def line(self, text: str) -> None:
-        """This line as it is.  Those of a few milliseconds are written together."""
+        """Write `text` as it is."""
         with self._adding:
             if len(self._lines) >= MOST_WAITING:
                 self.dropped += 1
@@ -148,7 +139,7 @@ class Output:
             self._work.set()
 
     def pass_on(self, text: str) -> None:
-        """Lines of another output, as they are; all or none of them."""
+        """Write lines of another output as they are: all of them, or none."""
         more = text.count("\n")
         with self._adding:
             if len(self._lines) + self._more >= MOST_WAITING:
@@ -158,7 +149,8 @@ class Output:
             self._more += more
         self._work.set()
 
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """The time as lines begin with it."""
         now = int(self._now())
         if now != self._second:
             self._time = f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S}"
@@ -181,7 +173,7 @@ class Output:
             dropped, self.dropped = self.dropped, 0
             self._writing = True
         if dropped:
-            lines.append(f"{self._stamp()} {self._name}warn: {dropped} lines could not be written")
+            lines.append(f"{self.stamp()} {self._name}warn: {dropped} lines could not be written")
         try:
             if self._rotate:
                 self._rotate = False
@@ -189,7 +181,7 @@ class Output:
             if lines:
                 self._sink.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
         except OSError:
-            # There is nowhere to say so; a full disk may have room again, and then it is said.
+            # It cannot be reported now; the count is reported when writing works again.
             with self._adding:
                 self.dropped += dropped + len(lines) - bool(dropped) + more
         finally:
@@ -201,7 +193,7 @@ class Output:
 
 def sink_for(options: Mapping[str, Any]) -> Sink:
     """
-    What twistd's options ask for: the terminal in the foreground, else a file, or syslog.
+    The sink that twistd's options ask for: the terminal in the foreground, else a file, or syslog.
 
     Raises OSError when the file cannot be opened, and `CannotLog`.
     """
@@ -216,7 +208,7 @@ def sink_for(options: Mapping[str, Any]) -> Sink:
 
 
 def _descriptor_of(stream: Any) -> int:
-    """The stream's own descriptor: its buffer and encoding are not wanted, and twistd replaces the object."""
+    """The descriptor of `stream`, to write without its buffer and encoding: twistd replaces the object."""
     try:
         return int(stream.fileno())
     except (AttributeError, OSError, ValueError):
@@ -224,7 +216,7 @@ def _descriptor_of(stream: Any) -> int:
 
 
 class Terminal:
-    """A descriptor that somebody may be reading: a terminal, a pipe."""
+    """A terminal or a pipe, by its descriptor."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -234,7 +226,7 @@ class Terminal:
         while data and not self._gone:
             try:
                 data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # somebody has made it non-blocking
+            except BlockingIOError:  # another process has made it non-blocking
                 time.sleep(GATHER)
             except OSError:
                 self._gone = True
@@ -244,12 +236,12 @@ class Terminal:
         """There is nothing to rotate."""
 
     def has_a_person(self) -> bool:
-        """Whether it is a terminal; a pipe may lead to a log that others read."""
+        """Whether it is a terminal; a pipe may end in a log that other users read."""
         return os.isatty(self._fd)
 
 
 class Syslog:
-    """The system's log, line by line; it puts the time before each itself."""
+    """The system's log, line by line; it adds the time of each line itself."""
 
     _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 
@@ -266,10 +258,10 @@ class Syslog:
 
 class LogFile:
     """
-    A file that only we can read, and that becomes `.1` when it is rotated.
+    A file that only its owner can read, and that becomes `.1` when it is rotated.
 
-    twisted.python.logfile changes the process's umask for a moment to open one,
-    and another thread's new file would get it.
+    twisted.python.logfile is not used: it changes the umask of the process for a moment, which affects
+    files that other threads create.
     """
 
     def __init__(self, path: str, rotate_size: int = ROTATE_SIZE) -> None:
@@ -287,7 +279,7 @@ class LogFile:
         """
         Begin a new file.
 
-        Earlier ones count up.  A file that was moved away, as logrotate does, is left where it is now.
+        The numbers of earlier files go up by one.  A file that logrotate has moved away stays there.
         """
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             return

@@ -9,25 +9,27 @@ routes, engine and recording, on a clock that the test turns.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent
 from twisted.python.failure import Failure
 
 from logging_proxy.configuration.options import RouteOptions
-from logging_proxy.http.client import ProxyClient
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.pool import ClientLimits, Pool
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
+from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
-from logging_proxy.recording.events import CaptureObserver, Recorder
+from logging_proxy.recording.events import CaptureObserver, Recorder, publisher
 from logging_proxy.recording.records import OUTCOMES, Flag, Kind, Record, RecordReader, decode_request_head
 from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.routing.mapping import parse_destination
@@ -358,15 +360,19 @@ class Stage:
         logging: bool = True,
         pass_on_failure: bool = True,
         secure: bool = False,
+        observers: Sequence[ILogObserver] = (),
     ) -> None:
+        """`observers` are told of exchanges as well."""
         self.clock = Clock()
         self.ring = FakeRing()
         self.writer = self.make_writer(pass_on_failure)
         self.console: list[str] = []
         surroundings = self.surroundings = Surroundings(
-            recorder=Recorder(CaptureObserver(self.writer)),
+            recorder=Recorder(self.writer),
             policy=policy or ForwardedPolicy(),
-            console=self._console_line,
+            publish=publisher(
+                CaptureObserver(self.writer), cast(ILogObserver, self._console_line), *observers
+            ),
             record_unknown=logging,
             not_found=not_found.encode(),
             wall_ns=lambda: WALL,
@@ -386,9 +392,11 @@ class Stage:
     def make_writer(self, passes: bool) -> CaptureWriter:
         return CaptureWriter(self.ring, lambda: None, passes, self.clock)  # type: ignore[arg-type]
 
-    def _console_line(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
-        log = "[log]" if recorded else "[no-log]"
-        self.console.append(f"{method.decode()} {target.decode()} -> {where} {log}")
+    def _console_line(self, event: LogEvent) -> None:
+        if "method" in event:
+            log = "[no-log]" if event["capture"] is None else "[log]"
+            method, target = event["method"].decode(), event["target"].decode()
+            self.console.append(f"{method} {target} -> {event['where']} {log}")
 
     # --- peers --------------------------------------------------------------------
 
@@ -483,8 +491,8 @@ def limits(**changes: Any) -> ClientLimits:
     return replace(LIMITS, **changes)
 
 
-def client_of(wire: Wire) -> ProxyClient:
-    assert isinstance(wire.protocol, ProxyClient)
+def client_of(wire: Wire) -> UpstreamConnection:
+    assert isinstance(wire.protocol, UpstreamConnection)
     return wire.protocol
 
 

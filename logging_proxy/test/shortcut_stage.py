@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.net import shortcut
-from logging_proxy.proxy import halves
+from logging_proxy.proxy import directions
 from logging_proxy.proxy.messages import MOMENT
 from logging_proxy.recording.records import Kind
 from logging_proxy.recording.ring import Ring
@@ -326,7 +326,7 @@ class ShortcutCase(SynchronousTestCase):
             made.append(weakref.ref(parts["source"]))
             return real(sink, **parts)
 
-        self.patch(halves, "passage", watched)
+        self.patch(directions, "passage", watched)
         return made
 
 

@@ -486,9 +486,9 @@ class CloseTests(WriterCase):
 
 class EventTests(WriterCase):
     def test_capture(self) -> None:
-        """What an exchange publishes is written under its number; numbers are not used twice."""
+        """The records of an exchange are written under its number; numbers are not used twice."""
         stage = self.stage()
-        recorder = Recorder(CaptureObserver(stage.writer))
+        recorder = Recorder(stage.writer)
         first, second = recorder.capture(), recorder.capture()
         second.passed((HEAD, 0, b"b"))
         first.passed((HEAD, 0, b"a"), COMPLETE)
@@ -498,16 +498,31 @@ class EventTests(WriterCase):
         self.assertFalse(first.full)
         self.successResultOf(first.when_room())
 
-    def test_other_events(self) -> None:
-        """The observer takes no notice of events without records."""
+    def test_event(self) -> None:
+        """The observer writes the records of an event, in order with those that have no event."""
         stage = self.stage()
-        CaptureObserver(stage.writer)({"log_format": "hello", "exchange": 1})
+        capture = Recorder(stage.writer).capture()
+        observer = CaptureObserver(stage.writer)
+        observer({"exchange": bytes(16), "capture": capture, "records": ((HEAD, 0, b"a"),)})
+        capture.passed((PIECE, 0, b"b"))
+        observer({"exchange": bytes(16), "capture": capture, "records": (COMPLETE,)})
+        stage.drain()
+        self.assertEqual(
+            [(each.exchange, each.kind) for each in stage.found], [(1, HEAD), (1, PIECE), (1, END)]
+        )
+
+    def test_other_events(self) -> None:
+        """The observer takes no notice of events without records, such as those of unrecorded exchanges."""
+        stage = self.stage()
+        observer = CaptureObserver(stage.writer)
+        observer({"log_format": "hello"})
+        observer({"exchange": bytes(16), "capture": None, "records": ()})
         self.assertEqual(stage.stored, 0)
 
     def test_refuses(self) -> None:
         """A recorder refuses when its writer does."""
         stage = self.stage(passes=False)
-        recorder = Recorder(CaptureObserver(stage.writer))
+        recorder = Recorder(stage.writer)
         self.assertFalse(recorder.refuses)
         stage.fail()
         self.assertTrue(recorder.refuses)

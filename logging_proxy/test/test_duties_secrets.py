@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from twisted.logger import LogEvent, eventAsText, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.faults import HandshakeFailed, ResponseFault
-from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.recording.records import Kind
 from logging_proxy.service.console import exchange_line
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits, ok, post
@@ -47,13 +46,15 @@ class SecretsTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def stage(self, secure: bool = False) -> Stage:
-        stage = Stage(limits=limits(head_timeout=60.0, stream_timeout=60.0), secure=secure)
-        surroundings: Surroundings = stage.tree._surroundings
-        surroundings.console = self.console
-        return stage
+        patient = limits(head_timeout=60.0, stream_timeout=60.0)
+        return Stage(limits=patient, secure=secure, observers=[cast(ILogObserver, self.console)])
 
-    def console(self, id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
-        self.lines.append(exchange_line("", id, method, target, where, recorded))
+    def console(self, event: LogEvent) -> None:
+        if "method" in event:
+            line = exchange_line(
+                "", event["exchange"], event["method"], event["target"], event["where"], True
+            )
+            self.lines.append(line)
 
     def assertSilent(self, client: Wire, name: str) -> None:
         """Neither the client nor the log is told."""

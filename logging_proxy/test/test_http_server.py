@@ -6,8 +6,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.faults import RequestFault
-from logging_proxy.http.interfaces import Responder
 from logging_proxy.http.limits import NEWCOMER
+from logging_proxy.http.protocols import Responder
 from logging_proxy.test.http_stage import GET, OK, Client, Desk, Pending, PromptDesk
 
 POST = b"POST /p HTTP/1.1\r\nhost: a\r\nX-B: 1\r\nx-a:  2 \r\nX-B: 3\r\n"

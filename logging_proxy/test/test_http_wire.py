@@ -39,7 +39,7 @@ from logging_proxy.net import wire
 from logging_proxy.net.wire import (
     LARGEST_READ,
     LOCAL_QUEUE,
-    gone,
+    discard_data,
     half_closer,
     looks_closed,
     queue_length,
@@ -233,7 +233,7 @@ class DirectTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """The sender of a lost connection takes everything, so that nobody waits."""
-        self.assertTrue(gone(b"hello"))
+        self.assertTrue(discard_data(b"hello"))
 
     def test_renamed_names(self) -> None:
         """A Twisted without one of the private names fails when the connection is made, not later."""

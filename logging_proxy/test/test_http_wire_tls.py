@@ -32,7 +32,7 @@ class NoReactor:
 
 
 class Idle(Protocol):
-    """Nobody asked for anything: whatever comes ends it, as in `ProxyClient`."""
+    """Nobody asked for anything: whatever comes ends it, as in `UpstreamConnection`."""
 
     transport: Any
 

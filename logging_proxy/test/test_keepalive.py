@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http.upstream import UpstreamConnection
+from logging_proxy.http.upstream_link import UpstreamLink
 from logging_proxy.net import keepalive
 from logging_proxy.net.keepalive import COUNT, IDLE, INTERVAL, keep_alive
 from logging_proxy.net.listening import bind
@@ -49,7 +49,7 @@ class KeepAliveTests(SynchronousTestCase):
     def test_made(self) -> None:
         """So is a connection to an upstream."""
         pair = Pair(self, pair=tcp_pair)
-        UpstreamConnection(Clock().seconds).makeConnection(pair.transport)
+        UpstreamLink(Clock().seconds).makeConnection(pair.transport)
         self.assertProbed(pair.transport.socket)
 
     def test_others(self) -> None:

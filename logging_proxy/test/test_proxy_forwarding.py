@@ -18,7 +18,7 @@ class UseTests(SynchronousTestCase):
     def test_a_tree_that_cannot_be_made(self) -> None:
         """The tree of before is still the one in use, and its connections are closed when all are."""
         configuration = read_configuration(ROUTES, "config.yaml", {})
-        routes = Forwarding(MemoryReactorClock(), None, lambda *line: None)
+        routes = Forwarding(MemoryReactorClock(), None, lambda configuration: ())
         tree = routes.use(configuration)
         (pool,) = routes._pools.values()
 

@@ -122,7 +122,7 @@ class ListenerTests(SynchronousTestCase):
         ourselves = Ourselves()
         ourselves.listen_on((listener, 5601) for listener in listeners)
         forwarding = Forwarding(
-            MemoryReactorClock(), None, lambda *line: None, None, ourselves, "vm.office.example"
+            MemoryReactorClock(), None, lambda configuration: (), ourselves, "vm.office.example"
         )
         configuration = Configuration(
             server=ServerOptions(**server),

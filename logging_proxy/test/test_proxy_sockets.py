@@ -27,7 +27,7 @@ from logging_proxy.proxy.endpoints import endpoint_for
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
-from logging_proxy.recording.events import CaptureObserver, Recorder
+from logging_proxy.recording.events import CaptureObserver, Recorder, publisher
 from logging_proxy.recording.records import Kind, RecordReader
 from logging_proxy.recording.writer import CaptureWriter
 from logging_proxy.test.proxy_stage import Captured, FakeRing, get, limits, ok, post, route
@@ -114,7 +114,7 @@ class SocketTests(TestCase):
         """The proxy before `destination`, at `self.port`."""
         writer = CaptureWriter(self.ring, lambda: None, True, reactor)  # type: ignore[arg-type]
         surroundings = Surroundings(
-            Recorder(CaptureObserver(writer)), ForwardedPolicy(), None, True, b"/404/"
+            Recorder(writer), ForwardedPolicy(), publisher(CaptureObserver(writer)), True, b"/404/"
         )
         ids = Ids(surroundings.random)
         options = route("api", "/api/", destination)

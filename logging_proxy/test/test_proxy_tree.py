@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.proxy.tree import Ids
+from logging_proxy.http.heads import parse_request_head
+from logging_proxy.proxy.tree import Ids, NotFoundResource, ReplyResource
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import WALL, Stage, get, ok, post
 
@@ -180,6 +182,35 @@ class UnroutedTests(SynchronousTestCase):
         stage.client(get("/nope"))
         self.assertEqual(stage.captures, [])
         self.assertEqual(stage.console, ["GET /nope -> NOT_FOUND [no-log]"])
+
+
+class LookUpTests(SynchronousTestCase):
+    """What `getChildWithDefault` of the tree finds is what answers."""
+
+    def child(self, stage: Stage, target: str) -> Any:
+        head = parse_request_head(get(target), 100)
+        return stage.tree.getChildWithDefault(head.target, head)
+
+    def test_route(self) -> None:
+        """The child for a target is the resource of the route that takes it, by the target's raw bytes."""
+        stage = Stage({"one": ("/a%2Fb/", "http://up.example/"), "two": ("/a/b/", "http://up.example/")})
+        one, two = stage.tree.routes
+        self.assertIs(self.child(stage, "/a%2Fb/x%2Fy?q"), one)
+        self.assertIs(self.child(stage, "/a/b/x"), two)
+
+    def test_no_route(self) -> None:
+        """The child for what no route takes answers that, or is led to the route at `not_found`."""
+        self.assertIsInstance(self.child(Stage(), "/nope"), ReplyResource)
+        lost = Stage({"lost": ("/404/", "http://up.example/lost/")})
+        self.assertIsInstance(self.child(lost, "/nope"), NotFoundResource)
+
+    def test_answers(self) -> None:
+        """A request is answered by the child that is found for it, and by no other."""
+        stage = Stage({"one": ("/one/", "http://up.example/1/"), "two": ("/two/", "http://up.example/2/")})
+        _, two = stage.tree.routes
+        self.patch(stage.tree, "getChild", lambda path, request: two)
+        stage.client(get("/two/x", "A: 1"))
+        self.assertTrue(stage.upstream.received().startswith(b"GET /2/x "))
 
 
 class RoutedTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.http.limits import LINGER, MOST_PIPELINED
 from logging_proxy.http.server import ServerLimits
-from logging_proxy.http.upstream import CLOSING_TIME
+from logging_proxy.http.upstream_link import CLOSING_TIME
 from logging_proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.failures import Shutdown
 from logging_proxy.recording.records import Flag, Kind

@@ -16,7 +16,7 @@ from logging_proxy.routing.mux import PatternConflict
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.output import Output
 from logging_proxy.service.proxy_service import ProxyService
-from logging_proxy.test.proxy_stage import route
+from logging_proxy.test.proxy_stage import Wire, get, route
 from logging_proxy.test.test_service_stop import Lines
 from logging_proxy.tls.pem import PEMError, PEMFile
 
@@ -33,7 +33,7 @@ BAD = Configuration(
 class ForwardingTests(SynchronousTestCase):
     def test_stays(self) -> None:
         """The tree is the one before, and its connections are kept and closed as before."""
-        forwarding = Forwarding(MemoryReactorClock(), None, lambda *line: None)
+        forwarding = Forwarding(MemoryReactorClock(), None, lambda configuration: ())
         tree = forwarding.use(GOOD)
         (pool,) = [each.pool for each in tree.routes]
         self.assertRaises(PatternConflict, forwarding.use, BAD)
@@ -61,6 +61,21 @@ class ServingTests(SynchronousTestCase):
         file = PEMFile("none.pem", b"no certificate")
         server = replace(GOOD.server, tls=ServerTLS(certificate=file, key=file))
         self.refused(replace(GOOD, server=server, routes=()), PEMError)
+
+
+class ObserverTests(SynchronousTestCase):
+    def test_console(self) -> None:
+        """Whether exchanges have lines is what the latest configuration says."""
+        lines: list[str] = []
+        output = Output(Lines())
+        self.patch(output, "line", lines.append)
+        reactor: Any = MemoryReactorClock()
+        serving = Serving(reactor, GOOD, None, output)
+        for console, expected in ((True, 1), (False, 1), (True, 2)):
+            configuration = replace(GOOD, logging=replace(GOOD.logging, console=console))
+            self.successResultOf(Deferred.fromCoroutine(serving.use(configuration, [])))
+            Wire(reactor, serving.site.buildProtocol(None)).connect().deliver(get("/nope"))
+            self.assertEqual(len(lines), expected)
 
 
 class ServiceTests(SynchronousTestCase):

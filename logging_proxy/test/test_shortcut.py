@@ -126,7 +126,7 @@ class SameTests(ShortcutCase):
                 source=source,
                 role="_receiver",
                 receiver=half,
-                half=half,
+                direction=half,
                 unusual=((half, "_waiting"),),
                 exchange=3,
                 writer=writer,

@@ -188,7 +188,7 @@ class EntranceTests(SynchronousTestCase):
     def test_counts(self) -> None:
         """The board says how many connections the site has."""
         configuration = Configuration(routes=(route("api", "/api/", "http://127.0.0.1:9/"),))
-        tree = Forwarding(self.reactor, None, lambda *line: None).use(configuration)
+        tree = Forwarding(self.reactor, None, lambda configuration: ()).use(configuration)
         site = self.entrance.site(tree, ServerLimits(), False)
         connections = []
         for count in (1, 2):

@@ -11,11 +11,11 @@ class Sender:
 
 class Passage:
     """
-    Forwards a body, as `_receive_body` of its source and `bodyReceived` of its half would.
+    Forwards a body, as `_receive_body` of its source and `bodyReceived` of its direction would.
 
     It handles whole chunks without extensions, except the last one, of a chunked body, and all but the last
     byte of a body with a length (`counted`).  It does so only while the source's attribute `role` is
-    `receiver`, the half's sink is `sink`, and no attribute in `unusual` is true.
+    `receiver`, the direction's sink is `sink`, and no attribute in `unusual` is true.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Passage:
         source: Any,
         role: str,
         receiver: Any,
-        half: Any,
+        direction: Any,
         sink: Any,
         send: Sender,
         exchange: int | None,

@@ -78,7 +78,7 @@ is_usual(Passage *self)
 {
     if (self->usual)
         return 1;
-    int usual = is_still(self->half, name.sink, self->sink);
+    int usual = is_still(self->direction, name.sink, self->sink);
     return usual == 1 ? looks_usual(self->unusual) : usual;
 }
 
@@ -101,7 +101,7 @@ extend_deadline(Passage *self)
     return result;
 }
 
-/* Records a piece, as `Capture.passed` does.  1 if the payload may be sent, 0 if the half has to wait because the spool
+/* Records a piece, as `Capture.passed` does.  1 if the payload may be sent, 0 if the direction has to wait because the spool
    is full, -1 with an exception. */
 static int
 record(Passage *self, PyObject *payload)
@@ -116,7 +116,7 @@ record(Passage *self, PyObject *payload)
     return stored == 0 ? none_is_true(self->writer, &name.full, 1) : stored;
 }
 
-/* Sends `data` if `may` is 1, and leaves the rest to the half: 1 if all was sent, 0 if not, -1 with an exception. */
+/* Sends `data` if `may` is 1, and leaves the rest to the direction: 1 if all was sent, 0 if not, -1 with an exception. */
 static int
 send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
 {
@@ -125,7 +125,7 @@ send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
         return sent < 0 ? -1 : 1;
     self->usual = 0;
     PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
-    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->half, name.pass_on, rest);
+    PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->direction, name.pass_on, rest);
     Py_XDECREF(rest);
     return succeeded(done);
 }
@@ -222,12 +222,12 @@ may_be(PyObject *object, PyTypeObject *type)
 static PyObject *
 passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"source",  "role", "receiver", "half",    "sink",   "send",    "exchange", "writer",
+    static char *names[] = {"source",  "role", "receiver", "direction",    "sink",   "send",    "exchange", "writer",
                             "writing", "kind", "unusual",  "counted", "shared", "sending", "now",      "patience",
                             "least",   "largest", NULL};
     Passage made;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOOO!OOOOO!OOOOdnn:Passage", names, &made.source, &made.role,
-                                     &made.receiver, &made.half, &made.sink, &SenderType, &made.send, &made.exchange,
+                                     &made.receiver, &made.direction, &made.sink, &SenderType, &made.send, &made.exchange,
                                      &made.writer, &made.writing, &made.kind, &PyTuple_Type, &made.unusual,
                                      &made.counted, &made.shared, &made.sending, &made.now, &made.patience,
                                      &made.least, &made.largest))

@@ -1,4 +1,4 @@
-/* The read buffer for the next piece of a counted body (`Half.landing`). */
+/* The read buffer for the next piece of a counted body (`Direction.landing`). */
 
 #include "shortcut.h"
 
@@ -23,7 +23,7 @@ read_buffer_of(Passage *self)
 {
     long long stride;
     int usual = is_usual(self);
-    if (usual != 1 || get_number(self->half, name._stride, &stride) < 0)
+    if (usual != 1 || get_number(self->direction, name._stride, &stride) < 0)
         return NULL;
     long long size = next_size(self, stride);
     if (size <= 0)
@@ -36,7 +36,7 @@ int
 grow_read_size(Passage *self)
 {
     long long stride;
-    if (get_number(self->half, name._stride, &stride) < 0)
+    if (get_number(self->direction, name._stride, &stride) < 0)
         return -1;
-    return set_number(self->half, name._stride, 2 * stride < self->largest ? 2 * stride : self->largest);
+    return set_number(self->direction, name._stride, 2 * stride < self->largest ? 2 * stride : self->largest);
 }

@@ -125,7 +125,7 @@ PyObject *read_buffer_in_ring(Writing *self, long long least, long long most);
 typedef struct {
     PyObject_HEAD
     PyObject *source, *role, *receiver;     /* the connection that is read, and its attribute's expected value */
-    PyObject *half, *sink, *send;           /* the destination of the bytes */
+    PyObject *direction, *sink, *send;           /* the destination of the bytes */
     PyObject *exchange, *writer, *writing;  /* the recording; None if there is none */
     PyObject *kind;                         /* the kind of its records */
     PyObject *unusual;                      /* pairs of an object and an attribute that must not be true */

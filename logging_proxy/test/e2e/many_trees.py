@@ -24,7 +24,8 @@ from logging_proxy.configuration import read_configuration
 from logging_proxy.demo.tether import follow_parent
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.http.interfaces import IExchangeRoot, Responder
+from logging_proxy.http.interfaces import IExchangeRoot
+from logging_proxy.http.protocols import Responder
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.proxy.tree import RouteTree
@@ -72,10 +73,6 @@ class Chooser(Resource):
         self._trees[0].refuse(connection, fault, kept)
 
 
-def say_nothing(id: bytes, method: bytes, target: bytes, where: str, recorded: bool) -> None:
-    """No console line: the configuration below wants none."""
-
-
 def tree_of(number: int, patterns: list[str], port: int) -> RouteTree:
     """The tree of a proxy whose routes lead to the upstream at `port`."""
     routes = {
@@ -85,7 +82,7 @@ def tree_of(number: int, patterns: list[str], port: int) -> RouteTree:
     logging = {"console": False, "default": False}
     text = yaml.safe_dump({"logging": logging, "routes": routes}, sort_keys=False, allow_unicode=True)
     configuration = read_configuration(text, f"set {number}", {})
-    return Forwarding(reactor, None, say_nothing).use(configuration)
+    return Forwarding(reactor, None, lambda configuration: ()).use(configuration)
 
 
 def main(path: str) -> None:

@@ -1,9 +1,8 @@
 """
-The two halves of an exchange: bytes on their way from a source to a sink.
+One direction of an exchange: bytes on their way from a source connection to a sink connection.
 
-A half passes on what it is given, in order, and holds its source back when the
-sink is slow or the spool has no room.  It is the producer registered with the
-sink's transport; the request's half and the response's half are two objects.
+A direction passes bytes on in order, and pauses its source when the sink is slow or the spool is
+full.  It is the producer registered with the sink's transport.
 """
 
 from __future__ import annotations
@@ -22,24 +21,23 @@ if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import Passage
 
 MOST_WAITING = 65536
-"""Bytes that wait in a half, beside one read and the transport's own 64 KiB, before its source is paused."""
+"""Bytes that wait in a direction, beside one read and the transport's 64 KiB, before the source is paused."""
 
 LEAST_STRIDE, LARGEST_STRIDE = 64 << 10, 1 << 20
 """
-Bytes of one read of a large body: more each time, from the least on again where a sink is slow.
+Bytes of one read of a large body: doubled with each read, and back to the least where a sink is slow.
 
-The fewer the reads, the less often peers have to be woken up: a MiB costs 850 µs in pieces
-of 256 KiB, 640 in pieces of 512, 550 in one.
+Large reads wake the peers up less often, which makes the same body cheaper.
 """
 
 _shared = memoryview(bytearray(LARGEST_STRIDE))
-"""Where pieces are read that nobody records: they have left, or have been copied, before the next is read."""
+"""Read buffer for bodies that are not recorded; a piece is sent or copied before the next read."""
 
 _SINK, _SPOOL, _FULL = 1, 2, 4
 
 
 class Source(Protocol):
-    """Where a half's bytes come from."""
+    """The connection that a direction's bytes come from."""
 
     def pauseProducing(self) -> None: ...
 
@@ -47,7 +45,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where a half's bytes go."""
+    """The connection that a direction's bytes go to."""
 
     transport: Any
 
@@ -55,13 +53,12 @@ class Sink(Protocol):
 
 
 @implementer(IPushProducer)
-class Half:
+class Direction:
     """
     One direction of an exchange.
 
-    Nothing is passed on before `sink` is set, nor before the spool has what
-    the exchange has recorded.  Call `finished` when it is known that no more
-    will come; `ended` is then called once everything has been handed to the sink.
+    Nothing is passed on before `sink` is set, nor while the spool is full.  Call `finished` after the
+    last bytes; `ended` is then called once everything has been handed to the sink.
     """
 
     __slots__ = (
@@ -99,8 +96,8 @@ class Half:
         """
         Memory to read the next piece into, that of the recording if there is one; None for any.
 
-        Only while nothing waits: what waits has to be copied.  For the same reason much is read
-        only for a sink whose peer keeps up: two hundred that stop would hold 100 MiB.
+        Only while nothing waits, since bytes that wait have to be copied.  For the same reason large
+        reads are only for a sink whose peer keeps up: many stalled peers would hold much memory.
         """
         sink, capture = self.sink, self._capture
         if sink is None or self._waiting or (capture is not None and capture.writer.full):
@@ -109,7 +106,7 @@ class Half:
             self._stride = max(LEAST_STRIDE, self._stride // 4)
         size = min(most, self._stride)
         if size < LEAST_STRIDE:
-            return None  # the ordinary way has the body's end in the same read
+            return None  # an ordinary read has the body's end in it as well
         self._stride = min(2 * self._stride, LARGEST_STRIDE)
         return _shared[:size] if capture is None else capture.landing(size)
 
@@ -117,9 +114,9 @@ class Half:
         self, body: ChunkedReader | LengthReader, kind: int, *unusual: tuple[object, str], **parts: Any
     ) -> Passage | None:
         """
-        What does for `body` what its source, this half and the recording do, as long as nothing is unusual.
+        A faster implementation of reading, recording and passing on `body`, while nothing is `unusual`.
 
-        Pieces of a body with a length are read to where `landing` would say.
+        Pieces of a body with a length are read into the memory that `landing` would give.
         """
         sink, capture = self.sink, self._capture
         if sink is None:
@@ -136,10 +133,10 @@ class Half:
         else:
             writer = capture.writer
             parts |= {"exchange": capture.number, "writer": writer, "writing": writer.writing}
-        return passage(sink, half=self, kind=kind, unusual=unusual, **parts)
+        return passage(sink, direction=self, kind=kind, unusual=unusual, **parts)
 
     def flow_to(self, sink: Sink) -> None:
-        """From now on bytes go to `sink`; those that were waiting go at once."""
+        """From now on bytes go to `sink`; waiting bytes go at once."""
         self.sink = sink
         self._flush()
 
@@ -151,11 +148,11 @@ class Half:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was passed on has left, as far as the sink says."""
+        """Whether all bytes have been sent: nothing waits, and the sink applies no back-pressure."""
         return not self._waiting and not self._paused
 
     def stop(self) -> None:
-        """The half is over, whatever is still waiting; its sink is let go, and its source reads again."""
+        """End the direction and drop what waits; the sink is released, and the source reads again."""
         sink, self.sink = self.sink, None
         source, self._source = self._source, None
         self._waiting.clear()
@@ -174,10 +171,10 @@ class Half:
         """All bytes have been handed to the sink.  For subclasses."""
 
     def sink_stalls(self) -> None:
-        """More waits for the sink's peer than it takes.  For subclasses."""
+        """The sink applies back-pressure.  For subclasses."""
 
     def sink_flows(self) -> None:
-        """That is over.  For subclasses."""
+        """The sink applies back-pressure no more.  For subclasses."""
 
     # --- waiting --------------------------------------------------------------------
 
@@ -199,7 +196,7 @@ class Half:
     def _spool_has_room(self, _: None, capture: Capture) -> None:
         if self._source is None:
             return
-        if capture.writer.full:  # somebody who was told before us has filled it again
+        if capture.writer.full:  # another waiter, called before us, has filled it again
             capture.when_room().addCallback(self._spool_has_room, capture)
             return
         self._flush()
@@ -223,7 +220,7 @@ class Half:
             self._end()
 
     def withdraw(self) -> bytes:
-        """Stop, and give back what still waits."""
+        """Stop, and return the bytes that still wait."""
         waiting = b"".join(self._waiting)
         self.stop()
         return waiting
@@ -235,7 +232,7 @@ class Half:
     # --- flow control ------------------------------------------------------------------
 
     def _register(self, sink: Sink) -> None:
-        """Only a sink that could not send everything at once needs to know its producer: most never do."""
+        """Register with a sink that could not send everything at once; over plain TCP most never need it."""
         if sink.transport is not None:
             self._registered = True
             sink.transport.registerProducer(self, True)
@@ -250,7 +247,7 @@ class Half:
         self._resume(_SINK)
 
     def stopProducing(self) -> None:
-        """The sink's connection is gone; it tells the exchange itself."""
+        """The sink's connection is lost; it informs the exchange itself."""
         self._registered = False
 
     def _pause(self, reason: int) -> None:

@@ -1,19 +1,17 @@
 """
-The client's side of the engine: one connection to an upstream.
+One connection to an upstream: it reads responses.
 
-A `ProxyClient` carries one exchange at a time and goes back to its pool after
-a response that leaves the connection in a known state.
+It carries one exchange at a time and goes back to its pool after a response that
+leaves the connection in a known state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
-from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,40 +35,37 @@ from logging_proxy.http.faults import (
     UpstreamTimeout,
     handshake_failure,
 )
-from logging_proxy.http.gathering import Refusing
 from logging_proxy.http.heads import ResponseHead
-from logging_proxy.http.interfaces import TunnelEnd
-from logging_proxy.http.receiver import ResponseReceiver
+from logging_proxy.http.protocols import ConnectionPool, ResponseReceiver, TunnelEnd
 from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
-from logging_proxy.http.upstream import CLOSING_TIME, UpstreamConnection
-from logging_proxy.net.wire import closed_by_peer, end_sending, hear_half_close, read_directly, read_no_more
-
-if TYPE_CHECKING:
-    from logging_proxy.http.pool import Pool
-    from logging_proxy.net.shortcut._compiled import Reader
+from logging_proxy.http.upstream_link import UpstreamLink
+from logging_proxy.net.wire import closed_by_peer, hear_half_close
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class ProxyClient(Refusing, UpstreamConnection):
+class UpstreamConnection(UpstreamLink):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
 
-    def __init__(self, pool: Pool, ready: Deferred[ProxyClient], handshake_until: float | None) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool[UpstreamConnection],
+        ready: Deferred[UpstreamConnection],
+        handshake_until: float | None,
+    ) -> None:
         super().__init__(pool.now)
         self.uses = 0
         self.heard = False
-        """Whether any byte of the present response has come."""
+        """Whether any byte of the present response has been received."""
         self.born = self.idle_since = pool.now()
         self.reuse: Reuse | None = None
         """How the connection may be used after the present response, whose last byte came at `idle_since`."""
         self._pool = pool
-        self._ready: Deferred[ProxyClient] | None = ready
+        self._ready: Deferred[UpstreamConnection] | None = ready
         self._handshake_until = handshake_until
-        self._receive: Callable[[bytes], None] = self._receive_unasked
+        self._receive = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
-        self._tunnel: TunnelEnd | None = None
-        self._reader: Reader | None = None
         self._method = b""
         self._buffer = b""
         self._body: BodyReader = NO_BODY
@@ -78,13 +73,12 @@ class ProxyClient(Refusing, UpstreamConnection):
         self._interim = 0
         """Bytes of the present response's interim heads."""
         self._unasked: Callable[[bytes], None] | None = None
-        """Is told of what comes after the response."""
+        """Called with bytes that follow the response."""
 
     # --- the connection ----------------------------------------------------------
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._reader = read_directly(self.transport, self.dataReceived, self._landing)
         self._pool.opened(self)
         if self._handshake_until is None:
             self._become_ready()
@@ -92,7 +86,7 @@ class ProxyClient(Refusing, UpstreamConnection):
             self.deadline = self._handshake_until
 
     def handshakeCompleted(self) -> None:
-        """Only now is it known whom we talk to; until now nothing of a request has been written."""
+        """The upstream is authenticated only now; until now nothing of a request has been written."""
         self.deadline = NEVER
         self._become_ready()
 
@@ -102,17 +96,13 @@ class ProxyClient(Refusing, UpstreamConnection):
             ready.callback(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        reason = self._truly(reason)
-        self._reader = None
-        read_no_more(self.transport)
         self._pool.closed(self)
+        super().connectionLost(reason)
+
+    def _peer_lost(self, reason: Failure) -> None:
         ready, self._ready = self._ready, None
         if ready is not None:
             ready.errback(self._close_reason or handshake_failure(reason))
-        tunnel, self._tunnel = self._tunnel, None
-        if tunnel is not None:
-            tunnel.connectionLost(reason)
         self._finish_gathering()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
@@ -131,7 +121,7 @@ class ProxyClient(Refusing, UpstreamConnection):
         """
         The next response is for `receiver`; the caller now sends a `method` request.
 
-        `unasked` is called with what comes after the response and before the next request.
+        `unasked` is called with bytes that follow the response before the next request.
         """
         self.uses += 1
         self.heard = False
@@ -143,7 +133,7 @@ class ProxyClient(Refusing, UpstreamConnection):
         self._expect(self._pool.limits.head_timeout)
 
     def sending(self) -> None:
-        """More of the request, or into the tunnel, has gone: the time for an answer starts again."""
+        """More of the request has been sent, or of the tunnel: the time for a response starts again."""
         if self._receive == self._receive_head or self._tunnel is not None:
             self.deadline = self._now() + self._wait
 
@@ -151,28 +141,28 @@ class ProxyClient(Refusing, UpstreamConnection):
         """The exchange is over on this side: back to the pool, if the connection can be used again."""
         self._receiver = None
         if self._gathering is not None:
-            return  # it ends with the connection
+            return  # gathering ends with the connection
         self._receive = self._receive_unasked
         if self._reusable and self.reuse is not None and not self._lost:
             self._pool.put_back(self, self.reuse)
         elif not self._lost:
-            self._gather_refused(b"", self._refuse_unasked)  # a body behind a 204 may only be on its way
+            self._gather_refused(b"", self._refuse_unasked)  # a body behind a 204 may still be on its way
 
     def _is_idle(self) -> bool:
         return self._reusable
 
-    def forsake(self) -> None:
-        """The receiver does not want the response any more, or nobody waits for the connection."""
+    def discard(self) -> None:
+        """Reset the connection; the response is not wanted any more, and the receiver is not informed."""
         self._receiver = self._tunnel = None
         self._ready = None
         self.abort()
 
     def stopProducing(self) -> None:
-        self.forsake()
+        self.discard()
 
     @property
     def end_may_come_alone(self) -> bool:
-        """Whether the response's end is something that comes after its last byte."""
+        """Whether the body's end is signalled separately: by a last chunk, or by closing."""
         return isinstance(self._body, ChunkedReader | CloseReader)
 
     def hand_to(self, receiver: ResponseReceiver) -> None:
@@ -183,58 +173,20 @@ class ProxyClient(Refusing, UpstreamConnection):
 
     def switch(self, tunnel: TunnelEnd) -> None:
         """
-        What comes from now on is for `tunnel`.  It ends with `close` or `forsake`.
+        All input from now on is for `tunnel`.  It ends with `close` or `discard`.
 
         Time runs while neither side sends anything.
         """
         self._receiver = None
         self._reusable = False
-        self._tunnel = tunnel
-        self._receive = self._receive_tunnel
+        self._begin_tunnel(tunnel, b"")
         self._expect(self._pool.limits.stream_timeout)
         hear_half_close(self.transport, self)
 
-    def endSending(self) -> None:
-        """Nothing more goes into the tunnel.  TLS has no half to close: it closes, and still reads awhile."""
-        end_sending(self.transport, self.hurry)
-
-    def hurry(self) -> None:
-        """The upstream must end its side of the tunnel soon."""
-        if not self._lost:
-            self._expect(CLOSING_TIME)
-
-    def _receive_tunnel(self, data: bytes) -> None:
-        self.deadline = self._now() + self._wait
-        if self._tunnel is not None:
-            self._tunnel.bytesReceived(data)
-
-    def readConnectionLost(self) -> None:
-        """The upstream has ended its direction of the tunnel."""
-        self._read_ended = True
-        if self._tunnel is None:
-            self.close()
-        elif self._send_failed:
-            self._lose_tunnel(Failure(CONNECTION_LOST))
-        else:
-            self._tunnel.sendingEnded()
-
-    def _lose_tunnel(self, reason: Failure) -> None:
-        """Give the connection up; the tunnel is told `reason`."""
-        tunnel, self._tunnel = self._tunnel, None
-        self.abort()
-        if tunnel is not None:
-            tunnel.connectionLost(reason)
-
-    def writeConnectionLost(self) -> None:
-        """What we had to say through the tunnel is said."""
-
     # --- the response ------------------------------------------------------------------
 
-    def dataReceived(self, data: bytes) -> None:
-        self._receive(data)
-
     def _gather_refused(self, data: bytes, done: Callable[[bytes], None]) -> None:
-        """`data` is refused: `done` is called with it and what comes with it, at most a head's size."""
+        """`data` is refused: `done` is called with it and the input that follows, at most a head's size."""
         self._reusable = False
         self._pool.forget(self)
         self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
@@ -376,7 +328,7 @@ class ProxyClient(Refusing, UpstreamConnection):
             self._refuse_body(rest)
 
     def _landing(self) -> memoryview | None:
-        """Where to read the next piece of a long body; its last byte comes the ordinary way."""
+        """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         receiver = self._receiver
         if receiver is None or self._receive != self._receive_body:
             return None
@@ -386,7 +338,7 @@ class ProxyClient(Refusing, UpstreamConnection):
         return place
 
     def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
-        """What is usual of the body takes a shorter way from the next read on, where there is one."""
+        """From the next read on the body takes the faster way, where there is one."""
         if self._reader is not None and self._reader.passage is None:
             self._reader.passage = receiver.shortcut(self, body, self._now, self._wait)
 
@@ -401,7 +353,7 @@ class ProxyClient(Refusing, UpstreamConnection):
             self._receive_unasked(rest)
 
     def _held(self) -> bytes:
-        """What has come of the response and was not passed on, since more of it had to come first."""
+        """Bytes of the response that were received and not passed on, since they are incomplete."""
         return self._body.held if self._receive == self._receive_body else self._buffer
 
     # --- time ---------------------------------------------------------------------------------
@@ -412,7 +364,7 @@ class ProxyClient(Refusing, UpstreamConnection):
         elif self._closing:
             self.abort()
         elif self._tunnel is not None:
-            self._lose_tunnel(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
+            self.give_up(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
         elif self._receiver is not None:
             what = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None

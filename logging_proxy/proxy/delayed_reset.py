@@ -1,9 +1,8 @@
 """
-The end of a response that is not whole: pass on what came, then reset.
+The end of an incomplete response: a reset of the client's connection, after it has received what came.
 
-A reset throws away what the client has not received yet, in our buffer as in
-the kernel's, so it has to wait for that; but not for ever, for the client may
-have stopped reading.
+A reset discards what the client has not received yet, in our queue and in the
+kernel's, so it has to wait; but not for ever, since the client may have stopped reading.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.net.wire import unreceived
 
 PATIENCE = 5.0
-"""Seconds that a client may take none of what came before the reset."""
+"""Seconds without progress after which the reset comes all the same."""
 
 
 def reset_when_received(connection: ServerConnection) -> None:
-    """Reset `connection` when the client has what it was sent: now, or when a later look finds it so."""
+    """Reset `connection` as soon as the client has acknowledged everything it was sent."""
     if unreceived(connection.transport) or isinstance(connection.transport, ProtocolWrapper):
-        _Farewell(connection)  # TLS encrypts in the reactor's next turn only
+        _DelayedReset(connection)  # TLS encrypts in the reactor's next turn only
     else:
         connection.abort()
 
 
-class _Farewell:
-    """Looks again whenever the site looks at its deadlines, which is twice a second."""
+class _DelayedReset:
+    """Checks again whenever the site checks its deadlines, which is twice a second."""
 
     def __init__(self, connection: ServerConnection) -> None:
         self.deadline = 0.0
