@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.heads import HeadCache, ResponseHead, parse_response_head
 from logging_proxy.http.limits import ClientLimits as ClientLimits
+from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.reuse import REST, Reuse
-from logging_proxy.http.upstream_connection import UpstreamConnection
 
 
 class _Clients(Factory):
@@ -31,12 +31,12 @@ class _Clients(Factory):
     def __init__(self, pool: Pool, secure: bool) -> None:
         self._pool = pool
         self._handshake_until = pool.now() + pool.limits.connect_timeout if secure else None
-        self._client: UpstreamConnection | None = None
+        self._client: ProxyClient | None = None
         self.connecting: Deferred[IProtocol] | None = None
-        self.ready: Deferred[UpstreamConnection] = Deferred(self._give_up)
+        self.ready: Deferred[ProxyClient] = Deferred(self._give_up)
 
-    def buildProtocol(self, addr: object) -> UpstreamConnection:
-        self._client = UpstreamConnection(self._pool, self.ready, self._handshake_until)
+    def buildProtocol(self, addr: object) -> ProxyClient:
+        self._client = ProxyClient(self._pool, self.ready, self._handshake_until)
         return self._client
 
     def failed(self, reason: Failure) -> None:
@@ -76,16 +76,16 @@ class Pool:
         self._deadlines = deadlines
         self._secure = secure
         self._name = name
-        self._idle: list[UpstreamConnection] = []
-        self._resting: deque[UpstreamConnection] = deque()
+        self._idle: list[ProxyClient] = []
+        self._resting: deque[ProxyClient] = deque()
         """The oldest first: each will be idle when it has rested."""
-        self._open: set[UpstreamConnection] = set()
+        self._open: set[ProxyClient] = set()
         self._closed = False
 
     def __str__(self) -> str:
         return self._name
 
-    def take(self) -> UpstreamConnection | None:
+    def take(self) -> ProxyClient | None:
         """An idle connection that is good as far as can be known, or None."""
         now = self.now()
         while self._resting and self._resting[0].idle_since + REST <= now:
@@ -98,7 +98,7 @@ class Pool:
                 return client
         return None
 
-    def connect(self) -> Deferred[UpstreamConnection]:
+    def connect(self) -> Deferred[ProxyClient]:
         """
         A new connection, TLS verified.  Cancelling it gives it up.
 
@@ -109,7 +109,7 @@ class Pool:
         factory.connecting.addErrback(factory.failed)
         return factory.ready
 
-    def put_back(self, client: UpstreamConnection, reuse: Reuse) -> None:
+    def put_back(self, client: ProxyClient, reuse: Reuse) -> None:
         """The connection's response is complete; it may be used again as `reuse` says."""
         if self._closed or len(self._idle) + len(self._resting) >= self.limits.pool_size:
             client.close()
@@ -121,17 +121,17 @@ class Pool:
         else:
             self._idle.append(client)
 
-    def forget(self, client: UpstreamConnection) -> None:
+    def forget(self, client: ProxyClient) -> None:
         """The connection must not be used again."""
         for kept in (self._idle, self._resting):
             if client in kept:
                 kept.remove(client)
 
-    def opened(self, client: UpstreamConnection) -> None:
+    def opened(self, client: ProxyClient) -> None:
         self._open.add(client)
         self._deadlines.watch(client)
 
-    def closed(self, client: UpstreamConnection) -> None:
+    def closed(self, client: ProxyClient) -> None:
         self.forget(client)
         self._open.discard(client)
         self._deadlines.forget(client)

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.link import Link
-from logging_proxy.net.wire import keep_probing, looker, outlives_a_read
+from logging_proxy.net.wire import keep_probing, outlives_a_read, readable_check
 
 CLOSING_TIME = 5.0
 """Seconds that an upstream has to take the last bytes, or TLS its close_notify, before it is reset."""
@@ -27,7 +27,7 @@ class UpstreamLink(Link):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._look = looker(self.transport)
+        self._look = readable_check(self.transport)
         keep_probing(self.transport)
 
     def looks_closed(self) -> bool:

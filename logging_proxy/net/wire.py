@@ -266,7 +266,7 @@ def end_sending(transport: Any, hurry: Callable[[], None]) -> None:
         transport.loseConnection()
 
 
-def hear_half_close(transport: Any, protocol: Any) -> None:
+def enable_half_close(transport: Any, protocol: Any) -> None:
     """
     Report the end of the peer's direction as `protocol.readConnectionLost`, and keep the connection.
 
@@ -278,7 +278,7 @@ def hear_half_close(transport: Any, protocol: Any) -> None:
         transport.protocol = protocol
 
 
-def looker(transport: ITransport) -> Callable[[], bool]:
+def readable_check(transport: ITransport) -> Callable[[], bool]:
     """
     A function that tells whether an idle connection is readable: at its end, or with unexpected data.
 
@@ -296,8 +296,8 @@ def looker(transport: ITransport) -> Callable[[], bool]:
 
 
 def looks_closed(transport: ITransport) -> bool:
-    """A single check with `looker`."""
-    return looker(transport)()
+    """A single check with `readable_check`."""
+    return readable_check(transport)()
 
 
 def outlives_a_read(transport: Any, look: Callable[[], bool]) -> bool:

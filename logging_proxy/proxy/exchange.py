@@ -21,8 +21,8 @@ from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
 from logging_proxy.http.pool import Pool
+from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.delayed_reset import reset_when_received
@@ -105,8 +105,8 @@ class Exchange:
         self.response: ResponseHalf | None = None
         self._owner = owner
         self._first = first
-        self._upstream: UpstreamConnection | None = None
-        self._connecting: Deferred[UpstreamConnection] | None = None
+        self._upstream: ProxyClient | None = None
+        self._connecting: Deferred[ProxyClient] | None = None
         self._tunnel: Tunnel | None = None
         self._retried = False
         self._ended = False
@@ -126,7 +126,7 @@ class Exchange:
         self._connecting = self._owner.pool.connect()
         self._connecting.addCallbacks(self._connected, self._not_connected)
 
-    def _connected(self, upstream: UpstreamConnection) -> None:
+    def _connected(self, upstream: ProxyClient) -> None:
         self._connecting = None
         self._start_on(upstream)
         self.request.flow_to(upstream)
@@ -137,12 +137,12 @@ class Exchange:
             kept = reason.value.kept if isinstance(reason.value, ProxyConnectFailed) else b""
             self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
-    def _start_on(self, upstream: UpstreamConnection) -> None:
+    def _start_on(self, upstream: ProxyClient) -> None:
         self._upstream = upstream
         self.response = ResponseHalf(self, upstream, self.capture)
         upstream.begin(self.response, self.head.method, partial(self._owner.unasked, self.id))
 
-    def _send_on(self, upstream: UpstreamConnection) -> None:
+    def _send_on(self, upstream: ProxyClient) -> None:
         self._start_on(upstream)
         self.request.sink = upstream
         self.request.pass_on(self._first)
@@ -157,7 +157,7 @@ class Exchange:
         else:
             self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
 
-    def _may_try_again(self, upstream: UpstreamConnection, reason: Failure) -> bool:
+    def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
         """
         Only what is safe to do twice, once, and only when the connection was an old one.
 

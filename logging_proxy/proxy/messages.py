@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
 from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.proxy.directions import Direction
 from logging_proxy.proxy.endings import last_records
 from logging_proxy.proxy.framing import Frame, Way, as_it_came, way_to_client
@@ -80,9 +80,7 @@ class ResponseHalf(Direction):
 
     __slots__ = ("_exchange", "_frame", "_named", "keep_alive", "started", "truncated")
 
-    def __init__(
-        self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture | None
-    ) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture | None) -> None:
         super().__init__(upstream, capture)
         self._exchange = exchange
         self._frame: Frame = as_it_came
@@ -207,7 +205,7 @@ class AwaitingEnd(ResponseHalf):
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: AroundResponse, upstream: UpstreamConnection, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture) -> None:
         super().__init__(exchange, upstream, capture)
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
@@ -252,7 +250,7 @@ class RequestHalf(Direction):
     ) -> Passage | None:
         """A faster way for pieces of a body with a length."""
         sink = self.sink
-        assert isinstance(sink, UpstreamConnection)
+        assert isinstance(sink, ProxyClient)
         return self._passage(
             body,
             _PIECE,

@@ -16,8 +16,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from logging_proxy.http.faults import ClientGivenUp
+from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.proxy.delayed_reset import reset_when_received
 from logging_proxy.proxy.directions import Direction
 from logging_proxy.proxy.failures import Verdict, verdict
@@ -36,7 +36,7 @@ class TunnelDirection(Direction):
     kind: int
 
     def __init__(
-        self, tunnel: Tunnel, source: ServerConnection | UpstreamConnection, capture: Capture | None
+        self, tunnel: Tunnel, source: ServerConnection | ProxyClient, capture: Capture | None
     ) -> None:
         super().__init__(source, capture)
         self._tunnel = tunnel
@@ -75,7 +75,7 @@ class ToUpstream(TunnelDirection):
     kind = int(Kind.TUNNEL_CLIENT)
 
     def __init__(
-        self, tunnel: Tunnel, client: ServerConnection, upstream: UpstreamConnection, capture: Capture | None
+        self, tunnel: Tunnel, client: ServerConnection, upstream: ProxyClient, capture: Capture | None
     ) -> None:
         super().__init__(tunnel, client, capture)
         self._upstream = upstream
@@ -94,7 +94,7 @@ class ToClient(TunnelDirection):
     kind = int(Kind.TUNNEL_UPSTREAM)
 
     def __init__(
-        self, tunnel: Tunnel, upstream: UpstreamConnection, client: ServerConnection, capture: Capture | None
+        self, tunnel: Tunnel, upstream: ProxyClient, client: ServerConnection, capture: Capture | None
     ) -> None:
         super().__init__(tunnel, upstream, capture)
         self._client = client
@@ -143,7 +143,7 @@ class Tunnel:
     def __init__(
         self,
         client: ServerConnection,
-        upstream: UpstreamConnection,
+        upstream: ProxyClient,
         capture: Capture | None,
         publish_end: Callable[[Passed, str, str], None],
         over: Callable[[], None],
@@ -187,7 +187,7 @@ class Tunnel:
         direction.stop()
         if self.to_client.over and self.to_upstream.over:
             self._close()
-        elif isinstance(sink, ServerConnection | UpstreamConnection):
+        elif isinstance(sink, ServerConnection | ProxyClient):
             sink.endSending()
 
     def _close(self) -> None:

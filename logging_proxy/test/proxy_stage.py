@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.pool import ClientLimits, Pool
+from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection, ServerLimits, Site
-from logging_proxy.http.upstream_connection import UpstreamConnection
 from logging_proxy.proxy.headers import ForwardedPolicy
 from logging_proxy.proxy.surroundings import Surroundings
 from logging_proxy.proxy.tree import Ids, RouteResource, RouteTree
@@ -491,8 +491,8 @@ def limits(**changes: Any) -> ClientLimits:
     return replace(LIMITS, **changes)
 
 
-def client_of(wire: Wire) -> UpstreamConnection:
-    assert isinstance(wire.protocol, UpstreamConnection)
+def client_of(wire: Wire) -> ProxyClient:
+    assert isinstance(wire.protocol, ProxyClient)
     return wire.protocol
 
 

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.net.wire import closed_by_peer, looker, outlives_a_read
+from logging_proxy.net.wire import closed_by_peer, outlives_a_read, readable_check
 from logging_proxy.test.certificates import identity
 from logging_proxy.test.test_http_wire import tcp_pair
 
@@ -32,7 +32,7 @@ class NoReactor:
 
 
 class Idle(Protocol):
-    """Nobody asked for anything: whatever comes ends it, as in `UpstreamConnection`."""
+    """Nobody asked for anything: whatever comes ends it, as in `ProxyClient`."""
 
     transport: Any
 
@@ -58,7 +58,7 @@ class SecurePair:
         self.peer.setblocking(False)
         self.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._shake_hands()
-        self.look = looker(self.transport)
+        self.look = readable_check(self.transport)
 
     def _shake_hands(self) -> None:
         for _ in range(100_000):

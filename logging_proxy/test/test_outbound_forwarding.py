@@ -15,7 +15,7 @@ from zope.interface import implementer
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.gathering import MOMENT
 from logging_proxy.http.pool import ClientLimits, Pool
-from logging_proxy.http.upstream_connection import UpstreamConnection
+from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.outbound.forwarding import parse_forwarded_head
 from logging_proxy.proxy.failures import verdict
 
@@ -67,7 +67,7 @@ class AnswerTests(SynchronousTestCase):
         pool = Pool(
             Connected(), clock, Deadlines(clock), ClientLimits(), False, "up", parse_head=parse_forwarded_head
         )
-        client: UpstreamConnection = self.successResultOf(pool.connect())
+        client: ProxyClient = self.successResultOf(pool.connect())
         receiver = Receiver()
         client.begin(receiver, b"GET")
         client.dataReceived(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.http import upstream_connection
+from logging_proxy.http import proxy_client
 from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get, limits
 
@@ -59,7 +59,7 @@ class TruncationTests(SynchronousTestCase):
 
     def test_rst_after_close_notify(self) -> None:
         """What TLS has ended in good order is whole, whatever becomes of TCP, if nothing else ends it."""
-        self.patch(upstream_connection, "closed_by_peer", lambda transport: True)
+        self.patch(proxy_client, "closed_by_peer", lambda transport: True)
         for name, response in BEGINNINGS.items():
             stage, _ = self.cut(response, Wire.rst)
             expected = "complete" if name == "until close" else "upstream_reset"

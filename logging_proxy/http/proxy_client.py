@@ -39,19 +39,19 @@ from logging_proxy.http.heads import ResponseHead
 from logging_proxy.http.protocols import ConnectionPool, ResponseReceiver, TunnelEnd
 from logging_proxy.http.reuse import Reuse, contradicts, reuse_after
 from logging_proxy.http.upstream_link import UpstreamLink
-from logging_proxy.net.wire import closed_by_peer, hear_half_close
+from logging_proxy.net.wire import closed_by_peer, enable_half_close
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class UpstreamConnection(UpstreamLink):
+class ProxyClient(UpstreamLink):
     """One upstream connection; also the producer of its response's body."""
 
     _log = Logger()
 
     def __init__(
         self,
-        pool: ConnectionPool[UpstreamConnection],
-        ready: Deferred[UpstreamConnection],
+        pool: ConnectionPool[ProxyClient],
+        ready: Deferred[ProxyClient],
         handshake_until: float | None,
     ) -> None:
         super().__init__(pool.now)
@@ -62,7 +62,7 @@ class UpstreamConnection(UpstreamLink):
         self.reuse: Reuse | None = None
         """How the connection may be used after the present response, whose last byte came at `idle_since`."""
         self._pool = pool
-        self._ready: Deferred[UpstreamConnection] | None = ready
+        self._ready: Deferred[ProxyClient] | None = ready
         self._handshake_until = handshake_until
         self._receive = self._receive_unasked
         self._receiver: ResponseReceiver | None = None
@@ -181,7 +181,7 @@ class UpstreamConnection(UpstreamLink):
         self._reusable = False
         self._begin_tunnel(tunnel, b"")
         self._expect(self._pool.limits.stream_timeout)
-        hear_half_close(self.transport, self)
+        enable_half_close(self.transport, self)
 
     # --- the response ------------------------------------------------------------------
 
