@@ -38,6 +38,8 @@ def open_socket(host: str, port: int, secure: bool) -> socket.socket:
     if not secure:
         return plain
     context = ssl.create_default_context()
+    # Python 3.13 adds checks of form, which certificates of private authorities often fail.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.hostname_checks_common_name = False
     return context.wrap_socket(plain, server_hostname=host.removesuffix("."))  # RFC 6066 §3
 

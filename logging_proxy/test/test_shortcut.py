@@ -218,3 +218,4 @@ class MemoryTests(ShortcutCase):
         for compiled in (True, False):
             with mock.patch.object(shortcut, "compiled", compiled):
                 self.assertRaises(ZeroDivisionError, CHUNKS.tell, [chunk(b"a"), chunk(b"fail")])
+                self.flushLoggedErrors(ZeroDivisionError)
