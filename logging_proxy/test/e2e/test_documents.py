@@ -105,8 +105,8 @@ class CommandTests(EndToEndCase):
 
     def test_make(self) -> None:
         """Every target that the documents name is one of the Makefile's."""
-        targets = set(TARGET.findall((ROOT / "Makefile").read_text("utf-8")))
         named = {word for words in commands("make") for word in words if "=" not in word and "/" not in word}
+        targets = set(TARGET.findall((ROOT / "Makefile").read_text("utf-8")))
         self.assertTrue(named)
         self.assertLessEqual(named, targets)
 
