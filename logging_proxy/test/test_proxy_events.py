@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from twisted.internet.error import ConnectionRefusedError
 from twisted.logger import ILogObserver, LogEvent
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, Wire, get, ok
@@ -196,6 +196,8 @@ class IsolationTests(EventCase):
 class NewcomerTests(EventCase):
     def test_example(self) -> None:
         """The observer in docs/architecture.md works as it stands there, in ten lines."""
+        if not ARCHITECTURE.exists():
+            raise SkipTest("the documents are not part of this installation")
         (example,) = re.findall(r"```python\n(.*?class .*?)```", ARCHITECTURE.read_text("utf-8"), re.DOTALL)
         lines = [line for line in example.splitlines() if line and not line.startswith(("from", "import"))]
         self.assertLessEqual(len(lines), 10)
