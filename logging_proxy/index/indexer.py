@@ -78,8 +78,7 @@ class Indexer:
         self._hangs = False
         self._missed = threading.Event()
         self._stopping = threading.Event()
-        self._writer = threading.Thread(target=self._write_all, name="index", daemon=True)
-        self._catcher = threading.Thread(target=self._catch_up, name="index-rebuild", daemon=True)
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start, and add what earlier processes left out.  Call it before the first `on_stored`."""
@@ -89,16 +88,21 @@ class Indexer:
             self._index.mark_whole(False)
         except IndexTrouble as error:
             self._fail(error)
-        self._writer.start()
-        self._catcher.start()
+        # Not made before, since a daemon forks, and not even an unstarted thread survives that.
+        self._threads = [
+            threading.Thread(target=self._write_all, name="index", daemon=True),
+            threading.Thread(target=self._catch_up, name="index-rebuild", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop; afterwards every exchange is indexed, or recorded as missing.  The index stays open."""
         self._late_at = self._seconds() + STOP_SECONDS
         self._stopping.set()
         self._work.set()
-        self._writer.join()
-        self._catcher.join()
+        for thread in self._threads:
+            thread.join()
         if not self._missed.is_set() and not self._unreadable:
             try:
                 self._index.mark_whole(True)

@@ -94,11 +94,15 @@ class Spool:
         """`stored` wakes the thread only beyond this offset; otherwise every record would take the lock."""
         self._unsynced = threading.Event()
         self._closing = threading.Event()
-        self._writing = threading.Thread(target=self._run, name="spool", daemon=True)
-        self._syncing = threading.Thread(target=self._sync_now_and_then, name="spool-sync", daemon=True)
+        self._writing: threading.Thread | None = None
+        self._syncing: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the threads, in the process that will store: threads do not survive a fork."""
+        """Start the threads, in the process that will store: not even an unstarted one survives a fork."""
+        self._writing = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._syncing = threading.Thread(
+            target=self._sync_now_and_then, args=(self._writing,), name="spool-sync", daemon=True
+        )
         self._writing.start()
         self._syncing.start()
 
@@ -121,11 +125,11 @@ class Spool:
         self._closing.set()
         self._wake()
         self._unsynced.set()
-        if self._syncing.ident is not None:
+        if self._syncing is not None:
             self._syncing.join(patience)
-        if self._syncing.is_alive():
-            self._log.critical("the disk does not answer; unwritten records stay in the ring")
-            return False
+            if self._syncing.is_alive():
+                self._log.critical("the disk does not answer; unwritten records stay in the ring")
+                return False
         empty = self.ring.taken == self.ring.stored
         self.ring.close()
         if empty:
@@ -209,14 +213,14 @@ class Spool:
 
     # --- the syncing thread ---------------------------------------------------------
 
-    def _sync_now_and_then(self) -> None:
+    def _sync_now_and_then(self, writing: threading.Thread) -> None:
         while not self._closing.is_set():
             self._unsynced.wait()
             self._closing.wait(self._pace.sync)
             # Cleared first: a write from here on sets it again.
             self._unsynced.clear()
             self._try_to_sync(self._files.sync)
-        self._writing.join()
+        writing.join()
         self._try_to_sync(self._files.close)
 
     def _try_to_sync(self, sync: Callable[[], None]) -> None:

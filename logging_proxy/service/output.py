@@ -81,16 +81,18 @@ class Output:
         self._rotate = False
         self._writing = False
         self._stuck = False
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+        self._started = False
 
     def start(self) -> None:
         """Begin to write.  Earlier lines were kept, through a fork as well."""
-        self._thread.start()
+        # Made here, since not even an unstarted thread survives a fork.
+        threading.Thread(target=self._run, name="output", daemon=True).start()
+        self._started = True
 
     def close(self) -> None:
         """Write the lines that are left, for at most `CLOSE_PATIENCE` seconds."""
         self._closing.set()
-        if self._thread.ident is None:
+        if not self._started:
             self._write_all()
         until = time.monotonic() + CLOSE_PATIENCE
         while (self._lines or self._writing) and not self._stuck:

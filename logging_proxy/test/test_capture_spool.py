@@ -213,6 +213,7 @@ class TroubleTests(SpoolCase):
         self.assertFalse(spool.close(patience=0.05))
         self.assertEqual(len(list(self.memory.iterdir())), 1)
         bad.gate.set()
+        assert spool._syncing is not None
         spool._syncing.join(60)
         abandon(spool)
         self.open().close()
