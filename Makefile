@@ -11,6 +11,7 @@
 
 CONFIG ?= config.yaml
 JOBS ?= 2
+TESTS ?= logging_proxy
 # A Python built without optimisations (the default of pyenv) is slower.  If the first one in the PATH is such a
 # build, the system's is used instead, provided that it is complete; distributions do not record their options.
 SYSTEM_PYTHON := /usr/bin/python3
@@ -57,7 +58,7 @@ types: $(VENV)/.installed-test
 
 # A separate make, so that lint and types come first even with -j: the summary is the last line.
 trial: $(VENV)/.installed-test
-	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) logging_proxy
+	$(BIN)/python -m logging_proxy.test.summary --jobs=$(JOBS) $(TESTS)
 
 # Runs outside the source tree, so that the wheel is tested.
 test-fast: $(FAST)/.installed
