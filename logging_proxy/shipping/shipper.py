@@ -18,12 +18,13 @@ from urllib.parse import urlsplit
 from treq.client import HTTPClient
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import readBody
 
 from logging_proxy.configuration.listeners import is_loopback
+from logging_proxy.net.pause import Pause
 from logging_proxy.recording.segments import SPOOL_NAME
 from logging_proxy.recording.tail import (
     BUSY_INTERVAL,
@@ -163,8 +164,7 @@ class Shipper(Service):
         """The current size of batches in bytes, adapted to the speed of the connection."""
         self._trouble = ""
         self._draining: list[Deferred[None]] = []
-        self._pause: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
+        self._pause = Pause(clock)
         self._asking: Deferred[Any] | None = None
         self._done: Deferred[None] | None = None
 
@@ -177,20 +177,20 @@ class Shipper(Service):
         self._stopping = True
         if self._asking is not None:
             self._asking.cancel()
-        self._go_on()
+        self._pause.end()
         return self._done
 
     def wake(self) -> None:
         """Looks at the spool now, because there may be bytes to send."""
         self._idle = FIRST_IDLE
         if not self._trouble:
-            self._go_on()
+            self._pause.end()
 
     def drain(self) -> Deferred[None]:
         """Fires when everything is sent, or when an attempt fails; the spool keeps the rest."""
         drained: Deferred[None] = Deferred()
         self._draining.append(drained)
-        self._go_on()
+        self._pause.end()
         return drained
 
     # --- the loop
@@ -305,21 +305,10 @@ class Shipper(Service):
 
     # --- waiting and logging
 
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        self._pause = Deferred()
-        if self._stopping:
-            self._pause.callback(None)
-            return self._pause
-        self._timer = self._clock.callLater(seconds, self._go_on)
-        return self._pause
-
-    def _go_on(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-        pause, self._pause = self._pause, None
-        if pause is not None and not pause.called:
-            pause.callback(None)
+    async def _sleep(self, seconds: float) -> None:
+        """Ends early when there is something to do; a stop does not wait at all."""
+        if not self._stopping:
+            await self._pause.sleep(seconds)
 
     def _drained(self) -> None:
         draining, self._draining = self._draining, []

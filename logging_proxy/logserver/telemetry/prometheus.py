@@ -19,7 +19,6 @@ MOST_SERIES = 2000
 OTHER = "other"
 
 Labels = tuple[str, ...]
-Sample = tuple[str, Mapping[str, str], float]
 
 
 @dataclass(slots=True)
