@@ -1,0 +1,212 @@
+"""
+OpenAI Responses, over HTTP and as the answers on a WebSocket.
+
+Pieces are joined by `output_index`: GitHub Copilot changes the item's id with every event.  llama.cpp sends
+no indexes, so there the id is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logging_proxy.understanding.answers import AnswerPart, Failure, Usage
+from logging_proxy.understanding.dialects.base import (
+    IN_STREAM,
+    AnswerReader,
+    EventClass,
+    Kind,
+    as_text,
+    failure_in,
+    mapping,
+    mappings,
+    number,
+    string,
+    word,
+)
+
+_ENDS = frozenset(["response.completed", "response.incomplete", "response.failed", "response.cancelled"])
+_RAN_BY_PROVIDER = frozenset(["mcp_call"])
+
+_GROWS = {
+    "response.output_text.delta": (Kind.TEXT, "text"),
+    "response.refusal.delta": (Kind.REFUSAL, "refusal"),
+    "response.reasoning_summary_text.delta": (Kind.THINKING, "summary"),
+    "response.reasoning_text.delta": (Kind.THINKING, "reasoning"),
+    "response.function_call_arguments.delta": (Kind.TOOL_CALL, "call"),
+    "response.custom_tool_call_input.delta": (Kind.TOOL_CALL, "call"),
+    "response.audio_transcript.delta": (Kind.TEXT, "text"),
+    "response.output_audio_transcript.delta": (Kind.TEXT, "text"),
+    "response.text.delta": (Kind.TEXT, "text"),
+}
+"""Events that carry a piece; the last four are those of Realtime."""
+
+_CLASSES = {Kind.THINKING: EventClass.THINKING, Kind.TOOL_CALL: EventClass.TOOL}
+
+
+class ResponsesReader(AnswerReader):
+    """Reads a `response`."""
+
+    DONE = frozenset(["[DONE]"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._streamed: set[tuple[str, object]] = set()
+        """Groups of pieces, with their item, of which some have come in a delta."""
+        self._items: set[object] = set()
+        """Keys of the items that have come, whole or in part."""
+
+    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+        kind = string(value.get("type")) or kind
+        if kind in _GROWS:
+            return self._piece(kind, value)
+        if kind in _ENDS:
+            self.ends()
+            self._response(mapping(value.get("response")))
+            if kind == "response.failed":
+                self._fail(mapping(mapping(value.get("response")).get("error")))
+            return EventClass.TERMINAL
+        if kind == "error":
+            self.ends()
+            self.answer.fail(failure_in(value, IN_STREAM) or _failure(value))
+            return EventClass.ERROR
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            return self._item_of(value, kind.endswith("done"))
+        if "response" in value:
+            self._names(mapping(value["response"]))
+        return EventClass.OTHER
+
+    def _document(self, value: dict[str, Any]) -> None:
+        self._response(value)
+
+    # --- pieces ----------------------------------------------------------------------
+
+    def _piece(self, kind: str, value: dict[str, Any]) -> EventClass:
+        part_kind, group = _GROWS[kind]
+        key = self._key(group, value)
+        self._streamed.add((group, key[1]))
+        self._items.add(key[1])
+        part = self._part(part_kind, key)
+        delta = value.get("delta")
+        self.answer.grow(part, string(delta))
+        return _CLASSES.get(part_kind, EventClass.TEXT) if delta else EventClass.OTHER
+
+    def _part(self, kind: Kind, key: tuple[object, ...]) -> AnswerPart:
+        return self.answer.choice().part(kind, key)
+
+    @staticmethod
+    def _key(group: str, value: dict[str, Any]) -> tuple[str, object, object, object]:
+        place = value.get("output_index")
+        item = place if isinstance(place, int) else string(value.get("item_id"))
+        if group == "call":
+            return (group, item, None, 0)
+        return (group, item, value.get("summary_index"), value.get("content_index") or 0)
+
+    # --- items -----------------------------------------------------------------------
+
+    def _item_of(self, value: dict[str, Any], is_done: bool) -> EventClass:
+        item = mapping(value.get("item"))
+        place = value.get("output_index")
+        at = place if isinstance(place, int) else string(item.get("id"))
+        kind = string(item.get("type"))
+        if kind in ("function_call", "custom_tool_call"):
+            self._call(item, at)
+            return EventClass.TOOL
+        if is_done:
+            self._item(item, at)
+        return EventClass.OTHER
+
+    def _call(self, item: dict[str, Any], at: object) -> None:
+        self._items.add(at)
+        part = self._part(Kind.TOOL_CALL, ("call", at, None, 0))
+        part.id = part.id or word(item.get("call_id")) or word(item.get("id"))
+        part.name = part.name or word(item.get("name"))
+        if not part.pieces:
+            self.answer.grow(part, as_text(item.get("arguments", item.get("input"))))
+
+    def _item(self, item: dict[str, Any], at: object) -> None:
+        """Take a whole item; of what has come in pieces nothing is taken twice."""
+        kind = string(item.get("type"))
+        self._items.add(at)
+        if kind in ("function_call", "custom_tool_call"):
+            self._call(item, at)
+        elif kind == "message":
+            # A compacted response repeats what the user has said.
+            if item.get("role") in (None, "assistant"):
+                self._contents(item.get("content"), at)
+        elif kind == "reasoning":
+            self._thoughts(item, at)
+        elif kind:
+            self._other(item, kind, at)
+
+    def _contents(self, contents: Any, at: object) -> None:
+        for number_, part in enumerate(mappings(contents)):
+            if part.get("type") == "refusal":
+                self._whole(Kind.REFUSAL, ("refusal", at, None, number_), string(part.get("refusal")))
+            else:
+                text = string(part.get("text")) or string(part.get("transcript"))
+                self._whole(Kind.TEXT, ("text", at, None, number_), text)
+
+    def _thoughts(self, item: dict[str, Any], at: object) -> None:
+        for number_, part in enumerate(mappings(item.get("summary"))):
+            self._whole(Kind.THINKING, ("summary", at, number_, 0), string(part.get("text")))
+        for number_, part in enumerate(mappings(item.get("content"))):
+            self._whole(Kind.THINKING, ("reasoning", at, None, number_), string(part.get("text")))
+
+    def _whole(self, kind: Kind, key: tuple[str, object, object, object], text: str) -> None:
+        if text and key[:2] not in self._streamed and not self.answer.choice().has(key):
+            self.answer.grow(self._part(kind, key), text)
+
+    def _other(self, item: dict[str, Any], kind: str, at: object) -> None:
+        """An item of a tool that the provider runs itself, or of another kind."""
+        key = ("other", at, None, 0)
+        if self.answer.choice().has(key):
+            return
+        self.answer.other.append(kind)
+        is_call = kind.endswith("_call")
+        part = self._part(Kind.TOOL_CALL if is_call else Kind.OTHER, key)
+        part.by_provider, part.word = is_call, kind
+        part.id, part.name = word(item.get("id")), word(item.get("name")) or kind
+        if kind in _RAN_BY_PROVIDER:
+            self.answer.grow(part, as_text(item.get("arguments")))
+
+    # --- the response ------------------------------------------------------------------
+
+    def _names(self, response: dict[str, Any]) -> None:
+        self.answer.names(response.get("model"), response.get("id"))
+
+    def _response(self, response: dict[str, Any]) -> None:
+        self.answer.model = word(response.get("model")) or self.answer.model
+        self.answer.response_id = word(response.get("id")) or self.answer.response_id
+        if status := word(response.get("status")):
+            self.answer.choice().finish_reason = status
+        if usage := mapping(response.get("usage")):
+            self.answer.raw_usage = usage
+            self.answer.usage = responses_usage(usage)
+        for place, item in enumerate(mappings(response.get("output"))):
+            id = string(item.get("id"))
+            self._item(item, id if id in self._items else place)
+
+    def _fail(self, error: dict[str, Any]) -> None:
+        self.answer.fail(_failure(error))
+
+
+def _failure(error: dict[str, Any]) -> Failure:
+    """The failure of an `error` event or of a failed response; its code serves as its type."""
+    code = word(error.get("code"))
+    kind = word(error.get("type"))
+    return Failure(
+        IN_STREAM, None, code if kind in (None, "error") else kind, code, word(error.get("message"))
+    )
+
+
+def responses_usage(usage: dict[str, Any]) -> Usage:
+    """Usage of Responses, and of Realtime, whose names are in the singular."""
+    about_input = mapping(usage.get("input_tokens_details")) or mapping(usage.get("input_token_details"))
+    about_output = mapping(usage.get("output_tokens_details")) or mapping(usage.get("output_token_details"))
+    return Usage(
+        number(usage.get("input_tokens")),
+        number(about_input.get("cached_tokens")),
+        number(about_input.get("cache_write_tokens")),
+        number(usage.get("output_tokens")),
+        number(about_output.get("reasoning_tokens")),
+    )
