@@ -1,4 +1,4 @@
-"""The recorded exchanges with language models that are kept beside the project, for the tests that read them."""
+"""The recorded exchanges with language models that stand beside the project, for the tests that read them."""
 
 from __future__ import annotations
 

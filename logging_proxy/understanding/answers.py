@@ -171,6 +171,8 @@ class Answer:
         """The status of the response."""
         self.blocked: str | None = None
         """Why the provider has refused the prompt without an answer."""
+        self.incomplete_reason: str | None = None
+        """Why a response is incomplete, where that is told beside the reason to stop."""
         self.is_terminal = False
         """Whether the dialect's last event has come, or the answer was one whole document."""
         self.choices: dict[int, Choice] = {}

@@ -1,8 +1,8 @@
 """
 The value of JSON that was cut: what is whole of it.
 
-Arguments of a tool call are cut by a limit of tokens or a lost connection; the members that are whole are what
-a person wants to see, and what the SDKs make of them.
+Arguments of a tool call are cut by a limit of tokens or by a lost connection; the members that are whole are
+what a person wants to see, and what the SDKs make of them.
 """
 
 from __future__ import annotations

@@ -213,7 +213,6 @@ class ArrayReader:
         self._depth = 0
         self._in_string = self._is_escaped = False
         self._element = _Kept()
-        self._start = 0
         self._at: int | None = None
 
     def feed(self, data: bytes, at: int | None = None) -> list[Event]:
@@ -252,18 +251,20 @@ class ArrayReader:
 
     def _end_element(self, rest: bytes, events: list[Event]) -> None:
         length = self._element.size + len(rest)
-        element = self._element.take(rest)
-        text = element.strip(b" \t\r\n")
-        if text:
-            blank = len(element) - len(element.lstrip(b" \t\r\n"))
-            whole = not self._element.was_cut
-            place = self._offset + blank
-            events.append(Event(_text(text), "", place, len(text), self._at, whole=whole))
+        self._add(self._element.take(rest), not self._element.was_cut, events)
         self._offset += length + 1
 
     def finish(self) -> list[Event]:
-        text = self._element.take(b"").strip(b" \t\r\n")
-        return [Event(_text(text), "", self._offset, len(text), self._at, whole=False)] if text else []
+        """The element that the end of the body has cut."""
+        events: list[Event] = []
+        self._add(self._element.take(b""), False, events)
+        return events
+
+    def _add(self, element: bytes, whole: bool, events: list[Event]) -> None:
+        text = element.strip(b" \t\r\n")
+        if text:
+            blank = len(element) - len(element.lstrip(b" \t\r\n"))
+            events.append(Event(_text(text), "", self._offset + blank, len(text), self._at, whole=whole))
 
 
 class FrameReader:
@@ -303,8 +304,10 @@ class FrameReader:
             if len(self._kept) - done < length:
                 break
             self._frame(bytes(self._kept[done : done + length]), events)
+            if self.is_broken:
+                break
             done += length
-        del self._kept[:done]
+        del self._kept[: len(self._kept) if self.is_broken else done]
         return events
 
     def finish(self) -> list[Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import AnswerPart, Usage
+from logging_proxy.understanding.asked import Asked, Path, base64_size, flattened
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     AnswerReader,
@@ -147,4 +148,82 @@ def messages_usage(usage: dict[str, Any]) -> Usage:
         written,
         number(usage.get("output_tokens")),
         thought,
+    )
+
+
+# --- requests ------------------------------------------------------------------------
+
+
+def messages_request(value: dict[str, Any]) -> Asked:
+    """A request for a message, or for a legacy completion."""
+    asked = Asked()
+    asked.set(value, ("messages", "system", "tools", "prompt"))
+    for tool in mappings(value.get("tools")):
+        asked.offer(tool.get("name") or tool.get("mcp_server_name"), tool.get("input_schema"), tool)
+    if prompt := string(value.get("prompt")):
+        asked.messages = 1
+        asked.say("user", Kind.TEXT, ("prompt",), prompt)
+    _take_blocks(asked, "system", value.get("system"), ("system",))
+    for place, message in enumerate(mappings(value.get("messages"))):
+        asked.messages += 1
+        role = string(message.get("role")) or "user"
+        _take_blocks(asked, role, message.get("content"), ("messages", place, "content"))
+    return asked
+
+
+def _take_blocks(asked: Asked, role: str, content: Any, path: Path) -> None:
+    if isinstance(content, str):
+        asked.say(role, Kind.TEXT, path, content)
+    for place, block in enumerate(mappings(content)):
+        _take_block(asked, role, block, (*path, place))
+
+
+def _take_block(asked: Asked, role: str, block: dict[str, Any], path: Path) -> None:
+    kind = string(block.get("type"))
+    cached = isinstance(block.get("cache_control"), dict)
+    if kind == "tool_use" or kind in _BY_PROVIDER:
+        name, id = word(block.get("name")), word(block.get("id"))
+        asked.say(
+            role, Kind.TOOL_CALL, path, name=name, id=id, arguments=block.get("input"), cached_to_here=cached
+        )
+    elif kind.endswith("tool_result"):
+        failed = block.get("is_error")
+        asked.say(
+            "tool",
+            Kind.TOOL_RESULT,
+            path,
+            flattened(block.get("content")),
+            id=word(block.get("tool_use_id")),
+            failed=failed if isinstance(failed, bool) else None,
+            cached_to_here=cached,
+        )
+        _take_images(asked, block.get("content"), (*path, "content"))
+    elif kind in ("image", "document"):
+        _take_source(asked, role, block, path, cached)
+    else:
+        text = string(block.get("text")) or string(block.get("thinking"))
+        part = asked.say(role, _kind_of(kind or "text"), path, text, cached_to_here=cached)
+        part.name = kind if part.kind is Kind.OTHER else None
+
+
+def _take_images(asked: Asked, content: Any, path: Path) -> None:
+    """The images in a tool's result."""
+    for place, block in enumerate(mappings(content)):
+        if block.get("type") in ("image", "document"):
+            _take_source(asked, "tool", block, (*path, place), False)
+
+
+def _take_source(asked: Asked, role: str, block: dict[str, Any], path: Path, cached: bool) -> None:
+    source = mapping(block.get("source"))
+    data = string(source.get("data"))
+    is_text = source.get("type") == "text"
+    asked.say(
+        role,
+        Kind.IMAGE if block.get("type") == "image" else Kind.DOCUMENT,
+        path,
+        data if is_text else "",
+        name=word(block.get("title")),
+        media=word(source.get("media_type")),
+        size=base64_size(data) if data and not is_text else None,
+        cached_to_here=cached,
     )

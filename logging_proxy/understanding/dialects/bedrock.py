@@ -11,7 +11,8 @@ import binascii
 from typing import Any
 
 from logging_proxy.understanding.answers import Usage
-from logging_proxy.understanding.dialects.anthropic_messages import MessagesReader
+from logging_proxy.understanding.asked import Asked, Path, flattened
+from logging_proxy.understanding.dialects.anthropic_messages import MessagesReader, messages_request
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     Answer,
@@ -196,3 +197,62 @@ def exception(kind: str, value: dict[str, Any]) -> Failure:
 
 
 __all__ = ["Answer", "ConverseReader", "InvokeReader", "TextReader"]
+
+
+# --- requests ------------------------------------------------------------------------
+
+
+def converse_request(value: dict[str, Any]) -> Asked:
+    """A request to Converse.  The model stands in the URL."""
+    asked = Asked()
+    asked.set(value, ("messages", "system", "toolConfig", "inferenceConfig"))
+    asked.set_more(mapping(value.get("inferenceConfig")))
+    for tool in mappings(mapping(value.get("toolConfig")).get("tools")):
+        spec = mapping(tool.get("toolSpec"))
+        asked.offer(spec.get("name"), mapping(spec.get("inputSchema")).get("json"), tool)
+    _take_blocks(asked, "system", value.get("system"), ("system",))
+    for place, message in enumerate(mappings(value.get("messages"))):
+        asked.messages += 1
+        role = string(message.get("role")) or "user"
+        _take_blocks(asked, role, message.get("content"), ("messages", place, "content"))
+    return asked
+
+
+def _take_blocks(asked: Asked, role: str, blocks: Any, path: Path) -> None:
+    for place, block in enumerate(mappings(blocks)):
+        _take_block(asked, role, block, (*path, place))
+
+
+def _take_block(asked: Asked, role: str, block: dict[str, Any], path: Path) -> None:
+    if isinstance(block.get("text"), str):
+        asked.say(role, Kind.TEXT, path, string(block["text"]))
+    elif use := mapping(block.get("toolUse")):
+        name, id = word(use.get("name")), word(use.get("toolUseId"))
+        asked.say(role, Kind.TOOL_CALL, path, name=name, id=id, arguments=use.get("input"))
+    elif result := mapping(block.get("toolResult")):
+        status = word(result.get("status"))
+        text, id = flattened(result.get("content")), word(result.get("toolUseId"))
+        failed = None if status is None else status == "error"
+        asked.say("tool", Kind.TOOL_RESULT, path, text, id=id, failed=failed)
+    elif "cachePoint" in block and asked.parts:
+        asked.parts[-1].cached_to_here = True
+    elif thought := mapping(mapping(block.get("reasoningContent")).get("reasoningText")):
+        asked.say(role, Kind.THINKING, path, string(thought.get("text")))
+    else:
+        name = next(iter(block), "")
+        kind = {"image": Kind.IMAGE, "document": Kind.DOCUMENT}.get(name, Kind.OTHER)
+        asked.say(role, kind, path, name=name or None, media=word(mapping(block.get(name)).get("format")))
+
+
+def invoke_request(value: dict[str, Any]) -> Asked:
+    """A request to `invoke`: that of the model's maker."""
+    if isinstance(value.get("messages"), list):
+        return messages_request(value)
+    asked = Asked()
+    asked.set(value, ("inputText", "prompt", "textGenerationConfig"))
+    asked.set_more(mapping(value.get("textGenerationConfig")))
+    for name in ("inputText", "prompt"):
+        if isinstance(value.get(name), str):
+            asked.messages += 1
+            asked.say("user", Kind.TEXT, (name,), value[name])
+    return asked

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import Usage
+from logging_proxy.understanding.asked import Asked, Path, base64_size
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     AnswerReader,
@@ -127,3 +128,62 @@ def _part_of(usage: dict[str, Any]) -> Usage:
     thoughts = number(usage.get("thoughtsTokenCount"))
     asked = total(number(usage.get("promptTokenCount")), number(usage.get("toolUsePromptTokenCount")))
     return Usage(asked, number(usage.get("cachedContentTokenCount")), None, thoughts, thoughts)
+
+
+# --- requests ------------------------------------------------------------------------
+
+_BESIDES = ("contents", "systemInstruction", "system_instruction", "tools", "generationConfig", "requests")
+_DECLARED = ("functionDeclarations", "function_declarations")
+
+
+def gemini_request(value: dict[str, Any]) -> Asked:
+    """A request for content.  The model stands in the URL."""
+    value = mapping(value.get("request")) or value
+    asked = Asked()
+    asked.set(value, _BESIDES)
+    asked.set_more(mapping(value.get("generationConfig")) or mapping(value.get("generation_config")))
+    for tool in mappings(value.get("tools")):
+        declared = [each for name in _DECLARED for each in mappings(tool.get(name))]
+        for function in declared:
+            schema = function.get("parameters", function.get("parametersJsonSchema"))
+            asked.offer(function.get("name"), schema, function)
+        for name in tool if not declared else ():
+            asked.offer(name, None, tool)
+    for name in ("systemInstruction", "system_instruction"):
+        _take_parts(asked, "system", mapping(value.get(name)).get("parts"), (name, "parts"))
+    for place, content in enumerate(mappings(value.get("contents"))):
+        asked.messages += 1
+        role = string(content.get("role")) or "user"
+        role = {"model": "assistant", "function": "tool"}.get(role, role)
+        _take_parts(asked, role, content.get("parts"), ("contents", place, "parts"))
+    return asked
+
+
+def _take_parts(asked: Asked, role: str, parts: Any, path: Path) -> None:
+    # A single part may stand without a list.
+    for place, part in enumerate([parts] if isinstance(parts, dict) else mappings(parts)):
+        _take_part(asked, role, part, (*path, place))
+
+
+def _take_part(asked: Asked, role: str, part: dict[str, Any], path: Path) -> None:
+    if isinstance(part.get("text"), str):
+        kind = Kind.THINKING if part.get("thought") is True else Kind.TEXT
+        asked.say(role, kind, path, string(part["text"]))
+    elif call := _one_of(part, "functionCall", "function_call"):
+        name, id = word(call.get("name")), word(call.get("id"))
+        asked.say(role, Kind.TOOL_CALL, path, name=name, id=id, arguments=call.get("args"))
+    elif result := _one_of(part, "functionResponse", "function_response"):
+        name, id = word(result.get("name")), word(result.get("id"))
+        asked.say("tool", Kind.TOOL_RESULT, path, as_text(result.get("response")), name=name, id=id)
+    elif data := _one_of(part, "inlineData", "inline_data", "fileData", "file_data"):
+        media = string(data.get("mimeType")) or string(data.get("mime_type"))
+        family = media.partition("/")[0]
+        kind = {"image": Kind.IMAGE, "audio": Kind.AUDIO}.get(family, Kind.DOCUMENT)
+        size = base64_size(string(data.get("data"))) if data.get("data") else None
+        asked.say(role, kind, path, media=media or None, size=size)
+    else:
+        asked.say(role, Kind.OTHER, path, as_text(part), name=next(iter(part), None))
+
+
+def _one_of(part: dict[str, Any], *names: str) -> dict[str, Any]:
+    return next((part[name] for name in names if isinstance(part.get(name), dict)), {})

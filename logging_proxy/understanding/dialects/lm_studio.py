@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import Usage
+from logging_proxy.understanding.asked import Asked
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     AnswerReader,
@@ -86,3 +87,21 @@ class LMStudioReader(AnswerReader):
                 number(stats.get("total_output_tokens")),
                 number(stats.get("reasoning_output_tokens")),
             )
+
+
+def lm_studio_request(value: dict[str, Any]) -> Asked:
+    """A request for a chat."""
+    asked = Asked()
+    asked.set(value, ("input", "system_prompt", "integrations"))
+    if system := string(value.get("system_prompt")):
+        asked.say("system", Kind.TEXT, ("system_prompt",), system)
+    given = value.get("input")
+    if isinstance(given, str):
+        asked.messages = 1
+        asked.say("user", Kind.TEXT, ("input",), given)
+    for place, item in enumerate(mappings(given)):
+        asked.messages += 1
+        text = string(item.get("content"))
+        kind = Kind.IMAGE if item.get("type") == "image" else Kind.TEXT
+        asked.say("user", kind, ("input", place), text)
+    return asked

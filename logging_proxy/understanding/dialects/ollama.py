@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import Usage
+from logging_proxy.understanding.asked import Asked, offer_functions
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     AnswerReader,
@@ -18,6 +19,7 @@ from logging_proxy.understanding.dialects.base import (
     string,
     word,
 )
+from logging_proxy.understanding.dialects.openai_chat import take_message
 
 _FIGURES = (
     "prompt_eval_count",
@@ -69,3 +71,20 @@ class OllamaReader(AnswerReader):
         if asked is not None or said is not None:
             self.answer.raw_usage = {name: value[name] for name in _FIGURES if name in value}
             self.answer.usage = Usage(asked, None, None, said, None)
+
+
+def ollama_request(value: dict[str, Any]) -> Asked:
+    """A request for a chat or a completion.  Streaming is the default."""
+    asked = Asked()
+    asked.set(value, ("messages", "prompt", "system", "tools", "images", "options"))
+    asked.set_more(mapping(value.get("options")))
+    offer_functions(asked, value.get("tools"))
+    if system := string(value.get("system")):
+        asked.say("system", Kind.TEXT, ("system",), system)
+    if "prompt" in value:
+        take_message(asked, {"content": value["prompt"], "images": value.get("images")}, ())
+        asked.messages = 1
+    for place, message in enumerate(mappings(value.get("messages"))):
+        asked.messages += 1
+        take_message(asked, message, ("messages", place))
+    return asked

@@ -1,7 +1,7 @@
 """
 OpenAI Chat Completions, and the many servers that speak it: OpenRouter, Groq, Mistral, llama.cpp, Azure …
 
-Their differences are small and cannot be told by the host, so all of them are read at once: where thinking and
+Their differences are small, and the host does not tell them, so all are read at once: where thinking and
 usage stand, which members are missing, and how a stream ends.  Legacy completions and Writer are read too.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import Choice, Usage
+from logging_proxy.understanding.asked import Asked, Path, base64_size, flattened, media_of, offer_functions
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     AnswerReader,
@@ -17,12 +18,14 @@ from logging_proxy.understanding.dialects.base import (
     Kind,
     as_text,
     failure_in,
+    items,
     mapping,
     mappings,
     number,
     string,
     word,
 )
+from logging_proxy.understanding.lenient import parse_json
 
 _WHOLE = "chat.completion.done"
 """The object of Perplexity's last chunk, which repeats the whole message."""
@@ -182,3 +185,105 @@ def chat_usage(usage: dict[str, Any]) -> Usage:
         said,
         thought,
     )
+
+
+# --- requests ------------------------------------------------------------------------
+
+_BESIDES = ("messages", "prompt", "tools", "functions")
+
+
+def chat_request(value: dict[str, Any]) -> Asked:
+    """A request for a chat completion, or for a legacy completion."""
+    asked = Asked()
+    asked.set(value, _BESIDES)
+    offer_functions(asked, value.get("tools"))
+    offer_functions(asked, value.get("functions"))
+    for place, prompt in enumerate(_prompts(value.get("prompt"))):
+        asked.messages += 1
+        asked.say("user", Kind.TEXT, ("prompt", place), prompt)
+    for place, message in enumerate(mappings(value.get("messages"))):
+        asked.messages += 1
+        take_message(asked, message, ("messages", place))
+    return asked
+
+
+def _prompts(prompt: Any) -> list[str]:
+    if isinstance(prompt, str):
+        return [prompt]
+    return [each for each in items(prompt) if isinstance(each, str)]
+
+
+def take_message(asked: Asked, message: dict[str, Any], path: Path) -> None:
+    """Take a message with everything in it."""
+    role = string(message.get("role")) or "user"
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if thought := string(message.get(name)):
+            asked.say(role, Kind.THINKING, (*path, name), thought)
+    content = message.get("content")
+    if role in ("tool", "function"):
+        named, id = word(message.get("name")), word(message.get("tool_call_id"))
+        asked.say("tool", Kind.TOOL_RESULT, (*path, "content"), flattened(content), name=named, id=id)
+    elif isinstance(content, str):
+        if content or not message.get("tool_calls"):
+            asked.say(role, Kind.TEXT, (*path, "content"), content)
+    else:
+        for place, part in enumerate(items(content)):
+            take_content(asked, role, part, (*path, "content", place))
+    if refusal := string(message.get("refusal")):
+        asked.say(role, Kind.REFUSAL, (*path, "refusal"), refusal)
+    for place, image in enumerate(items(message.get("images"))):
+        size = base64_size(image) if isinstance(image, str) else None
+        asked.say(role, Kind.IMAGE, (*path, "images", place), size=size)
+    _take_calls(asked, role, message, path)
+
+
+def _take_calls(asked: Asked, role: str, message: dict[str, Any], path: Path) -> None:
+    calls = [((*path, "tool_calls", at), call) for at, call in enumerate(mappings(message.get("tool_calls")))]
+    if function := mapping(message.get("function_call")):
+        calls.append(((*path, "function_call"), {"function": function}))
+    for place, call in calls:
+        function = mapping(call.get("function")) or mapping(call.get("custom"))
+        text = as_text(function.get("arguments", function.get("input")))
+        asked.say(
+            role,
+            Kind.TOOL_CALL,
+            place,
+            name=word(function.get("name")),
+            id=word(call.get("id")),
+            arguments=parse_json(text, text),
+        )
+
+
+def take_content(asked: Asked, role: str, part: Any, path: Path) -> None:
+    """Take a part of a message's content, of Chat Completions or of Responses."""
+    if isinstance(part, str):
+        asked.say(role, Kind.TEXT, path, part)
+        return
+    part = mapping(part)
+    kind = string(part.get("type"))
+    cached = "cache_control" in part
+    if kind in ("text", "input_text", "output_text", "summary_text", ""):
+        asked.say(role, Kind.TEXT, path, string(part.get("text")), cached_to_here=cached)
+    elif "image" in kind:
+        url = part.get("image_url")
+        media, size = media_of(string(url) or string(mapping(url).get("url")))
+        asked.say(role, Kind.IMAGE, path, media=media, size=size, cached_to_here=cached)
+    elif "audio" in kind:
+        audio = mapping(part.get("input_audio"))
+        asked.say(
+            role,
+            Kind.AUDIO,
+            path,
+            media=word(audio.get("format")),
+            size=base64_size(string(audio.get("data"))),
+        )
+    elif "file" in kind or kind.startswith("document"):
+        about = mapping(part.get("file")) or part
+        media, size = media_of(string(about.get("file_data")))
+        asked.say(role, Kind.DOCUMENT, path, name=word(about.get("filename")), media=media, size=size)
+    elif kind == "refusal":
+        asked.say(role, Kind.REFUSAL, path, string(part.get("refusal")))
+    elif kind == "thinking":
+        asked.say(role, Kind.THINKING, path, flattened(part.get("thinking")))
+    else:
+        asked.say(role, Kind.OTHER, path, as_text(part), name=kind)

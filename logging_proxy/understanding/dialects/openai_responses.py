@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import AnswerPart, Failure, Usage
+from logging_proxy.understanding.asked import Asked, Path, flattened, offer_functions
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
     AnswerReader,
@@ -17,12 +18,15 @@ from logging_proxy.understanding.dialects.base import (
     Kind,
     as_text,
     failure_in,
+    items,
     mapping,
     mappings,
     number,
     string,
     word,
 )
+from logging_proxy.understanding.dialects.openai_chat import take_content
+from logging_proxy.understanding.lenient import parse_json
 
 _ENDS = frozenset(["response.completed", "response.incomplete", "response.failed", "response.cancelled"])
 _RAN_BY_PROVIDER = frozenset(["mcp_call"])
@@ -179,6 +183,7 @@ class ResponsesReader(AnswerReader):
         self.answer.response_id = word(response.get("id")) or self.answer.response_id
         if status := word(response.get("status")):
             self.answer.choice().finish_reason = status
+        self.answer.incomplete_reason = word(mapping(response.get("incomplete_details")).get("reason"))
         if usage := mapping(response.get("usage")):
             self.answer.raw_usage = usage
             self.answer.usage = responses_usage(usage)
@@ -210,3 +215,47 @@ def responses_usage(usage: dict[str, Any]) -> Usage:
         number(usage.get("output_tokens")),
         number(about_output.get("reasoning_tokens")),
     )
+
+
+# --- requests ------------------------------------------------------------------------
+
+
+def responses_request(value: dict[str, Any]) -> Asked:
+    """A request for a response, or a `response.create` on a WebSocket."""
+    asked = Asked()
+    asked.set(value, ("input", "instructions", "tools", "type"))
+    offer_functions(asked, value.get("tools"))
+    if instructions := string(value.get("instructions")):
+        asked.say("system", Kind.TEXT, ("instructions",), instructions)
+    given = value.get("input")
+    if isinstance(given, str):
+        asked.messages = 1
+        asked.say("user", Kind.TEXT, ("input",), given)
+    for place, item in enumerate(mappings(given)):
+        asked.messages += 1
+        take_item(asked, item, ("input", place))
+    return asked
+
+
+def take_item(asked: Asked, item: dict[str, Any], path: Path) -> None:
+    """Take an item of the input."""
+    kind = string(item.get("type")) or "message"
+    id = word(item.get("call_id")) or word(item.get("id"))
+    name = word(item.get("name"))
+    if kind == "message":
+        role, content = string(item.get("role")) or "user", item.get("content")
+        if isinstance(content, str):
+            asked.say(role, Kind.TEXT, (*path, "content"), content)
+        for place, part in enumerate(items(content)):
+            take_content(asked, role, part, (*path, "content", place))
+    elif kind in ("function_call", "custom_tool_call"):
+        text = as_text(item.get("arguments", item.get("input")))
+        asked.say("assistant", Kind.TOOL_CALL, path, name=name, id=id, arguments=parse_json(text, text))
+    elif kind.endswith("_output"):
+        asked.say("tool", Kind.TOOL_RESULT, path, flattened(item.get("output")), id=id)
+    elif kind == "reasoning":
+        texts = [*mappings(item.get("summary")), *mappings(item.get("content"))]
+        thought = "".join(string(each.get("text")) for each in texts)
+        asked.say("assistant", Kind.THINKING, path, thought, id=word(item.get("id")))
+    else:
+        asked.say("assistant", Kind.OTHER, path, name=kind, id=id)

@@ -13,16 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from logging_proxy.understanding.dialects.anthropic_messages import MessagesReader
+from logging_proxy.understanding.asked import Asked
+from logging_proxy.understanding.dialects.anthropic_messages import MessagesReader, messages_request
 from logging_proxy.understanding.dialects.base import AnswerReader
-from logging_proxy.understanding.dialects.bedrock import ConverseReader, InvokeReader
+from logging_proxy.understanding.dialects.bedrock import (
+    ConverseReader,
+    InvokeReader,
+    converse_request,
+    invoke_request,
+)
 from logging_proxy.understanding.dialects.cohere import CohereReader
-from logging_proxy.understanding.dialects.gemini import GeminiReader
-from logging_proxy.understanding.dialects.lm_studio import LMStudioReader
-from logging_proxy.understanding.dialects.ollama import OllamaReader
-from logging_proxy.understanding.dialects.openai_chat import ChatReader
-from logging_proxy.understanding.dialects.openai_responses import ResponsesReader
-from logging_proxy.understanding.dialects.small import FiguresReader, WatsonxReader
+from logging_proxy.understanding.dialects.gemini import GeminiReader, gemini_request
+from logging_proxy.understanding.dialects.lm_studio import LMStudioReader, lm_studio_request
+from logging_proxy.understanding.dialects.ollama import OllamaReader, ollama_request
+from logging_proxy.understanding.dialects.openai_chat import ChatReader, chat_request
+from logging_proxy.understanding.dialects.openai_responses import ResponsesReader, responses_request
+from logging_proxy.understanding.dialects.small import (
+    FiguresReader,
+    WatsonxReader,
+    counted_request,
+    figures_request,
+)
 from logging_proxy.understanding.lenient import mapping, string
 
 
@@ -32,23 +43,25 @@ class Dialect:
 
     name: str
     reader: Callable[[], AnswerReader]
+    request: Callable[[dict[str, Any]], Asked]
     has_content: bool = True
     """Whether an answer without text, thinking or tool calls is empty, and not as it should be."""
 
 
-CHAT = Dialect("openai-chat", ChatReader)
-RESPONSES = Dialect("openai-responses", ResponsesReader)
-MESSAGES = Dialect("anthropic-messages", MessagesReader)
-GEMINI = Dialect("gemini", GeminiReader)
-OLLAMA = Dialect("ollama", OllamaReader)
-COHERE = Dialect("cohere", CohereReader)
-CONVERSE = Dialect("bedrock", ConverseReader)
-INVOKE = Dialect("bedrock", InvokeReader)
-LM_STUDIO = Dialect("lmstudio", LMStudioReader)
-EMBEDDINGS = Dialect("embeddings", FiguresReader, has_content=False)
-COMPLETE = Dialect("anthropic-complete", MessagesReader)
-WATSONX = Dialect("watsonx", WatsonxReader)
-FIGURES = Dialect("other", FiguresReader, has_content=False)
+CHAT = Dialect("openai-chat", ChatReader, chat_request)
+RESPONSES = Dialect("openai-responses", ResponsesReader, responses_request)
+MESSAGES = Dialect("anthropic-messages", MessagesReader, messages_request)
+GEMINI = Dialect("gemini", GeminiReader, gemini_request)
+OLLAMA = Dialect("ollama", OllamaReader, ollama_request)
+COHERE = Dialect("cohere", CohereReader, chat_request)
+CONVERSE = Dialect("bedrock", ConverseReader, converse_request)
+INVOKE = Dialect("bedrock", InvokeReader, invoke_request)
+LM_STUDIO = Dialect("lmstudio", LMStudioReader, lm_studio_request)
+EMBEDDINGS = Dialect("embeddings", FiguresReader, figures_request, has_content=False)
+COMPLETE = Dialect("anthropic-complete", MessagesReader, messages_request)
+WATSONX = Dialect("watsonx", WatsonxReader, figures_request)
+COUNT = Dialect("other", FiguresReader, counted_request, has_content=False)
+FIGURES = Dialect("other", FiguresReader, figures_request, has_content=False)
 
 LONGEST_PATH = 2048
 
@@ -56,14 +69,14 @@ _BY_PATH: tuple[tuple[re.Pattern[str], Dialect], ...] = tuple(
     (re.compile(pattern), dialect)
     for pattern, dialect in (
         (r".*/(chat/)?completions", CHAT),
-        (r".*/responses/input_tokens", FIGURES),
+        (r".*/responses/input_tokens", COUNT),
         (r".*/responses(/compact|/resp_[^/]+)?", RESPONSES),
-        (r".*/messages/count_tokens", FIGURES),
+        (r".*/messages/count_tokens", COUNT),
         (r".*/messages", MESSAGES),
         (r".*/publishers/anthropic/models/[^/]+:(rawP|streamRawP)redict", MESSAGES),
         (r".*:(streamG|g)enerateContent", GEMINI),
         (r".*:(batchEmbedContents|embedContent)", EMBEDDINGS),
-        (r".*:countTokens", FIGURES),
+        (r".*:countTokens", COUNT),
         (r".*/model/[^/]+/converse(-stream)?", CONVERSE),
         (r".*/model/[^/]+/invoke(-with-response-stream)?", INVOKE),
         (r".*/v2/chat", COHERE),
@@ -78,11 +91,11 @@ _BY_PATH: tuple[tuple[re.Pattern[str], Dialect], ...] = tuple(
 
 def recognise(path: str, fields: Mapping[str, str], request: Any, answer: Any = None) -> Dialect | None:
     """
-    The dialect of an exchange; None if it is no call of a model.
+    The dialect of an exchange; None if it calls no model.
 
-    `path` is the path of the URL as it was sent, with or without its query.  `fields` are the header fields of
-    the request by lower-case name.  `request` and `answer` are the JSON value of the request's body and the
-    first one of the response, None where there is none.
+    `path` is the path of the URL as it was sent, with or without its query.  `fields` are the request's header
+    fields by lower-case name.  `request` and `answer` are the JSON value of the request's body and the
+    first one of the response; None where there is none.
     """
     path = path[:LONGEST_PATH].partition("?")[0].rstrip("/")
     for pattern, dialect in _BY_PATH:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from logging_proxy.understanding.answers import Usage
+from logging_proxy.understanding.asked import Asked
+from logging_proxy.understanding.dialects.anthropic_messages import messages_request
 from logging_proxy.understanding.dialects.base import (
     AnswerReader,
     EventClass,
@@ -19,8 +21,9 @@ from logging_proxy.understanding.dialects.base import (
     string,
     word,
 )
-from logging_proxy.understanding.dialects.gemini import gemini_usage
+from logging_proxy.understanding.dialects.gemini import gemini_request, gemini_usage
 from logging_proxy.understanding.dialects.openai_chat import chat_usage
+from logging_proxy.understanding.dialects.openai_responses import responses_request
 
 
 class FiguresReader(AnswerReader):
@@ -81,3 +84,27 @@ class WatsonxReader(AnswerReader):
             self.answer.usage = Usage(
                 asked or known.input_tokens, None, None, known.output_tokens if said is None else said
             )
+
+
+_TEXTS = ("input", "inputs", "texts", "content", "prompt")
+
+
+def figures_request(value: dict[str, Any]) -> Asked:
+    """A request that is no conversation: its texts are what the user has given."""
+    asked = Asked()
+    asked.set(value, (*_TEXTS, "requests", "messages", "contents", "system", "tools"))
+    asked.model = asked.model or word(value.get("model_id"))
+    for name in _TEXTS:
+        given = value.get(name)
+        for place, text in enumerate(given if isinstance(given, list) else [given]):
+            if isinstance(text, str):
+                asked.messages += 1
+                asked.say("user", Kind.TEXT, (name, place), text)
+    return asked
+
+
+def counted_request(value: dict[str, Any]) -> Asked:
+    """A request to count the tokens of a conversation, of whatever dialect it is."""
+    if "contents" in value or "generateContentRequest" in value:
+        return gemini_request(mapping(value.get("generateContentRequest")) or value)
+    return responses_request(value) if "input" in value else messages_request(value)
