@@ -52,7 +52,8 @@ class Clocks:
         self.content = 0
         """Events with content."""
         self.longest_gap: int | None = None
-        self._progress: int | None = None
+        self.last_progress: int | None = None
+        """The last event that was no keep-alive."""
         self._gaps = array("q")
         self._at_once = self._most_at_once = 0
         self._content_at: int | None = None
@@ -79,7 +80,7 @@ class Clocks:
             self.terminal = at
 
     def _gap(self, at: int) -> None:
-        before, self._progress = self._progress, at
+        before, self.last_progress = self.last_progress, at
         if before is None or at <= before:
             return
         gap = at - before

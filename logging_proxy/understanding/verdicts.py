@@ -104,6 +104,12 @@ class Ending:
     status: int | None = None
     by_proxy: bool = False
     """Whether the proxy itself answered."""
+    error: str = ""
+    """What the capture says of the end."""
+    duration: int | None = None
+    """Microseconds from the start of the exchange to its end, or to now."""
+    size: int = 0
+    """Bytes of the response's body, as they came."""
 
 
 def verdict(ending: Ending, dialect: Dialect | None = None, stream: AnswerStream | None = None) -> Verdict:

@@ -139,7 +139,7 @@ class TextReader(AnswerReader):
         if asked is not None or said is not None:
             self.answer.raw_usage = (
                 self.answer.raw_usage
-                | {name: value[name] for each in names for name in each if value.get(name) is not None}
+                | {name: value[name] for name in (*names[0], *names[1]) if value.get(name) is not None}
                 | metrics
             )
             self.answer.usage = Usage(

@@ -93,9 +93,9 @@ def recognise(path: str, fields: Mapping[str, str], request: Any, answer: Any = 
     """
     The dialect of an exchange; None if it calls no model.
 
-    `path` is the path of the URL as it was sent, with or without its query.  `fields` are the request's header
-    fields by lower-case name.  `request` and `answer` are the JSON value of the request's body and the
-    first one of the response; None where there is none.
+    `path` is the path of the URL as it was sent, with or without its query; `fields` are the header fields of
+    the request by lower-case name; `request` and `answer` are the JSON value of the request's body and the
+    first one of the response, None where there is none.
     """
     path = path[:LONGEST_PATH].partition("?")[0].rstrip("/")
     for pattern, dialect in _BY_PATH:
