@@ -190,8 +190,8 @@ class SentenceTests(SynchronousTestCase):
         said = self.say(streamed(TEXT, CALL), "upstream_reset", duration=42_000_000, size=38_100)
         self.assertEqual(
             said,
-            "The upstream reset the connection after 2 events, 38 kB and 42.0 s, in the arguments of tool call"
-            " `Edit`; last progress 41.0 s before.",
+            "The upstream reset the connection after 2 events, 38 kB and 42.0 s, in the arguments of tool"
+            " call `Edit`; last progress 41.0 s before.",
         )
 
     def test_left_before_the_first_token(self) -> None:

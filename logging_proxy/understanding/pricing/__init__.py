@@ -1,0 +1,1 @@
+"""What a call costs: list prices as data, and the arithmetic."""
