@@ -93,6 +93,12 @@ class CostTests(SynchronousTestCase):
         found = cost(table({"per": {"input": "1"}}), Usage(10, 0, 0, 5))
         self.assertEqual((found and found.nanodollars, found and found.partial), (10_000, True))
 
+    def test_writes_without_a_price(self) -> None:
+        """Tokens written to a cache for nothing cost what other tokens do; those read from it are unknown."""
+        prices = table({"per": {"input": "2"}})
+        self.assertEqual(cost(prices, Usage(10, 0, 4, 0)), Cost(20_000, "list", False, True, "2026-12-01"))
+        self.assertEqual(cost(prices, Usage(10, 4, 0, 0)), Cost(12_000, "list", True, True, "2026-12-01"))
+
     def test_plan(self) -> None:
         """What a plan pays for is a list price that is not billed."""
         found = cost(PLAIN, Usage(10), by_plan=True)

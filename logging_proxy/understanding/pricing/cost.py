@@ -22,6 +22,9 @@ NANO = 10**9
 _PER = {"searches": 1_000}
 _MILLION = 1_000_000
 
+_LIKE = {"write_1h": "write", "write": "input"}
+"""Where writing to a cache has no price of its own it is free, and its tokens cost what others do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -106,12 +109,18 @@ def _charge(used: Mapping[str, int], found: ModelPrice, total_input: int) -> tup
     for kind, count in used.items():
         if not count:
             continue
-        price = found.per.get(kind)
+        price = _price_of(kind, found)
         if price is None:
             partial = True
             continue
         total += Decimal(_at(price, total_input)) * NANO * count / _PER.get(kind, _MILLION)
     return int(total.to_integral_value(ROUND_HALF_EVEN)), partial
+
+
+def _price_of(kind: str, found: ModelPrice) -> Price | None:
+    while kind not in found.per and kind in _LIKE:
+        kind = _LIKE[kind]
+    return found.per.get(kind)
 
 
 def _at(price: Price, total_input: int) -> str:
