@@ -13,6 +13,7 @@ from logging_proxy.understanding.answer_streams import AnswerStream
 from logging_proxy.understanding.answers import Answer, Kind
 from logging_proxy.understanding.dialects.cohere import PLAN
 from logging_proxy.understanding.dialects.recognise import Dialect, recognise
+from logging_proxy.understanding.dialects.sockets import socket_for
 from logging_proxy.understanding.lenient import mapping, parse_json
 from logging_proxy.understanding.verdicts import Ending, verdict
 
@@ -153,6 +154,24 @@ class RecordedTests(SynchronousTestCase):
                     verdict(Ending("upstream_closed", recording.about["status"]), dialect, stream)
                 )
                 self.assertTrue(recording.expected["text"].startswith(stream.answer.first.joined(Kind.TEXT)))
+
+
+class SocketTests(SynchronousTestCase):
+    def test_calls(self) -> None:
+        """Each call on a WebSocket has its own answer."""
+        sockets = [each for each in recordings() if each.about["status"] == 101]
+        for recording in sockets:
+            reader = socket_for(recording.about["path"])
+            assert reader is not None
+            for side, text in recording.messages():
+                (reader.client if side == "client" else reader.server)(text)
+            expected = recording.expected["responses"]
+            self.assertEqual(len(reader.answers), len(expected), recording.id)
+            for answer, wanted in zip(reader.answers, expected, strict=True):
+                found = told(answer)
+                for name in found.keys() & wanted.keys():
+                    self.assertEqual(found[name], wanted[name], f"{recording.id}: {name}")
+                self.assertTrue(answer.is_terminal)
 
 
 class RequestTests(SynchronousTestCase):

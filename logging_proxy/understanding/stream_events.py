@@ -303,8 +303,8 @@ class FrameReader:
                 break
             if len(self._kept) - done < length:
                 break
-            self._frame(bytes(self._kept[done : done + length]), events)
-            if self.is_broken:
+            if not self._take(bytes(self._kept[done : done + length]), events):
+                self.is_broken = True
                 break
             done += length
         del self._kept[: len(self._kept) if self.is_broken else done]
@@ -315,15 +315,16 @@ class FrameReader:
             return []
         return [Event("", "", self._offset, len(self._kept), self._at, whole=False)]
 
-    def _frame(self, frame: bytes, events: list[Event]) -> None:
+    def _take(self, frame: bytes, events: list[Event]) -> bool:
+        """Take a whole frame; False if its checksum is wrong."""
         if zlib.crc32(frame[:-4]) != int.from_bytes(frame[-4:], "big"):
-            self.is_broken = True
-            return
+            return False
         end = self._PRELUDE + int.from_bytes(frame[4:8], "big")
         headers = self._headers(frame[self._PRELUDE : end])
         kind = headers.get(":exception-type") or headers.get(":error-code") or headers.get(":event-type", "")
         events.append(Event(_text(frame[end:-4]), kind, self._offset, len(frame), self._at))
         self._offset += len(frame)
+        return True
 
     def _headers(self, data: bytes) -> dict[str, str]:
         """The headers whose values are strings."""

@@ -28,7 +28,7 @@ _BY_PROVIDER = frozenset(["server_tool_use", "mcp_tool_use"])
 class MessagesReader(AnswerReader):
     """Reads a `message`."""
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         kind = string(value.get("type")) or kind
         if kind == "content_block_delta":
             return self._delta(value)

@@ -29,7 +29,7 @@ IN_STREAM, IN_BODY, BY_STATUS = "stream", "body", "status"
 
 
 class AnswerReader:
-    """Reads an answer in one dialect; a subclass reads events in `_value` and documents in `document`."""
+    """Reads an answer in one dialect; a subclass reads events in `take_value` and documents in `document`."""
 
     DONE: frozenset[str] = frozenset()
     """Data of events that end a stream without being JSON."""
@@ -47,9 +47,9 @@ class AnswerReader:
             self.answer.is_terminal = True
             return EventClass.TERMINAL
         value = parse_json(event.data)
-        return self._value(event.type, value) if isinstance(value, dict) else EventClass.OTHER
+        return self.take_value(event.type, value) if isinstance(value, dict) else EventClass.OTHER
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         """Take the value of an event; `kind` is the type that the stream gives it, empty if it gives none."""
         raise NotImplementedError
 

@@ -34,7 +34,7 @@ from logging_proxy.understanding.lenient import parse_json
 class ConverseReader(AnswerReader):
     """Reads Converse."""
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         if kind == "contentBlockDelta":
             return self._delta(value)
         if kind == "contentBlockStart":
@@ -104,14 +104,14 @@ class TextReader(AnswerReader):
 
     _TEXTS = ("outputText", "generation")
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         for output in (value, *mappings(value.get("results")), *mappings(value.get("outputs"))):
             self._output(output)
         self._usage(value)
         return EventClass.TEXT if self.answer.choices else EventClass.OTHER
 
     def _document(self, value: dict[str, Any]) -> None:
-        self._value("", value)
+        self.take_value("", value)
 
     def _output(self, value: dict[str, Any]) -> None:
         text = next((value[name] for name in self._TEXTS if isinstance(value.get(name), str)), None)
@@ -158,14 +158,14 @@ class InvokeReader(AnswerReader):
         super().__init__()
         self._inner: AnswerReader | None = None
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         if is_exception(kind):
             self.answer.fail(exception(kind, value))
             return EventClass.ERROR
         inner = value
         if isinstance(value.get("bytes"), str):
             inner = mapping(parse_json(_decoded(value["bytes"])))
-        return self._of(inner)._value("", inner)
+        return self._of(inner).take_value("", inner)
 
     def _document(self, value: dict[str, Any]) -> None:
         self._of(value)._document(value)

@@ -24,7 +24,7 @@ PLAN = "tool_plan"
 class CohereReader(AnswerReader):
     """Reads a message."""
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         kind = string(value.get("type")) or kind
         delta = mapping(value.get("delta"))
         message = mapping(delta.get("message"))

@@ -38,9 +38,9 @@ class GeminiReader(AnswerReader):
                 self._document(each)
 
     def _document(self, value: dict[str, Any]) -> None:
-        self._value("", value)
+        self.take_value("", value)
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         # Code Assist wraps each answer.
         value = mapping(value.get("response")) or value
         self.answer.names(value.get("modelVersion"), value.get("responseId"))

@@ -25,7 +25,7 @@ from logging_proxy.understanding.dialects.base import (
 class LMStudioReader(AnswerReader):
     """Reads a chat."""
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         kind = string(value.get("type")) or kind
         text = string(value.get("content"))
         if kind == "message.delta":

@@ -36,9 +36,9 @@ class OllamaReader(AnswerReader):
 
     def _document(self, value: dict[str, Any]) -> None:
         if "error" not in value:
-            self._value("", value)
+            self.take_value("", value)
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         if failure := failure_in(value, IN_STREAM):
             self.answer.fail(failure)
             return EventClass.ERROR

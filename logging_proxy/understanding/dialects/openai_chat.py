@@ -36,7 +36,7 @@ class ChatReader(AnswerReader):
 
     DONE = frozenset(["[DONE]"])
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         self._names(value)
         found = EventClass.OTHER
         ends = value.get("object") == _WHOLE

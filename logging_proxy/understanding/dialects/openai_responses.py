@@ -1,8 +1,8 @@
 """
 OpenAI Responses, over HTTP and as the answers on a WebSocket.
 
-Pieces are joined by `output_index`: GitHub Copilot changes the item's id with every event.  llama.cpp sends
-no indexes, so there the id is used.
+Pieces belong to an item by its id, or by `output_index` where the id is not known: GitHub Copilot changes it
+with every event, llama.cpp sends no indexes, and xAI's are all zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from logging_proxy.understanding.dialects.base import (
 from logging_proxy.understanding.dialects.openai_chat import take_content
 from logging_proxy.understanding.lenient import parse_json
 
-_ENDS = frozenset(["response.completed", "response.incomplete", "response.failed", "response.cancelled"])
+_ENDS = frozenset(
+    [
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "response.cancelled",
+        # Realtime has one for all of them.
+        "response.done",
+    ]
+)
 _RAN_BY_PROVIDER = frozenset(["mcp_call"])
 
 _GROWS = {
@@ -54,12 +63,14 @@ class ResponsesReader(AnswerReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._streamed: set[tuple[str, object]] = set()
-        """Groups of pieces, with their item, of which some have come in a delta."""
-        self._items: set[object] = set()
-        """Keys of the items that have come, whole or in part."""
+        self._streamed: set[tuple[str, int]] = set()
+        """Groups of pieces, with the number of their item, of which some have come in a delta."""
+        self._by_id: dict[str, int] = {}
+        self._by_place: dict[int, int] = {}
+        self._count = 0
+        """Items so far; their numbers count from 1."""
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         kind = string(value.get("type")) or kind
         if kind in _GROWS:
             return self._piece(kind, value)
@@ -86,9 +97,11 @@ class ResponsesReader(AnswerReader):
 
     def _piece(self, kind: str, value: dict[str, Any]) -> EventClass:
         part_kind, group = _GROWS[kind]
-        key = self._key(group, value)
-        self._streamed.add((group, key[1]))
-        self._items.add(key[1])
+        item = self._item_number(value.get("item_id"), value.get("output_index"))
+        key = (group, item, value.get("summary_index"), value.get("content_index") or 0)
+        if group == "call":
+            key = (group, item, None, 0)
+        self._streamed.add((group, item))
         part = self._part(part_kind, key)
         delta = value.get("delta")
         self.answer.grow(part, string(delta))
@@ -97,20 +110,24 @@ class ResponsesReader(AnswerReader):
     def _part(self, kind: Kind, key: tuple[object, ...]) -> AnswerPart:
         return self.answer.choice().part(kind, key)
 
-    @staticmethod
-    def _key(group: str, value: dict[str, Any]) -> tuple[str, object, object, object]:
-        place = value.get("output_index")
-        item = place if isinstance(place, int) else string(value.get("item_id"))
-        if group == "call":
-            return (group, item, None, 0)
-        return (group, item, value.get("summary_index"), value.get("content_index") or 0)
+    def _item_number(self, id: Any, place: Any, begins: bool = False) -> int:
+        """The number of the item with this id, or else at this place; a new one if it is not known."""
+        id, place = string(id), place if isinstance(place, int) else -1
+        known = self._by_id.get(id) or (None if begins else self._by_place.get(place))
+        if known is None:
+            self._count += 1
+            known = self._count
+        if id:
+            self._by_id.setdefault(id, known)
+        if place >= 0:
+            self._by_place[place] = known
+        return known
 
     # --- items -----------------------------------------------------------------------
 
     def _item_of(self, value: dict[str, Any], is_done: bool) -> EventClass:
         item = mapping(value.get("item"))
-        place = value.get("output_index")
-        at = place if isinstance(place, int) else string(item.get("id"))
+        at = self._item_number(item.get("id"), value.get("output_index"), begins=not is_done)
         kind = string(item.get("type"))
         if kind in ("function_call", "custom_tool_call"):
             self._call(item, at)
@@ -119,18 +136,16 @@ class ResponsesReader(AnswerReader):
             self._item(item, at)
         return EventClass.OTHER
 
-    def _call(self, item: dict[str, Any], at: object) -> None:
-        self._items.add(at)
+    def _call(self, item: dict[str, Any], at: int) -> None:
         part = self._part(Kind.TOOL_CALL, ("call", at, None, 0))
         part.id = part.id or word(item.get("call_id")) or word(item.get("id"))
         part.name = part.name or word(item.get("name"))
         if not part.pieces:
             self.answer.grow(part, as_text(item.get("arguments", item.get("input"))))
 
-    def _item(self, item: dict[str, Any], at: object) -> None:
+    def _item(self, item: dict[str, Any], at: int) -> None:
         """Take a whole item; of what has come in pieces nothing is taken twice."""
         kind = string(item.get("type"))
-        self._items.add(at)
         if kind in ("function_call", "custom_tool_call"):
             self._call(item, at)
         elif kind == "message":
@@ -142,7 +157,7 @@ class ResponsesReader(AnswerReader):
         elif kind:
             self._other(item, kind, at)
 
-    def _contents(self, contents: Any, at: object) -> None:
+    def _contents(self, contents: Any, at: int) -> None:
         for number_, part in enumerate(mappings(contents)):
             if part.get("type") == "refusal":
                 self._whole(Kind.REFUSAL, ("refusal", at, None, number_), string(part.get("refusal")))
@@ -150,17 +165,17 @@ class ResponsesReader(AnswerReader):
                 text = string(part.get("text")) or string(part.get("transcript"))
                 self._whole(Kind.TEXT, ("text", at, None, number_), text)
 
-    def _thoughts(self, item: dict[str, Any], at: object) -> None:
+    def _thoughts(self, item: dict[str, Any], at: int) -> None:
         for number_, part in enumerate(mappings(item.get("summary"))):
             self._whole(Kind.THINKING, ("summary", at, number_, 0), string(part.get("text")))
         for number_, part in enumerate(mappings(item.get("content"))):
             self._whole(Kind.THINKING, ("reasoning", at, None, number_), string(part.get("text")))
 
-    def _whole(self, kind: Kind, key: tuple[str, object, object, object], text: str) -> None:
+    def _whole(self, kind: Kind, key: tuple[str, int, object, object], text: str) -> None:
         if text and key[:2] not in self._streamed and not self.answer.choice().has(key):
             self.answer.grow(self._part(kind, key), text)
 
-    def _other(self, item: dict[str, Any], kind: str, at: object) -> None:
+    def _other(self, item: dict[str, Any], kind: str, at: int) -> None:
         """An item of a tool that the provider runs itself, or of another kind."""
         key = ("other", at, None, 0)
         if self.answer.choice().has(key):
@@ -188,8 +203,7 @@ class ResponsesReader(AnswerReader):
             self.answer.raw_usage = usage
             self.answer.usage = responses_usage(usage)
         for place, item in enumerate(mappings(response.get("output"))):
-            id = string(item.get("id"))
-            self._item(item, id if id in self._items else place)
+            self._item(item, self._item_number(item.get("id"), place))
 
     def _fail(self, error: dict[str, Any]) -> None:
         self.answer.fail(_failure(error))

@@ -29,7 +29,7 @@ from logging_proxy.understanding.dialects.openai_responses import responses_requ
 class FiguresReader(AnswerReader):
     """Reads the figures of an answer: model, id and usage."""
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         self._document(value)
         return EventClass.OTHER
 
@@ -60,7 +60,7 @@ class WatsonxReader(AnswerReader):
 
     _GOES_ON = "not_finished"
 
-    def _value(self, kind: str, value: dict[str, Any]) -> EventClass:
+    def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         self.answer.names(value.get("model_id"), None)
         found = EventClass.OTHER
         for result in mappings(value.get("results")):
@@ -74,7 +74,7 @@ class WatsonxReader(AnswerReader):
         return found
 
     def _document(self, value: dict[str, Any]) -> None:
-        self._value("", value)
+        self.take_value("", value)
 
     def _count(self, result: dict[str, Any]) -> None:
         """Each event repeats the count of the output; only the first has the input's."""

@@ -74,7 +74,7 @@ def _model(model: Any) -> dict[str, Any]:
 
 def _price(conditional: Any) -> dict[str, Any]:
     prices = getattr(conditional, "prices", conditional)
-    constraint = getattr(conditional, "constraint", None)
+    constraint: Any = getattr(conditional, "constraint", None)
     found: dict[str, Any] = {"per": dict(_units(prices))}
     if when := getattr(conditional, "when", None):
         found["when"] = dict(when)
