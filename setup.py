@@ -33,6 +33,7 @@ COMPILED = (
     "logging_proxy/logserver/store/halves.py",
     "logging_proxy/captures/heads.py",
     "logging_proxy/index/entries.py",
+    "logging_proxy/index/recorded.py",
     "logging_proxy/index/records.py",
     "logging_proxy/index/values.py",
     "logging_proxy/index/words.py",

@@ -22,9 +22,6 @@ _SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "l
 LONGEST_USER = 1024
 """Maximum length of a user id that is searched for a session; longer ids are ignored."""
 
-_new = tuple.__new__
-"""Creates a named tuple without a call of its Python-level constructor."""
-
 
 class Understanding(NamedTuple):
     """What was found in an exchange; None where it was not found."""
@@ -41,14 +38,14 @@ def understand(
     response_type: str,
 ) -> Understanding:
     """
-    `fields` are the `relevant` ones of the request's head, `request` its JSON value or None.
+    What an exchange tells about itself.
 
-    `fields` are the request's headers from `telling_headers`, `request` is its JSON value or None, and
-    `responses` are the JSON values of the response: several for a stream.
+    `fields` are the `relevant` headers of the request, `request` is its JSON value or None, and `responses`
+    are the JSON values of the response: several for a stream.
     """
     asked = request if isinstance(request, dict) else {}
     stream = asked.get("stream") is True or response_type.startswith("text/event-stream")
-    return _new(Understanding, (_model(asked, responses), _session(fields, asked), stream))
+    return Understanding(model=_model(asked, responses), session=_session(fields, asked), stream=stream)
 
 
 def _model(request: Mapping[str, Any], responses: Sequence[Any]) -> str | None:
