@@ -105,7 +105,7 @@ def form_of(content_type: str, start: bytes) -> Form:
 _SPACE = b" \t\r\n"
 _OBJECT = re.compile(rb'\{\s*(?:"|\}|\Z)')
 _STRICT_OBJECT = re.compile(
-    rb'\{\s*(?:"(?:[^"\\]|\\.)*+(?:"\s*(?::|\Z)|\\?\Z)|\}\s*(?:[\r\n{]|\Z))', re.DOTALL
+    rb'\{\s*(?:"[^"\\]*+(?:\\.[^"\\]*+)*(?:"\s*(?::|\Z)|\\?\Z)|\}\s*(?:[\r\n{]|\Z))', re.DOTALL
 )
 _ARRAY = re.compile(rb'\[\s*(?:[\[\]{"tfn\d-]|\Z)')
 _STRICT_ARRAY = re.compile(
