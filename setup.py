@@ -32,6 +32,7 @@ COMPILED = (
     "logging_proxy/captures/exchanges.py",
     "logging_proxy/logserver/store/halves.py",
     "logging_proxy/captures/heads.py",
+    "logging_proxy/index/contents.py",
     "logging_proxy/index/entries.py",
     "logging_proxy/index/recorded.py",
     "logging_proxy/index/records.py",

@@ -7,29 +7,19 @@ stored, or is read from its files in a rebuild.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from time import thread_time
 from typing import Any
 
 from logging_proxy.captures.exchanges import Exchange
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import FIELDS, Row
-from logging_proxy.index.recorded import Document, Recorded, RecordedHalf, of_documents, of_exchange
+from logging_proxy.index.contents import ReadBody, content_of
+from logging_proxy.index.recorded import Document, Recorded, of_documents, of_exchange
 from logging_proxy.index.values import Entry, Texts, is_exchange_id
 from logging_proxy.redaction.redact import redact_text, redact_url
-from logging_proxy.understanding.decoding import Limits, decode
 from logging_proxy.understanding.facts import Understanding, understand
-from logging_proxy.understanding.text import Content, read_content
 
-ReadBody = Callable[[str, int], bytes]
-"""Takes the name of a `.bin` file and a maximum; returns the start of its body, empty if it is unreadable."""
-
-BODY_LIMIT = 16 << 20
-"""Maximum bytes of a body that are read for its text, both before and after decoding."""
-
-_LIMITS = Limits(output=BODY_LIMIT, seconds=1.0)
-_NOTHING = Content()
 _NOT_KNOWN = Understanding()
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -57,12 +47,13 @@ def row_so_far(exchange: Exchange, request_file: str | None, response_file: str 
 
 def _entry(recorded: Recorded, read_body: ReadBody) -> Entry:
     request, response = recorded.request, recorded.response
-    asked, answered = _content(request, read_body), _content(response, read_body)
+    asked, answered = content_of(request, read_body), content_of(response, read_body)
     understood = understand(
         recorded.asked.headers,
         asked.documents[0] if asked.documents else None,
         answered.documents,
         (_NO_HEADERS if response is None else response.headers).get("content-type", ""),
+        recorded.asked.called,
     )
     return Entry(_row(recorded, understood), Texts(asked.text, answered.text))
 
@@ -115,22 +106,3 @@ def _check(row: Row) -> None:
             raise TypeError(f"{field.name} is not of type {wanted.__name__}")
     if not is_exchange_id(row.id):
         raise ValueError("not the id of an exchange")
-
-
-# --- bodies ------------------------------------------------------------------------
-
-
-def _content(half: RecordedHalf | None, read_body: ReadBody) -> Content:
-    if half is None or not half.body_size:
-        return _NOTHING
-    body = half.body or (read_body(half.file, BODY_LIMIT) if half.file else b"")
-    return _read(body[: half.body_size], half.headers, half.body_size)
-
-
-def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
-    """Text and values of a body of `size` bytes, of which `body` is the whole or the start."""
-    cut, coding = size > BODY_LIMIT, about.get("content-encoding")
-    if coding:
-        decoded = decode(body, coding, _LIMITS, thread_time)
-        body, cut = decoded.data, cut or decoded.truncated
-    return read_content(body, about.get("content-type", ""), cut)

@@ -15,6 +15,7 @@ from logging_proxy.captures.heads import known_head, relevant_headers
 from logging_proxy.captures.metadata import client_of
 from logging_proxy.index.values import microseconds
 from logging_proxy.redaction.redact import redact_url
+from logging_proxy.understanding.urls import Called, called
 
 Document = dict[str, Any]
 
@@ -36,6 +37,8 @@ class Asked(NamedTuple):
     destination_url: str | None
     headers: Mapping[str, str]
     """The `relevant` headers of the request."""
+    called: Called
+    """What the destination's URL tells, or that of the client if there is no destination."""
 
 
 class RecordedHalf(NamedTuple):
@@ -140,6 +143,7 @@ def _asked(
         _shown(source),
         _shown(destination) or None,
         headers,
+        called(destination or source),
     )
 
 
