@@ -87,16 +87,19 @@ class CaptureReader:
         """The `.bin` of this name, to be closed by the caller; None when it is missing."""
         return self._open(name) if name.endswith(BINARY) else None
 
-    def body(self, name: str, limit: int) -> bytes:
-        """The first `limit` bytes of the body in a `.bin`; empty when it is missing."""
+    def body(self, name: str, limit: int, start: int = 0) -> bytes:
+        """At most `limit` bytes of the body in a `.bin`, from `start`; empty when it is missing."""
         file = self.open(name)
         if file is None:
             return b""
         try:
-            content = file.read(0, min(file.size, limit + HEAD_ROOM))
+            if not start:
+                content = file.read(0, min(file.size, limit + HEAD_ROOM))
+                return content.partition(b"\r\n\r\n")[2][:limit]
+            head, blank, _ = file.read(0, min(file.size, HEAD_ROOM)).partition(b"\r\n\r\n")
+            return file.read(len(head) + len(blank) + start, limit)
         finally:
             file.close()
-        return content.partition(b"\r\n\r\n")[2][:limit]
 
     def _open(self, name: str) -> OpenFile | None:
         if not CAPTURE_FILE.fullmatch(name):

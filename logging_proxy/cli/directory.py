@@ -25,7 +25,7 @@ from logging_proxy.cli.sources import (
 )
 from logging_proxy.cli.stored import Halves, StoredExchanges
 from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, parse_filters
-from logging_proxy.index.entries import BODY_LIMIT
+from logging_proxy.index.contents import BODY_LIMIT
 from logging_proxy.index.questions import IndexQuestions, open_whole
 from logging_proxy.index.sqlite import FILE
 from logging_proxy.understanding.decoding import decode

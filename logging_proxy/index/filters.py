@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from logging_proxy.index.columns import FILTERS, Filter
+from logging_proxy.index.columns import FIELDS, Field, Filter
 from logging_proxy.index.values import Filters, microseconds
 
 _STATUS = re.compile(r"([1-5])(?:xx|\d\d)", re.IGNORECASE | re.ASCII)
 _ZONE_WITHOUT_PLUS = re.compile(r" (\d\d:?\d\d)$", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DATE = re.compile(r"\d{4}-?\d\d-?\d\d", re.ASCII)
 
 LONGEST = 1000
@@ -77,14 +78,28 @@ def _until(name: str, value: str) -> int:
         return _time(name, value)
 
 
-def _reader(filter: Filter) -> Callable[[str, str], Any]:
+def _flag(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise BadFilter(name, "neither true nor false")
+    return value == "true"
+
+
+def _number(name: str, value: str) -> int:
+    if not _DIGITS.fullmatch(value):
+        raise BadFilter(name, "not a whole number")
+    return int(value)
+
+
+def _reader(field: Field, filter: Filter) -> Callable[[str, str], Any]:
     if filter.classes:
         return _status
+    if field.type is not str:
+        return _flag if field.type is bool else _number
     return _upper if filter.upper else _text
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
-    **{name: _reader(filter) for name, filter in FILTERS.items()},
+    **{each.name: _reader(each, filter) for each in FIELDS if (filter := each.column.filter) is not None},
     "since": _time,
     "until": _until,
     "q": _text,

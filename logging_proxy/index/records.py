@@ -144,9 +144,9 @@ def _is_storable(row: Row) -> bool:
     if not text.isascii() or "\x00" in text:
         return False
     try:
-        _STORED.pack(*_INTEGERS(row))
-    except struct.error:  # A value is None or too large.
-        return all(number is None or abs(number) <= MAX_INTEGER for number in _INTEGERS(row))
+        _STORED.pack(*[number or 0 for number in _INTEGERS(row)])
+    except struct.error:  # A number is too large.
+        return False
     return True
 
 
