@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from time import thread_time
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -17,9 +18,11 @@ from logging_proxy.redaction.redact import is_secret_parameter
 from logging_proxy.understanding.allowance import PIECE, STEP, Allowance
 from logging_proxy.understanding.charsets import charset_of, decode_text
 from logging_proxy.understanding.clean_text import clean, ends_of, first_and_last
+from logging_proxy.understanding.decoding import Limits, decode
 from logging_proxy.understanding.json_streams import JsonStream
 from logging_proxy.understanding.json_strings import all_strings, is_plain, parse, string_literals
 from logging_proxy.understanding.media_types import Form, form_of
+from logging_proxy.understanding.multipart import boundary_of, parts
 
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 
@@ -31,6 +34,15 @@ FIELD_LIMIT = 512 << 10
 
 LONGEST_NAME = 2048
 """Maximum characters read of a field name."""
+
+PART_LEVELS = 4
+"""Levels of multipart bodies within each other that are read."""
+
+PART_LIMITS = Limits(output=4 << 20, seconds=0.5)
+"""Limits on the decoding of a part that has a coding of its own."""
+
+LONGEST_FIELD, MOST_FIELDS = 1024, 256
+"""Limits on the fields of a multipart form that become a value: characters, and number."""
 
 EVENT_LIMIT = 8 << 20
 """Maximum characters of an event, counting `PIECE` for each line; further lines are omitted."""
@@ -51,13 +63,19 @@ def text_of(body: bytes, content_type: str) -> str:
     return read_content(body, content_type).text
 
 
-def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
-    """Text and JSON values of a decoded body; `cut` means that `body` is only its beginning."""
+def read_content(body: bytes, content_type: str, cut: bool = False, levels: int = PART_LEVELS) -> Content:
+    """
+    Text and JSON values of a decoded body; `cut` means that `body` is only its beginning.
+
+    Parts of parts are read down to `levels`.
+    """
     if not body:
         return Content()
     form = form_of(content_type, body)
     if form is _BINARY:
         return Content()
+    if form is Form.MULTIPART and levels:
+        return _from_parts(body, content_type, levels)
     text = decode_text(body, charset_of(content_type, body), cut, allowance=Allowance())
     if form is _JSON:
         return _from_json(text, cut)
@@ -74,6 +92,25 @@ def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
 
 _JSON, _BINARY = Form.JSON, Form.BINARY
 """The most frequent forms as globals: looking up an enum member costs as much as a call."""
+
+
+def _from_parts(body: bytes, content_type: str, levels: int) -> Content:
+    """
+    The text of all parts, except secret fields; the short fields are the members of one value.
+
+    Of a binary part the file's name is text.
+    """
+    fields: dict[str, Any] = {}
+    texts = []
+    for head, pieces in parts([body], boundary_of(content_type, body[:LONGEST_NAME])):
+        if is_secret_parameter(head.name[-LONGEST_NAME:]):
+            continue
+        part = decode(b"".join(pieces), head.content_encoding, PART_LIMITS, thread_time).data
+        text = read_content(part, head.content_type, levels=levels - 1).text
+        texts += [clean(head.filename), text]
+        if head.name and not head.filename and len(text) <= LONGEST_FIELD and len(fields) < MOST_FIELDS:
+            fields.setdefault(head.name, text)
+    return Content("\n".join(first_and_last(filter(None, texts))), [fields] if fields else ())
 
 
 def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
