@@ -87,7 +87,7 @@ def _request_value(request: Message) -> Any:
     if not request.body:
         return None
     data = decode(request.body, request.fields.get("content-encoding", "")).data
-    text, _ = decode_text(data, charset_of(request.fields.get("content-type", ""), data[:64]))
+    text = decode_text(data, charset_of(request.fields.get("content-type", ""), data[:64]))
     if len(text) > PARSED:
         return top_level(text, ("model", "stream", "previous_response_id"))
     value = parse_json(text)
