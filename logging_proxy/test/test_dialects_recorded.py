@@ -161,8 +161,9 @@ class SocketTests(SynchronousTestCase):
         """Each call on a WebSocket has its own answer."""
         sockets = [each for each in recordings() if each.about["status"] == 101]
         for recording in sockets:
-            reader = socket_for(recording.about["path"])
-            assert reader is not None
+            found_socket = socket_for(recording.about["path"])
+            assert found_socket is not None
+            _, reader = found_socket
             for side, text in recording.messages():
                 (reader.client if side == "client" else reader.server)(text)
             expected = recording.expected["responses"]

@@ -8,6 +8,7 @@ and JSON as event streams.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from logging_proxy.understanding.answers import Answer, EventClass
 from logging_proxy.understanding.dialects.recognise import GEMINI, OLLAMA, Dialect
@@ -23,6 +24,15 @@ _FIELD = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry|):")
 _LONGEST_FIELD = 9
 _FRAMES = "application/vnd.amazon.eventstream"
 _LINES = re.compile(r"(application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An event, what it is, and the text by which the answer has grown."""
+
+    event: Event
+    kind: EventClass
+    text: str
 
 
 class AnswerStream:
@@ -48,8 +58,13 @@ class AnswerStream:
         """What has been answered so far."""
         return self._reader.answer
 
-    def feed(self, data: bytes, at: int | None = None) -> list[tuple[Event, EventClass]]:
-        """Take decoded bytes that arrived at `at`; the events that they complete, each with its class."""
+    @property
+    def answers(self) -> list[Answer]:
+        """The same, as the one answer of a request."""
+        return [self._reader.answer]
+
+    def feed(self, data: bytes, at: int | None = None) -> list[Taken]:
+        """Take decoded bytes that arrived at `at`; the events that they complete."""
         if not data:
             return []
         self.clocks.bytes(at)
@@ -63,7 +78,7 @@ class AnswerStream:
             return []
         return self._take(self._events.feed(data, at)) if self._events else []
 
-    def finish(self) -> list[tuple[Event, EventClass]]:
+    def finish(self) -> list[Taken]:
         """The body has ended; it may have been cut."""
         if self._events is None and self._document is None and self._start:
             self._document = bytearray(self._start)
@@ -90,16 +105,18 @@ class AnswerStream:
         self._events = READERS[self.format]()
         return True
 
-    def _take(self, events: list[Event]) -> list[tuple[Event, EventClass]]:
+    def _take(self, events: list[Event]) -> list[Taken]:
         taken = []
+        answer = self._reader.answer
         for event in events:
+            answer.last_piece = ""
             kind = self._reader.take(event)
             if event.whole:
                 self.clocks.event(event.at, kind, event.is_data)
-            taken.append((event, kind))
+            taken.append(Taken(event, kind, answer.last_piece))
         return taken
 
-    def _finish_document(self, data: bytes) -> list[tuple[Event, EventClass]]:
+    def _finish_document(self, data: bytes) -> list[Taken]:
         text = data.decode("utf-8-sig", "replace")
         value = parse_json(text)
         if value is None and self._dialect is OLLAMA:

@@ -180,6 +180,8 @@ class Answer:
         """Types of items that are neither text, thinking nor tool calls, in order."""
         self.last_part: AnswerPart | None = None
         """The part that has grown last."""
+        self.last_piece = ""
+        """The text by which it has grown."""
         self.room = TEXT_LIMIT
 
     def choice(self, index: int = 0) -> Choice:
@@ -199,7 +201,7 @@ class Answer:
         """Append `text` to `part`, within the limit of the whole answer."""
         if text and self.room > 0:
             part.pieces.append(text[: self.room])
-            self.last_part = part
+            self.last_part, self.last_piece = part, text
             self.room -= len(text) + 8
 
     def say(self, kind: Kind, text: str, index: int = 0, key: Any = None) -> None:

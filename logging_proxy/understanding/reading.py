@@ -7,7 +7,7 @@ Nothing here knows files or the index: bodies are handed in as they were recorde
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +17,10 @@ from logging_proxy.understanding.asked import Asked
 from logging_proxy.understanding.charsets import charset_of, decode_text
 from logging_proxy.understanding.decoding import Decoder, coding_by_bytes, codings_of, decode, is_kept
 from logging_proxy.understanding.dialects.recognise import Dialect, recognise
+from logging_proxy.understanding.dialects.sockets import socket_for
 from logging_proxy.understanding.json_top_level import top_level
 from logging_proxy.understanding.lenient import mapping, parse_json
+from logging_proxy.understanding.socket_streams import SocketStream
 from logging_proxy.understanding.understood import Read
 from logging_proxy.understanding.urls import called
 from logging_proxy.understanding.verdicts import Ending
@@ -56,12 +58,13 @@ class Course:
     ending: Ending
     sent: int | None = None
     head: int | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_exchange(request: Message, response: Message | None, course: Course) -> Read | None:
     """An exchange with a model, read; None if it is none, or not recognised as one."""
     path = urlsplit(course.url).path
+    if response is not None and response.status == 101:
+        return _read_socket(path, request, response, course)
     value = _request_value(request)
     answered = response or Message({})
     dialect = recognise(path, request.fields, value)
@@ -80,6 +83,21 @@ def read_exchange(request: Message, response: Message | None, course: Course) ->
         course.sent,
         course.head,
         _is_by_plan(course.url, request, answered),
+    )
+
+
+def _read_socket(path: str, request: Message, response: Message, course: Course) -> Read | None:
+    """The calls on a WebSocket; None if it is not that of a model."""
+    found = socket_for(path)
+    if found is None:
+        return None
+    dialect, reader = found
+    stream = SocketStream(reader)
+    extensions = response.fields.get("sec-websocket-extensions", "")
+    stream.feed(arrivals(request.body, request.times), arrivals(response.body, response.times), extensions)
+    reader.asked.model = reader.asked.model or called(course.url).model
+    return Read(
+        dialect, reader.asked, stream, course.ending, course.url, course.started, course.sent, course.head
     )
 
 

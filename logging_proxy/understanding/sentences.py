@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from logging_proxy.redaction.redact import redact_text
-from logging_proxy.understanding.answer_streams import AnswerStream
 from logging_proxy.understanding.answers import Answer, AnswerPart, Failure, Kind
 from logging_proxy.understanding.quantities import counted, duration, size
-from logging_proxy.understanding.verdicts import Ending, Verdict
+from logging_proxy.understanding.verdicts import Ending, Stream, Verdict
 
 LONGEST = 500
 """Maximum characters of a provider's or a library's own words."""
@@ -28,27 +27,27 @@ _ENDS = {
 }
 
 
-def sentence(verdict: Verdict, ending: Ending, stream: AnswerStream | None = None) -> str:
+def sentence(verdict: Verdict, ending: Ending, stream: Stream | None = None) -> str:
     """The sentence, without secrets; `stream` is None where no model was called."""
     return redact_text(_SENTENCES[verdict](ending, stream))
 
 
-def _running(ending: Ending, stream: AnswerStream | None) -> str:
+def _running(ending: Ending, stream: Stream | None) -> str:
     if stream is None or not stream.clocks.events:
         return "The answer has not begun." if not ending.size else "The answer is under way."
     return f"The answer is under way{_place(stream.answer)}: {counted(stream.clocks.events, 'event')} so far."
 
 
-def _unreachable(ending: Ending, stream: AnswerStream | None) -> str:
+def _unreachable(ending: Ending, stream: Stream | None) -> str:
     return f"The destination could not be reached{_own_words(ending.error)}"
 
 
-def _turned_away(ending: Ending, stream: AnswerStream | None) -> str:
+def _turned_away(ending: Ending, stream: Stream | None) -> str:
     return f"The proxy answered {ending.status} itself{_own_words(ending.error)}"
 
 
-def _said_no(what: str) -> Callable[[Ending, AnswerStream | None], str]:
-    def told(ending: Ending, stream: AnswerStream | None) -> str:
+def _said_no(what: str) -> Callable[[Ending, Stream | None], str]:
+    def told(ending: Ending, stream: Stream | None) -> str:
         failure = stream.answer.failure if stream else None
         kind = f" {failure.type}" if failure and failure.type else ""
         return f"{what} ({ending.status}{kind}){_own_words(_message(failure))}"
@@ -56,7 +55,7 @@ def _said_no(what: str) -> Callable[[Ending, AnswerStream | None], str]:
     return told
 
 
-def _error_inside(ending: Ending, stream: AnswerStream | None) -> str:
+def _error_inside(ending: Ending, stream: Stream | None) -> str:
     failure = stream.answer.failure if stream else None
     kind = f" ({failure.type or failure.code})" if failure and (failure.type or failure.code) else ""
     where = "in the stream" if failure and failure.where == "stream" else "in the body"
@@ -65,7 +64,7 @@ def _error_inside(ending: Ending, stream: AnswerStream | None) -> str:
     )
 
 
-def _complete(ending: Ending, stream: AnswerStream | None) -> str:
+def _complete(ending: Ending, stream: Stream | None) -> str:
     if stream is None:
         return f"Answered {ending.status}{_after(ending)}."
     calls = stream.answer.first.tool_calls
@@ -74,14 +73,14 @@ def _complete(ending: Ending, stream: AnswerStream | None) -> str:
     return f"{did}{_reason(stream.answer)}{_after(ending)}{late}."
 
 
-def _token_limit(ending: Ending, stream: AnswerStream | None) -> str:
+def _token_limit(ending: Ending, stream: Stream | None) -> str:
     usage = stream.answer.usage if stream else None
     tokens = f" with {counted(usage.output_tokens, 'token')}" if usage and usage.output_tokens else ""
     reason = _reason(stream.answer) if stream else ""
     return f"The answer reached the limit of its length{reason}{tokens}{_after(ending)}."
 
 
-def _refused(ending: Ending, stream: AnswerStream | None) -> str:
+def _refused(ending: Ending, stream: Stream | None) -> str:
     answer = stream.answer if stream else Answer()
     if answer.blocked:
         return f"The provider's filter refused the prompt ({answer.blocked}){_after(ending)}."
@@ -90,32 +89,32 @@ def _refused(ending: Ending, stream: AnswerStream | None) -> str:
     return f"The provider's filter stopped the answer{_reason(answer)}{_after(ending)}."
 
 
-def _bad_http(ending: Ending, stream: AnswerStream | None) -> str:
+def _bad_http(ending: Ending, stream: Stream | None) -> str:
     return f"What came was not HTTP{_own_words(ending.error)}"
 
 
-def _end_unknown(ending: Ending, stream: AnswerStream | None) -> str:
+def _end_unknown(ending: Ending, stream: Stream | None) -> str:
     return "The proxy was stopped while the answer was under way, so its end is not known."
 
 
-def _empty(ending: Ending, stream: AnswerStream | None) -> str:
+def _empty(ending: Ending, stream: Stream | None) -> str:
     return f"The answer is whole, but the model said nothing and called no tool{_after(ending)}."
 
 
-def _unfinished(ending: Ending, stream: AnswerStream | None) -> str:
+def _unfinished(ending: Ending, stream: Stream | None) -> str:
     return f"The stream ended cleanly, but without its last event,{_extent(ending, stream)}."
 
 
-def _cut(ending: Ending, stream: AnswerStream | None) -> str:
+def _cut(ending: Ending, stream: Stream | None) -> str:
     end = _ENDS.get(ending.outcome or "", "The answer was cut")
     return f"{end}{_extent(ending, stream)}{_silence(ending, stream)}."
 
 
-def _unreadable(ending: Ending, stream: AnswerStream | None) -> str:
+def _unreadable(ending: Ending, stream: Stream | None) -> str:
     return f"The answer is whole, but it is no JSON{_after(ending)}."
 
 
-_SENTENCES: dict[Verdict, Callable[[Ending, AnswerStream | None], str]] = {
+_SENTENCES: dict[Verdict, Callable[[Ending, Stream | None], str]] = {
     Verdict.RUNNING: _running,
     Verdict.UNREACHABLE: _unreachable,
     Verdict.TURNED_AWAY: _turned_away,
@@ -170,7 +169,7 @@ def _after(ending: Ending) -> str:
     return "" if ending.duration is None else f" after {duration(ending.duration / 1000)}"
 
 
-def _extent(ending: Ending, stream: AnswerStream | None) -> str:
+def _extent(ending: Ending, stream: Stream | None) -> str:
     """How much had come, and where the answer was."""
     amounts = []
     if stream is not None and stream.format is not None:
@@ -182,7 +181,7 @@ def _extent(ending: Ending, stream: AnswerStream | None) -> str:
     return f" after {told}{_where(stream)}"
 
 
-def _where(stream: AnswerStream | None) -> str:
+def _where(stream: Stream | None) -> str:
     if stream is None or stream.format is None:
         return ""
     place = _place(stream.answer)
@@ -201,7 +200,7 @@ def _place(answer: Answer) -> str:
     return {Kind.THINKING: " in the thinking", Kind.TEXT: " in the text"}.get(part.kind, "")
 
 
-def _silence(ending: Ending, stream: AnswerStream | None) -> str:
+def _silence(ending: Ending, stream: Stream | None) -> str:
     """How long before the end the answer had last gone forward."""
     if stream is None or ending.duration is None or stream.clocks.last_progress is None:
         return ""

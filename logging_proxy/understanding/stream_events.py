@@ -61,6 +61,7 @@ class Format(StrEnum):
     LINES = "ndjson"
     ARRAY = "json-array"
     FRAMES = "aws-eventstream"
+    WEBSOCKET = "websocket"
 
 
 class ServerSentReader:

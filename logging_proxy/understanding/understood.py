@@ -6,18 +6,20 @@ A figure that is not known is null, never zero.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
 from logging_proxy.redaction.redact import redact_text
 from logging_proxy.understanding.answer_streams import AnswerStream
-from logging_proxy.understanding.answers import Failure, Kind, Usage
+from logging_proxy.understanding.answers import Answer, Failure, Kind, Usage
 from logging_proxy.understanding.asked import Asked
 from logging_proxy.understanding.dialects.recognise import Dialect
-from logging_proxy.understanding.pricing.cost import Cost, cost_of
+from logging_proxy.understanding.lenient import total
+from logging_proxy.understanding.pricing.cost import cost_of
 from logging_proxy.understanding.pricing.prices import Prices
 from logging_proxy.understanding.sentences import sentence
+from logging_proxy.understanding.socket_streams import SocketStream
 from logging_proxy.understanding.tool_results import failed_tools
 from logging_proxy.understanding.verdicts import Ending, Verdict, verdict
 
@@ -31,7 +33,7 @@ class Read:
 
     dialect: Dialect
     asked: Asked
-    stream: AnswerStream
+    stream: AnswerStream | SocketStream
     ending: Ending
     url: str
     """The URL of the destination."""
@@ -47,6 +49,11 @@ class Read:
     @property
     def verdict(self) -> Verdict:
         return verdict(self.ending, self.dialect, self.stream)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The answer, or those of all calls on a socket."""
+        return self.stream.answers
 
 
 def understood(read: Read, prices: Prices) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def understood(read: Read, prices: Prices) -> dict[str, Any]:
         "finish_reason": choice.finish_reason,
         "error": _error(answer.failure),
         "usage": _usage(read),
-        "cost": _cost(cost_of(answer, prices, read.url, read.asked.model, read.started, read.by_plan)),
+        "cost": _cost(read, prices),
         "timing": _timing(read),
         "tools": {
             "offered": len(read.asked.tools),
@@ -85,20 +92,37 @@ def _error(failure: Failure | None) -> dict[str, Any] | None:
 
 
 def _usage(read: Read) -> dict[str, Any] | None:
-    """Usage as it was reported; the output of a cut stream is an estimate, and marked."""
-    answer = read.stream.answer
+    """Usage of all calls; the output of a cut stream is an estimate, and marked."""
+    used = [each for each in map(_used, read.answers) if each is not None]
+    if not used:
+        return None
+    names = [each.name for each in fields(Usage)]
+    sums = {name: total(*(getattr(usage, name) for usage, _ in used)) for name in names}
+    return sums | {"estimated": any(is_estimate for _, is_estimate in used)}
+
+
+def _used(answer: Answer) -> tuple[Usage, bool] | None:
+    """The usage of an answer, and whether it is an estimate; None if nothing is known."""
     known = answer.usage
-    is_cut = read.stream.format is not None and not answer.is_terminal and not answer.first.finish_reason
-    if not is_cut or not answer.last_part:
-        return None if known is None else asdict(known) | {"estimated": False}
+    if answer.is_terminal or answer.first.finish_reason or not answer.last_part:
+        return None if known is None else (known, False)
     said = sum(len(part.text) for choice in answer.choices.values() for part in choice.parts)
     usage = known or Usage()
     output = max(usage.output_tokens or 0, round(said / CHARACTERS_PER_TOKEN))
-    return asdict(usage) | {"output_tokens": output, "estimated": True}
+    return replace(usage, output_tokens=output), True
 
 
-def _cost(cost: Cost | None) -> dict[str, Any] | None:
-    return None if cost is None else asdict(cost)
+def _cost(read: Read, prices: Prices) -> dict[str, Any] | None:
+    """The cost of all calls."""
+    found = [
+        cost_of(answer, prices, read.url, read.asked.model, read.started, read.by_plan)
+        for answer in read.answers
+    ]
+    costs = [each for each in found if each is not None]
+    if not costs:
+        return None
+    first, partial = costs[0], len(costs) < len(found) or any(each.partial for each in costs)
+    return asdict(replace(first, nanodollars=sum(each.nanodollars for each in costs), partial=partial))
 
 
 def _timing(read: Read) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from enum import StrEnum
 from logging_proxy.understanding.answer_streams import AnswerStream
 from logging_proxy.understanding.answers import Answer, Choice, Failure, Kind
 from logging_proxy.understanding.dialects.recognise import CHAT, OLLAMA, Dialect
+from logging_proxy.understanding.socket_streams import SocketStream
+
+Stream = AnswerStream | SocketStream
 
 
 class Class(StrEnum):
@@ -112,7 +115,7 @@ class Ending:
     """Bytes of the response's body, as they came."""
 
 
-def verdict(ending: Ending, dialect: Dialect | None = None, stream: AnswerStream | None = None) -> Verdict:
+def verdict(ending: Ending, dialect: Dialect | None = None, stream: Stream | None = None) -> Verdict:
     """The verdict on an exchange; `dialect` and `stream` are None where it is no call of a model."""
     if ending.outcome is None:
         return Verdict.RUNNING
@@ -122,6 +125,8 @@ def verdict(ending: Ending, dialect: Dialect | None = None, stream: AnswerStream
         return Verdict.TURNED_AWAY
     if dialect is None or stream is None:
         return _by_status(ending.status, None) or _by_outcome(ending.outcome)
+    if isinstance(stream, SocketStream):
+        return _of_socket(ending, dialect, stream)
     answer = stream.answer
     if not ending.by_proxy and (refused := _by_status(ending.status, answer.failure)):
         return refused
@@ -130,6 +135,24 @@ def verdict(ending: Ending, dialect: Dialect | None = None, stream: AnswerStream
     if stream.format is not None:
         return _of_stream(ending.outcome, dialect, answer)
     return _of_document(ending.outcome, dialect, stream)
+
+
+_GRAVITY = (Class.OK, Class.NOTICE, Class.CLIENT, Class.UNKNOWN, Class.LIMIT, Class.BAD)
+
+
+def _of_socket(ending: Ending, dialect: Dialect, stream: SocketStream) -> Verdict:
+    """The worst of the verdicts on the calls of a socket; one that was open at its end was cut by it."""
+    outcome = ending.outcome or ""
+    if not stream.answers:
+        return _by_status(ending.status, None) or _by_outcome(outcome)
+    verdicts = [_of_call(outcome, dialect, answer) for answer in stream.answers]
+    return max(verdicts, key=lambda each: _GRAVITY.index(each.kind))
+
+
+def _of_call(outcome: str, dialect: Dialect, answer: Answer) -> Verdict:
+    if answer.failure is not None:
+        return _by_status(None, answer.failure) or Verdict.ERROR_INSIDE
+    return _of_stream(outcome, dialect, answer)
 
 
 def _by_status(status: int | None, failure: Failure | None) -> Verdict | None:

@@ -12,13 +12,17 @@ from typing import Any, Protocol
 from logging_proxy.understanding.answers import Answer, EventClass, Kind
 from logging_proxy.understanding.asked import Asked
 from logging_proxy.understanding.dialects.base import failure_in, mapping, mappings, string, word
-from logging_proxy.understanding.dialects.gemini import GeminiReader, gemini_usage
+from logging_proxy.understanding.dialects.gemini import GeminiReader, gemini_request, gemini_usage
 from logging_proxy.understanding.dialects.openai_responses import (
     ResponsesReader,
     responses_request,
     take_item,
 )
+from logging_proxy.understanding.dialects.recognise import RESPONSES, Dialect
 from logging_proxy.understanding.lenient import parse_json
+
+REALTIME = Dialect("openai-realtime", ResponsesReader, responses_request)
+LIVE = Dialect("gemini-live", GeminiReader, gemini_request)
 
 MOST_CALLS = 10_000
 """Maximum calls of a socket; messages of further ones are dropped."""
@@ -164,9 +168,11 @@ class LiveSocket:
         return EventClass.TERMINAL
 
 
-def socket_for(path: str) -> SocketReader | None:
-    """A reader for the socket at `path`; None if it is not that of a model."""
+def socket_for(path: str) -> tuple[Dialect, SocketReader] | None:
+    """The dialect of the socket at `path`, and a reader; None if it is not that of a model."""
     path = path.partition("?")[0].rstrip("/")
     if path.endswith("BidiGenerateContent"):
-        return LiveSocket()
-    return ResponsesSocket() if path.endswith(("/responses", "/realtime")) else None
+        return LIVE, LiveSocket()
+    if path.endswith("/realtime"):
+        return REALTIME, ResponsesSocket()
+    return (RESPONSES, ResponsesSocket()) if path.endswith("/responses") else None
