@@ -33,10 +33,15 @@ class Recording:
 
     def message(self, side: str) -> tuple[Head, bytes]:
         """The head and the decoded body of `request` or `response`."""
-        head, _, body = (FOLDER / self.id / f"{side}.http").read_bytes().partition(b"\r\n\r\n")
-        parsed = parse_head(head + b"\r\n")
+        head, body = self.raw(side)
+        parsed = parse_head(head)
         fields = {name.lower(): value for name, value in parsed.headers}
         return parsed, decode(body, fields.get("content-encoding", "")).data
+
+    def raw(self, side: str) -> tuple[bytes, bytes]:
+        """The head without its blank line, and the body as it was sent, of `request` or `response`."""
+        head, _, body = (FOLDER / self.id / f"{side}.http").read_bytes().partition(b"\r\n\r\n")
+        return head + b"\r\n", body
 
     def messages(self) -> list[tuple[str, str]]:
         """The messages on a WebSocket: who sent it, and its text."""

@@ -39,8 +39,8 @@ def read_captured(request: Document | None, response: Document | None, read_body
         None if request is None else _since(started, request.get("completed_at")),
         None if response is None else _since(started, response.get("started_at")),
     )
-    asked = Message({}) if request is None else _message(request, read_body)
-    return read_exchange(asked, None if response is None else _message(response, read_body), course)
+    asked = Message({}) if request is None else message_of(request, read_body)
+    return read_exchange(asked, None if response is None else message_of(response, read_body), course)
 
 
 def _ending(about: Document, response: Document | None) -> Ending:
@@ -56,7 +56,8 @@ def _ending(about: Document, response: Document | None) -> Ending:
     )
 
 
-def _message(document: Document, read_body: ReadBody) -> Message:
+def message_of(document: Document, read_body: ReadBody) -> Message:
+    """The request or the response that `document` is the metadata of."""
     fields: dict[str, str] = {}
     for field in items(document.get("headers")):
         if isinstance(field, list) and len(field) == 2:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from logging_proxy.redaction.names import is_secret_name
-from logging_proxy.redaction.redact import REDACTED, redact_text
+from logging_proxy.redaction.redact import REDACTED, is_secret_key, redact_text
 from logging_proxy.understanding.answers import Answer, AnswerPart, Choice, Kind
 from logging_proxy.understanding.asked import Asked, Part
 from logging_proxy.understanding.dialects.recognise import Dialect
@@ -52,7 +51,7 @@ class Shown:
         return value
 
     def _member(self, name: str, value: Any, levels: int) -> Any:
-        if not self._reveals and isinstance(value, (str, list)) and value and is_secret_name(name):
+        if not self._reveals and isinstance(value, (str, list)) and value and is_secret_key(name):
             return REDACTED
         return self.value(value, levels - 1)
 
@@ -72,6 +71,11 @@ def conversation(
     if len(answers) > 1:
         document["responses"] = [_answer(each, shown) for each in answers]
     return document
+
+
+def no_conversation() -> Document:
+    """The document of an exchange that is no call of a model."""
+    return {"dialect": None, "provider": None, "model": None, "request": None, "answer": None}
 
 
 def _request(asked: Asked, shown: Shown) -> Document:

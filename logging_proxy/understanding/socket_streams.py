@@ -24,6 +24,7 @@ class SocketEvent:
     event: Event
     kind: EventClass
     from_client: bool
+    text: str = ""
 
 
 class SocketStream:
@@ -55,6 +56,7 @@ class SocketStream:
         return [self._take(event, message, from_client) for event, message, from_client in both]
 
     def _take(self, event: Event, message: WebSocketMessage, from_client: bool) -> SocketEvent:
+        self.answer.last_piece = ""
         kind = EventClass.OTHER
         if message.kind in ("ping", "pong"):
             kind = EventClass.KEEP_ALIVE
@@ -63,7 +65,7 @@ class SocketStream:
         if not from_client:
             self.clocks.bytes(event.at)
             self.clocks.event(event.at, kind, event.is_data)
-        return SocketEvent(event, kind, from_client)
+        return SocketEvent(event, kind, from_client, self.answer.last_piece)
 
 
 Told = tuple[Event, WebSocketMessage, bool]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +31,11 @@ from logging_proxy.logserver.web.answers import (
     watch_for_leaving,
 )
 from logging_proxy.logserver.web.attachments import give_file
-from logging_proxy.logserver.web.parameters import read_parameters
+from logging_proxy.logserver.web.parameters import read_flag, read_number, read_parameters
+from logging_proxy.logserver.web.understanding import ConversationResource, EventsResource
 from logging_proxy.redaction.redact import redact_headers, redact_line, redact_url
 
 DEFAULT_LIMIT = 50
-
-_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
@@ -99,7 +97,7 @@ class Exchanges(ProblemResource):
     def render_GET(self, request: Request) -> bytes | int:
         try:
             given = read_parameters(request)
-            limit = _limit(given.get("limit", ""))
+            limit = read_number(given, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
         has_left = watch_for_leaving(request)
@@ -126,14 +124,6 @@ class Exchanges(ProblemResource):
         return json_answer({"exchanges": rows, "next": page.next})
 
 
-def _limit(text: str) -> int:
-    if not text:
-        return DEFAULT_LIMIT
-    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MAX_LIMIT:
-        raise Refused(Problem.BAD_PARAMETER, f"limit: not a number from 1 to {MAX_LIMIT}", parameter="limit")
-    return int(text)
-
-
 class ExchangeResource(ProblemResource):
     """`GET /api/exchanges/{id}`: the row of the index and the metadata of both halves."""
 
@@ -146,11 +136,13 @@ class ExchangeResource(ProblemResource):
         for side in Side:
             if path == side.value.encode("ascii"):
                 return Bytes(self._archive, self._id, side)
+        if (below := _BELOW.get(path)) is not None:
+            return below(self._archive.reader, self._archive.run, self._documents)
         return super().getChild(path, request)
 
     def render_GET(self, request: Request) -> bytes | int:
         try:
-            reveal = _flag(read_parameters(request), "reveal")
+            reveal = read_flag(read_parameters(request), "reveal")
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
         return give_later(request, Deferred.fromCoroutine(self._describe(reveal)))
@@ -160,8 +152,16 @@ class ExchangeResource(ProblemResource):
         answer: Answer = await self._archive.run(lambda: self._answer(row, documents, reveal))
         return answer
 
+    async def _documents(self) -> Documents:
+        row, documents = await self._archive.find(self._id)
+        halves: Documents = documents or await self._archive.run(lambda: self._halves(row))
+        return halves
+
+    def _halves(self, row: Row) -> Documents:
+        return self._read(row.request_file), self._read(row.response_file)
+
     def _answer(self, row: Row, documents: Documents | None, reveal: bool) -> Answer:
-        halves = documents or (self._read(row.request_file), self._read(row.response_file))
+        halves = documents or self._halves(row)
         value = row_document(row)
         for side, document in zip(Side, halves, strict=True):
             value[side.value] = document if reveal or document is None else redacted(document)
@@ -169,6 +169,9 @@ class ExchangeResource(ProblemResource):
 
     def _read(self, name: str | None) -> dict[str, Any] | None:
         return None if name is None else self._archive.reader.metadata(metadata_name(name))
+
+
+_BELOW = {b"conversation": ConversationResource, b"events": EventsResource}
 
 
 class Bytes(ProblemResource):
@@ -200,12 +203,6 @@ class Bytes(ProblemResource):
         if file is None:
             raise Refused(Problem.DELETED)
         return file
-
-
-def _flag(given: dict[str, str], name: str) -> bool:
-    if given.get(name, "false") not in ("true", "false"):
-        raise Refused(Problem.BAD_PARAMETER, f"{name}: neither true nor false", parameter=name)
-    return given.get(name) == "true"
 
 
 def redacted(document: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from twisted.web.server import Request
 
 from logging_proxy.logserver.web.answers import Problem, Refused
+
+_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
 def read_parameters(request: Request) -> dict[str, str]:
@@ -19,3 +23,20 @@ def read_parameters(request: Request) -> dict[str, str]:
         except UnicodeDecodeError:
             raise Refused(Problem.BAD_PARAMETER, "not UTF-8") from None
     return found
+
+
+def read_flag(given: dict[str, str], name: str) -> bool:
+    """A parameter that is `true` or `false`, which is the default.  Raises `Refused`."""
+    if given.get(name, "false") not in ("true", "false"):
+        raise Refused(Problem.BAD_PARAMETER, f"{name}: neither true nor false", parameter=name)
+    return given.get(name) == "true"
+
+
+def read_number(given: dict[str, str], name: str, default: int, least: int, most: int) -> int:
+    """A parameter that is a number from `least` to `most`.  Raises `Refused`."""
+    text = given.get(name, "")
+    if not text:
+        return default
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        raise Refused(Problem.BAD_PARAMETER, f"{name}: not a number from {least} to {most}", parameter=name)
+    return int(text)

@@ -168,6 +168,20 @@ class LiveSocket:
         return EventClass.TERMINAL
 
 
+class PlainSocket:
+    """A socket on which no model is called."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.asked = Asked()
+
+    def client(self, text: str) -> EventClass:
+        return EventClass.OTHER
+
+    def server(self, text: str) -> EventClass:
+        return EventClass.OTHER
+
+
 def socket_for(path: str) -> tuple[Dialect, SocketReader] | None:
     """The dialect of the socket at `path`, and a reader; None if it is not that of a model."""
     path = path.partition("?")[0].rstrip("/")
