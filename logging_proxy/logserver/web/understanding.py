@@ -22,7 +22,7 @@ from logging_proxy.logserver.web.answers import (
 )
 from logging_proxy.logserver.web.parameters import read_flag, read_number, read_parameters
 from logging_proxy.understanding.captured import message_of, read_captured
-from logging_proxy.understanding.conversation import Shown, conversation, no_conversation
+from logging_proxy.understanding.conversation_parts import Shown, conversation, no_conversation
 from logging_proxy.understanding.events import event_documents, socket_events, stream_events
 from logging_proxy.understanding.pricing.prices import list_prices
 
