@@ -28,6 +28,7 @@ from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, parse_filte
 from logging_proxy.index.entries import BODY_LIMIT
 from logging_proxy.index.questions import IndexQuestions, open_whole
 from logging_proxy.index.sqlite import FILE
+from logging_proxy.index.unindexed import UnindexedSearch
 from logging_proxy.understanding.decoding import decode
 from logging_proxy.understanding.text import text_of
 
@@ -91,13 +92,13 @@ class DirectorySource:
         index = open_whole_index(self._log_dir)
         if index is not None:
             for row in _rows(index, parse_filters({**filters, "q": text})):
-                texts = index.texts(row.id)
-                yield found_in(search, row, *((texts.request, texts.response) if texts else ()))
+                yield found_in(search, row, *(index.texts(row.id) or ()))
             return
-        for row, halves in self._stored.newest_first(parse_filters(filters)):
-            request, response = self._texts(halves)
-            if search.matches(request, response):
-                yield found_in(search, row, request, response)
+        with UnindexedSearch(text) as texts:
+            for row, halves in self._stored.newest_first(parse_filters(filters)):
+                request, response = self._texts(halves)
+                if texts.matches(request, response):
+                    yield found_in(search, row, request, response)
 
     def live(self) -> Iterator[Document | None]:
         """An `indexed` event for each exchange whose files have been written."""

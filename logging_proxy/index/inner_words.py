@@ -1,0 +1,120 @@
+r"""
+Finds words that stand inside other words, so that they are found as well as the whole.
+
+They are the parts of camelCase, words behind an escape that was left in a text (`\nword`, `\u00e9t\u00e9`), and
+words that are percent-encoded.  The words of snake_case, paths and addresses are separate for FTS5's tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from urllib.parse import unquote
+
+from logging_proxy.redaction.redact import redact_text
+
+LONGEST = 64
+"""Maximum characters of a word with parts; longer ones are not written by people."""
+
+MOST_ESCAPED = 256
+"""Maximum characters of an escaped word."""
+
+MOST_WORDS = 20_000
+"""Maximum words of a text that are looked into, which bounds what they add to the index."""
+
+_HUMP = re.compile(r"[A-Z](?:(?<=[a-z0-9].)|(?<=[A-Z].)(?=[a-z]))")
+"""Begins with the letter: searching for it is several times faster than for the pair."""
+
+_GAP = re.compile("[^A-Za-z0-9]")
+BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Between the parts of camelCase."""
+
+_ESCAPED = 256
+"""Maximum characters of an escaped word."""
+
+MOST_WORDS = 20_000
+"""Maximum words of a text that are looked into, which bounds what they add to the index."""
+
+_HUMP = re.compile(r"[A-Z](?:(?<=[a-z0-9].)|(?<=[A-Z].)(?=[a-z]))")
+"""Begins with the letter: searching for it is several times faster than for the pair."""
+
+_GAP = re.compile("[^A-Za-z0-9]")
+BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Between the parts of camelCase."""
+
+_NEAR = 512
+"""Characters that are looked through around a part's beginning."""
+
+_ESCAPED = re.compile(rf"\\(?:[nrt]|u[0-9A-Fa-f]{{4}})[\w\\]{{0,{MOST_ESCAPED}}}")
+_ENCODED = re.compile(rf"%[0-9A-Fa-f]{{2}}[\w%]{{0,{MOST_ESCAPED}}}")
+_SLASHES = r"\\{1,16}"
+"""JSON in JSON doubles them; without a limit, an endless run would be tried from each of them."""
+
+ESCAPES = re.compile(f"{_SLASHES}(?:[nrt]|u[0-9A-Fa-f]{{4}}(?:{_SLASHES}u[0-9A-Fa-f]{{4}}){{0,40}})")
+PERCENTS = re.compile("(?:%[0-9A-Fa-f]{2})+")
+_CODE = re.compile(r"u([0-9A-Fa-f]{4})")
+
+
+def inner_words(text: str) -> list[str]:
+    """What stands inside the words of `text`: for each different word, its parts as a phrase."""
+    words: dict[str, None] = {}
+    for word in _camels(text):
+        words[word] = None
+        if len(words) >= MOST_WORDS:
+            break
+    parts = [found for word in words if (found := _parts(word))]
+    if "\\" in text or "%" in text:
+        parts += _decoded_words(text)
+    return parts
+
+
+def _camels(text: str) -> Iterator[str]:
+    """Words with a capital letter inside, found by looking only around such letters."""
+    at = 0
+    while hump := _HUMP.search(text, at):
+        gap = _GAP.search(text, hump.end())
+        at = gap.start() if gap else len(text)
+        yield _beginning(text, hump.start()) + text[hump.start() : at]
+
+
+@lru_cache(maxsize=8192)
+def _parts(word: str) -> str:
+    """The parts of a word, with spaces; empty if it is too long, or random letters rather than camelCase."""
+    if len(word) > LONGEST:
+        return ""
+    parts = BORDER.sub(" ", word)
+    return parts if 5 * (parts.count(" ") + 1) <= 2 * len(word) else ""
+
+
+def _decoded_words(text: str) -> list[str]:
+    words: dict[str, None] = {}
+    for pattern, decode in ((_ESCAPED, unescaped), (_ENCODED, unquote)):
+        for match in pattern.finditer(text):
+            if word := decode(_beginning(text, match.start()) + match[0]).strip():
+                words[word] = None
+            if len(words) >= MOST_WORDS:
+                break
+    # What was escaped could not be recognised as a secret before.
+    return redact_text("\n".join(words)).split("\n") if words else []
+
+
+def _beginning(text: str, end: int) -> str:
+    """The letters before `end`: the beginning of the word that goes on there with an escape."""
+    at = end
+    while at > 0 and end - at < LONGEST and (text[at - 1].isalnum() or text[at - 1] == "\\"):
+        at -= 1
+    return text[at:end]
+
+
+def unescaped(text: str) -> str:
+    r"""`text` with what `\n`, `\r`, `\t` and `\uXXXX` stand for, behind any number of backslashes."""
+    return ESCAPES.sub(_character, text)
+
+
+def _character(match: re.Match[str]) -> str:
+    codes = _CODE.findall(match[0])
+    if not codes:
+        return " "
+    units = b"".join(int(code, 16).to_bytes(2, "little") for code in codes)
+    return units.decode("utf-16-le", "replace").replace("\n", " ")
