@@ -45,18 +45,20 @@ class TypeTests(SynchronousTestCase):
         self.assertEqual(text_of("é".encode(), "text/plain; charset=punycode"), "é")
         self.assertEqual(text_of("é".encode(), "text/plain"), "é")
         self.assertEqual(text_of(b"\xef\xbb\xbfabc", "text/plain"), "abc")
+        self.assertEqual(text_of('{"a": "针"}'.encode("gbk"), "application/json; charset=gb2312"), "针")
 
     def test_binary(self) -> None:
         """Binary types, and bodies without a type that are no text, have none."""
         self.assertEqual(text_of(b"abc", "image/png"), "")
-        self.assertEqual(text_of(b"abc", "application/octet-stream"), "")
+        self.assertEqual(text_of(b"\x89PNG\x00\x01", "application/octet-stream"), "")
         self.assertEqual(text_of(b"\x89PNG\x00\x01", ""), "")
         self.assertEqual(text_of(b"ab\x00c", ""), "")
 
     def test_without_type(self) -> None:
-        """Without a type JSON is taken for JSON and text for text."""
-        self.assertEqual(text_of(b' {"a": "b"}', ""), "b")
-        self.assertEqual(text_of(b"plain", ""), "plain")
+        """Without a type that tells something JSON is taken for JSON and text for text."""
+        for kind in ("", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"):
+            self.assertEqual(text_of(b' {"a": "b"}', kind), "b", kind)
+            self.assertEqual(text_of(b"plain", kind), "plain", kind)
 
     def test_html(self) -> None:
         """Tags are no text."""
