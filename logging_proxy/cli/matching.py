@@ -25,7 +25,9 @@ _WORD = re.compile(r"[^\W_]+")
 _NOTHING = re.compile(r"(?!)")
 _SPACE = re.compile(r"\s+")
 
-_LETTER = re.compile("[^\x00-\x7f][\u0300-\u036f\u3099\u309a\uff9e\uff9f\u1160-\u11ff]*|[A-Za-z][\u0300-\u036f]+")
+_LETTER = re.compile(
+    "[^\x00-\x7f][\u0300-\u036f\u3099\u309a\uff9e\uff9f\u1160-\u11ff]*|[A-Za-z][\u0300-\u036f]+"
+)
 """A letter that may have to be folded, with the marks that belong to it."""
 _INNER = re.compile(f"{ESCAPES.pattern}|{PERCENTS.pattern}|{BORDER.pattern}|{_LETTER.pattern}")
 """Such letters, and what separates words inside of words."""

@@ -38,8 +38,8 @@ _ALONE = (
 )
 _NO_SPACES = re.compile(f"[{_ALONE}]+")
 """
-Scripts without spaces, or with words that grow at their ends (Hangul): each character is indexed as a word, and
-several are searched as a phrase.
+Scripts without spaces, or with words that grow at their ends (Hangul): each character is indexed as a word,
+and several are searched as a phrase.
 """
 
 _LETTERS = str.maketrans({"ı": "i", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe"})

@@ -1,8 +1,8 @@
 r"""
 Finds words that stand inside other words, so that they are found as well as the whole.
 
-They are the parts of camelCase, words behind an escape that was left in a text (`\nword`, `\u00e9t\u00e9`), and
-words that are percent-encoded.  The words of snake_case, paths and addresses are separate for FTS5's tokenizer.
+They are the parts of camelCase, words behind an escape that was left in a text (`\nword`, `\u00e9t\u00e9`),
+and percent-encoded words.  The words of snake_case, paths and addresses are separate for FTS5's tokenizer.
 """
 
 from __future__ import annotations
