@@ -28,19 +28,21 @@ _LEFT = (
 )
 """Characters that need no folding: FTS5 does it, or they are no letters, or have one form only."""
 
-_FOLDED = re.compile(
-    f"[^{_LEFT}]{{1,{RUN}}}(?![{_MARKS}])|[\u3041-\u30ff][\u3099\u309a]|[\uac00-\ud7a3][\u11a8-\u11ff]"
-)
-
 _ALONE = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
     "\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_NO_SPACES = re.compile(f"[{_ALONE}]+")
 """
 Scripts without spaces, or with words that grow at their ends (Hangul): each character is indexed as a word,
 and several are searched as a phrase.
 """
+
+_NO_SPACES = re.compile(f"[{_ALONE}]+")
+_CHANGED = re.compile(
+    f"[^{_LEFT}]{{1,{RUN}}}(?![{_MARKS}])"
+    "|[\u3041-\u30ff][\u3099\u309a]|[\uac00-\ud7a3][\u11a8-\u11ff]"
+    f"|([{_ALONE}]+)(?![{_MARKS}])"
+)
 
 _LETTERS = str.maketrans({"ı": "i", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe"})
 _INVISIBLE = frozenset("\xad\u200b\u200c\u200d\u2060\ufeff\ufe0e\ufe0f")
@@ -48,9 +50,11 @@ _INVISIBLE = frozenset("\xad\u200b\u200c\u200d\u2060\ufeff\ufe0e\ufe0f")
 
 def fold(text: str) -> str:
     """`text` as it is indexed, in any case: FTS5 ignores that itself."""
-    if text.isascii():
-        return text
-    return _NO_SPACES.sub(_apart, _FOLDED.sub(_fold_match, text))
+    return text if text.isascii() else _CHANGED.sub(_change, text)
+
+
+def _change(match: re.Match[str]) -> str:
+    return _apart(match) if match[1] else _NO_SPACES.sub(_apart, _fold_run(match[0]))
 
 
 _ANY_RUN = re.compile(f"[^\x00-\x7f]{{1,{RUN}}}(?![{_MARKS}])")

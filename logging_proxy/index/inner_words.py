@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from urllib.parse import unquote
 
 from logging_proxy.redaction.redact import redact_text
@@ -23,28 +24,16 @@ MOST_ESCAPED = 256
 MOST_WORDS = 20_000
 """Maximum words of a text that are looked into, which bounds what they add to the index."""
 
-_HUMP = re.compile(r"[A-Z](?:(?<=[a-z0-9].)|(?<=[A-Z].)(?=[a-z]))")
-"""Begins with the letter: searching for it is several times faster than for the pair."""
+_CLASSES = bytes(
+    ord("A") if chr(code).isupper() else ord("a") if chr(code).isalnum() else ord(" ") for code in range(128)
+).ljust(256)
+"""Capital letters, other letters and digits, and the rest."""
 
-_GAP = re.compile("[^A-Za-z0-9]")
+_HUMP = re.compile(rb"A(?:(?<=a.)|(?<=AA)(?=a))")
+"""Where a part begins, in classes.  Searching for one byte costs a fifth of searching for any capital."""
+
 BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Between the parts of camelCase."""
-
-_ESCAPED = 256
-"""Maximum characters of an escaped word."""
-
-MOST_WORDS = 20_000
-"""Maximum words of a text that are looked into, which bounds what they add to the index."""
-
-_HUMP = re.compile(r"[A-Z](?:(?<=[a-z0-9].)|(?<=[A-Z].)(?=[a-z]))")
-"""Begins with the letter: searching for it is several times faster than for the pair."""
-
-_GAP = re.compile("[^A-Za-z0-9]")
-BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Between the parts of camelCase."""
-
-_NEAR = 512
-"""Characters that are looked through around a part's beginning."""
 
 _ESCAPED = re.compile(rf"\\(?:[nrt]|u[0-9A-Fa-f]{{4}})[\w\\]{{0,{MOST_ESCAPED}}}")
 _ENCODED = re.compile(rf"%[0-9A-Fa-f]{{2}}[\w%]{{0,{MOST_ESCAPED}}}")
@@ -58,11 +47,7 @@ _CODE = re.compile(r"u([0-9A-Fa-f]{4})")
 
 def inner_words(text: str) -> list[str]:
     """What stands inside the words of `text`: for each different word, its parts as a phrase."""
-    words: dict[str, None] = {}
-    for word in _camels(text):
-        words[word] = None
-        if len(words) >= MOST_WORDS:
-            break
+    words = dict.fromkeys(islice(_camels(text), MOST_WORDS))
     parts = [found for word in words if (found := _parts(word))]
     if "\\" in text or "%" in text:
         parts += _decoded_words(text)
@@ -70,21 +55,23 @@ def inner_words(text: str) -> list[str]:
 
 
 def _camels(text: str) -> Iterator[str]:
-    """Words with a capital letter inside, found by looking only around such letters."""
+    """Words of ASCII letters with a capital letter inside."""
+    letters = text.encode("utf-8", "replace")
+    classes = letters.translate(_CLASSES)
     at = 0
-    while hump := _HUMP.search(text, at):
-        gap = _GAP.search(text, hump.end())
-        at = gap.start() if gap else len(text)
-        yield _beginning(text, hump.start()) + text[hump.start() : at]
+    while hump := _HUMP.search(classes, at):
+        at = classes.find(b" ", hump.start())
+        at = len(classes) if at < 0 else at
+        begin = classes.rfind(b" ", 0, hump.start()) + 1
+        if at - begin <= LONGEST:
+            yield letters[begin:at].decode("ascii")
 
 
 @lru_cache(maxsize=8192)
 def _parts(word: str) -> str:
-    """The parts of a word, with spaces; empty if it is too long, or random letters rather than camelCase."""
-    if len(word) > LONGEST:
-        return ""
+    """The parts of a word, with spaces; empty if it consists of random letters rather than of words."""
     parts = BORDER.sub(" ", word)
-    return parts if 5 * (parts.count(" ") + 1) <= 2 * len(word) else ""
+    return parts if " " in parts and 5 * (parts.count(" ") + 1) <= 2 * len(word) else ""
 
 
 def _decoded_words(text: str) -> list[str]:

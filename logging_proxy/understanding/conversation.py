@@ -20,7 +20,7 @@ from logging_proxy.understanding.json_strings import all_strings
 _LISTS = ("messages", "input", "contents")
 """The member with the messages: of chat completions, Messages and Ollama; of Responses; of Gemini."""
 
-CHAIN_FROM = 128 << 10
+CHAIN_FROM = TEXT_LIMIT // 2
 """
 Minimum characters of text of a request with a chain: a conversation beyond the limit has hardly anything in
 common with a shorter one.
