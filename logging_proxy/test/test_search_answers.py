@@ -48,6 +48,7 @@ FOUND: tuple[tuple[str, str], ...] = (
     (DECOMPOSED, "über"),
     (DECOMPOSED, "データ"),
     (DECOMPOSED, "데이터"),
+    (unicodedata.normalize("NFD", "これがデータガ"), "これがデータガ"),
     ("café", unicodedata.normalize("NFD", "café")),
     ("mc² ①", "mc2 1"),
     ("data\xadbase zero\u200bwidth", "database zerowidth"),
