@@ -21,7 +21,7 @@ from logging_proxy.index.columns import NUMBERS, Row
 from logging_proxy.index.values import Entry, Texts, is_exchange_id, microseconds
 from logging_proxy.redaction.redact import redact_text, redact_url
 from logging_proxy.understanding.conversation import Known, none_known
-from logging_proxy.understanding.decoding import Limits, decode
+from logging_proxy.understanding.decoding import Limits, coding_by_bytes, decode
 from logging_proxy.understanding.facts import Understanding, understand
 from logging_proxy.understanding.text import Content, read_content
 
@@ -179,11 +179,11 @@ def body_size(document: Document) -> int:
 
 def _read(body: bytes, about: Mapping[str, str], size: int, known: Known = none_known) -> Content:
     """Text and values of a body of `size` bytes, of which `body` is the whole or the start."""
-    cut, coding = size > BODY_LIMIT, about.get("content-encoding")
+    cut, coding = size > BODY_LIMIT, about.get("content-encoding") or coding_by_bytes(body)
     if coding:
         decoded = decode(body, coding, _LIMITS, thread_time)
         body, cut = decoded.data, cut or decoded.truncated
-    return read_content(body, about.get("content-type", ""), cut, known)
+    return read_content(body, about.get("content-type", ""), cut, known=known)
 
 
 def _telling(document: Document | None) -> dict[str, str]:

@@ -139,39 +139,37 @@ def _is_secret(name: str) -> bool:
 
 # --- JSON in strings ---------------------------------------------------------------
 
-MOST_NESTED = 8
-"""Levels of JSON in strings of JSON; each needs twice the backslashes of the one around it."""
-
-_OPENING = frozenset("{[ \t\r\n")
-_BRACKET = re.compile(r"\s*[\[{]")
+_OPENING = frozenset('{[" \t\r\n')
+_BRACKET = re.compile(r'\s*[\[{"]')
 _LIKE_JSON = re.compile(r'\s*(?:\[\s*)*\{\s*"|\s*\[\s*"')
 """The beginning of JSON that perhaps cannot be parsed: it is cut, or other text follows."""
 
 
-def expanded(strings: list[str], allowance: Allowance, levels: int = MOST_NESTED) -> list[str]:
+def expanded(strings: list[str], allowance: Allowance) -> list[str]:
     """
     `strings`, with those that are JSON replaced by the names, strings and numbers in it.
 
     Once `allowance` is spent, strings that begin like JSON are omitted: there may be secrets in them.
+    The levels are few: each has twice the backslashes of the one around it.
     """
     if not any([string[:1] in _OPENING for string in strings]):
         return strings
     found: list[str] = []
     for string in strings:
-        if string[:1] in _OPENING and levels and _BRACKET.match(string):
-            found += _expanded(string, allowance, levels)
+        if string[:1] in _OPENING and _BRACKET.match(string):
+            found += _expanded(string, allowance)
         else:
             found.append(string)
     return found
 
 
-def _expanded(string: str, allowance: Allowance, levels: int) -> list[str]:
+def _expanded(string: str, allowance: Allowance) -> list[str]:
     is_like_json = _LIKE_JSON.match(string) is not None
     if not allowance.spend(len(string)):
         return [] if is_like_json else [string]
     value = parse(string)
-    if isinstance(value, (dict, list)):
-        return expanded(_words_of(value), allowance, levels - 1)
+    if value is not None:
+        return expanded(_words_of(value), allowance)
     return [_without_escapes(string, allowance)] if is_like_json else [string]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from time import thread_time
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -24,9 +25,11 @@ from logging_proxy.understanding.conversation import (
     kept_text,
     none_known,
 )
+from logging_proxy.understanding.decoding import Limits, decode
 from logging_proxy.understanding.json_streams import JsonStream
 from logging_proxy.understanding.json_strings import all_strings, expanded, is_plain, parse, string_literals
 from logging_proxy.understanding.media_types import Form, form_of
+from logging_proxy.understanding.multipart import boundary_of, parts
 
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 
@@ -38,6 +41,15 @@ FIELD_LIMIT = 512 << 10
 
 LONGEST_NAME = 2048
 """Maximum characters read of a field name."""
+
+PART_LEVELS = 4
+"""Levels of multipart bodies within each other that are read."""
+
+PART_LIMITS = Limits(output=4 << 20, seconds=0.5)
+"""Limits on the decoding of a part that has a coding of its own."""
+
+LONGEST_FIELD, MOST_FIELDS = 1024, 256
+"""Limits on the fields of a multipart form that become a value: characters, and number."""
 
 EVENT_LIMIT = 8 << 20
 """Maximum characters of an event, counting `PIECE` for each line; further lines are omitted."""
@@ -62,17 +74,22 @@ def text_of(body: bytes, content_type: str) -> str:
     return read_content(body, content_type).text
 
 
-def read_content(body: bytes, content_type: str, cut: bool = False, known: Known = none_known) -> Content:
+def read_content(
+    body: bytes, content_type: str, cut: bool = False, levels: int = PART_LEVELS, known: Known = none_known
+) -> Content:
     """
     Text and JSON values of a decoded body; `cut` means that `body` is only its beginning.
 
-    Of a text beyond the limit a part is kept.  For that, `known` tells what of a conversation is indexed.
+    Parts of parts are read down to `levels`.  Of a text beyond the limit a part is kept; for that, `known`
+    tells what of a conversation is indexed.
     """
     if not body:
         return Content(cut=cut)
     form = form_of(content_type, body)
     if form is _BINARY:
         return Content(cut=cut)
+    if form is Form.MULTIPART and levels:
+        return _from_parts(body, content_type, cut, levels)
     allowance = Allowance()
     text = decode_text(body, charset_of(content_type, body), cut, allowance=allowance)
     cut = cut or allowance.is_spent
@@ -95,6 +112,27 @@ def _content(text: str, cut: bool, documents: Sequence[Any] = ()) -> Content:
 
 _JSON, _BINARY = Form.JSON, Form.BINARY
 """The most frequent forms as globals: looking up an enum member costs as much as a call."""
+
+
+def _from_parts(body: bytes, content_type: str, cut: bool, levels: int) -> Content:
+    """
+    The text of all parts, except secret fields; the short fields are the members of one value.
+
+    Of a binary part the file's name is text.
+    """
+    fields: dict[str, Any] = {}
+    texts = []
+    for head, pieces in parts([body], boundary_of(content_type, body[:LONGEST_NAME])):
+        if is_secret_parameter(head.name[-LONGEST_NAME:]):
+            continue
+        part = decode(b"".join(pieces), head.content_encoding, PART_LIMITS, thread_time).data
+        text, _, is_cut, _ = read_content(part, head.content_type, levels=levels - 1)
+        texts += [clean(head.filename), text]
+        cut = cut or is_cut
+        if head.name and not head.filename and len(text) <= LONGEST_FIELD and len(fields) < MOST_FIELDS:
+            fields.setdefault(head.name, text)
+    kept = "\n".join(first_and_last(filter(None, texts)))
+    return Content(kept, [fields] if fields else (), cut or len(kept) > TEXT_LIMIT)
 
 
 def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
