@@ -22,7 +22,7 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
-from logging_proxy.index.entries import BODY_LIMIT
+from logging_proxy.index.contents import BODY_LIMIT
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.service.console import safe
 from logging_proxy.understanding.text import text_of
