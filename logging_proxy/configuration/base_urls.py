@@ -77,7 +77,7 @@ def proxy_url(server: ServerOptions, port: int | None = None, *, connect: bool =
     """The URL of the proxy without a path: for clients on this machine, or else as it is configured."""
     scheme = "http" if server.tls is None else "https"
     host = connectable(server.host) if connect else server.host
-    return f"{scheme}://{_authority(host, server.port if port is None else port)}"
+    return f"{scheme}://{authority(host, server.port if port is None else port)}"
 
 
 def connectable(host: str) -> str:
@@ -131,12 +131,13 @@ def _root_for(route: RouteOptions, root: str) -> str:
     host = route.pattern.host.decode("utf-8", "replace")
     if not host:
         return root
-    scheme, _, authority = root.partition("://")
-    _, _, port = authority.rpartition(":")
-    return f"{scheme}://{_authority(host, int(port))}"
+    scheme, _, old = root.partition("://")
+    _, _, port = old.rpartition(":")
+    return f"{scheme}://{authority(host, int(port))}"
 
 
-def _authority(host: str, port: int) -> str:
+def authority(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 

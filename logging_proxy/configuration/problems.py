@@ -38,8 +38,15 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
+        return self._shown()
+
+    def as_warning(self) -> str:
+        """The line for a problem that is no mistake."""
+        return self._shown("warn")
+
+    def _shown(self, mark: str = "") -> str:
         place = f"{self.filename}:{self.line}:{self.column}" if self.line else self.filename
-        return printable(": ".join(part for part in (place, self.key_path, self.message) if part))
+        return printable(": ".join(part for part in (place, mark, self.key_path, self.message) if part))
 
 
 class ConfigurationError(Exception):

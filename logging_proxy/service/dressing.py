@@ -33,7 +33,9 @@ _END = re.compile(
     + r"(?P<id>\[[0-9a-f]{8}\] )(?P<result>(?P<status>\d{3}|-) (?P<outcome>[a-z_]+))(?P<time_taken> [^·]+)"
     r"(?P<first> · first byte [^·]+)?(?P<sizes> · [^·:]+ → [^·:]+)(?P<what> · \S+ [^ ]+)?(?P<reason>: .*)?"
 )
-_SAID = re.compile(_STAMP + r"(?:worker \d+: )?(?P<mark>(?P<level>warn|error|critical): )?.*")
+_SAID = re.compile(
+    _STAMP + r"(?:worker \d+: |[^ :]+:\d+:\d+: )?(?P<mark>(?P<level>warn|error|critical): )?.*"
+)
 
 
 def colours_allowed(environ: Mapping[str, str]) -> bool:
