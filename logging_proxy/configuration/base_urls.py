@@ -93,6 +93,11 @@ def provider_of(destination: Destination) -> Provider | None:
     return _BY_LOCAL_PORT.get(destination.port) if is_loopback(host) else None
 
 
+def is_provider(destination: Destination) -> bool:
+    """Whether a destination is a provider's public API."""
+    return destination.host.lower().removesuffix(".") in _BY_HOST
+
+
 def base_path(pattern: str, destination: str, base: str) -> str | None:
     """
     The path that leads to the path `base` at the destination, all without final slashes.

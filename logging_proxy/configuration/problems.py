@@ -97,7 +97,12 @@ class Findings:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All recorded mistakes, sorted by position."""
-        return tuple(sorted(self._problems, key=lambda problem: (problem.line, problem.column)))
+        return tuple(sorted(self._problems, key=position_of))
+
+
+def position_of(problem: Problem) -> Position:
+    """Where a problem is, for sorting."""
+    return Position(problem.line, problem.column)
 
 
 def printable(text: str) -> str:
