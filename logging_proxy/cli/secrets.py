@@ -11,7 +11,7 @@ import re
 from logging_proxy.captures.heads import Headers
 from logging_proxy.redaction.redact import (
     REDACTED,
-    is_secret_key,
+    REDACTED,
     redact_headers,
     redact_line,
     redact_text,

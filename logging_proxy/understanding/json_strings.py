@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from logging_proxy.redaction.redact import is_secret_key
+from logging_proxy.redaction.redact import is_secret_name as is_secret_key
 from logging_proxy.understanding.allowance import Allowance
 from logging_proxy.understanding.clean_text import without_blob
 
