@@ -20,7 +20,7 @@ from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import NUMBERS, Row
 from logging_proxy.index.values import Entry, Texts, is_exchange_id, microseconds
 from logging_proxy.redaction.redact import redact_text, redact_url
-from logging_proxy.understanding.decoding import Limits, decode
+from logging_proxy.understanding.decoding import Limits, coding_by_bytes, decode
 from logging_proxy.understanding.facts import Understanding, understand
 from logging_proxy.understanding.text import Content, read_content
 
@@ -172,7 +172,7 @@ def body_size(document: Document) -> int:
 
 def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
     """Text and values of a body of `size` bytes, of which `body` is the whole or the start."""
-    cut, coding = size > BODY_LIMIT, about.get("content-encoding")
+    cut, coding = size > BODY_LIMIT, about.get("content-encoding") or coding_by_bytes(body)
     if coding:
         decoded = decode(body, coding, _LIMITS, thread_time)
         body, cut = decoded.data, cut or decoded.truncated

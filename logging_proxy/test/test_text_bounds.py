@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.understanding import json_streams, json_strings, text
+from logging_proxy.understanding import charsets, json_streams, json_strings, text
 from logging_proxy.understanding.allowance import PIECE, Allowance
 from logging_proxy.understanding.clean_text import TEXT_LIMIT, first_and_last
 from logging_proxy.understanding.facts import LONGEST_USER, understand
@@ -155,10 +155,11 @@ class TimeTests(SynchronousTestCase):
             self.assertNotIn("four", found, kind)
 
     def test_charset(self) -> None:
-        """Bytes in a charset that takes long are decoded as far as time allows."""
+        """Invalid bytes, which take long, are decoded as far as time allows."""
         self.patch(text, "Allowance", lambda: self.allowance(3))
-        self.patch(text, "STEP", 2)
-        self.assertEqual(read_content(b"abcdefgh", "text/plain; charset=koi8-r").text, "abcd")
+        self.patch(charsets, "STEP", 16)
+        body = b"0123456789abcdef" * 2 + b"not reached, and not valid: \xff"
+        self.assertEqual(read_content(body, "text/plain; charset=utf-8").text, "0123456789abcdef" * 2)
 
     def test_long_user(self) -> None:
         """A user's id that is far too long is not looked into, whatever it is made of."""

@@ -8,31 +8,21 @@ are omitted.
 
 from __future__ import annotations
 
-import codecs
-import enum
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from time import thread_time
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from logging_proxy.redaction.redact import is_secret_parameter
 from logging_proxy.understanding.allowance import PIECE, STEP, Allowance
-from logging_proxy.understanding.clean_text import BINARY, clean, ends_of, first_and_last
+from logging_proxy.understanding.charsets import charset_of, decode_text
+from logging_proxy.understanding.clean_text import clean, ends_of, first_and_last
+from logging_proxy.understanding.decoding import Limits, decode
 from logging_proxy.understanding.json_streams import JsonStream
 from logging_proxy.understanding.json_strings import all_strings, is_plain, parse, string_literals
-
-_JSON_TYPE = re.compile(r"(application|text)/json|[\w.-]+/[\w.+-]+\+json")
-_LINES_TYPE = re.compile(r"application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl")
-_TEXT_TYPE = re.compile(
-    r"text/.*|application/((xhtml\+)?xml|javascript|ecmascript|graphql|x-yaml|yaml|toml)|[\w.-]+/[\w.-]+\+xml"
-)
-_CHARSET = re.compile(r""";\s*charset\s*=\s*"?([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
-_CHARSETS = re.compile(
-    r"utf[-_]?(8|16|32)([-_]?[lb]e)?|(us-)?ascii|iso[-_]8859[-_]\d{1,2}|latin[-_]?1|(windows|cp)[-_]?125\d"
-    r"|koi8[-_][ru]|shift[-_]jis|euc[-_](jp|kr)|gb(k|2312|18030)|big5"
-)
-"""An allow-list, because some of Python's codecs take quadratic time."""
+from logging_proxy.understanding.media_types import Form, form_of
+from logging_proxy.understanding.multipart import boundary_of, parts
 
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 
@@ -42,11 +32,17 @@ MARKUP_LIMIT = 2 << 20
 FIELD_LIMIT = 512 << 10
 """Maximum characters read of a form field before percent-decoding; nine of them may encode one character."""
 
-WIDE_LIMIT = 2 << 20
-"""Maximum bytes of UTF-32 read: invalid input is slow, and decoding cannot be interrupted."""
-
 LONGEST_NAME = 2048
-"""Maximum characters read of a field name or a content type."""
+"""Maximum characters read of a field name."""
+
+PART_LEVELS = 4
+"""Levels of multipart bodies within each other that are read."""
+
+PART_LIMITS = Limits(output=4 << 20, seconds=0.5)
+"""Limits on the decoding of a part that has a coding of its own."""
+
+LONGEST_FIELD, MOST_FIELDS = 1024, 256
+"""Limits on the fields of a multipart form that become a value: characters, and number."""
 
 EVENT_LIMIT = 8 << 20
 """Maximum characters of an event, counting `PIECE` for each line; further lines are omitted."""
@@ -67,98 +63,54 @@ def text_of(body: bytes, content_type: str) -> str:
     return read_content(body, content_type).text
 
 
-def read_content(body: bytes, content_type: str, cut: bool = False) -> Content:
-    """Text and JSON values of a decoded body; `cut` means that `body` is only its beginning."""
+def read_content(body: bytes, content_type: str, cut: bool = False, levels: int = PART_LEVELS) -> Content:
+    """
+    Text and JSON values of a decoded body; `cut` means that `body` is only its beginning.
+
+    Parts of parts are read down to `levels`.
+    """
     if not body:
         return Content()
-    form, charset = _form_of(content_type[:LONGEST_NAME])
-    if form is _JSON:
-        return _from_json(_decoded(body, charset), cut)
-    if form is _Form.EVENTS:
-        return _from_events(_decoded(body, charset), _event_data)
-    if form is _Form.LINES:
-        return _from_events(_decoded(body, charset), _lines)
-    if form is _Form.FIELDS:
-        return Content(clean("\n".join(first_and_last(_field_values(_decoded(body, charset), Allowance())))))
-    if form is _Form.MARKUP:
-        return Content(clean(_TAG.sub(" ", ends_of(_decoded(body, charset), MARKUP_LIMIT))))
-    if form is _Form.TEXT:
-        return Content(clean(_decoded(body, charset)))
-    return _from_unknown(body, cut) if form is _Form.UNKNOWN else Content()
-
-
-class _Form(enum.Enum):
-    JSON = enum.auto()
-    EVENTS = enum.auto()
-    LINES = enum.auto()
-    FIELDS = enum.auto()
-    MARKUP = enum.auto()
-    TEXT = enum.auto()
-    UNKNOWN = enum.auto()
-    BINARY = enum.auto()
-
-
-_JSON = _Form.JSON
-"""The most frequent form as a global: looking up an enum member costs as much as a call."""
-
-
-@lru_cache(maxsize=256)
-def _form_of(content_type: str) -> tuple[_Form, str]:
-    """How to read a body of this content type, and its charset."""
-    kind = content_type.partition(";")[0].strip().lower()
-    found = _CHARSET.search(content_type)
-    charset = found[1].lower() if found else "utf-8"
-    if not _CHARSETS.fullmatch(charset):
-        charset = "utf-8"
-    return _form_of_kind(kind), charset
-
-
-def _form_of_kind(kind: str) -> _Form:
-    if kind == "text/event-stream":
-        return _Form.EVENTS
-    if _LINES_TYPE.fullmatch(kind):
-        return _Form.LINES
-    if _JSON_TYPE.fullmatch(kind):
-        return _Form.JSON
-    if kind == "application/x-www-form-urlencoded":
-        return _Form.FIELDS
-    if _TEXT_TYPE.fullmatch(kind):
-        return _Form.MARKUP if "ml" in kind else _Form.TEXT
-    return _Form.BINARY if kind else _Form.UNKNOWN
-
-
-def _from_unknown(body: bytes, cut: bool) -> Content:
-    """A body without a type: JSON if it starts like JSON, text if it is UTF-8 without control characters."""
-    start = body[:64].lstrip()
-    try:
-        text = body[: len(body) - 3 if cut else None].decode("utf-8")
-    except UnicodeDecodeError:
+    form = form_of(content_type, body)
+    if form is _BINARY:
         return Content()
-    if start[:1] in (b"{", b"["):
+    if form is Form.MULTIPART and levels:
+        return _from_parts(body, content_type, levels)
+    text = decode_text(body, charset_of(content_type, body), cut, allowance=Allowance())
+    if form is _JSON:
         return _from_json(text, cut)
-    return Content() if BINARY.search(text) else Content(clean(text))
+    if form is Form.EVENTS:
+        return _from_events(text, _event_data)
+    if form is Form.JSON_LINES:
+        return _from_events(text, _lines)
+    if form is Form.FIELDS:
+        return Content(clean("\n".join(first_and_last(_field_values(text, Allowance())))))
+    if form is Form.MARKUP:
+        return Content(clean(_TAG.sub(" ", ends_of(text, MARKUP_LIMIT))))
+    return Content(clean(text))
 
 
-def _decoded(body: bytes, charset: str) -> str:
-    try:
-        if charset.startswith("utf"):
-            text = (body[:WIDE_LIMIT] if "32" in charset else body).decode(charset, "replace")
-        else:
-            text = _from_charset(body, charset, Allowance())
-    except LookupError:
-        text = body.decode("utf-8", "replace")
-    return text.removeprefix("\ufeff")
+_JSON, _BINARY = Form.JSON, Form.BINARY
+"""The most frequent forms as globals: looking up an enum member costs as much as a call."""
 
 
-def _from_charset(body: bytes, charset: str, allowance: Allowance) -> str:
-    """Decode `body` in steps within `allowance`, because invalid bytes are slow in some codecs."""
-    decoder = codecs.getincrementaldecoder(charset)("replace")
-    pieces = []
-    for at in range(0, len(body), STEP):
-        if not allowance.spend(STEP):
-            break
-        pieces.append(decoder.decode(body[at : at + STEP], at + STEP >= len(body)))
-    return "".join(pieces)
+def _from_parts(body: bytes, content_type: str, levels: int) -> Content:
+    """
+    The text of all parts, except secret fields; the short fields are the members of one value.
+
+    Of a binary part the file's name is text.
+    """
+    fields: dict[str, Any] = {}
+    texts = []
+    for head, pieces in parts([body], boundary_of(content_type, body[:LONGEST_NAME])):
+        if is_secret_parameter(head.name[-LONGEST_NAME:]):
+            continue
+        part = decode(b"".join(pieces), head.content_encoding, PART_LIMITS, thread_time).data
+        text = read_content(part, head.content_type, levels=levels - 1).text
+        texts += [clean(head.filename), text]
+        if head.name and not head.filename and len(text) <= LONGEST_FIELD and len(fields) < MOST_FIELDS:
+            fields.setdefault(head.name, text)
+    return Content("\n".join(first_and_last(filter(None, texts))), [fields] if fields else ())
 
 
 def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
