@@ -175,6 +175,8 @@ def _is_secret(
         return looks_random(value) or (
             before in ("?", "&") and bool(_UNUSUAL.search(value)) and len(value) > 5
         )
+    if sign[0:1] in ("(", ","):
+        return looks_random(value)
     is_quoted = text[span[0] - 1 : span[0]] in _QUOTES
     if is_quoted and (value[0] in "),;:]}" or "\n" in value):
         return False

@@ -31,13 +31,13 @@ class Strength(IntEnum):
 
 _STRONG = frozenset(
     """
-    authorization authorizations cred credential credentials creds jwt jwts passcode passcodes passphrase
+    authorization authorizations cred credential credentials creds jwt jwts otp passcode passcodes passphrase
     passphrases passwd password passwords pwd secret secrets totp wsse
     """.split()
 )
 _WEAK = frozenset(
     """
-    assertion assertions auth authentication bearer cookie cookies csrf hmac key keys oauth otp pass saml sig
+    assertion assertions auth authentication bearer cookie cookies csrf hmac key keys oauth pass saml sig
     signature signatures sigs token tokens vk xsrf
     """.split()
 )
