@@ -54,6 +54,12 @@ class Redactor:
         self.count += sum(before != after for before, after in zip(fields, redacted, strict=True))
         return redacted
 
+    def hides(self, name: str) -> bool:
+        """Whether the value of a field of this name is a secret, which is then counted."""
+        is_hidden = not self.reveal and is_secret_key(name)
+        self.count += is_hidden
+        return is_hidden
+
     def member(self, name: str, value: str) -> str:
         """Redact the string value of the JSON member `name`."""
         if not self.reveal and value and is_secret_key(name):
