@@ -7,13 +7,13 @@ Any text can be given, whole or cut.  The cost is linear, and memory is that of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from logging_proxy.redaction.redact import is_secret_parameter
 from logging_proxy.redaction.texts import secret_spans
 from logging_proxy.redaction.values import REDACTED
-from logging_proxy.understanding.charsets import UTF_8, charset_of
+from logging_proxy.understanding.allowance import STEP
 from logging_proxy.understanding.escapes import unescaped
 from logging_proxy.understanding.json_secrets import JsonSecrets, Pieces, Secret, apart, back_in, secrets_in
 from logging_proxy.understanding.media_types import Form, form_of
@@ -40,13 +40,6 @@ class Redacted(NamedTuple):
     places: list[str]
 
 
-class RedactedBytes(NamedTuple):
-    """A redacted body, and where something was replaced."""
-
-    data: bytes
-    places: list[str]
-
-
 def redact_body(text: str, form: Form = Form.TEXT) -> Redacted:
     """`text`, which is or was a body of this form, without its secrets."""
     secrets = find_secrets(text, form)
@@ -61,29 +54,64 @@ def redact_body(text: str, form: Form = Form.TEXT) -> Redacted:
     )
 
 
-def redact_bytes(body: bytes, content_type: str) -> RedactedBytes:
-    """A decoded body without its secrets; every byte that is not part of one stays."""
-    form = form_of(content_type, body)
-    charset = charset_of(content_type, body)
-    text, charset = _exact(body, charset)
-    redacted = redact_body(text, form)
-    if not redacted.places:
-        return RedactedBytes(body, [])
-    return RedactedBytes(redacted.text.encode(charset, "surrogatepass"), redacted.places)
+def redact_bytes(pieces: Iterable[bytes], form: Form, charset: str) -> tuple[Iterator[bytes], list[str]]:
+    """
+    A decoded body without its secrets, and where they were; every byte that is not part of one stays.
+
+    The body is held while it is searched, one byte of memory for each of its bytes.
+    """
+    text, charset = _exact(pieces, charset)
+    secrets = find_secrets(text, form)
+    return _replaced(text, secrets, charset), [secret.where for secret in secrets if secret.replacement]
 
 
-def _exact(body: bytes, charset: str) -> tuple[str, str]:
-    """The text of `body` in a charset that gives the same bytes back."""
-    if charset == UTF_8 or not charset.startswith((*_WIDE, "cp9", "gb", "big5", "iso2022")):
-        return body.decode(_SINGLE), _SINGLE
+def _replaced(text: str, secrets: list[Secret], charset: str) -> Iterator[bytes]:
+    done = 0
+    for secret in secrets:
+        yield from _encoded(text, done, secret.start, charset)
+        yield secret.replacement.encode(charset)
+        done = secret.end
+    yield from _encoded(text, done, len(text), charset)
+
+
+def _encoded(text: str, start: int, end: int, charset: str) -> Iterator[bytes]:
+    for at in range(start, end, STEP):
+        yield text[at : min(end, at + STEP)].encode(charset, "surrogateescape")
+
+
+def redact_events(events: list[str]) -> tuple[list[str], list[str]]:
+    """The data of successive events without secrets, also those that are spread over events; and where they were."""
+    text = "\n".join(events)
+    ranges, at = [], 0
+    for event in events:
+        ranges.append((at, at + len(event)))
+        at += len(event) + 1
+    secrets = _in_stream(text, iter(ranges), are_data=True)
+    result, number = [], 0
+    for start, end in ranges:
+        parts = []
+        while number < len(secrets) and secrets[number].start < end:
+            secret = secrets[number]
+            parts += [text[start : secret.start], secret.replacement]
+            start = secret.end
+            number += 1
+        result.append("".join([*parts, text[start:end]]))
+    return result, [secret.where for secret in secrets if secret.replacement]
+
+
+def _exact(pieces: Iterable[bytes], charset: str) -> tuple[str, str]:
+    """The text of a body in a charset that gives the same bytes back."""
+    if not charset.startswith((*_WIDE, "cp9", "gb", "big5", "iso2022")):
+        return "".join(piece.decode(_SINGLE) for piece in pieces), _SINGLE
+    body = b"".join(pieces)
     try:
-        text = body.decode(charset)
-        if text.encode(charset) == body:
+        text = body.decode(charset, "surrogateescape")
+        if text.encode(charset, "surrogateescape") == body:
             return text, charset
     except (UnicodeError, LookupError):
         pass
     if charset.startswith(_WIDE):
-        # An odd byte at the end, or a half of a pair: everything before it is understood.
+        # An odd byte at the end, or half of a pair: everything else is understood.
         return body.decode(charset, "ignore"), charset
     return body.decode(_SINGLE), _SINGLE
 
@@ -114,8 +142,12 @@ def _events(text: str) -> Iterator[tuple[int, int]]:
     yield at, len(text)
 
 
-def _in_stream(text: str, events: Iterator[tuple[int, int]]) -> list[Secret]:
-    """The secrets of a stream of JSON values or of texts, also those that it sends in pieces."""
+def _in_stream(text: str, events: Iterator[tuple[int, int]], are_data: bool = False) -> list[Secret]:
+    """
+    The secrets of a stream of JSON values or of texts, also those that it sends in pieces.
+
+    `are_data` means that the events are the data alone, without the names of their fields.
+    """
     pieces = Pieces()
     scanner = JsonSecrets(text, pieces=pieces)
     for start, end in events:
@@ -128,7 +160,9 @@ def _in_stream(text: str, events: Iterator[tuple[int, int]]) -> list[Secret]:
         if brace < 0 or not scanner.scan(brace, end, position):
             event = text[start:end]
             scanner.found += [Secret(start + a, start + b, "an event") for a, b in secret_spans(event)]
-            if brace < 0:
+            if brace < 0 and are_data:
+                pieces.add((), start, end)
+            elif brace < 0:
                 for match in _DATA.finditer(event):
                     pieces.add((), start + match.start(1), start + match.end(1))
     found = scanner.found
