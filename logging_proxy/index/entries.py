@@ -20,6 +20,7 @@ from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import NUMBERS, Row
 from logging_proxy.index.values import Entry, Texts, is_exchange_id, microseconds
 from logging_proxy.redaction.redact import redact_text, redact_url
+from logging_proxy.understanding.conversation import Known, none_known
 from logging_proxy.understanding.decoding import Limits, coding_by_bytes, decode
 from logging_proxy.understanding.facts import Understanding, understand
 from logging_proxy.understanding.text import Content, read_content
@@ -39,22 +40,25 @@ _LOOKED_AT = 4 * _LONGEST_URL
 """Characters of a URL to redact: parsing costs memory for each escape, and redaction shortens the URL."""
 
 
-def entry_of(request: Document | None, response: Document | None, read_body: ReadBody) -> Entry:
+def entry_of(
+    request: Document | None, response: Document | None, read_body: ReadBody, known: Known = none_known
+) -> Entry:
     """
     The entry of an exchange, from the metadata of one half or both.
 
-    Raises ValueError, KeyError or TypeError if the documents are not valid metadata.
+    `known` tells what of a long conversation is indexed.  Raises ValueError, KeyError or TypeError if the
+    documents are not valid metadata.
     """
     about_request, about_response = _telling(request), _telling(response)
-    asked = _content(request, about_request, read_body)
+    asked = _content(request, about_request, read_body, known)
     answered = _content(response, about_response, read_body)
     understood = _understand(about_request, asked, about_response, answered)
     row = _row(request, response)
-    row.update(_redacted(understood))
-    return Entry(Row(**_checked(row)), Texts(asked.text, answered.text))
+    row.update(_redacted(understood), text_cut=asked.cut or answered.cut)
+    return Entry(Row(**_checked(row)), Texts(asked.text, answered.text), asked.tail)
 
 
-def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
+def entry_of_stored(stored: Stored, read_body: ReadBody, known: Known = none_known) -> Entry:
     """The entry of an exchange that was just stored; equal to `entry_of` of its metadata."""
     exchange, request_file, response_file = stored[:3]
     request, response = exchange.request, exchange.response
@@ -67,7 +71,7 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
         and (response is None or response.tunnel_from is None)
     ):
         body = stored.request_body or read_body(request_file, BODY_LIMIT)
-        asked = _read(body[: request.body_size], fields, request.body_size)
+        asked = _read(body[: request.body_size], fields, request.body_size, known)
     if response is not None and response.body_size and answer.status != 101:
         body = stored.response_body or read_body(response_file, BODY_LIMIT)
         answered = _read(body[: response.body_size], answer.relevant, response.body_size)
@@ -97,9 +101,10 @@ def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
         response_bytes=0 if response is None else response.size,
         request_file=request_file,
         response_file=response_file,
+        text_cut=asked.cut or answered.cut,
         **_redacted(understood),
     )
-    return Entry(row, Texts(asked.text, answered.text))
+    return Entry(row, Texts(asked.text, answered.text), asked.tail)
 
 
 def _redacted(understood: Understanding) -> dict[str, Any]:
@@ -156,11 +161,13 @@ def _understand(
     )
 
 
-def _content(document: Document | None, about: Mapping[str, str], read_body: ReadBody) -> Content:
+def _content(
+    document: Document | None, about: Mapping[str, str], read_body: ReadBody, known: Known = none_known
+) -> Content:
     if document is None or document.get("framing") == "tunnel":
         return _NOTHING
     size = body_size(document)
-    return _read(read_body(document["filename"], BODY_LIMIT)[:size], about, size) if size else _NOTHING
+    return _read(read_body(document["filename"], BODY_LIMIT)[:size], about, size, known) if size else _NOTHING
 
 
 def body_size(document: Document) -> int:
@@ -170,13 +177,13 @@ def body_size(document: Document) -> int:
     return size
 
 
-def _read(body: bytes, about: Mapping[str, str], size: int) -> Content:
+def _read(body: bytes, about: Mapping[str, str], size: int, known: Known = none_known) -> Content:
     """Text and values of a body of `size` bytes, of which `body` is the whole or the start."""
     cut, coding = size > BODY_LIMIT, about.get("content-encoding") or coding_by_bytes(body)
     if coding:
         decoded = decode(body, coding, _LIMITS, thread_time)
         body, cut = decoded.data, cut or decoded.truncated
-    return read_content(body, about.get("content-type", ""), cut)
+    return read_content(body, about.get("content-type", ""), cut, known=known)
 
 
 def _telling(document: Document | None) -> dict[str, str]:

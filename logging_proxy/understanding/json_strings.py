@@ -3,6 +3,9 @@ Extracts the strings of JSON values, in order: alone for the full-text index, wi
 
 JSON that is truncated, malformed, too large or too deep yields its strings too.  Values of members whose
 names mark a secret are omitted.
+
+JSON is often the content of a string: arguments and results of tools.  Such strings are read as well
+(`expanded`), because their words are joined to escapes.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from logging_proxy.redaction.redact import is_secret_name as is_secret_key
 from logging_proxy.understanding.allowance import Allowance
 from logging_proxy.understanding.clean_text import without_blob
 
-JSON_LIMIT = 4 << 20
-"""Longer JSON is scanned for strings without parsing; parsed values need many times its size."""
+JSON_LIMIT = 16 << 20
+"""Longer JSON is scanned for strings without parsing.  Requests with pictures have several MiB."""
 
 MOST_VALUES = 200_000
 """Maximum number of values in JSON that is parsed; it bounds memory and time."""
@@ -75,7 +78,7 @@ def string_literals(text: str, allowance: Allowance) -> Iterator[str]:
         if end.endswith(":"):
             secret = is_secret_key(string)
         elif not secret:
-            yield _unescaped(string)
+            yield without_blob(_unescaped(string))
         else:
             secret = False
 
@@ -89,11 +92,11 @@ def _unescaped(literal: str) -> str:
         return literal.replace("\\n", "\n").replace('\\"', '"')
 
 
-def all_strings(value: Any) -> list[str]:
-    """The non-empty strings of `strings`, without paths; much cheaper."""
+def all_strings(value: Any, allowance: Allowance | None = None) -> list[str]:
+    """The non-empty strings of `strings`, without paths and `expanded`; much cheaper."""
     found: list[str] = []
     _collect_strings(value, found, DEEPEST)
-    return found
+    return expanded(found, allowance or Allowance())
 
 
 def _collect_strings(value: Any, found: list[str], levels: int) -> None:
@@ -133,6 +136,84 @@ def _is_secret(name: str) -> bool:
         _public.add(name)
     return False
 
+
+# --- JSON in strings ---------------------------------------------------------------
+
+_OPENING = frozenset('{[" \t\r\n')
+_BRACKET = re.compile(r'\s*[\[{"]')
+_LIKE_JSON = re.compile(r'\s*(?:\[\s*)*\{\s*"|\s*\[\s*"')
+"""The beginning of JSON that perhaps cannot be parsed: it is cut, or other text follows."""
+
+
+def expanded(strings: list[str], allowance: Allowance) -> list[str]:
+    """
+    `strings`, with those that are JSON replaced by the names, strings and numbers in it.
+
+    Once `allowance` is spent, strings that begin like JSON are omitted: there may be secrets in them.
+    The levels are few: each has twice the backslashes of the one around it.
+    """
+    if not any([string[:1] in _OPENING for string in strings]):
+        return strings
+    found: list[str] = []
+    for string in strings:
+        if string[:1] in _OPENING and _BRACKET.match(string):
+            found += _expanded(string, allowance)
+        else:
+            found.append(string)
+    return found
+
+
+def _expanded(string: str, allowance: Allowance) -> list[str]:
+    is_like_json = _LIKE_JSON.match(string) is not None
+    if not allowance.spend(len(string)):
+        return [] if is_like_json else [string]
+    value = parse(string)
+    if value is not None:
+        return expanded(_words_of(value), allowance)
+    return [_without_escapes(string, allowance)] if is_like_json else [string]
+
+
+def _words_of(value: Any) -> list[str]:
+    """The names, strings and numbers in a JSON value, in order, except what is secret."""
+    found: list[str] = []
+    stack: list[Any] = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if value := without_blob(value):
+                found.append(value)
+        elif isinstance(value, list):
+            stack += reversed(value)
+        elif isinstance(value, dict):
+            for name, member in reversed(value.items()):
+                if not _is_secret(name) or isinstance(member, dict):
+                    stack.append(member)
+                stack.append(name)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found.append(str(value))
+    return found
+
+
+def _without_escapes(text: str, allowance: Allowance) -> str:
+    """`text`, of which a part is JSON, with what the escapes in its strings stand for."""
+    is_secret = False
+
+    def plain(match: re.Match[str]) -> str:
+        nonlocal is_secret
+        string, end = match[1], match[2]
+        if not allowance.spend(len(string)):
+            return " "
+        if end.endswith(":"):
+            is_secret = is_secret_key(string)
+        elif is_secret:
+            is_secret = False
+            return " "
+        return f'"{_unescaped(string)}"{end[1:]}' if "\\" in string else match[0]
+
+    return _JSON_STRING.sub(plain, text.rstrip("\\"))
+
+
+# --- with paths --------------------------------------------------------------------
 
 Path = tuple[str, ...]
 
