@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from logging_proxy.redaction.names import is_secret_name, is_secret_parameter
 from logging_proxy.redaction.texts import redact_forms, redact_text
-from logging_proxy.redaction.values import REDACTED, is_reference
+from logging_proxy.redaction.values import REDACTED
 
 __all__ = [
     "REDACTED",

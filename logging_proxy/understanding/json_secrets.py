@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from logging_proxy.redaction.forms import form_spans
-from logging_proxy.redaction.names import Strength, strength, words_of
+from logging_proxy.redaction.members import LABELS, SCHEMA, VALUES, is_describing
+from logging_proxy.redaction.names import Strength, strength
 from logging_proxy.redaction.texts import redact_forms, secret_spans
 from logging_proxy.redaction.values import REDACTED, is_secret_by, looks_random
 from logging_proxy.understanding.escapes import escaped, located, unescaped
@@ -39,22 +40,8 @@ _NUMBER = re.compile(r"\s*(-?\d{4,}[\d.eE+-]*)")
 _JSON = re.compile(r'\s*(?:[{\[]\s*(?:["{\[\]}]|\Z)|"\s*(?:[{\[]|\\["nt]))')
 """How JSON in a string begins."""
 
-_SCHEMA = frozenset(
-    """
-    $ref additionalProperties allOf anyOf const default deprecated description enum example examples format items
-    maxItems maxLength maximum minItems minLength minimum not nullable oneOf pattern properties readOnly required
-    title type uniqueItems writeOnly
-    """.split()
-)
 _EXAMPLES = frozenset(["const", "default", "example", "examples"])
-"""Members of a schema, and those of them that may hold values."""
-
-_LABELS = frozenset(["field", "header", "k", "key", "name", "param", "parameter", "variable"])
-_VALUES = frozenset(["stringValue", "v", "val", "value", "values"])
-"""Members of a pair of a name and a value: `{"name": "Authorization", "value": "..."}`."""
-
-_DESCRIBING = frozenset(["id", "ids", "kind", "model", "name", "object", "type", "url"])
-"""Last words of members that stay readable below a name that may be that of a secret."""
+"""Members of a schema that may hold values."""
 
 _GROWING = frozenset(
     """
@@ -161,7 +148,7 @@ class JsonSecrets:
 
     def _name(self, container: _Container, start: int, end: int, value_at: int) -> None:
         name = unescaped(self._text[max(start, end - _LONGEST_NAME) : end])
-        if name not in _SCHEMA:
+        if name not in SCHEMA:
             container.is_schema = False
         container.member, container.judged = name, strength(name)
         if name == "thinking":
@@ -175,7 +162,7 @@ class JsonSecrets:
 
     def _begin(self, container: _Container, is_object: bool) -> None:
         container.count += 1
-        own = max(container.judged, container.label if container.member in _VALUES else Strength.NONE)
+        own = max(container.judged, container.label if container.member in VALUES else Strength.NONE)
         below = max(container.below, own if own >= Strength.WEAK else Strength.NONE)
         is_origin = below > container.below
         self._open.append(_Container(is_object, container.member, below, is_origin, len(self.found)))
@@ -235,17 +222,17 @@ class JsonSecrets:
 
     def _member(self, container: _Container, member: str, start: int, end: int) -> None:
         """Remember what a string says about the other members of its object."""
-        if member in _LABELS:
+        if member in LABELS:
             if end - start <= _LONGEST_NAME:
                 container.label = max(container.label, strength(unescaped(self._text[start:end])))
-        elif member in _VALUES:
+        elif member in VALUES:
             container.values.append((start, end))
         elif member == "type" and self._text[start : min(end, start + 32)] in _SIGNED:
             container.is_signed = True
 
     @staticmethod
     def _is_inherited(below: Strength, member: str, value: str) -> bool:
-        if below is Strength.WEAK and words_of(member)[-1:] and words_of(member)[-1] in _DESCRIBING:
+        if below is Strength.WEAK and is_describing(member):
             return False
         return is_secret_by(below, value)
 
