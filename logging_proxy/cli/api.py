@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from logging_proxy.cli.connection import Server
 from logging_proxy.cli.matching import Search
-from logging_proxy.cli.messages import read_body, read_message
+from logging_proxy.cli.messages import open_message, start_of
 from logging_proxy.cli.sources import (
     Document,
     Exchange,
@@ -22,6 +23,7 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
+from logging_proxy.index.contents import BODY_LIMIT
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.service.console import safe
 from logging_proxy.understanding.text import text_of
@@ -129,8 +131,9 @@ class ApiSource:
         exchange = Exchange(row)
         side: Side
         for side in ("response", "request"):
-            message = read_message(self.body(exchange, side))
-            snippet = search.snippet(text_of(read_body(message).data, message.content_type))
+            message = open_message(partial(self.body, exchange, side))
+            body = start_of(message.body().data(), BODY_LIMIT)
+            snippet = search.snippet(text_of(body, message.content_type))
             if snippet:
                 return Found(row, side, snippet)
         return Found(row)

@@ -8,11 +8,12 @@ are replaced by references to environment variables.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from logging_proxy.cli.messages import Message
+from logging_proxy.cli.messages import Message, start_of
+from logging_proxy.cli.redacting import redacted_body
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.redaction.redact import REDACTED
 
@@ -56,7 +57,7 @@ class Curl:
     """
 
     text: str
-    body: bytes | None = None
+    body: Iterable[bytes] | None = None
     variables: list[str] = field(default_factory=list)
 
 
@@ -71,12 +72,15 @@ class _Command:
     def __init__(self, message: Message, destination: str, route: str, redactor: Redactor) -> None:
         self._message = message
         self._redactor = redactor
+        self._start = start_of(message.pieces(), LONGEST_ARGUMENT + 1)
+        """The body, or as much of it as shows that it is too long for an argument."""
+        self._given = redacted_body(message, redactor)
         self._key = key_variable(destination, route)
         self._variables: dict[str, None] = {}
 
     def make(self, url: str, body_file: str) -> Curl:
         message = self._message
-        sends_body = bool(message.raw) or self._is_empty_body()
+        sends_body = bool(self._start) or self._is_empty_body()
         words = [f"curl {self._url(url)}", *self._method(sends_body)]
         if message.head.third == "HTTP/1.0":
             words.append("--http1.0")
@@ -91,7 +95,7 @@ class _Command:
 
     def _is_empty_body(self) -> bool:
         """Whether the request declares an empty body, which curl must be told about."""
-        if self._message.raw:
+        if self._start:
             return False
         if "chunked" in self._message.header("transfer-encoding").lower():
             return True
@@ -127,6 +131,8 @@ class _Command:
             # curl may take an argument that is not a valid field for the name of a file.
             if name.lower() in _LEFT_OUT or not _TOKEN.fullmatch(name):
                 continue
+            if name.lower() == "content-encoding" and self._given.is_decoded:
+                continue
             if not value:
                 yield _quoted_latin(f"{name};")
             elif shown == REDACTED != value:
@@ -138,7 +144,7 @@ class _Command:
                 yield quoted(f"{name}:")
         if sends_body and "content-type" not in present:
             yield quoted("Content-Type:")
-        if len(self._message.raw) >= _EXPECTS_FROM and "expect" not in present:
+        if len(self._start) >= _EXPECTS_FROM and "expect" not in present:
             yield quoted("Expect:")
 
     def _secret(self, name: str, value: str) -> str:
@@ -150,17 +156,13 @@ class _Command:
         self._variables[variable] = None
         return f'"${variable}"'
 
-    def _body(self, body_file: str) -> tuple[str, bytes | None]:
+    def _body(self, body_file: str) -> tuple[str, Iterable[bytes] | None]:
         """The argument for the body, and the content of the file that it refers to."""
-        raw = self._message.raw
-        text = _plain_text(raw)
+        text = _plain_text(self._start) if len(self._start) <= LONGEST_ARGUMENT else None
         if text is not None:
-            text = self._redactor.body(text, self._message.content_type)
-            raw = text.encode("utf-8")
-            if len(raw) <= LONGEST_ARGUMENT:
-                # Unlike --data-binary, --data-raw does not interpret a leading @ as a file name.
-                return f"--data-raw {quoted(text)}", None
-        return f"--data-binary {quoted(f'@{body_file}')}", raw
+            # Unlike --data-binary, --data-raw does not interpret a leading @ as a file name.
+            return f"--data-raw {quoted(b''.join(self._given.pieces).decode())}", None
+        return f"--data-binary {quoted(f'@{body_file}')}", self._given.pieces
 
 
 def _plain_text(raw: bytes) -> str | None:

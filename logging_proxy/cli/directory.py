@@ -23,15 +23,13 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
-from logging_proxy.cli.stored import Halves, StoredExchanges
-from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, parse_filters
-from logging_proxy.index.contents import BODY_LIMIT
+from logging_proxy.cli.stored import StoredExchanges
+from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, entry_of, parse_filters
 from logging_proxy.index.gone import without_files
 from logging_proxy.index.questions import IndexQuestions, open_whole
 from logging_proxy.index.sqlite import FILE
+from logging_proxy.index.unindexed import UnindexedSearch
 from logging_proxy.recording.directories import UnsafeDirectory, check_private
-from logging_proxy.understanding.decoding import decode
-from logging_proxy.understanding.text import text_of
 
 LOOK_AGAIN = 0.5
 """Seconds between two scans for new files."""
@@ -96,13 +94,13 @@ class DirectorySource:
         index = open_whole_index(self._log_dir)
         if index is not None:
             for row in self._rows(index, parse_filters({**filters, "q": text})):
-                texts = index.texts(row.id)
-                yield found_in(search, row, *((texts.request, texts.response) if texts else ()))
+                yield found_in(search, row, *(index.texts(row.id) or ()))
             return
-        for row, halves in self._stored.newest_first(parse_filters(filters)):
-            request, response = self._texts(halves)
-            if search.matches(request, response):
-                yield found_in(search, row, request, response)
+        with UnindexedSearch(text) as texts:
+            for row, halves in self._stored.newest_first(parse_filters(filters)):
+                request, response = entry_of(*halves, self._reader.body).texts
+                if texts.matches(request, response):
+                    yield found_in(search, row, request, response)
 
     def live(self) -> Iterator[Document | None]:
         """An `indexed` event for each exchange whose files have been written."""
@@ -137,25 +135,6 @@ class DirectorySource:
             return self.get(id).row
         except Trouble:
             return None
-
-    def _texts(self, halves: Halves) -> tuple[str, str]:
-        request, response = (
-            ""
-            if half is None
-            else stored_text(half, self._reader.body(str(half.get("filename")), BODY_LIMIT))
-            for half in halves
-        )
-        return request, response
-
-
-def stored_text(document: Document, body: bytes) -> str:
-    """The text of a half's body, extracted as for the index."""
-    headers = [(str(name).lower(), str(value)) for name, value in document.get("headers") or []]
-    coding, kind = (
-        ", ".join(value for name, value in headers if name == wanted)
-        for wanted in ("content-encoding", "content-type")
-    )
-    return text_of(decode(body, coding).data, kind)
 
 
 def found_in(search: Search, row: Row, request: str = "", response: str = "") -> Found:

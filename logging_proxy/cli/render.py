@@ -7,31 +7,39 @@ Pure functions on captured data, which is untrusted: everything passes through
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from logging_proxy.cli import units
-from logging_proxy.cli.jsontext import is_json, json_lines
+from logging_proxy.cli.jsontext import is_json, json_fragments, lines_of
 from logging_proxy.cli.matching import Search
-from logging_proxy.cli.messages import Body, Message
+from logging_proxy.cli.messages import Message
 from logging_proxy.cli.paint import Paint, cut, cut_line, padded, width
+from logging_proxy.cli.redacting import redacted_text
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Found, Side
 from logging_proxy.cli.streams import StreamEvent
 from logging_proxy.cli.tables import CELL, outcome_style, outcome_words
+from logging_proxy.redaction.redact import REDACTED
 from logging_proxy.service.console import safe
+from logging_proxy.understanding.bodies import Body
+from logging_proxy.understanding.media_types import Form
 
 SHOWN_LINES = 200
 SHOWN_LINE = 4096
 SHOWN_CHARACTERS = 32_768
 """Maximum characters of a body, unless all of it was asked for."""
 
-WHOLE = 1 << 40
+WHOLE_LINE = 1 << 40
 """No limit."""
 
 DUMPED = 256
 """Bytes of a binary body that are shown in hex."""
+
+CHECKED = 1 << 20
+"""Characters up to which it is checked whether JSON is valid."""
 
 _TAB = 8
 
@@ -120,35 +128,101 @@ def head_lines(message: Message, mark: str, redactor: Redactor, paint: Paint) ->
 # --- bodies ------------------------------------------------------------------------
 
 
-def body_lines(message: Message, body: Body, redactor: Redactor, paint: Paint) -> Iterator[str]:
-    """A whole body: JSON is laid out, other text unchanged; of binary data the beginning, in hex."""
-    if body.text is None:
-        yield from _dump(message, body.data, paint)
-    elif is_json(body.text):
-        yield from json_lines(body.text, redactor, paint)
+def body_fragments(body: Body, redactor: Redactor, paint: Paint, most: int | None = None) -> Iterator[str]:
+    """
+    A whole body in fragments, see `lines_of`: JSON is laid out, other text unchanged; of binary data the
+    beginning is shown, in hex.  With `most` a line need not be longer than that.
+    """
+    if body.form is Form.BINARY:
+        yield from _dump(body, redactor, paint)
+    elif body.form is Form.MULTIPART:
+        yield from _parts(body, redactor, paint, most)
+    elif body.form is Form.JSON:
+        yield from _json(body, redactor, paint, most)
     else:
-        yield from text_lines(redactor.body(body.text, message.content_type))
+        yield from _text(redacted_text(body, redactor, _read(most)))
     if body.trouble:
-        yield paint(f"[{body.trouble}]", "red")
+        yield f"\n{paint(f'[{body.trouble}]', 'red')}"
 
 
-def text_lines(text: str) -> Iterator[str]:
-    """The lines of a text, with any kind of line end."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    for line in lines:
-        line = line.expandtabs(_TAB)
-        yield safe(line, WHOLE)
+def body_lines(body: Body, redactor: Redactor, paint: Paint, most: int | None = None) -> Iterator[str]:
+    """The lines of `body_fragments`."""
+    return lines_of(body_fragments(body, redactor, paint, most), most)
 
 
-def _dump(message: Message, data: bytes, paint: Paint) -> Iterator[str]:
-    kind = safe(message.content_type, CELL) or "no type"
-    yield paint(f"[{kind}, {len(data):,} bytes, not text]", "dim")
+def _json(body: Body, redactor: Redactor, paint: Paint, most: int | None) -> Iterator[str]:
+    """JSON laid out; a short text that is not valid stays as it is."""
+    start, rest = read_start(redacted_text(body, redactor, _read(most)), CHECKED)
+    if rest is None and not is_json(start):
+        yield from _text([start])
+    else:
+        yield from json_fragments(itertools.chain([start], rest or ()), paint, most)
+
+
+def _read(most: int | None) -> int | None:
+    """How many bytes to read for lines that are cut: more than all that are shown, so that no cut is seen."""
+    return None if most is None else max(2 * CHECKED, 4 * SHOWN_CHARACTERS)
+
+
+def read_start(pieces: Iterable[str], limit: int) -> tuple[str, Iterator[str] | None]:
+    """The text as far as `limit`, and the rest of it; None for a text that ends before."""
+    source = iter(pieces)
+    start: list[str] = []
+    size = 0
+    for piece in source:
+        start.append(piece)
+        size += len(piece)
+        if size > limit:
+            return "".join(start), source
+    return "".join(start), None
+
+
+def _parts(body: Body, redactor: Redactor, paint: Paint, most: int | None) -> Iterator[str]:
+    """The parts of a multipart body, each with its name; a secret field without its value."""
+    line_end = ""
+    for head, part in body.parts():
+        names = [("name", head.name), ("file", head.filename), ("type", head.content_type)]
+        words = " ".join(f"{name}={safe(redactor.text(value), CELL)}" for name, value in names if value)
+        yield f"{line_end}{paint(f'[part {words}]' if words else '[part]', 'blue')}"
+        line_end = "\n"
+        if head.name and not head.filename and redactor.hides(head.name):
+            yield f"\n{REDACTED}"
+        elif part.start:
+            fragments = body_fragments(part, redactor, paint, most)
+            yield f"\n{next(fragments, '')}"
+            yield from fragments
+    if not line_end:
+        yield from _dump(body, redactor, paint)
+
+
+def _text(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text, with any kind of line end; what cannot be printed becomes an escape."""
+    line_ends = 0
+    carry = ""
+    for piece in pieces:
+        piece = carry + piece
+        # A CR at the end may be the first half of CR LF.
+        carry = "\r" if piece.endswith("\r") else ""
+        lines = piece[: len(piece) - len(carry)].replace("\r\n", "\n").split("\n")
+        for number, line in enumerate(lines):
+            line_ends += number > 0
+            if line:
+                yield from itertools.repeat("\n", line_ends)
+                yield safe(line.expandtabs(_TAB), WHOLE_LINE)
+                line_ends = 0
+    yield from itertools.repeat("\n", line_ends if carry else line_ends - 1)
+    yield safe(carry)
+
+
+def _dump(body: Body, redactor: Redactor, paint: Paint) -> Iterator[str]:
+    kind = safe(body.content_type, CELL) or "no type"
+    size = sum(map(len, body.data()))
+    yield paint(f"[{kind}, {size:,} bytes, not text]", "dim")
+    data = b"".join(redactor.data([body.start[: 4 * DUMPED]], body.form, body.charset))
     for at in range(0, min(len(data), DUMPED), 16):
         line = data[at : at + 16]
         shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
-        yield f"{paint(f'{at:08x}', 'dim')}  {line.hex(' '):<47}  {shown}"
+        yield f"\n{paint(f'{at:08x}', 'dim')}  {line.hex(' '):<47}  {shown}"
 
 
 def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
@@ -165,16 +239,14 @@ def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
 # --- streams -----------------------------------------------------------------------
 
 
-def event_line(
-    event: StreamEvent, before: int, redactor: Redactor, paint: Paint, most: int | None = None
-) -> str:
-    """A stream's event: its time, the time since the previous one, its type and its data."""
+def event_line(event: StreamEvent, before: int, paint: Paint, most: int | None = None) -> str:
+    """A stream's event, redacted already: its time, the time since the previous one, its type and its data."""
     kind = f"{safe(event.kind, CELL)}  " if event.kind else ""
-    times = f"{event.at / 1e6:10.6f} s {_gap(event.at - before)}"
+    times = f"{event.mark} " if event.mark else ""
+    times += f"{event.at / 1e6:10.6f} s {_gap(event.at - before)}"
     end = "" if event.whole else " [cut]"
     room = 1 << 30 if most is None else most - width(times) - width(kind) - width(end) - 2
-    data = redactor.body(event.data, "")
-    shown = cut(safe(data.replace("\n", "\\n"), WHOLE), max(room, 8))
+    shown = cut(safe(event.data.replace("\n", "\\n"), WHOLE_LINE), max(room, 8))
     return f"{paint(times, 'dim')}  {paint(kind, 'blue')}{shown}{paint(end, 'red')}"
 
 

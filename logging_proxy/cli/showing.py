@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import base64
+import heapq
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from logging_proxy.cli import render, views
+from logging_proxy.cli.body_json import LazyBody, base64_pieces, json_pieces, with_members
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.curl import curl_command
-from logging_proxy.cli.messages import (
-    VIEWED,
-    Message,
-    read_body,
-    read_message,
-    read_some,
-    redacted_bytes,
-    up_to,
-)
+from logging_proxy.cli.messages import Message, head_first, open_message, up_to
+from logging_proxy.cli.redacting import redacted_data, redacted_events, redacted_half
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Side, Source, Trouble
-from logging_proxy.cli.streams import StreamEvent, arrivals, is_stream, stream_events
+from logging_proxy.cli.streams import (
+    Arrival,
+    StreamEvent,
+    arrivals,
+    form_of_arrivals,
+    is_stream,
+    stream_events,
+    websocket_events,
+)
 from logging_proxy.service.console import safe
+from logging_proxy.understanding.websocket import WebSocketReader, agreed_deflate
 
 _MARKS: dict[Side, str] = {"request": ">", "response": "<"}
 
@@ -41,6 +45,7 @@ def show(context: Context) -> None:
         showing.one_body(context.options.body)
     else:
         showing.everything()
+    showing.note_redacted()
 
 
 def export(context: Context) -> None:
@@ -51,6 +56,7 @@ def export(context: Context) -> None:
         showing.curl()
     else:
         showing.export_raw(context.options.half)
+    showing.note_redacted()
 
 
 class _Showing:
@@ -76,67 +82,100 @@ class _Showing:
                 self._note_refused(side)
                 continue
             self._terminal.lines(["", *render.head_lines(message, _MARKS[side], self._redactor, paint)])
-            if message.raw and not self._options.headers:
+            if not self._options.headers and message.has_body:
                 hint = f"logging-proxy show {self._exchange.id[:8]} --body {side}"
-                body = render.body_lines(message, read_body(message), self._redactor, paint)
-                self._terminal.lines(["", *render.shortened(body, hint, paint)])
+                self._terminal.lines([""])
+                self._terminal.lines(render.shortened(self._body_lines(side, message), hint, paint))
             self._note_refused(side)
+
+    def _body_lines(self, side: Side, message: Message) -> Iterator[str]:
+        if self._is_websocket:
+            return self._event_lines(self._messages(side))
+        return render.body_lines(message.body(), self._redactor, self._terminal.paint, render.SHOWN_LINE)
 
     def one_body(self, side: Side) -> None:
         message = self._required(side)
-        paint = self._terminal.paint
-        self._terminal.lines(render.body_lines(message, read_body(message), self._redactor, paint))
+        if self._is_websocket:
+            self._terminal.lines(self._event_lines(self._messages(side)))
+        else:
+            paint = self._terminal.paint
+            self._terminal.pieces(render.body_fragments(message.body(), self._redactor, paint))
         self._note_refused(side)
 
     def stream(self) -> None:
-        """The events of the response stream, with their times."""
-        before = 0
-        for event in self._events():
-            self._terminal.lines(
-                [
-                    render.event_line(
-                        event, before, self._redactor, self._terminal.paint, self._terminal.columns
-                    )
-                ]
-            )
-            before = event.at
+        """The events of the response stream, or the messages of a WebSocket, with their times."""
+        self._terminal.lines(self._event_lines(self._events()))
         outcome = self._exchange.row.get("outcome")
         if outcome not in (None, "complete"):
             self._terminal.lines([self._terminal.paint(f"[{safe(str(outcome))}]", "red")])
 
+    def _event_lines(self, events: Iterable[StreamEvent]) -> Iterator[str]:
+        terminal, before = self._terminal, 0
+        for event in redacted_events(events, self._redactor):
+            yield render.event_line(event, before, terminal.paint, terminal.columns)
+            before = event.at
+
     def _events(self) -> Iterator[StreamEvent]:
+        if self._is_websocket:
+            sides = [self._messages(side) for side in SIDES if self._exchange.half(side)]
+            return heapq.merge(*sides, key=lambda event: event.at)
         message = self._required("response")
-        pieces = (self._exchange.response or {}).get("pieces") or []
-        arriving = arrivals(message.raw, pieces, message.header("content-encoding"))
+        form, _, arriving = form_of_arrivals(self._arrivals("response"), message.content_type)
         events = stream_events(arriving, message.content_type)
-        return events if is_stream(message.content_type) else self._without_split_secrets(events)
+        return events if is_stream(form) or self._redactor.reveal else self._without_split_secrets(events)
+
+    def _arrivals(self, side: Side) -> Iterator[Arrival]:
+        message = self._required(side)
+        pieces = (self._exchange.half(side) or {}).get("pieces") or []
+        return arrivals(message.pieces(), pieces, message.header("content-encoding"))
 
     def _without_split_secrets(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
         """The pieces, or only their sizes if their whole text has a secret, which may span several pieces."""
-        pieces = list(events)
-        text = "".join(piece.data for piece in pieces)
-        if self._redactor.body(text, "") == text:
-            return iter(pieces)
-        return (replace(piece, data=f"[{len(piece.data):,} characters]") for piece in pieces)
+        trial = Redactor()
+        for _ in redacted_data(self._required("response").body(), trial):
+            if trial.count:
+                return (replace(piece, data=f"[{len(piece.data):,} characters]") for piece in events)
+        return events
+
+    @property
+    def _is_websocket(self) -> bool:
+        """Whether the connection became a WebSocket."""
+        answer = self._exchange.response or {}
+        names = {str(name).lower(): str(value).lower() for name, value in answer.get("headers") or []}
+        return answer.get("status") == 101 and names.get("upgrade") == "websocket"
+
+    def _messages(self, side: Side) -> Iterator[StreamEvent]:
+        """The messages of a WebSocket that went in the direction of this half."""
+        from_client = side == "request"
+        extensions = self._required("response").header("sec-websocket-extensions")
+        reader = WebSocketReader(agreed_deflate(extensions, from_client))
+        return websocket_events(self._arrivals(side), reader, _MARKS[side])
 
     # --- JSON
 
     def as_json(self) -> None:
         """One line of JSON with the whole exchange, or with the part that the options select."""
+        view: Document = {"id": self._exchange.id}
         if self._options.stream:
-            view: Document = {"id": self._exchange.id}
             view["events"] = views.events_view(self._events(), self._redactor)
         elif self._options.body:
-            message = self._required(self._options.body)
-            view = {"id": self._exchange.id, **views.body_view(message, read_body(message), self._redactor)}
+            body = self._json_body(self._options.body, self._required(self._options.body))
+            if isinstance(body, LazyBody):
+                self._terminal.pieces(with_members(view, body))
+                return
+            view.update(body)
         else:
             view = views.exchange_view(self._exchange, self._redactor)
             for side in SIDES:
-                message_or_none = None if self._options.headers else self._message(side)
-                if message_or_none is not None and isinstance(view.get(side), dict):
-                    body = read_body(message_or_none)
-                    view[side]["body"] = views.body_view(message_or_none, body, self._redactor)
-        self._terminal.lines([render.json_line(view)])
+                message = None if self._options.headers else self._message(side)
+                if message is not None and isinstance(view.get(side), dict):
+                    view[side]["body"] = self._json_body(side, message)
+        self._terminal.pieces(json_pieces(view))
+
+    def _json_body(self, side: Side, message: Message) -> LazyBody | Document:
+        if self._is_websocket:
+            return {"messages": views.events_view(self._messages(side), self._redactor)}
+        return LazyBody(message.body(), self._redactor)
 
     # --- bytes
 
@@ -149,9 +188,9 @@ class _Showing:
             self._copy(self._parts(side), side)
 
     def _parts(self, side: Side) -> Iterator[bytes]:
-        head, body = _head_first(self._bytes(side))
+        head, blank, body = head_first(self._bytes(side))
         if not self._options.body:
-            yield head
+            yield head + blank
         if not self._options.headers:
             yield from body
 
@@ -160,24 +199,21 @@ class _Showing:
 
     def _bytes(self, side: Side) -> Iterator[bytes]:
         """The stored bytes of a half, redacted unless `--reveal` is given."""
-        pieces = self._pieces(side)
         if self._redactor.reveal:
-            return pieces
-        content, more = read_some(pieces, VIEWED)
-        if more:
-            raise Trouble(f"the {side} is too long to be redacted; --reveal copies it unchanged")
-        redacted = redacted_bytes(content, self._redactor)
+            return self._pieces(side)
         if self._refused(side):
             self._terminal.note(f"refused bytes of the {side} are omitted; --reveal includes them")
-        if self._redactor.count:
-            self._terminal.note(f"{self._redactor.count} secrets are REDACTED; --reveal gives exact bytes")
-        return iter([redacted])
+        if self._is_websocket:
+            raise Trouble(
+                "the frames of a WebSocket cannot be redacted; --stream shows their messages, --reveal all"
+            )
+        return redacted_half(lambda: self._pieces(side), self._redactor)
 
     def _copy(self, pieces: Iterator[bytes], side: Side) -> None:
         output = getattr(self._options, "output", None)
         if self._json:
-            data = base64.b64encode(b"".join(pieces)).decode("ascii")
-            self._terminal.lines([render.json_line({"id": self._exchange.id, "half": side, "base64": data})])
+            start = render.json_line({"id": self._exchange.id, "half": side})[:-1]
+            self._terminal.pieces(itertools.chain([f'{start},"base64":'], base64_pieces(pieces), ["}"]))
         elif output is not None:
             write_private(output, pieces)
         elif self._terminal.is_terminal:
@@ -186,12 +222,18 @@ class _Showing:
             for piece in pieces:
                 self._terminal.write_bytes(piece)
 
+    def note_redacted(self) -> None:
+        """Say what was replaced, where no program that reads the output is disturbed."""
+        told = self._redactor.told()
+        if told:
+            self._terminal.note(
+                f"{safe(told)}; --reveal shows {'it' if self._redactor.count == 1 else 'them'}"
+            )
+
     # --- curl
 
     def curl(self) -> None:
         message = self._required("request")
-        if message.cut:
-            raise Trouble("the request is too long for a curl command: use --raw")
         document = self._exchange.request or self._exchange.row
         destination = str(document.get("destination_url") or "")
         refused = self._refused("request")
@@ -205,7 +247,7 @@ class _Showing:
             message, url, destination, str(document.get("route") or ""), file, self._redactor
         )
         if command.body is not None:
-            write_private(file, iter([command.body]))
+            write_private(file, command.body)
             self._terminal.note(f"the request's body is in {file}")
         if command.variables:
             self._terminal.note(f"the command needs {', '.join(f'${name}' for name in command.variables)}")
@@ -224,8 +266,8 @@ class _Showing:
 
     def _message(self, side: Side) -> Message | None:
         """The message of a half; None if it does not exist or is empty."""
-        message = read_message(self._pieces(side))
-        return message if message.head.first or message.raw else None
+        message = open_message(lambda: self._pieces(side))
+        return message if message.head.first or message.has_body else None
 
     def _refused(self, side: Side) -> Document | None:
         """Offset and size of the refused bytes in the body, if any."""
@@ -250,23 +292,7 @@ class _Showing:
         return message
 
 
-def _head_first(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The head with its blank line, and the remaining pieces."""
-    start = b""
-    for piece in pieces:
-        start += piece
-        if b"\r\n\r\n" in start:
-            break
-    head, blank, body = start.partition(b"\r\n\r\n")
-
-    def rest() -> Iterator[bytes]:
-        yield body
-        yield from pieces
-
-    return head + blank, rest()
-
-
-def write_private(path: str, pieces: Iterator[bytes]) -> None:
+def write_private(path: str, pieces: Iterable[bytes]) -> None:
     """Write a new file with mode 0600; an existing file is never overwritten."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -6,17 +6,19 @@ If a stream was cut, its last event may be incomplete and is marked as such.
 
 from __future__ import annotations
 
-import codecs
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from logging_proxy.understanding.decoding import Decoder
+from logging_proxy.understanding.bodies import START
+from logging_proxy.understanding.charsets import ESCAPED, TextDecoder, charset_of
+from logging_proxy.understanding.decoding import Decoder, coding_by_bytes, codings_of, is_kept
+from logging_proxy.understanding.media_types import Form, form_of
+from logging_proxy.understanding.websocket import WebSocketMessage, WebSocketReader
 
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
 """A CR at the end of the text is not matched, because it may be the first half of CR LF."""
-
-_LINES_TYPE = re.compile(r"application/(x-)?(nd-?json|jsonl(ines)?|json-seq)|text/jsonl")
 
 Arrival = tuple[int, bytes]
 """Microseconds since the exchange's start, and the bytes."""
@@ -24,7 +26,7 @@ Arrival = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """An event of an event stream, a line, or, in other formats, a piece."""
+    """An event of an event stream, a line, a message of a WebSocket or, in other formats, a piece."""
 
     at: int
     """Arrival of the event's last byte, in microseconds since the exchange's start."""
@@ -32,64 +34,137 @@ class StreamEvent:
     kind: str = ""
     id: str = ""
     whole: bool = True
+    mark: str = ""
+    """The direction of a message: `>` from the client, `<` to it."""
 
 
-def arrivals(body: bytes, pieces: Iterable[list[int]], content_encoding: str = "") -> Iterator[Arrival]:
-    """The decoded bytes of each piece with its time; `pieces` are `[offset, microseconds]`, in order."""
-    decoder = Decoder(content_encoding)
-    for data, at in _cut(body, pieces):
+def arrivals(
+    body: bytes | Iterable[bytes], pieces: Iterable[list[int]], content_encoding: str = ""
+) -> Iterator[Arrival]:
+    """
+    The decoded bytes of each piece with its time; `pieces` are `[offset, microseconds]`, in order.
+
+    A body of which nothing can be decoded comes as it is.
+    """
+    arriving = _cut([body] if isinstance(body, bytes) else body, pieces)
+    first = next(arriving, None)
+    if first is None:
+        return
+    arriving = itertools.chain([first], arriving)
+    coding = content_encoding if codings_of(content_encoding) else coding_by_bytes(first[1])
+    yield from _decoded(arriving, coding) if coding else arriving
+
+
+def _decoded(arriving: Iterator[Arrival], coding: str) -> Iterator[Arrival]:
+    decoder = Decoder(coding)
+    held: list[Arrival] = []
+    is_decoded = False
+    for at, data in arriving:
+        if not is_decoded:
+            held.append((at, data))
         decoded = b"".join(decoder.feed(data))
         if decoded:
+            is_decoded = True
+            held.clear()
             yield at, decoded
+        if decoder.trouble is not None:
+            break
+    if not is_decoded and is_kept(decoder.trouble):
+        yield from held
+        yield from arriving
 
 
-def _cut(body: bytes, pieces: Iterable[list[int]]) -> Iterator[tuple[bytes, int]]:
-    starts = [(offset, at) for offset, at in pieces if 0 <= offset < len(body)]
-    if not starts or starts[0][0] > 0:
-        starts.insert(0, (0, starts[0][1] if starts else 0))
-    ends = [offset for offset, _ in starts[1:]] + [len(body)]
-    for (offset, at), end in zip(starts, ends, strict=True):
-        if offset < end:
-            yield body[offset:end], at
+def _cut(body: Iterable[bytes], pieces: Iterable[list[int]]) -> Iterator[Arrival]:
+    """The bytes of `body`, cut where the pieces begin."""
+    starts = iter([(offset, at) for offset, at in pieces if offset >= 0])
+    begins = next(starts, None)
+    # What comes before the first piece has its time.
+    position, time = 0, begins[1] if begins else 0
+    for data in body:
+        while data:
+            if begins is not None and begins[0] <= position:
+                time, begins = begins[1], next(starts, None)
+                continue
+            end = len(data) if begins is None else min(len(data), begins[0] - position)
+            yield time, data[:end]
+            position += end
+            data = data[end:]
 
 
-def is_stream(content_type: str) -> bool:
-    """Whether bodies of this type consist of events or lines."""
-    kind = _kind(content_type)
-    return kind == "text/event-stream" or _LINES_TYPE.fullmatch(kind) is not None
+def is_stream(form: Form) -> bool:
+    """Whether bodies of this form consist of events or lines."""
+    return form in (Form.EVENTS, Form.JSON_LINES)
+
+
+def form_of_arrivals(
+    arriving: Iterable[Arrival], content_type: str
+) -> tuple[Form, Callable[[], TextDecoder], Iterator[Arrival]]:
+    """The form and a decoder for the charset of what arrives, and all of it."""
+    source = iter(arriving)
+    first: list[Arrival] = []
+    size = 0
+    while size < START and (arrival := next(source, None)) is not None:
+        first.append(arrival)
+        size += len(arrival[1])
+    start = b"".join(data for _, data in first)
+    charset = charset_of(content_type, start)
+    return form_of(content_type, start), lambda: TextDecoder(charset, ESCAPED), itertools.chain(first, source)
 
 
 def stream_events(arriving: Iterable[Arrival], content_type: str) -> Iterator[StreamEvent]:
     """The events of a stream.  How the bytes are split into pieces affects only the times."""
-    kind = _kind(content_type)
-    if kind == "text/event-stream":
-        return _server_sent(_lines(arriving))
-    if _LINES_TYPE.fullmatch(kind):
+    form, decoder, arriving = form_of_arrivals(arriving, content_type)
+    if form is Form.EVENTS:
+        return _server_sent(_lines(arriving, decoder()))
+    if form is Form.JSON_LINES:
         return (
             StreamEvent(at, line, whole=whole)
-            for at, line, whole in _lines(arriving)
+            for at, line, whole in _lines(arriving, decoder())
             if line.strip("\x1e \t\r")
         )
-    return _as_pieces(arriving)
+    return _as_pieces(arriving, decoder(), form is Form.BINARY)
 
 
-def _kind(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _as_pieces(arriving: Iterable[Arrival]) -> Iterator[StreamEvent]:
-    decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+def websocket_events(
+    arriving: Iterable[Arrival], reader: WebSocketReader, mark: str
+) -> Iterator[StreamEvent]:
+    """The messages of one direction."""
+    at = 0
     for at, data in arriving:
-        yield StreamEvent(at, decode(data))
+        for message in reader.feed(data):
+            yield _message_event(at, message, mark)
+    for message in reader.finish():
+        yield _message_event(at, message, mark)
 
 
-def _lines(arriving: Iterable[Arrival]) -> Iterator[tuple[int, str, bool]]:
+def _message_event(at: int, message: WebSocketMessage, mark: str) -> StreamEvent:
+    if message.kind == "text":
+        data = message.data.decode("utf-8", ESCAPED)
+    elif message.kind == "close":
+        data = _reason(message.data)
+    else:
+        data = f"[{len(message.data):,} bytes]"
+    if message.trouble:
+        data = f"{data} [{message.trouble}]"
+    return StreamEvent(at, data, message.kind, whole=message.whole, mark=mark)
+
+
+def _reason(data: bytes) -> str:
+    """The code and the reason in a close frame."""
+    return f"{int.from_bytes(data[:2], 'big')} {data[2:].decode('utf-8', ESCAPED)}".strip() if data else ""
+
+
+def _as_pieces(arriving: Iterable[Arrival], decoder: TextDecoder, is_binary: bool) -> Iterator[StreamEvent]:
+    for at, data in arriving:
+        yield StreamEvent(at, f"[{len(data):,} bytes]" if is_binary else decoder.feed(data))
+
+
+def _lines(arriving: Iterable[Arrival], decoder: TextDecoder) -> Iterator[tuple[int, str, bool]]:
     """Time, text and completeness of each line; only the last one may be incomplete."""
-    decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
     waiting: list[str] = []
     at = 0
     for at, data in arriving:
-        text = decode(data)
+        text = decoder.feed(data)
         if waiting and waiting[-1].endswith("\r"):
             text = waiting.pop() + text
         *whole, rest = _LINE_END.split(text)
@@ -97,7 +172,7 @@ def _lines(arriving: Iterable[Arrival]) -> Iterator[tuple[int, str, bool]]:
             yield at, "".join([*waiting, line]), True
             waiting = []
         waiting.append(rest)
-    rest = "".join(waiting) + decode(b"", True)
+    rest = "".join(waiting) + decoder.finish()
     if rest.endswith("\r"):
         yield at, rest[:-1], True
     elif rest:

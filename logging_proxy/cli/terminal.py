@@ -31,6 +31,12 @@ class Terminal:
         for line in lines:
             self.out.write(line + "\n")
 
+    def pieces(self, pieces: Iterable[str]) -> None:
+        """Write one text that comes in pieces, and a line end."""
+        for piece in pieces:
+            self.out.write(piece)
+        self.out.write("\n")
+
     def line(self, line: str) -> None:
         """Write one line and flush it."""
         self.out.write(line + "\n")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from typing import Any
 
-from logging_proxy.cli.messages import Body, Message
+from logging_proxy.cli.redacting import redacted_events
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange
 from logging_proxy.cli.streams import StreamEvent
@@ -38,25 +37,17 @@ def _informational(answer: Any, redactor: Redactor) -> Any:
     return {**answer, "headers": redactor.headers(fields)}
 
 
-def body_view(message: Message, body: Body, redactor: Redactor) -> Document:
-    """A body as `text`, or as `base64` if it is binary."""
-    if body.text is not None:
-        view: Document = {"text": redactor.body(body.text, message.content_type)}
-    else:
-        view = {"base64": base64.b64encode(body.data).decode("ascii")}
-    return view | {"trouble": body.trouble} if body.trouble else view
-
-
 def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> list[Document]:
     return [
         {
             "at": event.at,
             "event": event.kind or None,
             "id": event.id or None,
-            "data": redactor.body(event.data, ""),
+            "data": event.data,
             "whole": event.whole,
+            **({"from": "client" if event.mark == ">" else "server"} if event.mark else {}),
         }
-        for event in events
+        for event in redacted_events(events, redactor)
     ]
 
 

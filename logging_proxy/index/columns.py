@@ -204,6 +204,13 @@ class Row(NamedTuple):
     ] = 0
     request_file: Annotated[str | None, Column(json="request.filename")] = None
     response_file: Annotated[str | None, Column(json="response.filename")] = None
+    text_cut: Annotated[
+        bool,
+        Column(
+            "Whether only a part of the text of its bodies is searched, the rest being too long.",
+            from_bodies=True,
+        ),
+    ] = False
 
     def document(self) -> dict[str, Any]:
         """The row as a JSON object, with the member names of the metadata."""

@@ -14,7 +14,8 @@ from typing import Any
 
 from logging_proxy.index.recorded import RecordedHalf
 from logging_proxy.understanding.allowance import Allowance
-from logging_proxy.understanding.decoding import Decoder, Limits, codings_of, decode
+from logging_proxy.understanding.conversation import Known, none_known
+from logging_proxy.understanding.decoding import Decoder, Limits, coding_by_bytes, codings_of, decode
 from logging_proxy.understanding.facts import MEMBERS
 from logging_proxy.understanding.json_top_level import TopLevel
 from logging_proxy.understanding.text import Content, read_content
@@ -43,32 +44,37 @@ they are not there or unreadable.
 """
 
 
-def content_of(half: RecordedHalf | None, read_body: ReadBody) -> Content:
-    """The text and the JSON values of a half's body; empty if it has none."""
+def content_of(half: RecordedHalf | None, read_body: ReadBody, known: Known = none_known) -> Content:
+    """
+    The text and the JSON values of a half's body; empty if it has none.
+
+    `known` tells what of a long conversation is indexed.
+    """
     if half is None or not half.body_size:
         return _NOTHING
     body = half.body or (read_body(half.file, BODY_LIMIT) if half.file else b"")
     body = body[: half.body_size]
-    content = _read(body, half)
-    if not content.documents and (members := _members(body, half, read_body)):
-        return Content(content.text, [members])
+    coding = half.headers.get("content-encoding") or coding_by_bytes(body)
+    content = _read(body, half, coding, known)
+    if not content.documents and (members := _members(body, half, coding, read_body)):
+        return content._replace(documents=[members])
     return content
 
 
-def _read(body: bytes, half: RecordedHalf) -> Content:
+def _read(body: bytes, half: RecordedHalf, coding: str, known: Known) -> Content:
     """Text and values of a half's `body`, which is the whole or the start."""
-    cut, coding = half.body_size > BODY_LIMIT, half.headers.get("content-encoding")
+    cut = half.body_size > BODY_LIMIT
     if coding:
         decoded = decode(body, coding, _LIMITS, thread_time)
         body, cut = decoded.data, cut or decoded.truncated
-    return read_content(body, half.headers.get("content-type", ""), cut)
+    return read_content(body, half.headers.get("content-type", ""), cut, known=known)
 
 
-def _members(start: bytes, half: RecordedHalf, read_body: ReadBody) -> dict[str, Any]:
+def _members(start: bytes, half: RecordedHalf, coding: str, read_body: ReadBody) -> dict[str, Any]:
     """The `MEMBERS` of a JSON object that could not be parsed whole: it is long, deep, cut or not valid."""
     found, allowance = TopLevel(MEMBERS), Allowance(_MEMBERS_SECONDS)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in _decoded(_pieces(start, half, read_body), half.headers.get("content-encoding", "")):
+    for piece in _decoded(_pieces(start, half, read_body), coding):
         if not allowance.spend(len(piece)):
             break
         found.feed(decoder.decode(piece))

@@ -18,26 +18,30 @@ from logging_proxy.index.contents import ReadBody, content_of
 from logging_proxy.index.recorded import Document, Recorded, of_documents, of_exchange
 from logging_proxy.index.values import Entry, Texts, is_exchange_id
 from logging_proxy.redaction.redact import redact_text, redact_url
+from logging_proxy.understanding.conversation import Known, none_known
 from logging_proxy.understanding.facts import Understanding, understand
 
 _NOT_KNOWN = Understanding()
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-def entry_of(request: Document | None, response: Document | None, read_body: ReadBody) -> Entry:
+def entry_of(
+    request: Document | None, response: Document | None, read_body: ReadBody, known: Known = none_known
+) -> Entry:
     """
     The entry of an exchange, from the metadata of one half or both.
 
-    Raises ValueError, KeyError or TypeError if the documents are not valid metadata.
+    `known` tells what of a long conversation is indexed.  Raises ValueError, KeyError or TypeError if the
+    documents are not valid metadata.
     """
-    entry = _entry(of_documents(request, response), read_body)
+    entry = _entry(of_documents(request, response), read_body, known)
     _check(entry.row)
     return entry
 
 
-def entry_of_stored(stored: Stored, read_body: ReadBody) -> Entry:
+def entry_of_stored(stored: Stored, read_body: ReadBody, known: Known = none_known) -> Entry:
     """The entry of an exchange that was just stored; equal to `entry_of` of its metadata."""
-    return _entry(of_exchange(*stored[:5]), read_body)
+    return _entry(of_exchange(*stored[:5]), read_body, known)
 
 
 def row_so_far(exchange: Exchange, request_file: str | None, response_file: str | None) -> Row:
@@ -45,9 +49,9 @@ def row_so_far(exchange: Exchange, request_file: str | None, response_file: str 
     return _row(of_exchange(exchange, request_file, response_file), _NOT_KNOWN)
 
 
-def _entry(recorded: Recorded, read_body: ReadBody) -> Entry:
+def _entry(recorded: Recorded, read_body: ReadBody, known: Known) -> Entry:
     request, response = recorded.request, recorded.response
-    asked, answered = content_of(request, read_body), content_of(response, read_body)
+    asked, answered = content_of(request, read_body, known), content_of(response, read_body)
     understood = understand(
         recorded.asked.headers,
         asked.documents[0] if asked.documents else None,
@@ -55,10 +59,11 @@ def _entry(recorded: Recorded, read_body: ReadBody) -> Entry:
         (_NO_HEADERS if response is None else response.headers).get("content-type", ""),
         recorded.asked.called,
     )
-    return Entry(_row(recorded, understood), Texts(asked.text, answered.text))
+    row = _row(recorded, understood, text_cut=asked.cut or answered.cut)
+    return Entry(row, Texts(asked.text, answered.text), asked.tail)
 
 
-def _row(recorded: Recorded, understood: Understanding) -> Row:
+def _row(recorded: Recorded, understood: Understanding, text_cut: bool = False) -> Row:
     """The one place that computes the columns; those from bodies are the fields of `Understanding`."""
     id, started, ended, asked, client, outcome, error, request, response = recorded
     headed = response is not None and response.status is not None
@@ -82,6 +87,7 @@ def _row(recorded: Recorded, understood: Understanding) -> Row:
         response_bytes=response.size if response else 0,
         request_file=request.file if request else None,
         response_file=response.file if response else None,
+        text_cut=text_cut,
         **_redacted(understood),
     )
 

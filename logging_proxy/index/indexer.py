@@ -191,7 +191,7 @@ class Indexer:
         return batch
 
     def _write(self, batch: list[Stored]) -> None:
-        maker, adder = EntryMaker(self._reader), Adder(self._index, self._on_indexed)
+        maker, adder = EntryMaker(self._reader, self._index), Adder(self._index, self._on_indexed)
         for stored in batch:
             if self._is_late():
                 break

@@ -32,6 +32,9 @@ from logging_proxy.index.values import (
 )
 from logging_proxy.index.words import match_expression
 
+_AT_ONCE = 500
+"""Maximum parameters of a query."""
+
 SEARCHES, LOOKUPS = 5, 2
 """Number of connections of each kind."""
 
@@ -97,6 +100,15 @@ class IndexQuestions:
         return Counts(
             totals.get("exchanges", 0), totals.get("bytes", 0), self._size(), oldest, newest, values
         )
+
+    def tails(self, hashes: Sequence[int]) -> set[int]:
+        found: set[int] = set()
+        with self._lookups.reader() as reader:
+            for at in range(0, len(hashes), _AT_ONCE):
+                some = hashes[at : at + _AT_ONCE]
+                sql = f"SELECT tail FROM texts WHERE tail IN ({', '.join('?' * len(some))})"
+                found.update([tail for (tail,) in reader.execute(sql, some)])
+        return found
 
     def known(self, filenames: Sequence[str]) -> set[str]:
         found: set[str] = set()

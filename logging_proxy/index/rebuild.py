@@ -51,7 +51,7 @@ class _Rebuild:
     def __init__(self, reader: CaptureReader, index: Index) -> None:
         self._reader = reader
         self._index = index
-        self._maker = EntryMaker(reader)
+        self._maker = EntryMaker(reader, index)
         self._adder = Adder(index)
         self._waiting: dict[str, Document] = {}
         self._done = self._total = self._unreadable = 0

@@ -53,6 +53,8 @@ class Entry(NamedTuple):
 
     row: Row
     texts: Texts = Texts()
+    tail: int = 0
+    """The last hash of the chain of a long conversation; 0 if there is none."""
 
 
 class Filters:
@@ -195,6 +197,9 @@ class Index(Protocol):
 
     def counts(self) -> Counts:
         """Totals, in a time that does not depend on the number of rows."""
+
+    def tails(self, hashes: Sequence[int]) -> set[int]:
+        """Those among `hashes` that are the `tail` of an exchange."""
 
     def known(self, filenames: Sequence[str]) -> set[str]:
         """The names among these `.bin` names that belong to indexed exchanges."""

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.cli import render
 from logging_proxy.cli.jsontext import is_json, json_lines
 from logging_proxy.cli.matching import Search
-from logging_proxy.cli.messages import Message, read_body, read_message, text_in
+from logging_proxy.cli.messages import Message, read_message
 from logging_proxy.cli.paint import Paint
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import Exchange, Found
@@ -33,12 +33,12 @@ def message(head: bytes, body: bytes = b"") -> Message:
 
 
 def body_text(message: Message, reveal: bool = True) -> str:
-    return "\n".join(render.body_lines(message, read_body(message), Redactor(reveal), PLAIN))
+    return "\n".join(render.body_lines(message.body(), Redactor(reveal), PLAIN))
 
 
 class JSONTests(SynchronousTestCase):
     def lay_out(self, text: str, reveal: bool = False) -> list[str]:
-        return list(json_lines(text, Redactor(reveal), PLAIN))
+        return list(json_lines([text], Redactor(reveal), PLAIN))
 
     def test_layout(self) -> None:
         """Members and items stand on lines of their own; what is empty stays in one."""
@@ -74,8 +74,10 @@ class JSONTests(SynchronousTestCase):
         self.assertIn(KEY, "\n".join(self.lay_out(text, reveal=True)))
 
     def test_too_deep(self) -> None:
-        """What Python cannot parse is no JSON to us, and no error."""
-        self.assertFalse(is_json("[" * 100_000))
+        """JSON that is too deep for Python's parser is laid out like any other; what is cut is no JSON."""
+        deep = "[" * 100_000 + "]" * 100_000
+        self.assertTrue(is_json(deep))
+        self.assertEqual(sum(1 for _ in self.lay_out(deep)), 2 * 100_000 - 1)
         self.assertFalse(is_json('{"a":'))
 
 
@@ -115,17 +117,22 @@ class BodyTests(SynchronousTestCase):
             self.assertTrue(line.isprintable(), line)
 
     def test_charset(self) -> None:
-        """A declared charset is used, one that is not known is not."""
-        self.assertEqual(text_in("é".encode("latin-1"), "text/plain; charset=iso-8859-1"), "é")
-        self.assertEqual(text_in("é".encode(), "text/plain; charset=rot13"), "é")
-        self.assertIsNone(text_in(b"\xff\xfe\xfd", ""))
-
-    @given(st.text(max_size=20), st.integers(0, 80))
-    def test_cut_anywhere(self, text: str, at: int) -> None:
-        """A text that is cut inside of a character is the text before it."""
-        shown = text_in(text.encode()[:at], "text/plain", cut=True)
-        self.assertIsNotNone(shown)
-        self.assertTrue(text.removeprefix("\ufeff").startswith(shown or ""))
+        """A declared charset is used, one that is not known is not; invalid bytes are seen, and said."""
+        head = "HTTP/1.1 200 OK\nContent-Type: application/json; charset={}".format
+        for charset, text in (
+            ("gb2312", "数据库针"),
+            ("x-sjis", "データ"),
+            ("utf-16", "针"),
+            ("latin1", "é"),
+        ):
+            body = f'"{text}"'.encode(charset.removeprefix("x-"))
+            self.assertEqual(body_text(message(head(charset).encode(), body)), f'"{text}"')
+        self.assertEqual(body_text(message(head("rot13").encode(), '"é"'.encode())), '"é"')
+        shown = body_text(
+            message(b"HTTP/1.1 200 OK\nContent-Type: text/plain", b"valid for the most\xff part")
+        )
+        self.assertIn("most\\xff part", shown)
+        self.assertIn("[some bytes are invalid in their charset]", shown)
 
     def test_shortened(self) -> None:
         """A long body is shown in part, and how to see the rest is said; colours end with their line."""

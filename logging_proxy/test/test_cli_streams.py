@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli.streams import StreamEvent, arrivals, is_stream, stream_events
+from logging_proxy.understanding.media_types import Form
 
 SSE = "text/event-stream; charset=utf-8"
 STREAM = (
@@ -58,9 +59,9 @@ class EventTests(SynchronousTestCase):
         self.assertEqual([(each.at, each.data) for each in events], [(1, "ab"), (2, "é\\xff")])
 
     def test_kinds(self) -> None:
-        """Events and lines are known by their type."""
-        self.assertTrue(is_stream(SSE) and is_stream("application/x-ndjson"))
-        self.assertFalse(is_stream("application/json") or is_stream(""))
+        """Bodies of events and of lines are streams, and nothing else."""
+        self.assertTrue(is_stream(Form.EVENTS) and is_stream(Form.JSON_LINES))
+        self.assertFalse(is_stream(Form.JSON) or is_stream(Form.TEXT))
 
 
 class ArrivalTests(SynchronousTestCase):
@@ -76,4 +77,5 @@ class ArrivalTests(SynchronousTestCase):
     def test_no_times(self) -> None:
         """Without times, or with ones that make no sense, the body is still there."""
         for pieces in ([], [[99, 1]], [[-4, 1]]):
-            self.assertEqual(list(arrivals(b"abc", pieces)), [(0, b"abc")])
+            self.assertEqual([data for _, data in arrivals(b"abc", pieces)], [b"abc"])
+        self.assertEqual(list(arrivals(b"abc", [])), [(0, b"abc")])

@@ -215,7 +215,7 @@ class HostileTests(SynchronousTestCase):
         options = {library.CompressionParameter.window_log: 27}
         compressor = library.ZstdCompressor(options=options)
         body = compressor.compress(b"x" * 100) + compressor.flush()
-        self.assertEqual(decode(body, "zstd"), Decoded(b"", Trouble.CORRUPT))
+        self.assertEqual(decode(body, "zstd"), Decoded(body, Trouble.CORRUPT, kept=True))
 
     def test_time(self) -> None:
         """Decoding ends when it has taken too long; what came out stays."""
@@ -237,15 +237,15 @@ class HostileTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """Unknown codings and more than two give a reason and no bytes."""
-        self.assertEqual(decode(b"abc", "sdch"), Decoded(b"", Trouble.UNKNOWN))
-        self.assertEqual(decode(b"abc", "gzip, gzip, gzip"), Decoded(b"", Trouble.STACKED))
-        self.assertEqual(decode(b"abc", "gzip," * 10_000), Decoded(b"", Trouble.STACKED))
+        self.assertEqual(decode(b"abc", "sdch"), Decoded(b"abc", Trouble.UNKNOWN, kept=True))
+        self.assertEqual(decode(b"abc", "gzip, gzip, gzip, gzip, gzip").trouble, Trouble.STACKED)
+        self.assertEqual(decode(b"abc", "gzip," * 10_000).trouble, Trouble.STACKED)
 
     def test_package_missing(self) -> None:
         """Without the optional packages the reason says so."""
         self.patch(decoding, "import_module", self._no_module)
-        self.assertEqual(decode(b"abc", "br"), Decoded(b"", Trouble.MISSING))
-        self.assertEqual(decode(b"abc", "zstd"), Decoded(b"", Trouble.MISSING))
+        self.assertEqual(decode(b"abc", "br"), Decoded(b"abc", Trouble.MISSING, kept=True))
+        self.assertEqual(decode(b"abc", "zstd"), Decoded(b"abc", Trouble.MISSING, kept=True))
 
     def _no_module(self, name: str) -> None:
         raise ImportError(name)
@@ -256,3 +256,47 @@ class HostileTests(SynchronousTestCase):
         self.assertEqual(list(decoder.feed(b"no gzip at all")), [])
         self.assertEqual(list(decoder.feed(gzip.compress(b"x"))), [])
         self.assertEqual(decoder.trouble, Trouble.CORRUPT)
+
+
+class KeptTests(SynchronousTestCase):
+    """A body that is not what its coding says is still a body."""
+
+    def test_untrue(self) -> None:
+        """Of plain text under a known coding the text is kept, with the reason."""
+        for coding in CODERS:
+            decoded = decode(b'{"model": "m"}', coding)
+            self.assertEqual(decoded, Decoded(b'{"model": "m"}', Trouble.CORRUPT, kept=True), coding)
+            self.assertFalse(decoded.truncated)
+
+    def test_unknown(self) -> None:
+        """The same under an unknown coding, alone or among others, and under too many."""
+        for coding in ("x-own", "gzip, x-own", "compress"):
+            self.assertEqual(decode(b"abc", coding), Decoded(b"abc", Trouble.UNKNOWN, kept=True), coding)
+        self.assertEqual(decode(b"abc", ", ".join(["gzip"] * 9)).trouble, Trouble.STACKED)
+
+    def test_no_coding_at_all(self) -> None:
+        """Names of charsets and transfer encodings in this header change nothing."""
+        for coding in ("utf-8", "8bit", "none", "Binary, identity"):
+            self.assertEqual(decode(b"abc", coding), Decoded(b"abc"), coding)
+
+    def test_undeclared(self) -> None:
+        """A body that begins with the mark of a coding is decoded, though nothing declares it."""
+        self.assertEqual(decode(gzip.compress(b"abc"), ""), Decoded(b"abc"))
+        self.assertEqual(decode(b"\x1f\x8b", ""), Decoded(b"\x1f\x8b"))
+
+    def test_beginning(self) -> None:
+        """What was decoded before an error is the beginning of the body, and nothing else."""
+        body = bytearray(zlib.compress(random.Random(5).randbytes(200_000)))
+        body[150_000] ^= 0xFF
+        decoded = decode(bytes(body), "deflate")
+        self.assertEqual((decoded.trouble, decoded.kept, decoded.truncated), (Trouble.CORRUPT, False, True))
+
+    def test_signed_chunks(self) -> None:
+        """The chunks of a signed upload are put together, however they arrive; other bodies are kept."""
+        chunks = ((3, b"0a", b"abc\r\n"), (2, b"0b", b"de\r\n"), (0, b"0c", b"x-sum:1\r\n"))
+        body = b"".join(b"%d;chunk-signature=%b\r\n%b" % chunk for chunk in chunks)
+        for cuts in ([], list(range(len(body)))):
+            self.assertEqual(decode_in_pieces(body, "aws-chunked", cuts, Limits()), Decoded(b"abcde"))
+        self.assertEqual(decode(b"{}", "aws-chunked"), Decoded(b"{}", Trouble.CORRUPT, kept=True))
+        self.assertTrue(decode(b"{}\n" * 9, "aws-chunked").kept)
+        self.assertEqual(decode(body[:30], "aws-chunked").trouble, Trouble.CUT)

@@ -70,7 +70,7 @@ class BytesTests(SynchronousTestCase):
         """JSON as a form, a stream as JSON, an error in JSON as a stream: each is what it is."""
         for form in (Form.JSON, Form.JSON_LINES, Form.EVENTS):
             for body in SEEN[form]:
-                for kind in (FORM, JSON, EVENTS, "image/png"):
+                for kind in (FORM, JSON, EVENTS, "image/png", "text/html"):
                     self.assertIs(form_of(kind, body), form, f"{body[:40]!r} as {kind}")
         self.assertIs(form_of(LINES, b'{\n"a": 1\n}'), Form.JSON)
 
@@ -107,7 +107,7 @@ class BytesTests(SynchronousTestCase):
             (EVENTS, b": a comment\n\n", Form.EVENTS),
             (FORM, b"a=b&c=%41", Form.FIELDS),
             (FORM, b"a=b c", Form.FIELDS),
-            ("text/html", b'{"a": 1}', Form.MARKUP),
+            ("text/html", b"<p>a</p>", Form.MARKUP),
             ("image/svg+xml", b"<svg>", Form.MARKUP),
             ("image/png", b"abc", Form.BINARY),
             ("multipart/form-data; boundary=B", b"preamble\r\n--B\r\n", Form.MULTIPART),

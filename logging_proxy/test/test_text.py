@@ -20,7 +20,8 @@ EVENTS = "text/event-stream"
 
 kinds = st.sampled_from(
     ["", JSON, EVENTS, "application/x-ndjson", "text/html", "text/plain; charset=utf-16",
-     "application/x-www-form-urlencoded", "application/problem+json", "image/png", ";;;"]
+     "application/x-www-form-urlencoded", "application/problem+json", "image/png", ";;;",
+     "multipart/form-data; boundary=B"]
 )  # fmt: skip
 
 
@@ -73,6 +74,26 @@ class TypeTests(SynchronousTestCase):
             ),
             "one two\né",
         )
+
+    def test_parts(self) -> None:
+        """Of a multipart body fields and text files are text, but for secret fields and binary files."""
+        part = '--B\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'.format
+        body = (
+            part("model", "", "whisper-1")
+            + part("api_key", "", "canary")
+            + part("a", '; filename="b.jsonl"\r\nContent-Type: application/jsonl', '{"c": "line"}\n')
+            + part("d", '; filename="sound.mp3"\r\nContent-Type: audio/mpeg', "\0\1")
+            + part("e", "\r\nContent-Type: multipart/mixed; boundary=C", "--C\r\n\r\ninner\r\n--C--")
+            + "--B--\r\n"
+        )
+        content = read_content(body.encode(), "multipart/form-data; boundary=B")
+        self.assertEqual(content.text, "whisper-1\nb.jsonl\nline\nsound.mp3\ninner")
+        self.assertEqual(content.documents, [{"model": "whisper-1", "e": "inner"}])
+
+    def test_parts_of_parts(self) -> None:
+        """Parts within parts are read down to a few levels, not as deep as a body is long."""
+        body = b"--B\r\nContent-Type: multipart/mixed; boundary=B\r\n\r\n" * 1000 + b"--B\r\n\r\ntext"
+        self.assertIsInstance(read_content(body, "multipart/mixed; boundary=B").text, str)
 
     @given(st.binary(max_size=400), kinds, st.booleans())
     def test_anything(self, body: bytes, kind: str, cut: bool) -> None:

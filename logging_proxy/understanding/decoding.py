@@ -29,7 +29,7 @@ class Limits:
     ratio: int = 1000
     """Maximum ratio of output to input, applied once the output exceeds `ratio_from`."""
     ratio_from: int = MIB
-    codings: int = 2
+    codings: int = 4
     seconds: float = 2.0
     members: int = 2048
     """Maximum gzip members and zstd frames.  BGZF has one per 64 KiB, so 1,024 at the output limit."""
@@ -60,16 +60,38 @@ class Decoded:
 
     data: bytes
     trouble: Trouble | None = None
+    kept: bool = False
+    """Whether `data` is the body as it was sent, because nothing of it could be decoded."""
 
     @property
     def truncated(self) -> bool:
-        return self.trouble is not None
+        """Whether `data` is only the beginning of the body."""
+        return self.trouble is not None and not self.kept
+
+
+_NO_CODINGS = frozenset(["", "identity", "none", "binary", "7bit", "8bit", "utf-8", "utf8"])
+"""Besides `identity`, names of other things that are sent in this header, and change nothing."""
+
+_MARKS = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_MARKED = frozenset(mark[:2] for mark, _ in _MARKS)
 
 
 def codings_of(content_encoding: str) -> list[str]:
     """The codings of a Content-Encoding value except `identity`, in the order in which they were applied."""
     names = (name.strip().lower() for name in content_encoding.split(","))
-    return [name for name in names if name and name != "identity"]
+    return [name for name in names if name not in _NO_CODINGS]
+
+
+def coding_by_bytes(start: bytes) -> str:
+    """The coding of a body that declares none, by the mark that it begins with; empty if there is no mark."""
+    if start[:2] in _MARKED:
+        return next((coding for mark, coding in _MARKS if start.startswith(mark)), "")
+    return ""
+
+
+def is_kept(trouble: Trouble | None) -> bool:
+    """Whether a body of which nothing could be decoded is read as it is: its coding is unknown, or untrue."""
+    return trouble in (Trouble.CORRUPT, Trouble.UNKNOWN, Trouble.STACKED, Trouble.MISSING)
 
 
 def decode(
@@ -78,12 +100,21 @@ def decode(
     limits: Limits = DEFAULT_LIMITS,
     seconds: Callable[[], float] = time.monotonic,
 ) -> Decoded:
-    """Decode a whole `body` within `limits`."""
+    """
+    Decode a whole `body` within `limits`.
+
+    A body of which nothing can be decoded, because its coding is unknown or not what it says, is kept as it
+    is.
+    """
     if not codings_of(content_encoding):
-        return Decoded(body)
+        content_encoding = coding_by_bytes(body)
+        if not content_encoding:
+            return Decoded(body)
     decoder = Decoder(content_encoding, limits, seconds)
     pieces = list(decoder.feed(body))
     decoder.finish()
+    if not pieces and is_kept(decoder.trouble):
+        return Decoded(body[: limits.output], decoder.trouble, kept=True)
     return Decoded(b"".join(pieces), decoder.trouble)
 
 
@@ -247,6 +278,44 @@ class _Gzip:
         return True
 
 
+class _AwsChunked:
+    """
+    The chunks of a signed upload: `size;chunk-signature=...`, the bytes, and at the end trailers.
+
+    It stands as a coding in Content-Encoding, although it frames the body.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.at_end = False
+        self._line = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data and not self.at_end:
+            if self._left:
+                piece, data = data[: self._left], data[self._left :]
+                self._left -= len(piece)
+                yield piece
+                continue
+            line, newline, data = data.partition(b"\n")
+            self._line += line
+            if len(self._line) > _LONGEST_CHUNK_LINE or self._line[:1] not in _CHUNK_STARTS:
+                raise ValueError("no size of a chunk")
+            if newline:
+                self._begin_chunk(self._line.strip())
+                self._line = b""
+
+    def _begin_chunk(self, line: bytes) -> None:
+        """Take the line before a chunk; the line end after a chunk is an empty line."""
+        if line:
+            self._left = int(line.partition(b";")[0], 16)
+            self.at_end = self._left <= 0
+
+
+_LONGEST_CHUNK_LINE = 1024
+_CHUNK_STARTS = (b"", b"\r", *(b"%c" % digit for digit in b"0123456789abcdefABCDEF"))
+
+
 class _Deflate:
     """deflate in the zlib format (RFC 1950), or raw (RFC 1951), which many servers send instead."""
 
@@ -364,4 +433,5 @@ _CODINGS: dict[str, Callable[[Limits], _Coding]] = {
     "deflate": _Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
+    "aws-chunked": _AwsChunked,
 }

@@ -93,7 +93,7 @@ def form_of(content_type: str, start: bytes) -> Form:
         return _EVENTS
     ascii = _ascii(content_type, start)
     looks = _looks_like(ascii, strict=declared not in (_JSON, _LINES, _EVENTS, Form.FIELDS))
-    if looks is not None and (declared is not Form.MARKUP or looks is _EVENTS):
+    if looks is not None:
         return _undecided_lines(declared, looks, ascii)
     if declared is Form.FIELDS and ascii and not _FIELDS.match(ascii):
         declared = None
@@ -198,13 +198,13 @@ def _is_binary(content_type: str, start: bytes, share: int = 0) -> bool:
     Whether the bytes are no text: by control characters and by bytes that are invalid in the charset.
 
     Any control character, and every tenth byte that is invalid; with `share`, both count alike, and one of
-    `share` is too many.
+    `share` is too many, except for a few.
     """
     charset = charset_of(content_type, start)
     text = decode_text(start[:LOOKED_AT], charset, cut=True)
     controls, invalid = len(_CONTROLS.findall(text)), text.count("\ufffd")
     if share:
-        return (controls + invalid) * share > len(text)
+        return (controls + invalid) * share > len(text) + 2 * share
     return controls > 0 or invalid * 10 > len(text) or (charset == UTF_8 and _holds_zero(start))
 
 

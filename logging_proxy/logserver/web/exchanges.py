@@ -94,7 +94,7 @@ class Archive:
             raise Refused(Problem.BAD_ID)
         wanted = Filters(id=prefix)
         page = await self.run(lambda: self.require_index().list(wanted, limit=MOST_AMBIGUOUS))
-        ids = sorted({row.id for row in [*page.rows, *self.under_way.rows(wanted)]})
+        ids: list[str] = sorted({row.id for row in [*page.rows, *self.under_way.rows(wanted)]})
         if not ids:
             raise Refused(Problem.UNKNOWN_EXCHANGE)
         if len(ids) > 1:
