@@ -54,27 +54,27 @@ def content_of(half: RecordedHalf | None, read_body: ReadBody, known: Known = no
         return _NOTHING
     body = half.body or (read_body(half.file, BODY_LIMIT) if half.file else b"")
     body = body[: half.body_size]
-    content = _read(body, half, known)
-    if not content.documents and (members := _members(body, half, read_body)):
+    coding = half.headers.get("content-encoding") or coding_by_bytes(body)
+    content = _read(body, half, coding, known)
+    if not content.documents and (members := _members(body, half, coding, read_body)):
         return content._replace(documents=[members])
     return content
 
 
-def _read(body: bytes, half: RecordedHalf, known: Known) -> Content:
+def _read(body: bytes, half: RecordedHalf, coding: str, known: Known) -> Content:
     """Text and values of a half's `body`, which is the whole or the start."""
     cut = half.body_size > BODY_LIMIT
-    coding = half.headers.get("content-encoding") or coding_by_bytes(body)
     if coding:
         decoded = decode(body, coding, _LIMITS, thread_time)
         body, cut = decoded.data, cut or decoded.truncated
     return read_content(body, half.headers.get("content-type", ""), cut, known=known)
 
 
-def _members(start: bytes, half: RecordedHalf, read_body: ReadBody) -> dict[str, Any]:
+def _members(start: bytes, half: RecordedHalf, coding: str, read_body: ReadBody) -> dict[str, Any]:
     """The `MEMBERS` of a JSON object that could not be parsed whole: it is long, deep, cut or not valid."""
     found, allowance = TopLevel(MEMBERS), Allowance(_MEMBERS_SECONDS)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in _decoded(_pieces(start, half, read_body), half.headers.get("content-encoding", "")):
+    for piece in _decoded(_pieces(start, half, read_body), coding):
         if not allowance.spend(len(piece)):
             break
         found.feed(decoder.decode(piece))

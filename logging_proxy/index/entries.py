@@ -59,7 +59,7 @@ def _entry(recorded: Recorded, read_body: ReadBody, known: Known) -> Entry:
         (_NO_HEADERS if response is None else response.headers).get("content-type", ""),
         recorded.asked.called,
     )
-    row = _row(recorded, understood, asked.cut or answered.cut)
+    row = _row(recorded, understood, text_cut=asked.cut or answered.cut)
     return Entry(row, Texts(asked.text, answered.text), asked.tail)
 
 

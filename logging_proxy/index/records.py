@@ -209,7 +209,7 @@ def storable_filters(filters: Filters) -> Filters:
     """`filters` converted like stored rows, so that both still compare equal."""
     where = {name: storable(value) for name, value in filters.where.items()}
     since, until, q = map(storable, (filters.since, filters.until, filters.q))
-    return Filters(since=since, until=until, q=q, **where)
+    return Filters(since=since, until=until, id=filters.id, q=q, **where)
 
 
 def storable(value: Any) -> Any:

@@ -232,7 +232,7 @@ class FilterTests(IndexTestCase):
 
     def test_edges_of_time(self) -> None:
         """Times that no calendar has are refused."""
-        for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-02-30", "now"):
+        for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-02-30", "soon"):
             for name in ("since", "until"):
                 self.assertRaises(BadFilter, parse_filters, {name: value})
 

@@ -87,7 +87,7 @@ class OpenAPITests(ServerTestCase):
         parameters = self.document["paths"]["/api/exchanges"]["get"]["parameters"]
         senseless = {
             **{each.name: "x" for each in FIELDS if each.type is not str},
-            **{"limit": "0", "cursor": "x", "status": "9xx", "since": "x", "until": "x"},
+            **{"limit": "0", "cursor": "x", "status": "9xx", "since": "x", "until": "x", "id": "x"},
         }
         for name in (p["name"] for p in parameters):
             reply = self.ask("GET", f"/api/exchanges?{name}={senseless.get(name, 'other')}")

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-
-def size(count: int) -> str:
-    """Bytes: `999 B`, `1.2 kB`, `45 MB`."""
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5:
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-    return f"{value / 1000:.1f} TB"
+from logging_proxy.service.figures import size as size
 
 
 def duration(milliseconds: float) -> str:
