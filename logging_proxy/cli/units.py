@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 from logging_proxy.understanding.quantities import duration, size
 
 __all__ = ["duration", "local_time", "size"]
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_AGO = re.compile(r"(\d{1,6})\s*(s|m|min|h|d|w)", re.ASCII | re.IGNORECASE)
 
 
 def local_time(text: object, digits: int = 0) -> str:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.understanding.dialects.recognise import CHAT
-from logging_proxy.understanding.events import TEXT_LIMIT, event_documents, socket_events, stream_events
+from logging_proxy.understanding.events import (
+    TEXT_LIMIT,
+    event_documents,
+    socket_events,
+    stream_events,
+    without_secrets,
+)
 from logging_proxy.understanding.reading import Message
 
 STREAM = (
@@ -61,6 +69,19 @@ class EventTests(SynchronousTestCase):
         self.assertNotIn(key.decode(), secret["text"])
         revealed = event_documents(stream_events(None, self.response(body)), 1, 10, reveal=True)[0]
         self.assertEqual(revealed[0]["text"], key.decode())
+
+    def test_secret_in_pieces(self) -> None:
+        """A secret that a stream sends in pieces is in none of them."""
+        key = "sk-proj-" + "a1B2" * 10
+        pieces = [key[at : at + 7] for at in range(0, len(key), 7)]
+        data = [json.dumps({"choices": [{"index": 0, "delta": {"content": each}}]}) for each in pieces]
+        body = "".join(f"data: {each}\n\n" for each in data).encode()
+        shown = without_secrets(CHAT, stream_events(CHAT, self.response(body)))
+        documents, _ = event_documents(shown, 0, 100)
+        joined = "".join(each["text"] for each in documents)
+        self.assertEqual(len(documents), len(pieces))
+        self.assertNotIn("a1B2a1", joined)
+        self.assertIn("REDACTED", joined)
 
     def test_sockets(self) -> None:
         """The messages of both sides of a WebSocket are in the order of their arrival."""

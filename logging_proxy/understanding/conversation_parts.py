@@ -6,13 +6,15 @@ Texts over `TEXT_LIMIT` are cut, and say how long they are.  Secrets are redacte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from logging_proxy.redaction.redact import REDACTED, is_secret_key, redact_text
+from logging_proxy.redaction.members import is_secret_member
+from logging_proxy.redaction.values import REDACTED
 from logging_proxy.understanding.answers import Answer, AnswerPart, Choice, Kind
 from logging_proxy.understanding.asked import Asked, Part
 from logging_proxy.understanding.dialects.recognise import Dialect
+from logging_proxy.understanding.redacted import redact_body
 from logging_proxy.understanding.tool_results import has_failed
 
 TEXT_LIMIT = 64 << 10
@@ -22,20 +24,18 @@ DEEPEST = 64
 """Levels of arguments that are shown; deeper ones are left out."""
 
 Document = dict[str, Any]
-Redact = Callable[[str], str]
 
 
 class Shown:
     """How texts and JSON values are shown."""
 
     def __init__(self, reveal: bool = False, limit: int = TEXT_LIMIT) -> None:
-        self._redact: Redact = str if reveal else redact_text
         self._reveals = reveal
         self._limit = limit
 
     def text(self, text: str) -> Document:
         """`text`, and `length` and `cut` if it is longer than is shown."""
-        shown = self._redact(text)
+        shown = self._redacted(text)
         if len(shown) <= self._limit:
             return {"text": shown, "cut": False}
         return {"text": shown[: self._limit], "cut": True, "length": len(text)}
@@ -43,7 +43,7 @@ class Shown:
     def value(self, value: Any, levels: int = DEEPEST) -> Any:
         """A JSON value without secrets."""
         if isinstance(value, str):
-            return self._redact(value)[: self._limit]
+            return self._redacted(value)[: self._limit]
         if isinstance(value, dict):
             return {name: self._member(name, each, levels) for name, each in value.items()} if levels else {}
         if isinstance(value, list):
@@ -51,9 +51,13 @@ class Shown:
         return value
 
     def _member(self, name: str, value: Any, levels: int) -> Any:
-        if not self._reveals and isinstance(value, (str, list)) and value and is_secret_key(name):
+        if not self._reveals and is_secret_member(name, value):
             return REDACTED
         return self.value(value, levels - 1)
+
+    def _redacted(self, text: str) -> str:
+        """`text` without secrets, also those in JSON that it holds."""
+        return text if self._reveals or not text else redact_body(text).text
 
 
 def conversation(

@@ -7,14 +7,15 @@ Works for every stream of events or lines, also where no model was called, and f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from logging_proxy.redaction.redact import redact_text
 from logging_proxy.understanding.answer_streams import AnswerStream, Taken
 from logging_proxy.understanding.dialects.recognise import FIGURES, Dialect
 from logging_proxy.understanding.dialects.sockets import PlainSocket, socket_for
 from logging_proxy.understanding.reading import Message, arrivals, decoded
+from logging_proxy.understanding.redacted import redact_body, redact_events
 from logging_proxy.understanding.socket_streams import SocketEvent, SocketStream
 
 TEXT_LIMIT = 4096
@@ -30,6 +31,20 @@ def stream_events(dialect: Dialect | None, response: Message) -> Iterator[Taken]
     for data, at in decoded(pieces, response.fields.get("content-encoding", "")):
         yield from stream.feed(data, at)
     yield from stream.finish()
+
+
+def without_secrets(dialect: Dialect | None, taken: Iterable[Taken]) -> list[Taken]:
+    """The same events, without secrets, also those that are spread over several."""
+    events = list(taken)
+    redacted, _ = redact_events([each.event.data for each in events])
+    reader = (dialect or FIGURES).reader()
+    shown = []
+    for each, data in zip(events, redacted, strict=True):
+        event = replace(each.event, data=data)
+        reader.answer.last_piece = ""
+        reader.take(event)
+        shown.append(Taken(event, each.kind, reader.answer.last_piece))
+    return shown
 
 
 def socket_events(path: str, request: Message, response: Message) -> list[SocketEvent]:
@@ -66,7 +81,7 @@ def event_documents(
 def _document(number: int, taken: Taken | SocketEvent, before: int | None, reveal: bool) -> Document:
     event = taken.event
     text = _text(taken)
-    shown = text if reveal else redact_text(text)
+    shown = text if reveal else redact_body(text).text
     gap = None if event.at is None or before is None else max(0, event.at - before)
     document: Document = {
         "n": number,

@@ -23,7 +23,12 @@ from logging_proxy.logserver.web.answers import (
 from logging_proxy.logserver.web.parameters import read_flag, read_number, read_parameters
 from logging_proxy.understanding.captured import message_of, read_captured
 from logging_proxy.understanding.conversation_parts import Shown, conversation, no_conversation
-from logging_proxy.understanding.events import event_documents, socket_events, stream_events
+from logging_proxy.understanding.events import (
+    event_documents,
+    socket_events,
+    stream_events,
+    without_secrets,
+)
 from logging_proxy.understanding.pricing.prices import list_prices
 
 Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
@@ -97,7 +102,9 @@ class EventsResource(_Understanding):
                 taken: Any = socket_events(path, message_of(request, self._reader.body), answered)
             else:
                 read = read_captured(request, response, self._reader.body)
-                taken = stream_events(None if read is None else read.dialect, answered)
+                dialect = None if read is None else read.dialect
+                taken = stream_events(dialect, answered)
+                taken = taken if reveal else without_secrets(dialect, taken)
             events, more = event_documents(taken, start, limit, reveal)
             return json_answer({"events": events, "next": more})
 
