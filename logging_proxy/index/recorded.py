@@ -6,11 +6,11 @@ It is made of an exchange in memory, under way or just stored, or in a rebuild o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
+from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Half, Opening, verdict
 from logging_proxy.captures.heads import known_head, relevant_headers
 from logging_proxy.captures.metadata import client_of
 from logging_proxy.index.values import microseconds
@@ -55,6 +55,10 @@ class RecordedHalf(NamedTuple):
     """The whole body if it is in memory; else it is read from the file."""
     status: int | None = None
     answered_by: str | None = None
+    times: Sequence[tuple[int, int]] | None = ()
+    """Offset and microseconds since the exchange's start of each piece; None if they are in the file only."""
+    sent: int | None = None
+    """When the last byte was passed on, if that is known."""
 
 
 class Recorded(NamedTuple):
@@ -102,16 +106,35 @@ def of_exchange(
             response_body,
             head.status,
             "proxy" if answer.ours else "destination",
+            _times(answer),
         )
     elif response_file is not None:
         response = RecordedHalf((wall_ns + ended) // 1000, 0, response_file)
     started = wall_ns // 1000
     body_size = 0 if tunnel else half.body_size
-    request = RecordedHalf(started, half.size, request_file, asked.headers, body_size, request_body)
+    sent = (wall_ns + (exchange.elapsed if half.completed is None else half.completed)) // 1000
+    request = RecordedHalf(
+        started,
+        half.size,
+        request_file,
+        asked.headers,
+        body_size,
+        request_body,
+        times=_times(half) if tunnel else (),
+        sent=sent,
+    )
     outcome, error = verdict(exchange)
     ended = (wall_ns + ended) // 1000
     client = client_of(exchange.client)
     return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
+
+
+def _times(half: Half) -> Sequence[tuple[int, int]] | None:
+    """The times of a half's pieces; None if they were freed, for they are in the metadata."""
+    pieces = half.pieces
+    if not pieces:
+        return None if half.size else ()
+    return [(pieces[at], pieces[at + 1] // 1000) for at in range(0, len(pieces), 2)]
 
 
 def _opened(opening: Opening) -> Asked:
@@ -194,6 +217,8 @@ def _half(document: Document) -> RecordedHalf:
         None,
         document.get("status"),
         document.get("answered_by"),
+        [(at[0], at[1]) for at in document.get("pieces") or ()],
+        _time(document["completed_at"]) if document.get("completed_at") else None,
     )
 
 

@@ -59,7 +59,8 @@ class Prepared(NamedTuple):
             if values[at] is None:
                 values[at] = 0
         for at in _BOOLS_AT:
-            values[at] = int(values[at])
+            if values[at] is not None:
+                values[at] = int(values[at])
         return (key, *values)
 
 
@@ -184,7 +185,8 @@ def row_of(columns: tuple[Any, ...]) -> Row:
     values = [*columns]
     values[0] = unpack_id(values[0])
     for at in _BOOLS_AT:
-        values[at] = bool(values[at])
+        if values[at] is not None:
+            values[at] = bool(values[at])
     return Row(*values)
 
 
