@@ -182,6 +182,8 @@ class Answer:
         """The part that has grown last."""
         self.last_piece = ""
         """The text by which it has grown."""
+        self.grown = 0
+        """How many times a part has grown."""
         self.room = TEXT_LIMIT
 
     def choice(self, index: int = 0) -> Choice:
@@ -202,6 +204,7 @@ class Answer:
         if text and self.room > 0:
             part.pieces.append(text[: self.room])
             self.last_part, self.last_piece = part, text
+            self.grown += 1
             self.room -= len(text) + 8
 
     def say(self, kind: Kind, text: str, index: int = 0, key: Any = None) -> None:

@@ -8,9 +8,10 @@ raise, and unknown members and events are ignored.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from logging_proxy.understanding.answers import Answer, EventClass, Failure, Kind
+from logging_proxy.understanding.answers import Answer, AnswerPart, EventClass, Failure, Kind
 from logging_proxy.understanding.lenient import (
     as_text,
     items,
@@ -28,6 +29,38 @@ IN_STREAM, IN_BODY, BY_STATUS = "stream", "body", "status"
 """Where a provider reports a failure."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """
+    An event that does nothing but let one part grow.
+
+    Most events of a long answer are like the one before but for one string, and parsing is most of their
+    cost.
+    """
+
+    start: str
+    end: str
+    part: AnswerPart
+    kind: EventClass
+
+    def piece_in(self, data: str) -> str:
+        """The string by which an event differs from this one; empty if that is not all."""
+        if not (data.startswith(self.start) and data.endswith(self.end)):
+            return ""
+        piece = data[len(self.start) : len(data) - len(self.end)]
+        return piece if piece.isprintable() and '"' not in piece and "\\" not in piece else ""
+
+
+def _form_of(data: str, answer: Answer, kind: EventClass) -> _Form | None:
+    """The form of an event that has let the last part grow by the last piece, and has begun no part."""
+    literal, part = f'"{answer.last_piece}"', answer.last_part
+    # With an escape anywhere, the piece might be escaped, and `literal` be another string.
+    if part is None or len(part.pieces) < 2 or "\\" in data or data.count(literal) != 1:
+        return None
+    at = data.index(literal) + 1
+    return _Form(data[:at], data[at + len(answer.last_piece) :], part, kind)
+
+
 class AnswerReader:
     """Reads an answer in one dialect; a subclass reads events in `take_value` and documents in `document`."""
 
@@ -36,6 +69,8 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self.answer = Answer()
+        self._form: _Form | None = None
+        """The form of the last event, if the next one may be read by it."""
 
     def take(self, event: Event) -> EventClass:
         """Take an event of a stream.  An event that was cut tells nothing."""
@@ -43,11 +78,21 @@ class AnswerReader:
             return EventClass.KEEP_ALIVE
         if not event.whole:
             return EventClass.OTHER
-        if event.data in self.DONE:
+        data = event.data
+        if self._form is not None and (piece := self._form.piece_in(data)):
+            self.answer.grow(self._form.part, piece)
+            return self._form.kind
+        if data in self.DONE:
             self.answer.is_terminal = True
             return EventClass.TERMINAL
-        value = parse_json(event.data)
-        return self.take_value(event.type, value) if isinstance(value, dict) else EventClass.OTHER
+        value = parse_json(data)
+        if not isinstance(value, dict):
+            return EventClass.OTHER
+        before, self._form = self.answer.grown, None
+        kind = self.take_value(event.type, value)
+        if kind.is_content and self.answer.grown == before + 1:
+            self._form = _form_of(data, self.answer, kind)
+        return kind
 
     def take_value(self, kind: str, value: dict[str, Any]) -> EventClass:
         """Take the value of an event; `kind` is the type that the stream gives it, empty if it gives none."""

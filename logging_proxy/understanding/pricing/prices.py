@@ -17,7 +17,7 @@ from typing import Any
 
 FILE = Path(__file__).with_name("prices.json")
 
-LONGEST_NAME = 256
+LONGEST_NAME, LONGEST_URL = 256, 2048
 
 Price = str | list[tuple[int, str]]
 """Dollars for a million tokens, or a thousand searches; or by the size of the input, from each start on."""
@@ -42,6 +42,7 @@ class Prices:
         self.source = str(document["source"])
         self._providers: list[dict[str, Any]] = list(document["providers"])
         self._by_id = {each["id"]: each for each in self._providers}
+        self._by_url = lru_cache(maxsize=1024)(self._find)
         self._urls = [(re.compile(each["url"]), each) for each in self._providers if each.get("url")]
 
     def with_overrides(self, providers: Iterable[Mapping[str, Any]]) -> Prices:
@@ -73,6 +74,9 @@ class Prices:
         return None
 
     def _found(self, url: str) -> dict[str, Any] | None:
+        return self._by_url(url[:LONGEST_URL].partition("?")[0])
+
+    def _find(self, url: str) -> dict[str, Any] | None:
         return next((each for pattern, each in self._urls if pattern.match(url)), None)
 
     def _model(self, provider: Mapping[str, Any], name: str) -> dict[str, Any] | None:
