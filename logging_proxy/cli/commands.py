@@ -77,11 +77,20 @@ class Context:
 def ls(context: Context) -> None:
     """`logging-proxy ls`."""
     filters = context.filters()
-    rows = list(islice(context.source().list(filters), context.options.limit))
+    source = context.source()
+    rows = list(islice(source.list(filters), context.options.limit))
+    if not rows:
+        check_trouble(source)
     if context.json:
         context.terminal.lines(map(render.json_line, rows))
         return
     write_rows(context.terminal, rows)
+
+
+def check_trouble(source: Source) -> None:
+    """For when there is nothing to show.  Raises `Trouble` if that may be because the source is in trouble."""
+    if source.trouble:
+        raise Trouble("no exchange can be shown because of this trouble")
 
 
 def write_rows(terminal: Terminal, rows: list[Document]) -> Layout:
@@ -182,11 +191,14 @@ def stats(context: Context) -> None:
     filters = context.filters()
     statistics = Statistics()
     progress = Progress(context.terminal.err, "reading")
-    for number, row in enumerate(context.source().list(filters)):
+    source = context.source()
+    for number, row in enumerate(source.list(filters)):
         statistics.add(row)
         if number % 1000 == 999:
             progress.show(number + 1, None, f"{number + 1:,} exchanges")
     progress.clear()
+    if not statistics.total.exchanges:
+        check_trouble(source)
     if context.json:
         context.terminal.lines([render.json_line(statistics.document())])
     else:

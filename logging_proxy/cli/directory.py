@@ -42,6 +42,7 @@ class DirectorySource:
     """See `Source`.  Shows finished exchanges only: those under way have no metadata yet."""
 
     def __init__(self, log_dir: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.trouble = ""
         self._log_dir = log_dir
         self._sleep = sleep
         self._reader = CaptureReader(log_dir)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from logging_proxy.captures.names import metadata_name
 from logging_proxy.captures.reader import CaptureReader
-from logging_proxy.index.sqlite import FILE
 from logging_proxy.index.columns import Row
+from logging_proxy.index.sqlite import FILE
 from logging_proxy.index.values import Filters, Index
 
 PAGE = 500
