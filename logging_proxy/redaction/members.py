@@ -9,9 +9,9 @@ from logging_proxy.redaction.values import is_secret_by, looks_random
 
 SCHEMA = frozenset(
     """
-    $ref additionalProperties allOf anyOf const default deprecated description enum example examples format items
-    maxItems maxLength maximum minItems minLength minimum not nullable oneOf pattern properties readOnly required
-    title type uniqueItems writeOnly
+    $ref additionalProperties allOf anyOf const default deprecated description enum example examples format
+    items maxItems maxLength maximum minItems minLength minimum not nullable oneOf pattern properties readOnly
+    required title type uniqueItems writeOnly
     """.split()
 )
 """Members of a schema: an object that has no other ones describes a secret, and is none."""
@@ -27,7 +27,7 @@ _ITEMS, _LEVELS = 64, 3
 
 
 def is_describing(name: str) -> bool:
-    """Whether a member tells what something is: it stays readable below a name that may be that of a secret."""
+    """Whether a member tells what something is: it stays readable below a name that may be a secret's."""
     return bool(words := words_of(name)) and words[-1] in _DESCRIBING
 
 
@@ -64,7 +64,7 @@ def _holds_random(value: Any, levels: int) -> bool:
 
 
 def secret_of_pair(value: dict[str, Any]) -> str:
-    """The member that holds the secret that another one names, as in `{"name": "token", "value": "..."}`, or ''."""
+    """The member with the secret that another one names (`{"name": "token", "value": "..."}`), or ''."""
     for label in LABELS.intersection(value):
         named = value[label]
         judged = strength(named) if isinstance(named, str) else Strength.NONE

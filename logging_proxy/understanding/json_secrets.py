@@ -45,7 +45,8 @@ _EXAMPLES = frozenset(["const", "default", "example", "examples"])
 
 _GROWING = frozenset(
     """
-    arguments content delta input output partial_json reasoning reasoning_content response text thinking transcript
+    arguments content delta input output partial_json reasoning reasoning_content response text thinking
+    transcript
     """.split()
 )
 _SIGNED = frozenset(["redacted_thinking", "signature_delta", "thinking"])

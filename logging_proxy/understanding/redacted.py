@@ -80,7 +80,7 @@ def _encoded(text: str, start: int, end: int, charset: str) -> Iterator[bytes]:
 
 
 def redact_events(events: list[str]) -> tuple[list[str], list[str]]:
-    """The data of successive events without secrets, also those that are spread over events; and where they were."""
+    """The data of successive events without secrets, also those spread over events; and where they were."""
     text = "\n".join(events)
     ranges, at = [], 0
     for event in events:
