@@ -16,6 +16,9 @@ SCHEMA = frozenset(
 )
 """Members of a schema: an object that has no other ones describes a secret, and is none."""
 
+EXAMPLES = frozenset(["const", "default", "example", "examples"])
+"""Members of a schema that may hold values."""
+
 LABELS = frozenset(["field", "header", "k", "key", "name", "param", "parameter", "variable"])
 VALUES = frozenset(["stringValue", "v", "val", "value", "values"])
 """Members of a pair of a name and a value: `{"name": "Authorization", "value": "..."}`."""
@@ -44,7 +47,7 @@ def is_secret_member(name: str, value: Any) -> bool:
     if isinstance(value, str):
         return is_secret_by(judged, value, name)
     if isinstance(value, dict) and is_schema(value):
-        return False
+        return any(_holds_random(value[each], _LEVELS) for each in EXAMPLES.intersection(value))
     if judged is Strength.STRONG:
         return not isinstance(value, bool) and value is not None
     return _holds_random(value, _LEVELS)
