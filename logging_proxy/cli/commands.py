@@ -12,6 +12,7 @@ from itertools import islice
 
 from logging_proxy.cli import rebuilding, render, units
 from logging_proxy.cli.choosing import Choice, choose, log_dir_of
+from logging_proxy.cli.directory import check_usable
 from logging_proxy.cli.following import Following, is_wanted
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.sources import Document, Source, Trouble
@@ -88,7 +89,7 @@ def ls(context: Context) -> None:
 
 
 def check_trouble(source: Source) -> None:
-    """For when there is nothing to show.  Raises `Trouble` if that may be because the source is in trouble."""
+    """When there is nothing to show: raise `Trouble` if the reason may be that the source is in trouble."""
     if source.trouble:
         raise Trouble("no exchange can be shown because of this trouble")
 
@@ -208,8 +209,9 @@ def stats(context: Context) -> None:
 def reindex(context: Context) -> None:
     """`logging-proxy reindex`."""
     log_dir = log_dir_of(context.choice)
-    if not os.path.isdir(log_dir):
+    if not os.path.lexists(log_dir):
         raise Trouble(f"{log_dir}: no such directory; select it with --config or --log-dir")
+    check_usable(log_dir)
     if getattr(context.options, "url", None) is not None:
         raise Trouble("reindex needs access to the files: use --config or --log-dir instead of --url")
     missing = context.options.missing

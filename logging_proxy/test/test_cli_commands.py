@@ -403,7 +403,7 @@ class MistakeTests(CommandCase):
                     "routes: {a: {pattern: /, destination: 'http://127.0.0.1:9/'}}\n"
                 )
             for source in (["--log-dir", path], ["--config", config]):
-                for arguments in (["ls"], ["stats"], ["search", "x"], ["show", "abcd"]):
+                for arguments in (["ls"], ["stats"], ["search", "x"], ["show", "abcd"], ["reindex"]):
                     status, out, err = command(*arguments, *source)
                     self.assertEqual((status, out.text), (1, ""), arguments)
                     self.assertIn(words, err.text)
