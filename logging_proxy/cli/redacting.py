@@ -95,7 +95,7 @@ def _batch(batch: list[StreamEvent], redactor: Redactor) -> Iterator[StreamEvent
 
 @dataclass(frozen=True, slots=True)
 class RedactedBody:
-    """A body to give away; `is_decoded` means that its content coding was taken off, `size` is its new size."""
+    """A body to give away: whether its content coding was taken off, and its size if that is new."""
 
     pieces: Iterable[bytes]
     is_decoded: bool = False
@@ -131,7 +131,7 @@ def _is_unread(body: Body, message: Message) -> bool:
 
 
 def redacted_half(open_half: OpenBytes, redactor: Redactor) -> Iterator[bytes]:
-    """The content of a `.bin` without secrets; raises `Trouble` like `redacted_body`, before anything is given."""
+    """The content of a `.bin` without secrets; `Trouble`, if any, is raised before the first bytes."""
     head, blank, _ = head_first(open_half())
     body = redacted_body(open_message(open_half), redactor)
     start, *lines = head.decode("latin-1").split("\r\n")

@@ -88,29 +88,16 @@ def of_exchange(
 ) -> Recorded:
     """An exchange in memory; the bodies are given if they are at hand."""
     asked, wall_ns = exchange.opening.row or _opened(exchange.opening), exchange.wall_ns
-    half, answer = exchange.request, exchange.response
+    half, answer, elapsed = exchange.request, exchange.response, exchange.elapsed
     tunnel = half.tunnel_from is not None
-    ended = exchange.elapsed
     response: RecordedHalf | None = None
     if answer is not None:
-        head = known_head(answer.head)
         tunnel = tunnel or answer.tunnel_from is not None
-        if answer.completed is not None:
-            ended = answer.completed
-        response = RecordedHalf(
-            (wall_ns + answer.started) // 1000,
-            answer.size,
-            response_file,
-            head.relevant,
-            0 if head.status == 101 else answer.body_size,
-            response_body,
-            head.status,
-            "proxy" if answer.ours else "destination",
-            _times(answer),
-        )
+        elapsed = elapsed if answer.completed is None else answer.completed
+        response = _answer(answer, wall_ns, response_file, response_body)
     elif response_file is not None:
-        response = RecordedHalf((wall_ns + ended) // 1000, 0, response_file)
-    started = wall_ns // 1000
+        response = RecordedHalf((wall_ns + elapsed) // 1000, 0, response_file)
+    started, ended = wall_ns // 1000, (wall_ns + elapsed) // 1000
     body_size = 0 if tunnel else half.body_size
     sent = (wall_ns + (exchange.elapsed if half.completed is None else half.completed)) // 1000
     request = RecordedHalf(
@@ -124,7 +111,6 @@ def of_exchange(
         sent=sent,
     )
     outcome, error = verdict(exchange)
-    ended = (wall_ns + ended) // 1000
     client = client_of(exchange.client)
     return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
 
@@ -135,6 +121,21 @@ def _times(half: Half) -> Sequence[tuple[int, int]] | None:
     if not pieces:
         return None if half.size else ()
     return [(pieces[at], pieces[at + 1] // 1000) for at in range(0, len(pieces), 2)]
+
+
+def _answer(half: Half, wall_ns: int, file: str | None, body: bytes | None) -> RecordedHalf:
+    head = known_head(half.head)
+    return RecordedHalf(
+        (wall_ns + half.started) // 1000,
+        half.size,
+        file,
+        head.relevant,
+        0 if head.status == 101 else half.body_size,
+        body,
+        head.status,
+        "proxy" if half.ours else "destination",
+        _times(half),
+    )
 
 
 def _opened(opening: Opening) -> Asked:
