@@ -73,7 +73,7 @@ class KeptTests(IndexTestCase):
     def test_whole(self) -> None:
         """Up to the limit a text is kept whole, and nothing is asked."""
         body = request(*(turn(number, 90_000) for number in range(11)))
-        content = read_content(body, JSON, known=self.fail)  # type: ignore[arg-type]
+        content = read_content(body, JSON, known=self.fail)
         self.assertFalse(content.cut)
         for number in range(11):
             self.assertKept(content.text, *words_of(number))
