@@ -28,14 +28,14 @@ MOST_PREFIXES = 4
 SHORTEST_PREFIX = 2
 """Minimum letters before `*`: a single letter matches too many words to be fast."""
 
-_TERM = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))(\*?)')
+_TERM = re.compile(r'(-(?!-)|)(?:"([^"]*)"?|([^\s"]+))(\*?)')
 _QUOTES = str.maketrans(dict.fromkeys("\uff02\u201c\u201d\u201e\u201f\u300c\u300d\u300e\u300f", '"'))
 """Keyboards and programs make these of `"`."""
 
 TOKENIZER = "unicode61 remove_diacritics 2"
 
 SEPARATOR = "lpx0"
-"""A word between texts, at which phrases end.  In ASCII: another character has SQLite convert the whole text."""
+"""A word between texts, at which phrases end.  Without ASCII, SQLite would have to convert the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _quoted(term: Term) -> str:
 
 def parse_search(q: str) -> list[Term]:
     """
-    The terms of a search: words, `"phrases"`, `-without`, `begin*`.
+    The terms of a search: words, `"phrases"`, `-without`, `begin*`; `--option` is a word.
 
     Never raises.  Terms without a letter or digit are dropped.
     """

@@ -87,6 +87,7 @@ FOUND: tuple[tuple[str, str], ...] = (
     ("GET /q?name=hello%20world%2C%E6%97%A5%E6%9C%AC", "world 日本"),
     (r"C:\Users\new\table.txt", r"C:\Users\new\table.txt"),
     (r"C:\Users\new\table.txt", "new table"),
+    ("run with --log-dir /tmp", "--log-dir"),
     # Escapes that were left in a text.
     (r"print(\"first\nsecond\tthird\")", "second third first"),
     (r"caf\u00e9 \u6570\u636e\u5e93", "café 数据"),
