@@ -110,7 +110,7 @@ def _safe_cut(
     count = redactor.count
     at = 0
     for number in range(_TRIES):
-        latest = len(held) - AROUND * (1 + 2 * number)
+        latest = 2 * WINDOW - AROUND * (1 + 2 * number)
         line = held.rfind("\n", latest - AROUND, latest) + 1 or held.rfind(" ", latest - AROUND, latest) + 1
         at = place(held, line or latest)
         before, after = held[max(0, at - AROUND) : at], held[at : at + AROUND]
@@ -141,6 +141,7 @@ def _redacted_literal(string: LongString, name: str, redactor: Redactor) -> Iter
     """What stands between the quotes of a long string."""
     if redactor.hides(name):
         yield REDACTED
+        string.rest()
         return
 
     def redact(literal: str) -> str:
@@ -158,6 +159,7 @@ def redacted_values(string: LongString, name: str, redactor: Redactor) -> Iterat
         yield from values
     elif redactor.hides(name):
         yield REDACTED
+        string.rest()
     else:
         yield from redacted_windows(values, lambda value: redactor.member(name, value), redactor)
 
