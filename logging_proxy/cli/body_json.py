@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from logging_proxy.cli.redacting import redacted_text
+from logging_proxy.cli.redacting import redacted_data, redacted_text
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.redaction.redact import REDACTED
 from logging_proxy.understanding.bodies import Body
@@ -31,14 +31,14 @@ class LazyBody:
         body, redactor = self._open_body(), self._redactor
         if body.form is Form.BINARY:
             yield '"base64":'
-            yield from base64_pieces(body.data())
+            yield from base64_pieces(redacted_data(body, redactor))
         elif body.form is Form.MULTIPART:
             yield '"parts":['
             yield from _parts(body, redactor)
             yield "]"
         else:
             yield '"text":'
-            yield from _string(redacted_text(body.text(), body.form, redactor))
+            yield from _string(redacted_text(body, redactor))
         if body.trouble:
             yield f',"trouble":{json.dumps(body.trouble)}'
 

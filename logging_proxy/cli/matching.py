@@ -1,70 +1,82 @@
 """
-Full-text search without an index, and the text around matches.
+Finds in a text where the words of a search stand, for snippets and to highlight them.
 
-Searches have the same meaning as in the index: whole words, ignoring case and
-accents, `"phrases"`, `-without`, `begin*`.
+Whether an exchange is found is decided by the index, or by `UnindexedSearch`; this shows why.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator
+from urllib.parse import unquote
 
-from logging_proxy.index.words import Term, parse_search, spread
+from logging_proxy.index.folding import fold_fully
+from logging_proxy.index.inner_words import BORDER, ESCAPES, PERCENTS, unescaped
+from logging_proxy.index.words import Term, parse_search
 
 AROUND = 60
 """Characters of context on each side of a match."""
+
+WINDOW, OVERLAP = 64 << 10, 1 << 10
+"""Characters of a long text that are looked through at once, and how many of them once more."""
 
 _WORD = re.compile(r"[^\W_]+")
 _NOTHING = re.compile(r"(?!)")
 _SPACE = re.compile(r"\s+")
 
+_LETTER = re.compile(
+    "[^\x00-\x7f][\u0300-\u036f\u3099\u309a\uff9e\uff9f\u1160-\u11ff]*|[A-Za-z][\u0300-\u036f]+"
+)
+"""A letter that may have to be folded, with the marks that belong to it."""
+_INNER = re.compile(f"{ESCAPES.pattern}|{PERCENTS.pattern}|{BORDER.pattern}|{_LETTER.pattern}")
+"""Such letters, and what separates words inside of words."""
+
 
 class Search:
-    """A parsed search."""
+    """The words of a search."""
 
     def __init__(self, text: str) -> None:
-        terms = parse_search(text)
-        self._wanted = [_pattern(term) for term in terms if not term.negated]
-        self._unwanted = [_pattern(term) for term in terms if term.negated]
-
-    @property
-    def empty(self) -> bool:
-        """Whether the search contains no words."""
-        return not self._wanted and not self._unwanted
-
-    def matches(self, *texts: str) -> bool:
-        """Whether the texts together contain every wanted term and no unwanted one."""
-        if self.empty:
-            return False
-        folded = [_folded(spread(text)) for text in texts]
-        return all(any(map(pattern.search, folded)) for pattern in self._wanted) and not any(
-            any(map(pattern.search, folded)) for pattern in self._unwanted
-        )
+        self._wanted = [_pattern(term) for term in parse_search(text) if not term.negated]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """The positions of wanted terms in `text`, sorted and without overlaps."""
-        folded = _folded(text, keep_length=True)
-        found = sorted(match.span() for pattern in self._wanted for match in pattern.finditer(folded))
-        apart: list[tuple[int, int]] = []
-        for start, end in found:
-            if not apart or start >= apart[-1][1]:
-                apart.append((start, end))
-        return apart
+        for separated in (_LETTER, _INNER):
+            folded = _Folded(text, separated)
+            found = sorted(
+                folded.span(*match.span())
+                for pattern in self._wanted
+                for match in pattern.finditer(folded.text)
+            )
+            if found:
+                return _apart(found)
+        return []
 
     def snippet(self, text: str) -> str:
         """One line of `text` around the first match; empty if there is none."""
-        spans = self.spans(text)
-        if not spans:
-            return ""
-        start, end = spans[0]
-        begin, stop = max(0, start - AROUND), min(len(text), end + AROUND)
-        line = _SPACE.sub(" ", text[begin:stop]).strip()
-        return f"{'…' if begin else ''}{line}{'…' if stop < len(text) else ''}"
+        for at in range(0, max(1, len(text) - OVERLAP), WINDOW):
+            spans = self.spans(text[at : at + WINDOW + OVERLAP])
+            if spans:
+                return _line(text, at + spans[0][0], at + spans[0][1])
+        return ""
+
+
+def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    apart: list[tuple[int, int]] = []
+    for start, end in spans:
+        if start < end and (not apart or start >= apart[-1][1]):
+            apart.append((start, end))
+    return apart
+
+
+def _line(text: str, start: int, end: int) -> str:
+    begin, stop = max(0, start - AROUND), min(len(text), end + AROUND)
+    line = _SPACE.sub(" ", text[begin:stop]).strip()
+    return f"{'…' if begin else ''}{line}{'…' if stop < len(text) else ''}"
 
 
 def _pattern(term: Term) -> re.Pattern[str]:
-    words = _WORD.findall(_folded(term.words))
+    words = _WORD.findall(fold_fully(term.words))
     if not words:
         return _NOTHING
     end = r"[^\W_]*" if term.prefix else ""
@@ -72,17 +84,49 @@ def _pattern(term: Term) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\W_]){phrase}{end}(?![^\W_])")
 
 
-def _folded(text: str, keep_length: bool = False) -> str:
-    """`text` without case and accents; `keep_length` preserves the number of characters."""
-    if text.isascii():
-        return text.lower()
-    if keep_length:
-        return "".join(_fold(character)[:1] or character for character in text)
-    return "".join(map(_fold, text))
+class _Folded:
+    """A folded text, and where its characters stood before."""
+
+    def __init__(self, text: str, separated: re.Pattern[str]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        """For each piece: where it starts in the folded text, and where it stood in the original."""
+        self._places: list[tuple[int, int, bool]] = []
+        pieces, size = [], 0
+        for start, end, folded in _pieces(text, separated):
+            pieces.append(folded)
+            self._starts.append(size)
+            self._places.append((start, end, len(folded) == end - start))
+            size += len(folded)
+        self.text = "".join(pieces)
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """The original place of a part of the folded text that is not empty."""
+        return self._place(start)[0], self._place(end - 1)[1]
+
+    def _place(self, at: int) -> tuple[int, int]:
+        number = bisect_right(self._starts, at) - 1
+        start, end, same = self._places[number]
+        if same:
+            start += at - self._starts[number]
+            end = start + 1
+        return start, end
 
 
-def _fold(character: str) -> str:
-    if character.isascii():
-        return character.lower()
-    plain = (each for each in unicodedata.normalize("NFKD", character) if not unicodedata.combining(each))
-    return "".join(plain).lower()
+def _pieces(text: str, separated: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+    """The pieces of `text`, each as its start, its end and its folded form."""
+    at = 0
+    for match in separated.finditer(text):
+        start, end = match.span()
+        if at < start:
+            yield at, start, text[at:start].lower()
+        yield start, end, _folded(match[0])
+        at = end
+    yield at, len(text), text[at:].lower()
+
+
+def _folded(piece: str) -> str:
+    if not piece:
+        return " "
+    decoded = unescaped(piece) if piece[0] == "\\" else unquote(piece) if piece[0] == "%" else piece
+    return fold_fully(decoded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from logging_proxy.cli.redacting import redacted_events
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange
 from logging_proxy.cli.streams import StreamEvent
@@ -43,11 +44,11 @@ def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> Iterator[D
             "at": event.at,
             "event": event.kind or None,
             "id": event.id or None,
-            "data": redactor.body(event.data, ""),
+            "data": event.data,
             "whole": event.whole,
             **({"from": "client" if event.mark == ">" else "server"} if event.mark else {}),
         }
-        for event in events
+        for event in redacted_events(events, redactor)
     )
 
 

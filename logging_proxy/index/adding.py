@@ -7,47 +7,79 @@ An exchange that cannot be indexed with its text is indexed without it; failing 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
 from logging_proxy.captures.reader import NOT_OF_THE_FILE, CaptureReader
 from logging_proxy.captures.stored import Stored
-from logging_proxy.index.entries import Document, ReadBody, entry_of, entry_of_stored
-from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts
+from logging_proxy.index.contents import ReadBody
+from logging_proxy.index.entries import entry_of, entry_of_stored
+from logging_proxy.index.recorded import Document
+from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts, TooSlow
 
 MOST_TEXT = 16 << 20
 """Maximum characters of text in one batch; several copies are in memory while it is added."""
+
+MOST_TAILS = 4096
+"""Maximum tails of entries that may still have to be added; a batch has fewer entries."""
 
 _FAULTS_OF_ENTRIES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError)
 
 _log = Logger()
 
 
+class Tails:
+    """The tails of conversations that are in an index, or are on the way to it."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._new: deque[int] = deque(maxlen=MOST_TAILS)
+
+    def add(self, tail: int) -> None:
+        if tail:
+            self._new.append(tail)
+
+    def known(self, chain: Sequence[int]) -> int:
+        """How many messages of a conversation with this chain are in earlier exchanges."""
+        earlier = chain[:-1]
+        try:
+            tails = self._index.tails(earlier).union(self._new)
+        except TooSlow as error:
+            raise IndexTrouble(str(error)) from error
+        return next((at for at in range(len(earlier), 0, -1) if earlier[at - 1] in tails), 0)
+
+
 class EntryMaker:
     """Creates the entries of stored exchanges."""
 
-    def __init__(self, reader: CaptureReader) -> None:
+    def __init__(self, reader: CaptureReader, index: Index) -> None:
         self._reader = reader
+        self._tails = Tails(index)
 
     def of_stored(self, stored: Stored) -> Entry | None:
         """The entry, without texts if they cannot be read; None if the exchange cannot be indexed."""
         bare = stored._replace(request_body=None, response_body=None)
         return self._make(
             stored.request_file,
-            lambda read: entry_of_stored(stored, read) if read else entry_of_stored(bare, _nothing),
+            lambda read: (
+                entry_of_stored(stored, read, self._tails.known) if read else entry_of_stored(bare, _nothing)
+            ),
         )
 
     def of_documents(self, request: Document | None, response: Document | None) -> Entry | None:
         """Like `of_stored`, from the metadata of the two halves."""
         name = (request or response or {}).get("filename")
-        return self._make(name, lambda read: entry_of(request, response, read or _nothing))
+        return self._make(name, lambda read: entry_of(request, response, read or _nothing, self._tails.known))
 
     def _make(self, name: object, make: Callable[[ReadBody | None], Entry]) -> Entry | None:
         try:
-            return make(self._reader.body)
+            entry = make(self._reader.body)
+            self._tails.add(entry.tail)
+            return entry
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE:
+            if isinstance(error, IndexTrouble) or getattr(error, "errno", None) in NOT_OF_THE_FILE:
                 raise
             reason = _reason(error)
         try:
@@ -107,7 +139,7 @@ class Adder:
         return entries
 
     def _add_one(self, entry: Entry) -> Entry | None:
-        bare = entry._replace(texts=Texts())
+        bare = entry._replace(texts=Texts(), tail=0)
         for attempt in (entry, bare):
             try:
                 self._index.add([attempt])

@@ -45,6 +45,7 @@ class Prepared(NamedTuple):
     text: str
     request: bytearray
     response: bytearray
+    tail: int
 
     def columns(self, key: int) -> tuple[Any, ...]:
         """
@@ -84,7 +85,7 @@ def _last_of_each(entries: list[Entry]) -> dict[str, Entry]:
     for entry in entries:
         before = last.get(entry.row.id)
         if before is not None and not goes_on(before.row.request_file, before.row.response_file, entry.row):
-            entry = Entry(entry.row._replace(id=id_apart(entry.row)), entry.texts)
+            entry = entry._replace(row=entry.row._replace(id=id_apart(entry.row)))
         last[entry.row.id] = entry
     return last
 
@@ -119,7 +120,7 @@ def _order(prepared: Prepared) -> tuple[int, bytes]:
 
 
 def _prepare(entry: Entry) -> Prepared:
-    row, texts = entry
+    row, texts, tail = entry
     id = pack_id(row.id)
     if id is None:
         raise ValueError("not the id of an exchange")
@@ -129,7 +130,7 @@ def _prepare(entry: Entry) -> Prepared:
     if not (request.isascii() and response.isascii() and "\x00" not in request and "\x00" not in response):
         request, response = storable(request), storable(response)
         texts = Texts(request, response)
-    return _new(Prepared, (id, row, indexed_text(row, texts), pack_text(request), pack_text(response)))
+    return _new(Prepared, (id, row, indexed_text(row, texts), pack_text(request), pack_text(response), tail))
 
 
 _TEXTS = itemgetter(*(at for at, name in enumerate(_NAMES) if name not in NUMBERS))
@@ -144,9 +145,9 @@ def _is_storable(row: Row) -> bool:
     if not text.isascii() or "\x00" in text:
         return False
     try:
-        _STORED.pack(*_INTEGERS(row))
-    except struct.error:  # A value is None or too large.
-        return all(number is None or abs(number) <= MAX_INTEGER for number in _INTEGERS(row))
+        _STORED.pack(*[number or 0 for number in _INTEGERS(row)])
+    except struct.error:  # A number is too large.
+        return False
     return True
 
 
@@ -208,7 +209,7 @@ def storable_filters(filters: Filters) -> Filters:
     """`filters` converted like stored rows, so that both still compare equal."""
     where = {name: storable(value) for name, value in filters.where.items()}
     since, until, q = map(storable, (filters.since, filters.until, filters.q))
-    return Filters(since=since, until=until, q=q, **where)
+    return Filters(since=since, until=until, id=filters.id, q=q, **where)
 
 
 def storable(value: Any) -> Any:

@@ -49,7 +49,18 @@ INSERT INTO facts VALUES ('whole', 0), ('widest', 0);
 _PLAIN_TEXTS = ""
 """No change of tables: `texts` may hold uncompressed texts after a zero byte, unreadable for version 1."""
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _PLAIN_TEXTS)
+_FOLDED = """
+-- Other words, and texts of another length: all is indexed anew from the files.
+DROP TABLE texts;
+CREATE TABLE texts (key INTEGER PRIMARY KEY, request BLOB, response BLOB, tail INTEGER) STRICT;
+CREATE INDEX tails ON texts (tail) WHERE tail IS NOT NULL;
+DELETE FROM exchanges;
+DELETE FROM tally;
+INSERT INTO words (words) VALUES ('delete-all');
+UPDATE facts SET value = 0;
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _PLAIN_TEXTS, _FOLDED)
 """The first statement of the first migration creates the table of the version."""
 
 

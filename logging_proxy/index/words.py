@@ -8,7 +8,6 @@ on.  Any combination of filters is then one intersection of posting lists.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,8 @@ from hashlib import blake2b
 
 from logging_proxy.captures.heads import status_class
 from logging_proxy.index.columns import FILTERS, Row
+from logging_proxy.index.folding import fold, is_of_word
+from logging_proxy.index.inner_words import inner_words
 from logging_proxy.index.values import Filters, Texts, is_class
 
 TERMS = 32
@@ -28,11 +29,13 @@ SHORTEST_PREFIX = 2
 """Minimum letters before `*`: a single letter matches too many words to be fast."""
 
 _TERM = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))(\*?)')
-_NO_SPACES = re.compile(
-    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003ffff])"
-)
-"""Scripts without spaces: each character is indexed as a word, and several are searched as a phrase."""
+_QUOTES = str.maketrans(dict.fromkeys("\uff02\u201c\u201d\u201e\u201f\u300c\u300d\u300e\u300f", '"'))
+"""Keyboards and programs make these of `"`."""
+
+TOKENIZER = "unicode61 remove_diacritics 2"
+
+SEPARATOR = "\ue000"
+"""A word that no search contains: phrases end at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,19 @@ class Term:
 
 def indexed_text(row: Row, texts: Texts) -> str:
     """The indexed text of an exchange.  It must be deterministic, because FTS5 needs it again to delete."""
-    marks = _marks(*[getattr(row, name) for name in FILTERS])
-    return f"{spread(texts.request)}\n{spread(texts.response)}\n{marks}"
+    return words_of(texts, _marks(*[getattr(row, name) for name in FILTERS]))
 
 
-def spread(text: str) -> str:
-    """`text` with spaces around characters of scripts that have none."""
-    return text if text.isascii() else _NO_SPACES.sub(r" \1 ", text)
+def words_of(texts: Texts, marks: str = "") -> str:
+    """What is indexed of two texts: their words, `marks`, and then the words inside of words."""
+    request, response = texts
+    inner = inner_words(request)
+    inner += inner_words(response)
+    text = f"{fold(request)}\n{SEPARATOR}\n{fold(response)}\n{SEPARATOR}\n{marks}"
+    return f"{text}\n{_BETWEEN.join(['', *map(fold, dict.fromkeys(inner))])}" if inner else text
+
+
+_BETWEEN = f"\n{SEPARATOR} "
 
 
 # --- marks -----------------------------------------------------------------------
@@ -122,11 +131,11 @@ def parse_search(q: str) -> list[Term]:
     """
     terms: list[Term] = []
     prefixes = 0
-    q = q.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")
+    q = q.translate(_QUOTES).replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")
     for match in _TERM.finditer(q):
         phrase, word = match[2], match[3]
         star = bool(match[4]) or (word is not None and word.endswith("*"))
-        words = spread(phrase if word is None else word)
+        words = fold(phrase if word is None else word).replace(SEPARATOR, " ").replace('"', " ")
         last = _last_word(words)
         if last:
             is_prefix = star and len(last) >= SHORTEST_PREFIX
@@ -138,11 +147,5 @@ def parse_search(q: str) -> list[Term]:
 
 def _last_word(words: str) -> str:
     """The last word of `words`; empty if there is none."""
-    separated = "".join(c if _is_token_character(c) else " " for c in words).split()
+    separated = "".join(c if is_of_word(c) else " " for c in words).split()
     return separated[-1] if separated else ""
-
-
-def _is_token_character(character: str) -> bool:
-    """Whether the tokenizer unicode61 treats `character` as part of a word."""
-    category = unicodedata.category(character)
-    return category[0] in "LN" or category == "Co"

@@ -67,7 +67,8 @@ class Writing:
         keys = sorted(self._keys(prepared), key=_KEY)
         self._execute_many(records.INSERT, [item.columns(key) for key, item in keys])
         self._execute_many(
-            "INSERT INTO texts VALUES (?, ?, ?)", [(key, item.request, item.response) for key, item in keys]
+            "INSERT INTO texts VALUES (?, ?, ?, nullif(?, 0))",
+            [(key, item.request, item.response, item.tail) for key, item in keys],
         )
         self._execute_many(
             "INSERT INTO words (rowid, text) VALUES (?, ?)", [(key, item.text) for key, item in keys]

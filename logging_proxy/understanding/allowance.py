@@ -31,6 +31,8 @@ class Allowance:
         self._step = step
         self._spent = 0
         self._until: float | None = None
+        self.is_spent = False
+        """Whether something was refused."""
 
     def spend(self, size: int) -> bool:
         """Charge a piece of `size` characters before reading it.  False once the budget is spent."""
@@ -44,4 +46,5 @@ class Allowance:
         if now < self._until:
             self._spent = 0
             return True
+        self.is_spent = True
         return False

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 
 from logging_proxy.redaction.redact import redact_text
 
-TEXT_LIMIT = 256 << 10
-"""Maximum characters kept of a body.  Agents resend their whole history with every turn."""
+TEXT_LIMIT = 1 << 20
+"""Maximum characters kept of a body."""
 
 HEAD_SHARE = 64 << 10
 """Characters kept from the start of a longer text.  The rest comes from its end, where the new turn is."""
+
+_LONGEST_WORD = 1024
+"""Maximum characters by which a cut is moved to the end of a word."""
 
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])"
@@ -26,15 +29,36 @@ SHORTEST_BLOB = 160
 """Minimum length of a run without spaces that `_BASE64` can match; three wrapped lines of 60 are longer."""
 
 _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200},[A-Za-z0-9+/=_%-]*")
+_SPACE = re.compile("[ \n]")
 BINARY = re.compile("[\x00-\x08\x0e-\x1f]")
 
 
 def ends_of(text: str, limit: int) -> str:
-    """`text`, or the start and the end of a longer one, together about `limit` characters."""
+    """`text`, or the start and the end of a longer one, together at most about `limit` characters."""
     if len(text) <= limit:
         return text
     head = limit * HEAD_SHARE // TEXT_LIMIT
-    return f"{text[:head]}\n{text[head - limit :]}"
+    return f"{first_of(text, head)}\n{last_of(text, limit - head)}"
+
+
+def first_of(text: str, limit: int) -> str:
+    """The start of `text`, without a word that is cut: it might be a part of a secret."""
+    if len(text) <= limit:
+        return text
+    end = max(0, limit)
+    space = max(
+        text.rfind(" ", max(0, end - _LONGEST_WORD), end), text.rfind("\n", max(0, end - _LONGEST_WORD), end)
+    )
+    return text[: space if space > 0 else end]
+
+
+def last_of(text: str, limit: int) -> str:
+    """The end of `text`, without a word that is cut."""
+    if len(text) <= limit:
+        return text
+    start = len(text) - max(0, limit)
+    space = _SPACE.search(text, start - 1, start + _LONGEST_WORD)
+    return text[space.start() + 1 if space else start :]
 
 
 def first_and_last(strings: Iterable[str]) -> Iterator[str]:

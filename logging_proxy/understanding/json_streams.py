@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from logging_proxy.understanding.allowance import PIECE
+from logging_proxy.understanding.allowance import PIECE, Allowance
 from logging_proxy.understanding.clean_text import SHORTEST_BLOB
-from logging_proxy.understanding.json_strings import Path, parse, strings
+from logging_proxy.understanding.json_strings import Path, expanded, parse, strings
 
 DOCUMENTS = 16
 """How many values of a stream are kept; model and role are in the first ones."""
@@ -20,8 +20,10 @@ MOST_TEXT = 8 << 20
 ENTRY = 512
 """The fixed cost of a path, in characters."""
 
-_GROWING = frozenset(["content", "response", "thinking", "reasoning", "text"])
-"""Members sent in pieces by line-based streams that have no `delta` (Ollama, LM Studio)."""
+_GROWING = frozenset(["content", "response", "thinking", "reasoning", "text", "completion"])
+"""Members sent in pieces by streams that have no `delta` (Ollama, LM Studio, Gemini, text completions)."""
+_SENT_IN_PIECES = frozenset(["done", "candidates", "choices", "stop", "completion"])
+"""Members of the events of such streams."""
 _LABELS = frozenset(["type", "role", "id", "name"])
 """Members below a `delta` that are complete values, not pieces."""
 
@@ -72,7 +74,7 @@ class JsonStream:
         self._pieces = None
         if isinstance(value, dict):
             grown: list[tuple[list[str], str]] = []
-            self._gather(value, grown)
+            self.take_event(value, grown)
             if len(self.documents) < DOCUMENTS and self._documents_size < DOCUMENTS_SIZE:
                 self.documents.append(value)
                 self._documents_size += len(item)
@@ -90,17 +92,17 @@ class JsonStream:
             at = item.index(literal) + 1
             self._prefix, self._suffix, self._pieces = item[:at], item[at + len(text) :], pieces
 
-    def text(self) -> str:
-        """All strings, with the pieces joined, one a line.  The result still needs `clean`."""
+    def text(self, allowance: Allowance) -> str:
+        """All strings, with the pieces joined and then `expanded`.  The result still needs `clean`."""
         whole = self._whole
-        joined = ("".join(pieces) for pieces in self._growing.values())
-        return "\n".join([*whole, *(text for text in joined if text not in whole)])
+        joined = ["".join(pieces) for pieces in self._growing.values()]
+        return "\n".join(expanded([*whole, *(text for text in joined if text not in whole)], allowance))
 
-    def _gather(self, event: dict[str, Any], grown: list[tuple[list[str], str]]) -> None:
+    def take_event(self, event: dict[str, Any], grown: list[tuple[list[str], str]]) -> None:
         """Take the strings of an event; `grown` receives its growing strings, each with its list."""
         kind = event.get("type")
         kind = kind if isinstance(kind, str) else ""
-        is_growing = kind.endswith("delta") or "done" in event
+        is_growing = kind.endswith("delta") or not _SENT_IN_PIECES.isdisjoint(event)
         whole = self._whole
         for path, string in strings(event):
             name = path[-1] if path else ""

@@ -3,6 +3,9 @@ Extracts the strings of JSON values, in order: alone for the full-text index, wi
 
 JSON that is truncated, malformed, too large or too deep yields its strings too.  Values of members whose
 names mark a secret are omitted.
+
+JSON is often the content of a string: arguments and results of tools.  Such strings are read as well
+(`expanded`), because their words are joined to escapes.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from logging_proxy.redaction.redact import is_secret_key
+from logging_proxy.redaction.members import is_secret_item, is_secret_member, secret_of_pair
+from logging_proxy.redaction.names import Strength, strength
+from logging_proxy.redaction.values import is_secret_by
 from logging_proxy.understanding.allowance import Allowance
 from logging_proxy.understanding.clean_text import without_blob
 
-JSON_LIMIT = 4 << 20
-"""Longer JSON is scanned for strings without parsing; parsed values need many times its size."""
+JSON_LIMIT = 16 << 20
+"""Longer JSON is scanned for strings without parsing.  Requests with pictures have several MiB."""
 
 MOST_VALUES = 200_000
 """Maximum number of values in JSON that is parsed; it bounds memory and time."""
@@ -66,18 +71,19 @@ def _count_values(text: str) -> int:
 
 def string_literals(text: str, allowance: Allowance) -> Iterator[str]:
     """The string values in complete or truncated JSON, without member names, within `allowance`."""
-    secret = False
+    judged = Strength.NONE
     # After a lone backslash at the end the pattern would be retried from every escaped quote.
     for match in _JSON_STRING.finditer(text.rstrip("\\")):
         string, end = match[1], match[2]
         if not allowance.spend(len(string)):
             return
         if end.endswith(":"):
-            secret = is_secret_key(string)
-        elif not secret:
-            yield _unescaped(string)
-        else:
-            secret = False
+            judged = strength(string)
+            continue
+        value = _unescaped(string)
+        if judged < Strength.WEAK or not is_secret_by(judged, value):
+            yield without_blob(value)
+        judged = Strength.NONE
 
 
 def _unescaped(literal: str) -> str:
@@ -89,11 +95,11 @@ def _unescaped(literal: str) -> str:
         return literal.replace("\\n", "\n").replace('\\"', '"')
 
 
-def all_strings(value: Any) -> list[str]:
-    """The non-empty strings of `strings`, without paths; much cheaper."""
+def all_strings(value: Any, allowance: Allowance | None = None) -> list[str]:
+    """The non-empty strings of `strings`, without paths and `expanded`; much cheaper."""
     found: list[str] = []
     _collect_strings(value, found, DEEPEST)
-    return found
+    return expanded(found, allowance or Allowance())
 
 
 def _collect_strings(value: Any, found: list[str], levels: int) -> None:
@@ -103,36 +109,124 @@ def _collect_strings(value: Any, found: list[str], levels: int) -> None:
     elif not levels:
         found += [string for _, string in _deep_strings(value, ()) if string]
     elif isinstance(value, dict):
+        hidden = _hidden_member(value)
         for name, member in value.items():
-            if _is_told(name, member):
+            if _is_told(name, member) and name != hidden:
                 _collect_strings(member, found, levels - 1)
     elif isinstance(value, list):
-        for item in value:
+        for item in _told_items(value):
             _collect_strings(item, found, levels - 1)
 
 
 def _is_told(name: str, member: Any) -> bool:
-    """
-    Whether to read a member: it can hold strings, and its name does not mark a secret.
+    """Whether to read a member: it can hold strings, and it is no secret by its name."""
+    return isinstance(member, (str, dict, list)) and (name in _public or not _is_secret(name, member))
 
-    An object under such a name is read: in tool definitions it is the schema of a secret, not the secret.
-    """
-    return isinstance(member, dict) or (isinstance(member, (str, list)) and not _is_secret(name))
+
+def _hidden_member(value: dict[str, Any]) -> str:
+    """The member that another one names as a secret."""
+    return secret_of_pair(value) if "value" in value or "val" in value or "v" in value else ""
+
+
+def _told_items(value: list[Any]) -> list[Any]:
+    """The items of a list, except a secret after its name."""
+    return value[:1] if len(value) == 2 and is_secret_item(value) else value
 
 
 _public: set[str] = set()
 """Cache of member names that are known not to be secret."""
 
 
-def _is_secret(name: str) -> bool:
+def _is_secret(name: str, member: Any) -> bool:
     if name in _public:
         return False
-    if is_secret_key(name):
-        return True
+    if strength(name) >= Strength.WEAK:
+        return is_secret_member(name, member)
     if len(_public) < MOST_NAMES and len(name) <= LONGEST_NAME:
         _public.add(name)
     return False
 
+
+# --- JSON in strings ---------------------------------------------------------------
+
+_OPENING = frozenset('{[" \t\r\n')
+_BRACKET = re.compile(r'\s*[\[{"]')
+_LIKE_JSON = re.compile(r'\s*(?:\[\s*)*\{\s*"|\s*\[\s*"')
+"""The beginning of JSON that perhaps cannot be parsed: it is cut, or other text follows."""
+
+
+def expanded(strings: list[str], allowance: Allowance) -> list[str]:
+    """
+    `strings`, with those that are JSON replaced by the names, strings and numbers in it.
+
+    Once `allowance` is spent, strings that begin like JSON are omitted: there may be secrets in them.
+    The levels are few: each has twice the backslashes of the one around it.
+    """
+    if not any([string[:1] in _OPENING for string in strings]):
+        return strings
+    found: list[str] = []
+    for string in strings:
+        if string[:1] in _OPENING and _BRACKET.match(string):
+            found += _expanded(string, allowance)
+        else:
+            found.append(string)
+    return found
+
+
+def _expanded(string: str, allowance: Allowance) -> list[str]:
+    is_like_json = _LIKE_JSON.match(string) is not None
+    if not allowance.spend(len(string)):
+        return [] if is_like_json else [string]
+    value = parse(string)
+    if value is not None:
+        return expanded(_words_of(value), allowance)
+    return [_without_escapes(string, allowance)] if is_like_json else [string]
+
+
+def _words_of(value: Any) -> list[str]:
+    """The names, strings and numbers in a JSON value, in order, except what is secret."""
+    found: list[str] = []
+    stack: list[Any] = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if value := without_blob(value):
+                found.append(value)
+        elif isinstance(value, list):
+            stack += reversed(_told_items(value))
+        elif isinstance(value, dict):
+            hidden = _hidden_member(value)
+            for name, member in reversed(value.items()):
+                if name != hidden and not _is_secret(name, member):
+                    stack.append(member)
+                stack.append(name)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found.append(str(value))
+    return found
+
+
+def _without_escapes(text: str, allowance: Allowance) -> str:
+    """`text`, of which a part is JSON, with what the escapes in its strings stand for."""
+    judged = Strength.NONE
+
+    def plain(match: re.Match[str]) -> str:
+        nonlocal judged
+        string, end = match[1], match[2]
+        if not allowance.spend(len(string)):
+            return " "
+        if end.endswith(":"):
+            judged = strength(string)
+        elif judged >= Strength.WEAK:
+            is_secret = is_secret_by(judged, _unescaped(string))
+            judged = Strength.NONE
+            if is_secret:
+                return " "
+        return f'"{_unescaped(string)}"{end[1:]}' if "\\" in string else match[0]
+
+    return _JSON_STRING.sub(plain, text.rstrip("\\"))
+
+
+# --- with paths --------------------------------------------------------------------
 
 Path = tuple[str, ...]
 
@@ -156,11 +250,12 @@ def _collect(value: Any, path: Path, found: list[tuple[Path, str]], levels: int)
     elif isinstance(value, dict):
         here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
         is_full = len(here) >= LONGEST_PATH
+        hidden = _hidden_member(value)
         for name, member in value.items():
-            if _is_told(name, member):
+            if _is_told(name, member) and name != hidden:
                 _collect(member, here if is_full else (*here, name), found, levels - 1)
     elif isinstance(value, list):
-        for item in value:
+        for item in _told_items(value):
             _collect(item, path, found, levels - 1)
 
 
@@ -182,10 +277,11 @@ def _deep_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
         elif isinstance(value, dict):
             path = _position(value, path)
             is_full = len(path) >= LONGEST_PATH
+            hidden = _hidden_member(value)
             stack += [
                 (path if is_full else (*path, name), member)
                 for name, member in reversed(value.items())
-                if _is_told(name, member)
+                if _is_told(name, member) and name != hidden
             ]
         elif isinstance(value, list):
-            stack += [(path, item) for item in reversed(value)]
+            stack += [(path, item) for item in reversed(_told_items(value))]

@@ -17,10 +17,17 @@ from urllib.parse import unquote_plus
 from logging_proxy.redaction.redact import is_secret_parameter
 from logging_proxy.understanding.allowance import PIECE, STEP, Allowance
 from logging_proxy.understanding.charsets import charset_of, decode_text
-from logging_proxy.understanding.clean_text import clean, ends_of, first_and_last
+from logging_proxy.understanding.clean_text import TEXT_LIMIT, clean, ends_of, first_and_last
+from logging_proxy.understanding.conversation import (
+    CHAIN_FROM,
+    Known,
+    conversation_of,
+    kept_text,
+    none_known,
+)
 from logging_proxy.understanding.decoding import Limits, decode
 from logging_proxy.understanding.json_streams import JsonStream
-from logging_proxy.understanding.json_strings import all_strings, is_plain, parse, string_literals
+from logging_proxy.understanding.json_strings import all_strings, expanded, is_plain, parse, string_literals
 from logging_proxy.understanding.media_types import Form, form_of
 from logging_proxy.understanding.multipart import boundary_of, parts
 
@@ -56,6 +63,10 @@ class Content(NamedTuple):
 
     text: str = ""
     documents: Sequence[Any] = ()
+    cut: bool = False
+    """Whether a part of the body was not read, or of its text not kept."""
+    tail: int = 0
+    """The last hash of the chain of a long conversation; 0 if there is none."""
 
 
 def text_of(body: bytes, content_type: str) -> str:
@@ -63,38 +74,47 @@ def text_of(body: bytes, content_type: str) -> str:
     return read_content(body, content_type).text
 
 
-def read_content(body: bytes, content_type: str, cut: bool = False, levels: int = PART_LEVELS) -> Content:
+def read_content(
+    body: bytes, content_type: str, cut: bool = False, levels: int = PART_LEVELS, known: Known = none_known
+) -> Content:
     """
     Text and JSON values of a decoded body; `cut` means that `body` is only its beginning.
 
-    Parts of parts are read down to `levels`.
+    Parts of parts are read down to `levels`.  Of a text beyond the limit a part is kept; for that, `known`
+    tells what of a conversation is indexed.
     """
     if not body:
-        return Content()
+        return Content(cut=cut)
     form = form_of(content_type, body)
     if form is _BINARY:
-        return Content()
+        return Content(cut=cut)
     if form is Form.MULTIPART and levels:
-        return _from_parts(body, content_type, levels)
-    text = decode_text(body, charset_of(content_type, body), cut, allowance=Allowance())
+        return _from_parts(body, content_type, cut, levels)
+    allowance = Allowance()
+    text = decode_text(body, charset_of(content_type, body), cut, allowance=allowance)
+    cut = cut or allowance.is_spent
     if form is _JSON:
-        return _from_json(text, cut)
+        return _from_json(text, cut, known)
     if form is Form.EVENTS:
-        return _from_events(text, _event_data)
+        return _from_events(text, _event_data, cut)
     if form is Form.JSON_LINES:
-        return _from_events(text, _lines)
+        return _from_events(text, _lines, cut)
     if form is Form.FIELDS:
-        return Content(clean("\n".join(first_and_last(_field_values(text, Allowance())))))
+        return _from_fields(text, cut)
     if form is Form.MARKUP:
-        return Content(clean(_TAG.sub(" ", ends_of(text, MARKUP_LIMIT))))
-    return Content(clean(text))
+        return _content(_TAG.sub(" ", ends_of(text, MARKUP_LIMIT)), cut or len(text) > MARKUP_LIMIT)
+    return _content(text, cut)
+
+
+def _content(text: str, cut: bool, documents: Sequence[Any] = ()) -> Content:
+    return Content(clean(text), documents, cut or len(text) > TEXT_LIMIT)
 
 
 _JSON, _BINARY = Form.JSON, Form.BINARY
 """The most frequent forms as globals: looking up an enum member costs as much as a call."""
 
 
-def _from_parts(body: bytes, content_type: str, levels: int) -> Content:
+def _from_parts(body: bytes, content_type: str, cut: bool, levels: int) -> Content:
     """
     The text of all parts, except secret fields; the short fields are the members of one value.
 
@@ -106,11 +126,13 @@ def _from_parts(body: bytes, content_type: str, levels: int) -> Content:
         if is_secret_parameter(head.name[-LONGEST_NAME:]):
             continue
         part = decode(b"".join(pieces), head.content_encoding, PART_LIMITS, thread_time).data
-        text = read_content(part, head.content_type, levels=levels - 1).text
+        text, _, is_cut, _ = read_content(part, head.content_type, levels=levels - 1)
         texts += [clean(head.filename), text]
+        cut = cut or is_cut
         if head.name and not head.filename and len(text) <= LONGEST_FIELD and len(fields) < MOST_FIELDS:
             fields.setdefault(head.name, text)
-    return Content("\n".join(first_and_last(filter(None, texts))), [fields] if fields else ())
+    kept = "\n".join(first_and_last(filter(None, texts)))
+    return Content(kept, [fields] if fields else (), cut or len(kept) > TEXT_LIMIT)
 
 
 def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
@@ -127,11 +149,39 @@ def _field_values(text: str, allowance: Allowance) -> Iterator[str]:
         at = end + 1
 
 
-def _from_json(text: str, cut: bool) -> Content:
+def _from_fields(text: str, cut: bool) -> Content:
+    allowance = Allowance()
+    values = expanded(list(first_and_last(_field_values(text, allowance))), allowance)
+    return _content("\n".join(values), cut or allowance.is_spent)
+
+
+def _from_json(text: str, cut: bool, known: Known) -> Content:
     value = None if cut else parse(text)
+    allowance = Allowance()
     if value is None:
-        return Content(clean("\n".join(first_and_last(string_literals(text, Allowance())))))
-    return _new(Content, (clean("\n".join(all_strings(value)), is_plain(text)), [value]))
+        strings = expanded(list(first_and_last(string_literals(text, allowance))), allowance)
+        return _content("\n".join(strings), cut or allowance.is_spent)
+    joined = _joined(value, allowance)
+    if len(joined) < CHAIN_FROM:
+        return _new(Content, (clean(joined, is_plain(text)), [value], allowance.is_spent, 0))
+    conversation = conversation_of(value)
+    cut = allowance.is_spent or len(joined) > TEXT_LIMIT
+    if conversation is not None and len(joined) > TEXT_LIMIT:
+        joined = kept_text(conversation, known, Allowance())
+    return Content(clean(joined, is_plain(text)), [value], cut, conversation.chain[-1] if conversation else 0)
+
+
+def _joined(value: Any, allowance: Allowance) -> str:
+    """The strings of a JSON value, one a line."""
+    # Gemini sends a stream as the items of one list, unless it is asked for events.
+    if not (
+        isinstance(value, list) and all(isinstance(item, dict) and "candidates" in item for item in value)
+    ):
+        return "\n".join(all_strings(value, allowance))
+    stream = JsonStream()
+    for item in value:
+        stream.take_event(item, [])
+    return stream.text(allowance)
 
 
 def _blocks(text: str, allowance: Allowance) -> Iterator[list[str]]:
@@ -170,7 +220,7 @@ def _event_data(text: str, allowance: Allowance) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def _from_events(text: str, split: Callable[[str, Allowance], Iterator[str]]) -> Content:
+def _from_events(text: str, split: Callable[[str, Allowance], Iterator[str]], cut: bool) -> Content:
     """The first values of a stream, and its text with the pieces joined."""
     stream, allowance = JsonStream(), Allowance()
     for item in split(text, allowance):
@@ -179,4 +229,4 @@ def _from_events(text: str, split: Callable[[str, Allowance], Iterator[str]]) ->
         if stream.is_full or not allowance.spend(len(item)):
             break
         stream.take(item)
-    return Content(clean(stream.text()), stream.documents)
+    return _content(stream.text(allowance), cut or stream.is_full or allowance.is_spent, stream.documents)

@@ -75,7 +75,7 @@ class UploadIndexing:
         name = self._lately.get(Target(id, other)) or self._file_of(Target(id, other))
         halves = {side: document, other: self._reader.metadata(metadata_name(name)) if name else None}
         adder = Adder(index, self._observers.indexed)
-        adder.take(EntryMaker(self._reader).of_documents(halves[Side.REQUEST], halves[Side.RESPONSE]))
+        adder.take(EntryMaker(self._reader, index).of_documents(halves[Side.REQUEST], halves[Side.RESPONSE]))
         adder.flush()
 
     def _file_of(self, target: Target) -> str | None:
