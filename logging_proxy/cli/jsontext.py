@@ -2,8 +2,8 @@
 Lays out JSON for reading: the same tokens in the same order, one member or item per line.
 
 Numbers, duplicate members and their order are kept as sent.  Control characters are replaced by JSON
-escapes, so that the result is still JSON.  The text comes and leaves in pieces: only what is asked for is
-read.
+escapes, so that the result is still JSON.  The text comes redacted, and comes and leaves in pieces: only what
+is asked for is read.
 """
 
 from __future__ import annotations

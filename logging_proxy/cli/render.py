@@ -160,7 +160,7 @@ def _json(body: Body, redactor: Redactor, paint: Paint, most: int | None) -> Ite
 
 
 def _read(most: int | None) -> int | None:
-    """How many bytes to read for lines that are cut: more than all that are shown, so that no cut is seen."""
+    """How many bytes to read for lines that are cut: more than are shown, so that no cut is seen."""
     return None if most is None else max(2 * CHECKED, 4 * SHOWN_CHARACTERS)
 
 
@@ -241,7 +241,7 @@ def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
 
 
 def event_line(event: StreamEvent, before: int, paint: Paint, most: int | None = None) -> str:
-    """A stream's event, redacted already: its time, the time since the previous one, its type and its data."""
+    """A stream's redacted event: its time, the time since the previous one, its type and its data."""
     kind = f"{safe(event.kind, CELL)}  " if event.kind else ""
     times = f"{event.mark} " if event.mark else ""
     times += f"{event.at / 1e6:10.6f} s {_gap(event.at - before)}"

@@ -15,7 +15,7 @@ from logging_proxy.redaction.names import Strength, strength, words_of
 from logging_proxy.redaction.values import is_reference, is_secret_by, looks_random
 
 STEP, OVERLAP = 64 << 10, 512
-"""Characters that are searched at once, and how many of them once more, since a find may begin before the end."""
+"""Characters that are searched at once, and how many of them once more: a find may begin before the end."""
 
 LONGEST_VALUE, LONGEST_BARE = 8192, 256
 """Characters of a value, in quotes and without, that are read before it is judged."""
@@ -29,11 +29,13 @@ _STEMS = ("key", "token", "secret", "pass", "pwd", "cred", "auth", "sig", "cooki
 _AFTER_NAME = re.compile(
     r"""(?x)
     [\w\]-]{0,64}+ [\\"'`\])]{0,8}+ (?P<blank>[ \t]{0,8}+)
-    (?P<sign> => | :=? (?!//|:) | ={1,3} (?!=) | \( (?=["']) | > (?=[^\s<]) | (?<=[ ])(?=[^\s-]) | ,[ ]?(?=["']))
+    (?P<sign>
+        => | :=? (?!//|:) | ={1,3} (?!=) | \( (?=["']) | > (?=[^\s<]) | (?<=[ ])(?=[^\s-]) | ,[ ]?(?=["'])
+    )
     """,
     re.ASCII,
 )
-"""What follows the telling part of a name: its rest, the quote that ends it, and what separates it from its value."""
+"""What follows the telling part of a name: its rest, the quote that ends it, and a sign before the value."""
 
 _TYPE = re.compile(r"[ \t]*[A-Za-z_][\w.\[\]| ]{0,40}=[ \t]*", re.ASCII)
 _QUOTED = re.compile(r"""[ \t]*+[bfruBFRU]{0,2}(?P<quote>\\{0,8}["'`])""")
@@ -116,7 +118,7 @@ def _labelled(text: str, at: int, length: int) -> Iterator[Span]:
 
 
 def _named(text: str, begin: int, blank: int, value_at: int, sign: str) -> Span | None:
-    """The secret after a name whose telling part begins at `begin`, if it has one; the name ends at `blank`."""
+    """The secret after a name that ends at `blank`, and whose telling part begins at `begin`, if any."""
     head = text[max(0, begin - _LONGEST_HEAD) : begin]
     start = begin - (len(head) - len(head.rstrip(_NAME_CHARACTERS)))
     name = text[start:blank].rstrip("\\\"'`])")
@@ -192,6 +194,6 @@ def _is_secret(
 
 
 def _describes(value: str, name: str) -> bool:
-    """Whether `value` is about the secret: it repeats the name (`password: Password of the user`, `key=api_key`)."""
+    """Whether `value` is about the secret: it repeats its name (`password: The password`, `key=api_key`)."""
     words = words_of(name)[-1:]
     return bool(words) and words[0] in words_of(value) and not looks_random(value)

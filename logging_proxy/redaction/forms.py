@@ -22,7 +22,7 @@ _BEFORE = "(?<![A-Za-z0-9])"
 """What stands before a key: not a letter, as in `task-`."""
 
 _BEFORE_RUN = "(?<![A-Za-z0-9_-])"
-"""The same for keys with a dot in the middle, which would be looked for from every such prefix in a long run."""
+"""The same for keys with a dot in the middle: it would be looked for from every such prefix of a run."""
 
 _RUNS = frozenset(["eyJ", "SG."])
 _MIDDLES = frozenset(["JQQJ", "8Q~"])
@@ -30,13 +30,17 @@ _MIDDLES = frozenset(["JQQJ", "8Q~"])
 
 _PREFIXES: dict[str, dict[str, str]] = {
     "-": {
-        f"{_URL}{{16,}}": "sk- csk- key- pplx- xai- nvapi- tvly- glpat- glptt- gldt- glrt- glcbt- gloas- glagent-",
+        f"{_URL}{{16,}}": (
+            "sk- csk- key- pplx- xai- nvapi- tvly- glpat- glptt- gldt- glrt- glcbt- gloas- glagent-"
+        ),
         f"{_URL}{{12,}}": "xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs- xapp- xwfp-",
-        f"{_URL}{{20,}}": "sess- GOCSPX- sq0csp- sq0atp- PMAK- CFPAT- tskey- pypi- pat-na1- pat-eu1- pul- fc-",
+        f"{_URL}{{20,}}": "CFPAT- GOCSPX- PMAK- fc- pat-eu1- pat-na1- pul- pypi- sess- sq0atp- sq0csp- tskey-",
         "[A-Za-z0-9+/=_-]{20,}": "bedrock-api-key- AGE-SECRET-KEY-",
     },
     "_": {
-        f"{_ALNUM}{{20,}}": "ghp_ gho_ ghu_ ghs_ ghr_ hf_ gsk_ npm_ sbp_ r8_ ek_ fw_ fpk_ nfp_ rnd_ e2b_ figd_ glsa_",
+        f"{_ALNUM}{{20,}}": (
+            "e2b_ ek_ figd_ fpk_ fw_ gho_ ghp_ ghr_ ghs_ ghu_ glsa_ gsk_ hf_ nfp_ npm_ r8_ rnd_ sbp_"
+        ),
         f"{_URL}{{16,}}": (
             "sk_live_ sk_test_ rk_live_ rk_test_ whsec_ github_pat_ tgp_v1_ lsv2_pt_ lsv2_sk_ ls__ sb_secret_"
             " lin_api_ lin_oauth_ dop_v1_ doo_v1_ dor_v1_ dckr_pat_ rubygems_ pcsk_ sgp_ sntrys_ sntryu_ ntn_"
@@ -63,7 +67,9 @@ _PREFIXES: dict[str, dict[str, str]] = {
 """By the character that a pattern begins with: what follows a prefix, and the prefixes, which end with it."""
 
 _IN_WORDS = frozenset(
-    "sk- csk- key- sess- pypi- pul- pat-na1- pat-eu1- ls__ sk_ secret_ ops_ rubygems_ jina_ AQ. sl. hvs. fc-".split()
+    """
+    AQ. csk- fc- hvs. jina_ key- ls__ ops_ pat-eu1- pat-na1- pul- pypi- rubygems_ secret_ sess- sk- sk_ sl.
+    """.split()
 )
 """Prefixes that names have, too (`sk-toggleable`): what follows them must look random."""
 

@@ -9,12 +9,15 @@ from logging_proxy.redaction.values import is_secret_by, looks_random
 
 SCHEMA = frozenset(
     """
-    $ref additionalProperties allOf anyOf const default deprecated description enum example examples format items
-    maxItems maxLength maximum minItems minLength minimum not nullable oneOf pattern properties readOnly required
-    title type uniqueItems writeOnly
+    $ref additionalProperties allOf anyOf const default deprecated description enum example examples format
+    items maxItems maxLength maximum minItems minLength minimum not nullable oneOf pattern properties readOnly
+    required title type uniqueItems writeOnly
     """.split()
 )
 """Members of a schema: an object that has no other ones describes a secret, and is none."""
+
+EXAMPLES = frozenset(["const", "default", "example", "examples"])
+"""Members of a schema that may hold values."""
 
 LABELS = frozenset(["field", "header", "k", "key", "name", "param", "parameter", "variable"])
 VALUES = frozenset(["stringValue", "v", "val", "value", "values"])
@@ -27,7 +30,7 @@ _ITEMS, _LEVELS = 64, 3
 
 
 def is_describing(name: str) -> bool:
-    """Whether a member tells what something is: it stays readable below a name that may be that of a secret."""
+    """Whether a member tells what something is: it stays readable below a name that may be a secret's."""
     return bool(words := words_of(name)) and words[-1] in _DESCRIBING
 
 
@@ -44,7 +47,7 @@ def is_secret_member(name: str, value: Any) -> bool:
     if isinstance(value, str):
         return is_secret_by(judged, value, name)
     if isinstance(value, dict) and is_schema(value):
-        return False
+        return any(_holds_random(value[each], _LEVELS) for each in EXAMPLES.intersection(value))
     if judged is Strength.STRONG:
         return not isinstance(value, bool) and value is not None
     return _holds_random(value, _LEVELS)
@@ -64,7 +67,7 @@ def _holds_random(value: Any, levels: int) -> bool:
 
 
 def secret_of_pair(value: dict[str, Any]) -> str:
-    """The member that holds the secret that another one names, as in `{"name": "token", "value": "..."}`, or ''."""
+    """The member with the secret that another one names (`{"name": "token", "value": "..."}`), or ''."""
     for label in LABELS.intersection(value):
         named = value[label]
         judged = strength(named) if isinstance(named, str) else Strength.NONE

@@ -1,5 +1,5 @@
 """
-Which names denote secrets: names of header fields, URL parameters, JSON members, variables, and anything else.
+Which names denote secrets: names of header fields, URL parameters, JSON members, variables, and others.
 
 A name is judged by its words, of which the last one weighs most.  `strength` is the one judgement; the other
 functions say what it means in a place.
@@ -49,15 +49,17 @@ _AT_THE_END = frozenset(["oauth", "pass", "vk"])
 _KEY_OF = frozenset(
     """
     access account admin aes api app auth bot client consumer deploy encryption functions function hmac
-    license master private rest rsa secret service shared signing ssh storage subscription user virtual webhook
+    license master private rest rsa secret service shared signing ssh storage subscription user virtual
+    webhook
     """.split()
 )
 """Words before `key` that make it a secret whatever its value is."""
 
 _TOKEN_OF = frozenset(
     """
-    access api app auth authorization bearer bot client csrf deploy device github gitlab hub id job jwt npm oauth
-    personal private refresh reset secret security service session slack user vault verification webhook xsrf
+    access api app auth authorization bearer bot client csrf deploy device github gitlab hub id job jwt npm
+    oauth personal private refresh reset secret security service session slack user vault verification webhook
+    xsrf
     """.split()
 )
 """Words before `token` that make it a secret whatever its value is."""
@@ -96,9 +98,9 @@ _SESSIONS_OF = frozenset(["claude", "codex", "dynamo", "helicone", "litellm", "o
 
 _HARMLESS_ENDS = frozenset(
     """
-    age alg algorithm algorithms budget count counter counts endpoint expires expiration expiry format kind label
-    length limit limits lookup max method methods mode name names per policy remaining required size status total
-    ttl type types uri url usage used
+    age alg algorithm algorithms budget count counter counts endpoint expires expiration expiry format kind
+    label length limit limits lookup max method methods mode name names per policy remaining required size
+    status total ttl type types uri url usage used
     """.split()
 )
 """Last words of names that describe or count something; also words right after `token` that do so."""
@@ -127,8 +129,8 @@ _GIVEN_TO = frozenset(
 
 _PUBLIC_KEYS = frozenset(
     """
-    cache dedupe dictionary foreign hash idempotency index join lookup map object partition primary public range
-    row shortcut socket sort surrogate unique websocket
+    cache dedupe dictionary foreign hash idempotency index join lookup map object partition primary public
+    range row shortcut socket sort surrogate unique websocket
     """.split()
 )
 """

@@ -1,8 +1,8 @@
 """
 Finds and removes the secrets in a text that has no structure of its own.
 
-Escapes are looked through (`\\u002d`, `\\/`, `\\"`, `%2D`, several times over): a text may be part of JSON or of
-a URL.
+Escapes are looked through (`\\u002d`, `\\/`, `\\"`, `%2D`, several times over): a text may be part of JSON or
+of a URL.
 """
 
 from __future__ import annotations

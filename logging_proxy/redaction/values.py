@@ -17,7 +17,8 @@ SHORTEST = 6
 _REFERENCE = re.compile(
     r"""(?isx)
     (?:(?:bearer|basic|token)\s+)?
-    (?:(?-i:\$[A-Z_][A-Z0-9_]*|%[A-Z_][A-Z0-9_]*%) | \$\{.* | \$\(.* | \$env:.* | \{+[^{}]*\}+ | <[^<>]*> | \[[^\[\]]*\])
+    (?:(?-i:\$[A-Z_][A-Z0-9_]*|%[A-Z_][A-Z0-9_]*%) | \$\{.* | \$\(.* | \$env:.* | \{+[^{}]*\}+ | <[^<>]*>
+        | \[[^\[\]]*\])
     | [*x.•…\#_-]+ | .*\bREDACTED\b.* | (?:sk-)?(?:\.{3}|…|x{3,}|\*{3,}).*
     | (?:your|insert|enter|replace|change|put|example|dummy|placeholder)(?:[-_ ][a-z]+){0,6}
     | (?:import\.meta|process|secrets|settings|config|os|self|args|env|vault|op|ssm|this|options|params|props
@@ -28,8 +29,9 @@ _REFERENCE = re.compile(
 
 _TYPE_WORDS = frozenset(
     """
-    any bool boolean bytes char dict enabled disabled false float int integer list missing nil none null number
-    object optional present required secretstr str string text true undefined unknown valid invalid varchar void
+    any bool boolean bytes char dict enabled disabled false float int integer list missing nil none null
+    number object optional present required secretstr str string text true undefined unknown valid invalid
+    varchar void
     """.split()
 )
 
@@ -72,7 +74,7 @@ def _is_random(piece: str) -> bool:
     if digits == len(parts):
         return False
     if digits:
-        # `hunter2` mixes, as `page12` and `Claude3Opus` do; longer pieces are judged by how often they change.
+        # `hunter2` mixes, as `page12` does; longer pieces are judged by how often they change.
         return len(parts) > 3 or (len(piece) >= 12 and len(parts) > 1 and not _ends_as_number(parts))
     return len(piece) >= (20 if len(parts) == 1 else 16) and (len(parts) == 1 or len(parts) * 4 > len(piece))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]
 
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
@@ -14,7 +14,7 @@ _ESCAPE = re.compile(
 
 
 def unescaped(literal: str) -> str:
-    """The characters of a JSON string, given without its quotes; wrong escapes are read as well as possible."""
+    """The characters of a JSON string, given without quotes; wrong escapes are read as well as possible."""
     if "\\" not in literal:
         return literal
     try:

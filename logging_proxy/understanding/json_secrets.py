@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from logging_proxy.redaction.forms import form_spans
-from logging_proxy.redaction.members import LABELS, SCHEMA, VALUES, is_describing
+from logging_proxy.redaction.members import EXAMPLES, LABELS, SCHEMA, VALUES, is_describing
 from logging_proxy.redaction.names import Strength, strength
 from logging_proxy.redaction.texts import redact_forms, secret_spans
 from logging_proxy.redaction.values import REDACTED, is_secret_by, looks_random
@@ -37,15 +37,13 @@ _TOKEN = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(\s*+:)?|\\?\Z)|[{}\[\]]',
 """A string, perhaps cut and perhaps the name of a member, or a bracket."""
 
 _NUMBER = re.compile(r"\s*(-?\d{4,}[\d.eE+-]*)")
-_JSON = re.compile(r'\s*(?:[{\[]\s*(?:["{\[\]}]|\Z)|"\s*(?:[{\[]|\\["nt]))')
-"""How JSON in a string begins."""
-
-_EXAMPLES = frozenset(["const", "default", "example", "examples"])
-"""Members of a schema that may hold values."""
+_JSON = re.compile(r'(?:\ufeff|\xef\xbb\xbf)?\s*(?:[{\[]\s*(?:["{\[\]}]|\Z)|"\s*(?:[{\[]|\\["nt]))')
+"""How JSON begins, in a string and elsewhere; perhaps with a byte order mark."""
 
 _GROWING = frozenset(
     """
-    arguments content delta input output partial_json reasoning reasoning_content response text thinking transcript
+    arguments content delta input output partial_json reasoning reasoning_content response text thinking
+    transcript
     """.split()
 )
 _SIGNED = frozenset(["redacted_thinking", "signature_delta", "thinking"])
@@ -214,7 +212,7 @@ class JsonSecrets:
                 container.signature = len(self.found)
             self._hide(start, end)
         elif self._is_inherited(below, member, value):
-            if member not in _EXAMPLES or not looks_random(value):
+            if member not in EXAMPLES or not looks_random(value):
                 self._inherited.add(len(self.found))
             self._hide(start, end)
         else:

@@ -28,6 +28,9 @@ _FIELD = re.compile(r"(?:\A|(?<=[&\r\n]))([^=&\r\n]{1,2048})=([^&\r\n]+)")
 _PART_NAME = re.compile(r"""(?i)content-disposition:[^\r\n]{0,1024}?[;\s]name=["']?([^"'\r\n;]{1,256})""")
 _PART_BEGIN = re.compile(r"(?:\r\n|\n)(?:\r\n|\n)")
 
+_BEFORE = " \t\r\n\ufeff\xef\xbb\xbf"
+"""White space and byte order marks, also as single bytes."""
+
 _WIDE = ("utf-16", "utf-32")
 _SINGLE = "latin-1"
 """A charset in which every byte is a character: nothing but ASCII has to be understood."""
@@ -80,7 +83,7 @@ def _encoded(text: str, start: int, end: int, charset: str) -> Iterator[bytes]:
 
 
 def redact_events(events: list[str]) -> tuple[list[str], list[str]]:
-    """The data of successive events without secrets, also those that are spread over events; and where they were."""
+    """The data of successive events without secrets, also those spread over events; and where they were."""
     text = "\n".join(events)
     ranges, at = [], 0
     for event in events:
@@ -126,7 +129,7 @@ def find_secrets(text: str, form: Form) -> list[Secret]:
         return _in_fields(text)
     if form is Form.MULTIPART:
         return _in_parts(text)
-    if form is Form.JSON and text[:64].lstrip()[:1] == "[":
+    if form is Form.JSON and text[:64].lstrip(_BEFORE)[:1] == "[":
         return _in_stream(text, iter([(0, len(text))]))  # Gemini streams the items of a list.
     return secrets_in(text)
 
@@ -180,7 +183,7 @@ def _json_start(text: str, start: int, end: int) -> int:
     if not places:
         return -1
     first = min(places)
-    before = text[max(start, first - 16) : first].rsplit("\n", 1)[-1].strip("\x1e \t\r")
+    before = text[max(start, first - 16) : first].rsplit("\n", 1)[-1].strip(f"\x1e{_BEFORE}")
     return first if before in ("", "data:") else -1
 
 
