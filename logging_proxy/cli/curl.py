@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from logging_proxy.cli.messages import Message, start_of
-from logging_proxy.cli.redacting import redacted_bytes
+from logging_proxy.cli.redacting import redacted_body
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.redaction.redact import REDACTED
 
@@ -74,6 +74,7 @@ class _Command:
         self._redactor = redactor
         self._start = start_of(message.pieces(), LONGEST_ARGUMENT + 1)
         """The body, or as much of it as shows that it is too long for an argument."""
+        self._given = redacted_body(message, redactor)
         self._key = key_variable(destination, route)
         self._variables: dict[str, None] = {}
 
@@ -130,6 +131,8 @@ class _Command:
             # curl may take an argument that is not a valid field for the name of a file.
             if name.lower() in _LEFT_OUT or not _TOKEN.fullmatch(name):
                 continue
+            if name.lower() == "content-encoding" and self._given.is_decoded:
+                continue
             if not value:
                 yield _quoted_latin(f"{name};")
             elif shown == REDACTED != value:
@@ -155,16 +158,11 @@ class _Command:
 
     def _body(self, body_file: str) -> tuple[str, Iterable[bytes] | None]:
         """The argument for the body, and the content of the file that it refers to."""
-        message = self._message
         text = _plain_text(self._start) if len(self._start) <= LONGEST_ARGUMENT else None
         if text is not None:
             # Unlike --data-binary, --data-raw does not interpret a leading @ as a file name.
-            pieces = redacted_bytes([self._start], message.content_type, self._redactor)
-            return f"--data-raw {quoted(b''.join(pieces).decode())}", None
-        pieces = message.pieces()
-        if not message.codings:
-            pieces = redacted_bytes(pieces, message.content_type, self._redactor)
-        return f"--data-binary {quoted(f'@{body_file}')}", pieces
+            return f"--data-raw {quoted(b''.join(self._given.pieces).decode())}", None
+        return f"--data-binary {quoted(f'@{body_file}')}", self._given.pieces
 
 
 def _plain_text(raw: bytes) -> str | None:

@@ -2,7 +2,8 @@
 Lays out JSON for reading: the same tokens in the same order, one member or item per line.
 
 Numbers, duplicate members and their order are kept as sent.  Control characters are replaced by JSON
-escapes, so that the result is still JSON.  The text comes and leaves in pieces: only what is asked for is read.
+escapes, so that the result is still JSON.  The text comes redacted, and comes and leaves in pieces: only what
+is asked for is read.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ import json
 from collections.abc import Iterable, Iterator
 
 from logging_proxy.cli.paint import Paint
-from logging_proxy.cli.redacting import redacted_values
-from logging_proxy.cli.secrets import Redactor
 from logging_proxy.understanding.json_tokens import (
     LITERAL,
     NAME,
     SPACE,
     LongString,
     between_quotes,
-    placed_tokens,
     string_value,
+    told_apart,
 )
 
 _INDENT = "  "
@@ -40,16 +39,12 @@ def is_json(text: str) -> bool:
     return True
 
 
-def json_lines(
-    pieces: Iterable[str], redactor: Redactor, paint: Paint, most: int | None = None
-) -> Iterator[str]:
+def json_lines(pieces: Iterable[str], paint: Paint, most: int | None = None) -> Iterator[str]:
     """The lines of the JSON value in `pieces`; of a line longer than `most` only the beginning."""
-    return lines_of(json_fragments(pieces, redactor, paint, most), most)
+    return lines_of(json_fragments(pieces, paint, most), most)
 
 
-def json_fragments(
-    pieces: Iterable[str], redactor: Redactor, paint: Paint, most: int | None = None
-) -> Iterator[str]:
+def json_fragments(pieces: Iterable[str], paint: Paint, most: int | None = None) -> Iterator[str]:
     """
     The laid out text in fragments; line ends stand at the beginning of a fragment, and nowhere else.
 
@@ -58,7 +53,7 @@ def json_fragments(
     depth = 0
     is_fresh = False
     """Whether a bracket was opened and nothing followed yet: what is empty stays in one line."""
-    for kind, token, name in placed_tokens(pieces):
+    for kind, token in told_apart(pieces):
         if kind == SPACE:
             continue
         if kind in ("}", "]"):
@@ -78,9 +73,9 @@ def json_fragments(
         elif kind == ":":
             yield ": "
         elif isinstance(token, LongString):
-            yield from _long_string(token, name, redactor, most)
+            yield from _long_string(token, most)
         else:
-            yield _painted(kind, token, name, redactor, paint)
+            yield _painted(kind, token, paint)
 
 
 def lines_of(fragments: Iterable[str], most: int | None = None) -> Iterator[str]:
@@ -113,21 +108,21 @@ def _line_end(depth: int) -> str:
     return "\n" + _INDENT * min(depth, DEEPEST)
 
 
-def _painted(kind: str, token: str, name: str, redactor: Redactor, paint: Paint) -> str:
+def _painted(kind: str, token: str, paint: Paint) -> str:
     if kind == LITERAL:
         return paint(_printable(token), "magenta")
     value = string_value(between_quotes(token))
     if kind == NAME:
-        return paint(_string(redactor.text(value)), "blue")
-    shown = _string(redactor.member(name, value))
+        return paint(_string(value), "blue")
+    shown = _string(value)
     # A string that was cut has no closing quote.
     return paint(shown if token.endswith('"') and len(token) > 1 else shown[:-1], "green")
 
 
-def _long_string(string: LongString, name: str, redactor: Redactor, most: int | None) -> Iterator[str]:
+def _long_string(string: LongString, most: int | None) -> Iterator[str]:
     yield '"'
     shown = 0
-    for value in redacted_values(string, name, redactor):
+    for value in map(string_value, string.pieces()):
         yield _string(value)[1:-1]
         shown += len(value)
         if most is not None and shown > most:

@@ -1,185 +1,147 @@
 """
-Redacts bodies that may be too long to be held: short ones whole, JSON string by string, the rest in windows.
+What of a half may be given away: its head and its body without secrets.
 
-Only secrets are replaced; every other character and byte stays as it is.
+Only secrets are replaced; every other byte stays as it is.  A body with a content coding that has secrets is
+given decoded, and its head says so.  What cannot be read is not given at all.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from logging_proxy.captures.heads import parse_head
-from logging_proxy.cli.messages import Message, head_first
+from logging_proxy.cli.messages import Message, OpenBytes, head_first, open_message
 from logging_proxy.cli.secrets import Redactor
-from logging_proxy.redaction.redact import REDACTED
+from logging_proxy.cli.sources import Trouble
+from logging_proxy.cli.streams import StreamEvent
 from logging_proxy.understanding.bodies import Body
-from logging_proxy.understanding.charsets import UTF_8
-from logging_proxy.understanding.json_tokens import (
-    NAME,
-    STRING,
-    LongString,
-    between_quotes,
-    placed_tokens,
-    string_value,
-    without_open_escape,
-)
+from logging_proxy.understanding.decoding import Trouble as CodingTrouble
 from logging_proxy.understanding.media_types import Form
-from logging_proxy.understanding.multipart import PartHead, boundary_of, with_changed_parts
 
-WHOLE = 1 << 20
-"""Characters up to which a body is redacted as a whole."""
+HELD = 64 << 20
+"""Bytes of a body that are redacted together; a longer one is redacted in parts, which end with a line."""
 
-WINDOW = 1 << 20
-"""Characters of a longer text that are redacted at once."""
+LINE = 1 << 20
+"""Bytes in which the end of a line is looked for."""
 
-AROUND = 16 << 10
-"""Characters on each side of a cut between two windows in which no secret may lie across it."""
+BATCH = 8 << 20
+"""Characters of events that are redacted together."""
 
-_TRIES = 16
-
-_TYPES = {
-    Form.JSON: "application/json",
-    Form.JSON_LINES: "application/x-ndjson",
-    Form.EVENTS: "text/event-stream",
-    Form.FIELDS: "application/x-www-form-urlencoded",
-    Form.MARKUP: "text/html",
-}
+_UNREAD = frozenset(
+    map(str, (CodingTrouble.OUTPUT, CodingTrouble.RATIO, CodingTrouble.TIME, CodingTrouble.MEMBERS))
+)
+"""Why decoding stops though there is more."""
 
 
-def type_of(form: Form) -> str:
-    """The content type that says what a body is, whatever was declared."""
-    return _TYPES.get(form, "text/plain")
-
-
-def redacted_text(pieces: Iterable[str], form: Form, redactor: Redactor) -> Iterator[str]:
-    """The text of a body of this form, without its secrets."""
+def redacted_data(body: Body, redactor: Redactor, most: int | None = None) -> Iterator[bytes]:
+    """The decoded bytes of a body without secrets; with `most` only the beginning is read."""
     if redactor.reveal:
-        yield from pieces
+        yield from body.data()
         return
-    kind = type_of(form)
-    start, rest = read_start(pieces, WHOLE)
-    if rest is None:
-        yield redactor.body(start, kind)
-    elif form is Form.JSON:
-        yield from _redacted_json(itertools.chain([start], rest), redactor)
-    else:
-        text = itertools.chain([start], rest)
-        yield from redacted_windows(text, lambda window: redactor.body(window, kind), redactor)
+    data, part = body.data(), bytearray()
+    is_over = False
+    while not is_over:
+        is_over = not _fill(part, data, HELD if most is None else most) or most is not None
+        # The part is held once while it is searched, and not any more when what was found is given.
+        held, part = part, bytearray() if is_over else _after_last_line(part)
+        whole = bytes(held)
+        del held
+        redacted = redactor.data([whole], body.form, body.charset)
+        del whole
+        yield from redacted
 
 
-def read_start(pieces: Iterable[str], limit: int) -> tuple[str, Iterator[str] | None]:
-    """The text as far as `limit`, and the rest of it; None for a text that ends before."""
-    source = iter(pieces)
-    start: list[str] = []
+def _fill(part: bytearray, data: Iterator[bytes], size: int) -> bool:
+    """Read until `part` has `size` bytes; False if there are no more."""
+    for piece in data:
+        part += piece
+        if len(part) >= size:
+            return True
+    return False
+
+
+def _after_last_line(part: bytearray) -> bytearray:
+    """Take what follows the last line end from the end of `part`."""
+    start = len(part) - LINE
+    at = part.rfind(b"\n", max(0, start)) + 1 or part.rfind(b" ", max(0, start)) + 1 or len(part)
+    end = part[at:]
+    del part[at:]
+    return end
+
+
+def redacted_text(body: Body, redactor: Redactor, most: int | None = None) -> Iterator[str]:
+    """The text of a body without secrets; with `most` only the beginning is read."""
+    return body.text(data=redacted_data(body, redactor, most))
+
+
+def redacted_events(events: Iterable[StreamEvent], redactor: Redactor) -> Iterator[StreamEvent]:
+    """The events of a stream without secrets, also those that are spread over events."""
+    batch: list[StreamEvent] = []
     size = 0
-    for piece in source:
-        start.append(piece)
-        size += len(piece)
-        if size > limit:
-            return "".join(start), source
-    return "".join(start), None
+    for event in events:
+        batch.append(event)
+        size += len(event.data)
+        if size >= BATCH:
+            yield from _batch(batch, redactor)
+            batch, size = [], 0
+    yield from _batch(batch, redactor)
 
 
-def redacted_windows(
-    pieces: Iterable[str],
-    redact: Callable[[str], str],
-    redactor: Redactor,
-    place: Callable[[str, int], int] = lambda text, at: at,
-) -> Iterator[str]:
-    """
-    A text redacted in windows, cut where no secret lies across the cut.
-
-    `place` moves a cut to the left, where the text cannot be cut in any place.
-    """
-    held = ""
-    for piece in pieces:
-        held += piece
-        while len(held) >= 2 * WINDOW:
-            at = _safe_cut(held, redact, redactor, place)
-            yield redact(held[:at])
-            held = held[at:]
-    yield redact(held)
-
-
-def _safe_cut(
-    held: str, redact: Callable[[str], str], redactor: Redactor, place: Callable[[str, int], int]
-) -> int:
-    """Where both sides redacted alone are the same as redacted together."""
-    count = redactor.count
-    at = 0
-    for number in range(_TRIES):
-        latest = len(held) - AROUND * (1 + 2 * number)
-        line = held.rfind("\n", latest - AROUND, latest) + 1 or held.rfind(" ", latest - AROUND, latest) + 1
-        at = place(held, line or latest)
-        before, after = held[max(0, at - AROUND) : at], held[at : at + AROUND]
-        if redact(before + after) == redact(before) + redact(after):
-            break
-    redactor.count = count
-    return at
-
-
-# --- JSON --------------------------------------------------------------------------
-
-
-def _redacted_json(pieces: Iterable[str], redactor: Redactor) -> Iterator[str]:
-    for kind, token, name in placed_tokens(pieces):
-        if isinstance(token, LongString):
-            yield '"'
-            yield from _redacted_literal(token, name, redactor)
-            yield '"' if token.has_end else ""
-        elif kind == STRING or kind == NAME:
-            value = string_value(between_quotes(token))
-            shown = redactor.member(name, value) if kind == STRING else redactor.text(value)
-            yield token if shown == value else json.dumps(shown, ensure_ascii=token.isascii())
-        else:
-            yield token
-
-
-def _redacted_literal(string: LongString, name: str, redactor: Redactor) -> Iterator[str]:
-    """What stands between the quotes of a long string."""
-    if redactor.hides(name):
-        yield REDACTED
-        return
-
-    def redact(literal: str) -> str:
-        value = string_value(literal)
-        shown = redactor.member(name, value)
-        return literal if shown == value else json.dumps(shown, ensure_ascii=literal.isascii())[1:-1]
-
-    yield from redacted_windows(string.pieces(), redact, redactor, without_open_escape)
-
-
-def redacted_values(string: LongString, name: str, redactor: Redactor) -> Iterator[str]:
-    """The value of a long string in pieces, without secrets."""
-    values = map(string_value, string.pieces())
-    if redactor.reveal:
-        yield from values
-    elif redactor.hides(name):
-        yield REDACTED
-    else:
-        yield from redacted_windows(values, lambda value: redactor.member(name, value), redactor)
+def _batch(batch: list[StreamEvent], redactor: Redactor) -> Iterator[StreamEvent]:
+    for event, data in zip(batch, redactor.events([event.data for event in batch]), strict=True):
+        yield event if event.data == data else replace(event, data=data)
 
 
 # --- bytes -------------------------------------------------------------------------
 
 
-def redacted_half(pieces: Iterable[bytes], redactor: Redactor) -> Iterator[bytes]:
-    """
-    The content of a `.bin` without secrets, otherwise unchanged.
+@dataclass(frozen=True, slots=True)
+class RedactedBody:
+    """A body to give away: whether its content coding was taken off, and its size if that is new."""
 
-    Bodies that are binary or have a content coding are not redacted.
+    pieces: Iterable[bytes]
+    is_decoded: bool = False
+    size: int | None = None
+
+
+def redacted_body(message: Message, redactor: Redactor) -> RedactedBody:
     """
-    head, blank, body = head_first(iter(pieces))
-    message = Message(parse_head(head), lambda: body)
+    The body of a message without secrets: as it was sent, if it has none.
+
+    Raises `Trouble` if it cannot be decoded, since then it may have any.
+    """
+    if redactor.reveal:
+        return RedactedBody(message.pieces())
+    count = redactor.count
+    body = message.body()
+    pieces = list(redacted_data(body, redactor))
+    if _is_unread(body, message):
+        raise Trouble(
+            f"the body has a content coding and cannot be searched for secrets ({body.trouble});"
+            " --reveal gives its exact bytes"
+        )
+    if redactor.count == count:
+        return RedactedBody(message.pieces())
+    return RedactedBody(pieces, bool(message.codings), sum(map(len, pieces)))
+
+
+def _is_unread(body: Body, message: Message) -> bool:
+    """Whether there is something in a body that was read which could not be decoded."""
+    if not _UNREAD.isdisjoint(body.trouble.split("; ")):
+        return True
+    return bool(message.codings and body.trouble) and body.form is Form.BINARY
+
+
+def redacted_half(open_half: OpenBytes, redactor: Redactor) -> Iterator[bytes]:
+    """The content of a `.bin` without secrets; `Trouble`, if any, is raised before the first bytes."""
+    head, blank, _ = head_first(open_half())
+    body = redacted_body(open_message(open_half), redactor)
     start, *lines = head.decode("latin-1").split("\r\n")
-    redacted = [redactor.line(start), *_redacted_lines(lines, redactor)]
-    yield "\r\n".join(redacted).encode("latin-1") + blank
-    if message.codings:
-        yield from body
-    else:
-        yield from redacted_bytes(body, message.content_type, redactor)
+    fields = (line for line in _redacted_lines(lines, redactor) if not _is_replaced(line, body))
+    if body.size is not None:
+        fields = (_with_length(line, body.size) for line in fields)
+    yield "\r\n".join([redactor.line(start), *fields]).encode("latin-1") + blank
+    yield from body.pieces
 
 
 def _redacted_lines(lines: list[str], redactor: Redactor) -> Iterator[str]:
@@ -192,34 +154,12 @@ def _redacted_lines(lines: list[str], redactor: Redactor) -> Iterator[str]:
         yield line if redacted == field else ": ".join(part for part in redacted if part)
 
 
-def redacted_bytes(pieces: Iterable[bytes], content_type: str, redactor: Redactor) -> Iterator[bytes]:
-    """The bytes of a body without content coding; binary ones, and binary parts, are as they were."""
-    body = Body(pieces, content_type, "identity")
-    if redactor.reveal or body.form is Form.BINARY:
-        yield from body.data()
-    elif body.form is Form.MULTIPART:
-        boundary = boundary_of(content_type, body.start)
-        yield from with_changed_parts(body.data(), boundary, lambda head, part: _part(head, part, redactor))
-    elif body.charset == UTF_8:
-        # Surrogates stand for bytes that are not UTF-8, and become the same bytes again.
-        text = body.text("surrogateescape")
-        mark = b"\xef\xbb\xbf" if body.start.startswith(b"\xef\xbb\xbf") else b""
-        yield mark
-        for piece in redacted_text(text, body.form, redactor):
-            yield piece.encode(UTF_8, "surrogateescape")
-    else:
-        yield from _in_other_charset(body, redactor)
+def _is_replaced(line: str, body: RedactedBody) -> bool:
+    """Whether a field is no longer true: the coding of a body that is given decoded."""
+    return body.is_decoded and line.partition(":")[0].strip().lower() == "content-encoding"
 
 
-def _part(head: PartHead, pieces: Iterator[bytes], redactor: Redactor) -> Iterator[bytes]:
-    if head.name and not head.filename and redactor.hides(head.name):
-        return iter([REDACTED.encode()])
-    return redacted_bytes(pieces, head.content_type, redactor)
-
-
-def _in_other_charset(body: Body, redactor: Redactor) -> Iterator[bytes]:
-    """Characters of some charsets have several encodings: without a secret the bytes stay as they are."""
-    data = b"".join(body.data())
-    text = data.decode(body.charset, "replace")
-    redacted = "".join(redacted_text([text], body.form, redactor))
-    yield data if redacted == text else redacted.encode(body.charset, "replace")
+def _with_length(line: str, size: int) -> str:
+    """The field line, with the new size of the body if it tells the size."""
+    name, colon, _ = line.partition(":")
+    return f"{name}{colon} {size}" if name.strip().lower() == "content-length" else line

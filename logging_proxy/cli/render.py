@@ -17,7 +17,7 @@ from logging_proxy.cli.jsontext import is_json, json_fragments, lines_of
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.messages import Message
 from logging_proxy.cli.paint import Paint, cut, cut_line, padded, width
-from logging_proxy.cli.redacting import WHOLE, read_start, redacted_text
+from logging_proxy.cli.redacting import redacted_text
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Found, Side
 from logging_proxy.cli.streams import StreamEvent
@@ -37,6 +37,9 @@ WHOLE_LINE = 1 << 40
 
 DUMPED = 256
 """Bytes of a binary body that are shown in hex."""
+
+CHECKED = 1 << 20
+"""Characters up to which it is checked whether JSON is valid."""
 
 _TAB = 8
 
@@ -131,13 +134,13 @@ def body_fragments(body: Body, redactor: Redactor, paint: Paint, most: int | Non
     beginning is shown, in hex.  With `most` a line need not be longer than that.
     """
     if body.form is Form.BINARY:
-        yield from _dump(body, paint)
+        yield from _dump(body, redactor, paint)
     elif body.form is Form.MULTIPART:
         yield from _parts(body, redactor, paint, most)
     elif body.form is Form.JSON:
         yield from _json(body, redactor, paint, most)
     else:
-        yield from _text(redacted_text(body.text(), body.form, redactor))
+        yield from _text(redacted_text(body, redactor, _read(most)))
     if body.trouble:
         yield f"\n{paint(f'[{body.trouble}]', 'red')}"
 
@@ -149,11 +152,29 @@ def body_lines(body: Body, redactor: Redactor, paint: Paint, most: int | None = 
 
 def _json(body: Body, redactor: Redactor, paint: Paint, most: int | None) -> Iterator[str]:
     """JSON laid out; a short text that is not valid stays as it is."""
-    start, rest = read_start(body.text(), WHOLE)
+    start, rest = read_start(redacted_text(body, redactor, _read(most)), CHECKED)
     if rest is None and not is_json(start):
-        yield from _text(redacted_text([start], Form.JSON, redactor))
+        yield from _text([start])
     else:
-        yield from json_fragments(itertools.chain([start], rest or ()), redactor, paint, most)
+        yield from json_fragments(itertools.chain([start], rest or ()), paint, most)
+
+
+def _read(most: int | None) -> int | None:
+    """How many bytes to read for lines that are cut: more than are shown, so that no cut is seen."""
+    return None if most is None else max(2 * CHECKED, 4 * SHOWN_CHARACTERS)
+
+
+def read_start(pieces: Iterable[str], limit: int) -> tuple[str, Iterator[str] | None]:
+    """The text as far as `limit`, and the rest of it; None for a text that ends before."""
+    source = iter(pieces)
+    start: list[str] = []
+    size = 0
+    for piece in source:
+        start.append(piece)
+        size += len(piece)
+        if size > limit:
+            return "".join(start), source
+    return "".join(start), None
 
 
 def _parts(body: Body, redactor: Redactor, paint: Paint, most: int | None) -> Iterator[str]:
@@ -171,7 +192,7 @@ def _parts(body: Body, redactor: Redactor, paint: Paint, most: int | None) -> It
             yield f"\n{next(fragments, '')}"
             yield from fragments
     if not line_end:
-        yield from _dump(body, paint)
+        yield from _dump(body, redactor, paint)
 
 
 def _text(pieces: Iterable[str]) -> Iterator[str]:
@@ -193,11 +214,11 @@ def _text(pieces: Iterable[str]) -> Iterator[str]:
     yield safe(carry)
 
 
-def _dump(body: Body, paint: Paint) -> Iterator[str]:
+def _dump(body: Body, redactor: Redactor, paint: Paint) -> Iterator[str]:
     kind = safe(body.content_type, CELL) or "no type"
     size = sum(map(len, body.data()))
     yield paint(f"[{kind}, {size:,} bytes, not text]", "dim")
-    data = body.start
+    data = b"".join(redactor.data([body.start[: 4 * DUMPED]], body.form, body.charset))
     for at in range(0, min(len(data), DUMPED), 16):
         line = data[at : at + 16]
         shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in line)
@@ -211,24 +232,22 @@ def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
         if number == SHOWN_LINES or room <= 0:
             yield paint(f"[… more: {hint}]", "dim")
             return
-        room -= len(line) + 1
-        yield cut_line(line, SHOWN_LINE) if len(line) > SHOWN_LINE else line
+        shown = cut_line(line, SHOWN_LINE) if len(line) > SHOWN_LINE else line
+        room -= len(shown) + 1
+        yield shown
 
 
 # --- streams -----------------------------------------------------------------------
 
 
-def event_line(
-    event: StreamEvent, before: int, redactor: Redactor, paint: Paint, most: int | None = None
-) -> str:
-    """A stream's event: its time, the time since the previous one, its type and its data."""
+def event_line(event: StreamEvent, before: int, paint: Paint, most: int | None = None) -> str:
+    """A stream's redacted event: its time, the time since the previous one, its type and its data."""
     kind = f"{safe(event.kind, CELL)}  " if event.kind else ""
     times = f"{event.mark} " if event.mark else ""
     times += f"{event.at / 1e6:10.6f} s {_gap(event.at - before)}"
     end = "" if event.whole else " [cut]"
     room = 1 << 30 if most is None else most - width(times) - width(kind) - width(end) - 2
-    data = redactor.body(event.data, "")
-    shown = cut(safe(data.replace("\n", "\\n"), WHOLE_LINE), max(room, 8))
+    shown = cut(safe(event.data.replace("\n", "\\n"), WHOLE_LINE), max(room, 8))
     return f"{paint(times, 'dim')}  {paint(kind, 'blue')}{shown}{paint(end, 'red')}"
 
 

@@ -13,7 +13,7 @@ from logging_proxy.cli.body_json import LazyBody, base64_pieces, json_pieces, wi
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.curl import curl_command
 from logging_proxy.cli.messages import Message, head_first, open_message, up_to
-from logging_proxy.cli.redacting import redacted_half, redacted_text
+from logging_proxy.cli.redacting import redacted_data, redacted_events, redacted_half
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange, Side, Source, Trouble
 from logging_proxy.cli.streams import (
@@ -45,6 +45,7 @@ def show(context: Context) -> None:
         showing.one_body(context.options.body)
     else:
         showing.everything()
+    showing.note_redacted()
 
 
 def export(context: Context) -> None:
@@ -55,6 +56,7 @@ def export(context: Context) -> None:
         showing.curl()
     else:
         showing.export_raw(context.options.half)
+    showing.note_redacted()
 
 
 class _Showing:
@@ -109,8 +111,8 @@ class _Showing:
 
     def _event_lines(self, events: Iterable[StreamEvent]) -> Iterator[str]:
         terminal, before = self._terminal, 0
-        for event in events:
-            yield render.event_line(event, before, self._redactor, terminal.paint, terminal.columns)
+        for event in redacted_events(events, self._redactor):
+            yield render.event_line(event, before, terminal.paint, terminal.columns)
             before = event.at
 
     def _events(self) -> Iterator[StreamEvent]:
@@ -129,8 +131,8 @@ class _Showing:
 
     def _without_split_secrets(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
         """The pieces, or only their sizes if their whole text has a secret, which may span several pieces."""
-        body, trial = self._required("response").body(), Redactor()
-        for _ in redacted_text(body.text(), body.form, trial):
+        trial = Redactor()
+        for _ in redacted_data(self._required("response").body(), trial):
             if trial.count:
                 return (replace(piece, data=f"[{len(piece.data):,} characters]") for piece in events)
         return events
@@ -173,7 +175,7 @@ class _Showing:
     def _json_body(self, side: Side, message: Message) -> LazyBody | Document:
         if self._is_websocket:
             return {"messages": views.events_view(self._messages(side), self._redactor)}
-        return LazyBody(message.body(), self._redactor)
+        return LazyBody(message.body, self._redactor)
 
     # --- bytes
 
@@ -184,7 +186,6 @@ class _Showing:
         sides: tuple[Side, ...] = (self._options.body,) if self._options.body else SIDES
         for side in sides:
             self._copy(self._parts(side), side)
-        self._note_redacted()
 
     def _parts(self, side: Side) -> Iterator[bytes]:
         head, blank, body = head_first(self._bytes(side))
@@ -195,16 +196,18 @@ class _Showing:
 
     def export_raw(self, side: Side) -> None:
         self._copy(self._bytes(side), side)
-        self._note_redacted()
 
     def _bytes(self, side: Side) -> Iterator[bytes]:
         """The stored bytes of a half, redacted unless `--reveal` is given."""
-        pieces = self._pieces(side)
         if self._redactor.reveal:
-            return pieces
+            return self._pieces(side)
         if self._refused(side):
             self._terminal.note(f"refused bytes of the {side} are omitted; --reveal includes them")
-        return redacted_half(pieces, self._redactor)
+        if self._is_websocket:
+            raise Trouble(
+                "the frames of a WebSocket cannot be redacted; --stream shows their messages, --reveal all"
+            )
+        return redacted_half(lambda: self._pieces(side), self._redactor)
 
     def _copy(self, pieces: Iterator[bytes], side: Side) -> None:
         output = getattr(self._options, "output", None)
@@ -219,9 +222,13 @@ class _Showing:
             for piece in pieces:
                 self._terminal.write_bytes(piece)
 
-    def _note_redacted(self) -> None:
-        if self._redactor.count:
-            self._terminal.note(f"{self._redactor.count} secrets are REDACTED; --reveal gives exact bytes")
+    def note_redacted(self) -> None:
+        """Say what was replaced, where no program that reads the output is disturbed."""
+        told = self._redactor.told()
+        if told:
+            self._terminal.note(
+                f"{safe(told)}; --reveal shows {'it' if self._redactor.count == 1 else 'them'}"
+            )
 
     # --- curl
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from logging_proxy.cli.redacting import redacted_events
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import SIDES, Document, Exchange
 from logging_proxy.cli.streams import StreamEvent
@@ -36,18 +37,19 @@ def _informational(answer: Any, redactor: Redactor) -> Any:
     return {**answer, "headers": redactor.headers(fields)}
 
 
-def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> list[Document]:
-    return [
+def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> Iterator[Document]:
+    """The events as they are asked for."""
+    return (
         {
             "at": event.at,
             "event": event.kind or None,
             "id": event.id or None,
-            "data": redactor.body(event.data, ""),
+            "data": event.data,
             "whole": event.whole,
             **({"from": "client" if event.mark == ">" else "server"} if event.mark else {}),
         }
-        for event in events
-    ]
+        for event in redacted_events(events, redactor)
+    )
 
 
 def exchange_view(exchange: Exchange, redactor: Redactor) -> Document:

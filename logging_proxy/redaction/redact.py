@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
-from urllib.parse import unquote_plus
 
-from logging_proxy.redaction.names import NAME_LIMIT, is_secret_name, words_of
+from logging_proxy.redaction.names import is_secret_name, is_secret_parameter
+from logging_proxy.redaction.texts import redact_forms, redact_text
+from logging_proxy.redaction.values import REDACTED
 
-REDACTED = "REDACTED"
+__all__ = [
+    "REDACTED",
+    "is_secret_header",
+    "is_secret_name",
+    "is_secret_parameter",
+    "redact_headers",
+    "redact_line",
+    "redact_text",
+    "redact_url",
+]
 
 _WITH_URLS = frozenset(["content-location", "location", "origin", "referer", "x-proxy-path"])
 _WITH_HOSTS = frozenset(["host", "x-forwarded-host", "x-original-host"])
 _PROTOCOLS = "sec-websocket-protocol"
-
-_SECRET_PARAMETERS = frozenset(["code", "code-verifier", "device-code", "oauth-verifier", "pin", "ticket"])
-"""Parameters in which login flows send secrets, while header fields of the same name are harmless."""
 
 _ENCODED = r"%(?:25){0,3}"
 _PARAMETER = re.compile(
@@ -56,35 +62,6 @@ _PIECE = re.compile(r"[^./:+\s_-]+")
 _RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}|[A-Za-z0-9]{40,}")
 _RANDOM_WHOLE = re.compile(r"(?i)[0-9a-f-]{32,}")
 
-_SECRET_KEY = re.compile(
-    r"(?i)authorization|x-goog-api-key|(?:.*[-_])?(?:api[-_]?key|secret|password|passwd|private[-_]?key"
-    r"|access[-_]?key|(?:access|auth|bearer|refresh|id|security|session)[-_]?token|client[-_]?secret)"
-    r"|.*(?:apiKey|Secret|Password|accessToken|authToken|refreshToken)"
-)
-
-_KNOWN_SECRETS = re.compile(
-    r"""(?x)
-    (?<![A-Za-z0-9_-])(?:
-        sk-[A-Za-z0-9_-]{16,}
-        | AIza[A-Za-z0-9_-]{30,}
-        | (?:AKIA|ASIA)[A-Z0-9]{16}
-        | gh[pousr]_[A-Za-z0-9]{30,} | github_pat_[A-Za-z0-9_]{30,}
-        | hf_[A-Za-z0-9]{30,} | gsk_[A-Za-z0-9]{30,} | xai-[A-Za-z0-9]{30,}
-        | xox[abprs]-[A-Za-z0-9-]{10,}
-        | eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
-    )
-    | (?<=[Bb]earer\ )[A-Za-z0-9._~+/=-]{16,}
-    """
-)
-_HINTS = (
-    ("-", ("sk-", "xai-", "xox")),
-    ("_", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "gsk_")),
-    ("A", ("AIza", "AKIA", "ASIA")),
-    ("J", ("eyJ",)),
-    ("e", ("earer ",)),
-)
-"""Prefixes of known secrets, by a character they share: a text without it needs no further search."""
-
 # --- URLs --------------------------------------------------------------------------
 
 
@@ -99,16 +76,7 @@ def redact_url(url: str) -> str:
         url = _ENCODED_USERINFO.sub(rf"\1{REDACTED}%3A{REDACTED}%40", url)
     if "=" in url or "%" in url:
         url = _without_values(url, _PARAMETER)
-    return redact_text(url)
-
-
-def is_secret_parameter(name: str) -> bool:
-    """Whether a URL parameter or a form field holds a secret, by its name as it was sent."""
-    name = name[-NAME_LIMIT:]
-    for _ in range(4):
-        if "%" in name or "+" in name:
-            name = unquote_plus(name)
-    return is_secret_name(name) or "-".join(words_of(name)) in _SECRET_PARAMETERS
+    return redact_forms(url)
 
 
 def _without_values(text: str, parameter: re.Pattern[str]) -> str:
@@ -239,26 +207,3 @@ def _redact_word(match: re.Match[str]) -> str:
 
 def _without_member(match: re.Match[str]) -> str:
     return f'"{match[1]}"{match[2]}"{REDACTED}' if is_secret_name(match[1]) else match[0]
-
-
-# --- texts -------------------------------------------------------------------------
-
-
-def is_secret_key(name: str) -> bool:
-    """Whether a member of a JSON object or a form field holds a secret, by its name."""
-    return _is_secret_key(name[-NAME_LIMIT:])
-
-
-@lru_cache(maxsize=4096)
-def _is_secret_key(name: str) -> bool:
-    return bool(_SECRET_KEY.fullmatch(name))
-
-
-def redact_text(text: str) -> str:
-    """`text` without strings known as secrets by their prefix (`sk-`, `AIza`, a JWT, ...)."""
-    for character, hints in _HINTS:
-        if character in text:
-            for hint in hints:
-                if hint in text:
-                    return _KNOWN_SECRETS.sub(REDACTED, text)
-    return text

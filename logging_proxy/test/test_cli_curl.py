@@ -16,6 +16,8 @@ from logging_proxy.cli.curl import Curl, curl_command, key_variable, quoted
 from logging_proxy.cli.messages import Message, read_message
 from logging_proxy.cli.redacting import redacted_half
 from logging_proxy.cli.secrets import Redactor
+from logging_proxy.redaction.values import is_reference
+from logging_proxy.understanding.media_types import Form
 
 KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz"
 URL = "http://localhost:5601/openai/v1/chat"
@@ -199,7 +201,7 @@ class RawTests(SynchronousTestCase):
         content = b"POST /?key=topsecret HTTP/1.1\r\nx-API-key:  abc \r\nX-B: \xe9  \r\n\r\n" + body
         redactor = Redactor()
         self.assertEqual(
-            b"".join(redacted_half([content], redactor)),
+            b"".join(redacted_half(lambda: iter([content]), redactor)),
             b"POST /?key=REDACTED HTTP/1.1\r\nx-API-key: REDACTED\r\nX-B: \xe9  \r\n\r\n"
             b'{ "api_key" :"REDACTED",\t"text": "REDACTED \xc3\xa9" }\n',
         )
@@ -208,7 +210,7 @@ class RawTests(SynchronousTestCase):
     @given(st.binary(max_size=200).map(lambda content: re.sub(rb"[A-Za-z@]", b"x", content)))
     def test_without_secrets(self, content: bytes) -> None:
         """What holds no secret is left as it is, whatever it is."""
-        self.assertEqual(b"".join(redacted_half([content], Redactor())), content)
+        self.assertEqual(b"".join(redacted_half(lambda: iter([content]), Redactor())), content)
 
     @given(st.text(max_size=20), st.text(max_size=20))
     def test_members(self, before: str, secret: str) -> None:
@@ -219,18 +221,20 @@ class RawTests(SynchronousTestCase):
             "inner": json.dumps({"client_secret": secret, "a": before}),
         }
         for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
-            redacted = json.loads(Redactor().body(text, "application/json"))
+            redacted = json.loads(Redactor().body(text, Form.JSON))
             self.assertEqual(redacted["text"], before)
-            self.assertEqual(redacted["password"], "REDACTED" if secret else "")
+            self.assertEqual(
+                redacted["password"], secret if not secret or is_reference(secret) else "REDACTED"
+            )
 
     def test_cut(self) -> None:
         """A secret of which only the beginning is there goes, too."""
         for end in ("", "\\", "x\\n"):
-            shown = Redactor().body('{"a":"b","password":"hunt' + end, "")
+            shown = Redactor().body('{"a":"b","password":"hunt' + end, Form.JSON)
             self.assertTrue(shown.startswith('{"a":"b","password":"REDACTED'))
             self.assertNotIn("hunt", shown)
 
     def test_form(self) -> None:
         """A form's secret fields lose their values."""
-        shown = Redactor().body("a=1&client_secret=x&b=2", "application/x-www-form-urlencoded")
+        shown = Redactor().body("a=1&client_secret=x&b=2", Form.FIELDS)
         self.assertEqual(shown, "a=1&client_secret=REDACTED&b=2")

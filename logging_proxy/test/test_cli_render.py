@@ -14,9 +14,11 @@ from logging_proxy.cli.jsontext import is_json, json_lines
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.messages import Message, read_message
 from logging_proxy.cli.paint import Paint
+from logging_proxy.cli.redacting import redacted_events
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import Exchange, Found
 from logging_proxy.cli.streams import StreamEvent
+from logging_proxy.understanding.media_types import Form
 
 KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz"
 PLAIN = Paint()
@@ -38,7 +40,7 @@ def body_text(message: Message, reveal: bool = True) -> str:
 
 class JSONTests(SynchronousTestCase):
     def lay_out(self, text: str, reveal: bool = False) -> list[str]:
-        return list(json_lines([text], Redactor(reveal), PLAIN))
+        return list(json_lines([Redactor(reveal).body(text, Form.JSON)], PLAIN))
 
     def test_layout(self) -> None:
         """Members and items stand on lines of their own; what is empty stays in one."""
@@ -186,12 +188,13 @@ class LineTests(SynchronousTestCase):
     def test_event(self) -> None:
         """An event has its time, the gap before it, its kind and its data in one line that fits."""
         event = StreamEvent(1_250_000, f'{{"token":"{KEY}"}}\nx\x1b', "delta", whole=False)
-        line = render.event_line(event, 1_000_000, Redactor(), PLAIN)
+        (event,) = redacted_events([event], Redactor())
+        line = render.event_line(event, 1_000_000, PLAIN)
         self.assertRegex(line, r"^ +1\.250000 s +\+250 ms  delta  \{")
         self.assertTrue(line.endswith("[cut]"))
         self.assertNotIn(KEY, line)
         self.assertTrue(line.isprintable())
-        self.assertEqual(len(render.event_line(event, 0, Redactor(), PLAIN, 60)), 60)
+        self.assertEqual(len(render.event_line(event, 0, PLAIN, 60)), 60)
 
     def test_snippet(self) -> None:
         """Words that were found are marked, and nothing else changes."""

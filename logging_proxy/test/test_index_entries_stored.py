@@ -13,7 +13,8 @@ from logging_proxy.captures.exchanges import Exchange, Half, Opening
 from logging_proxy.captures.metadata import StoredBody
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Entry, entry_of
-from logging_proxy.index.entries import BODY_LIMIT, entry_of_stored
+from logging_proxy.index.contents import BODY_LIMIT
+from logging_proxy.index.entries import entry_of_stored
 from logging_proxy.test.index_stage import IndexTestCase, id_of
 
 SECRET = "canarysecret0123456789abcdefghij"

@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.redaction.redact import (
     REDACTED,
     is_secret_header,
-    is_secret_key,
     redact_headers,
     redact_line,
     redact_text,
@@ -223,13 +222,6 @@ class TextTests(SynchronousTestCase):
         text = "the task-list of a risk-averse disk-jockey-association-of-the-world, right? sk-short"
         self.assertEqual(redact_text(text), text)
 
-    def test_keys_of_objects(self) -> None:
-        """Members named like secrets are known; counts, ids and ordinary words are not."""
-        for name in "api_key apiKey x-api-key password client_secret access_token refreshToken".split():
-            self.assertTrue(is_secret_key(name), name)
-        for name in "max_tokens token key content session_id prompt_cache_key secretary".split():
-            self.assertFalse(is_secret_key(name), name)
-
     def test_hostile_text(self) -> None:
         """Text made to make the patterns search again and again takes no more time than other text."""
         began = time.process_time()
@@ -246,5 +238,4 @@ class TextTests(SynchronousTestCase):
             redact_url(f"?{text}")
             redact_headers([("x", text), ("sec-websocket-protocol", text), (text, "x")])
             redact_line(text)
-            is_secret_key(text)
         self.assertLess(time.process_time() - began, 5)

@@ -34,7 +34,7 @@ client_secret clientSecret CF-Access-Client-Secret secrets mysecret x_secret_thi
 my-password
 userpassword passwords passwd pwd passphrase X-Passphrase pass user_pass db-pass
 jwt X-Goog-Iap-Jwt-Assertion client_assertion assertion SAMLResponse samlresponse SAMLRequest bearer otp
-session X-Session X-My-Session-Key Mcp-Session-Id PHPSESSID jsessionid sessions X-Wsse DPoP X-JFrog-Art-Api
+session X-Session X-My-Session-Key PHPSESSID jsessionid sessions X-Wsse DPoP X-JFrog-Art-Api
 X-Ms-Client-Principal oauth_token OAuth X-OAuth basicauth
 """
 

@@ -71,10 +71,14 @@ class Body:
             for at in range(0, len(piece), STEP):
                 yield piece[at : at + STEP]
 
-    def text(self, errors: str = ESCAPED) -> Iterator[str]:
-        """The characters; bytes that are invalid in the charset are shown as `errors` says."""
+    def text(self, errors: str = ESCAPED, data: Iterable[bytes] | None = None) -> Iterator[str]:
+        """
+        The characters; bytes that are invalid in the charset are shown as `errors` says.
+
+        `data` are the bytes to read instead of those of the body: the same ones redacted, say.
+        """
         decoder = TextDecoder(self.charset, errors)
-        for piece in self.data():
+        for piece in self.data() if data is None else data:
             yield decoder.feed(piece)
         if not self._troubles:
             # Where the body was cut, half a character is no fault of its own.

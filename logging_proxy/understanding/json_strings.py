@@ -15,7 +15,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from logging_proxy.redaction.redact import is_secret_key
+from logging_proxy.redaction.members import is_secret_item, is_secret_member, secret_of_pair
+from logging_proxy.redaction.names import Strength, strength
+from logging_proxy.redaction.values import is_secret_by
 from logging_proxy.understanding.allowance import Allowance
 from logging_proxy.understanding.clean_text import without_blob
 
@@ -69,18 +71,19 @@ def _count_values(text: str) -> int:
 
 def string_literals(text: str, allowance: Allowance) -> Iterator[str]:
     """The string values in complete or truncated JSON, without member names, within `allowance`."""
-    secret = False
+    judged = Strength.NONE
     # After a lone backslash at the end the pattern would be retried from every escaped quote.
     for match in _JSON_STRING.finditer(text.rstrip("\\")):
         string, end = match[1], match[2]
         if not allowance.spend(len(string)):
             return
         if end.endswith(":"):
-            secret = is_secret_key(string)
-        elif not secret:
-            yield without_blob(_unescaped(string))
-        else:
-            secret = False
+            judged = strength(string)
+            continue
+        value = _unescaped(string)
+        if judged < Strength.WEAK or not is_secret_by(judged, value):
+            yield without_blob(value)
+        judged = Strength.NONE
 
 
 def _unescaped(literal: str) -> str:
@@ -106,32 +109,39 @@ def _collect_strings(value: Any, found: list[str], levels: int) -> None:
     elif not levels:
         found += [string for _, string in _deep_strings(value, ()) if string]
     elif isinstance(value, dict):
+        hidden = _hidden_member(value)
         for name, member in value.items():
-            if _is_told(name, member):
+            if _is_told(name, member) and name != hidden:
                 _collect_strings(member, found, levels - 1)
     elif isinstance(value, list):
-        for item in value:
+        for item in _told_items(value):
             _collect_strings(item, found, levels - 1)
 
 
 def _is_told(name: str, member: Any) -> bool:
-    """
-    Whether to read a member: it can hold strings, and its name does not mark a secret.
+    """Whether to read a member: it can hold strings, and it is no secret by its name."""
+    return isinstance(member, (str, dict, list)) and (name in _public or not _is_secret(name, member))
 
-    An object under such a name is read: in tool definitions it is the schema of a secret, not the secret.
-    """
-    return isinstance(member, dict) or (isinstance(member, (str, list)) and not _is_secret(name))
+
+def _hidden_member(value: dict[str, Any]) -> str:
+    """The member that another one names as a secret."""
+    return secret_of_pair(value) if "value" in value or "val" in value or "v" in value else ""
+
+
+def _told_items(value: list[Any]) -> list[Any]:
+    """The items of a list, except a secret after its name."""
+    return value[:1] if len(value) == 2 and is_secret_item(value) else value
 
 
 _public: set[str] = set()
 """Cache of member names that are known not to be secret."""
 
 
-def _is_secret(name: str) -> bool:
+def _is_secret(name: str, member: Any) -> bool:
     if name in _public:
         return False
-    if is_secret_key(name):
-        return True
+    if strength(name) >= Strength.WEAK:
+        return is_secret_member(name, member)
     if len(_public) < MOST_NAMES and len(name) <= LONGEST_NAME:
         _public.add(name)
     return False
@@ -183,10 +193,11 @@ def _words_of(value: Any) -> list[str]:
             if value := without_blob(value):
                 found.append(value)
         elif isinstance(value, list):
-            stack += reversed(value)
+            stack += reversed(_told_items(value))
         elif isinstance(value, dict):
+            hidden = _hidden_member(value)
             for name, member in reversed(value.items()):
-                if not _is_secret(name) or isinstance(member, dict):
+                if name != hidden and not _is_secret(name, member):
                     stack.append(member)
                 stack.append(name)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -196,18 +207,20 @@ def _words_of(value: Any) -> list[str]:
 
 def _without_escapes(text: str, allowance: Allowance) -> str:
     """`text`, of which a part is JSON, with what the escapes in its strings stand for."""
-    is_secret = False
+    judged = Strength.NONE
 
     def plain(match: re.Match[str]) -> str:
-        nonlocal is_secret
+        nonlocal judged
         string, end = match[1], match[2]
         if not allowance.spend(len(string)):
             return " "
         if end.endswith(":"):
-            is_secret = is_secret_key(string)
-        elif is_secret:
-            is_secret = False
-            return " "
+            judged = strength(string)
+        elif judged >= Strength.WEAK:
+            is_secret = is_secret_by(judged, _unescaped(string))
+            judged = Strength.NONE
+            if is_secret:
+                return " "
         return f'"{_unescaped(string)}"{end[1:]}' if "\\" in string else match[0]
 
     return _JSON_STRING.sub(plain, text.rstrip("\\"))
@@ -237,11 +250,12 @@ def _collect(value: Any, path: Path, found: list[tuple[Path, str]], levels: int)
     elif isinstance(value, dict):
         here = path if _ANY_POSITION.isdisjoint(value) else _position(value, path)
         is_full = len(here) >= LONGEST_PATH
+        hidden = _hidden_member(value)
         for name, member in value.items():
-            if _is_told(name, member):
+            if _is_told(name, member) and name != hidden:
                 _collect(member, here if is_full else (*here, name), found, levels - 1)
     elif isinstance(value, list):
-        for item in value:
+        for item in _told_items(value):
             _collect(item, path, found, levels - 1)
 
 
@@ -263,10 +277,11 @@ def _deep_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
         elif isinstance(value, dict):
             path = _position(value, path)
             is_full = len(path) >= LONGEST_PATH
+            hidden = _hidden_member(value)
             stack += [
                 (path if is_full else (*path, name), member)
                 for name, member in reversed(value.items())
-                if _is_told(name, member)
+                if _is_told(name, member) and name != hidden
             ]
         elif isinstance(value, list):
-            stack += [(path, item) for item in reversed(value)]
+            stack += [(path, item) for item in reversed(_told_items(value))]

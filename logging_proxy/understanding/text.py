@@ -15,7 +15,7 @@ from time import thread_time
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from logging_proxy.redaction.redact import is_secret_parameter
+from logging_proxy.redaction.redact import is_secret_parameter, redact_text
 from logging_proxy.understanding.allowance import PIECE, STEP, Allowance
 from logging_proxy.understanding.charsets import charset_of, decode_text
 from logging_proxy.understanding.clean_text import TEXT_LIMIT, clean, ends_of, first_and_last
@@ -103,7 +103,7 @@ def read_content(
     if form is Form.FIELDS:
         return _from_fields(text, cut)
     if form is Form.MARKUP:
-        page = unescape(_TAG.sub(" ", ends_of(text, MARKUP_LIMIT)))
+        page = unescape(_TAG.sub(" ", redact_text(ends_of(text, MARKUP_LIMIT))))
         return _content(page, cut or len(text) > MARKUP_LIMIT)
     return _content(text, cut)
 
