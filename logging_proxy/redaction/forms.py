@@ -34,7 +34,9 @@ _PREFIXES: dict[str, dict[str, str]] = {
             "sk- csk- key- pplx- xai- nvapi- tvly- glpat- glptt- gldt- glrt- glcbt- gloas- glagent-"
         ),
         f"{_URL}{{12,}}": "xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs- xapp- xwfp-",
-        f"{_URL}{{20,}}": "CFPAT- GOCSPX- PMAK- fc- pat-eu1- pat-na1- pul- pypi- sess- sq0atp- sq0csp- tskey-",
+        f"{_URL}{{20,}}": (
+            "CFPAT- GOCSPX- PMAK- fc- pat-eu1- pat-na1- pul- pypi- sess- sq0atp- sq0csp- tskey-"
+        ),
         "[A-Za-z0-9+/=_-]{20,}": "bedrock-api-key- AGE-SECRET-KEY-",
     },
     "_": {
