@@ -23,7 +23,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.http.bodies import NO_BODY, BodyReader, LengthReader, faulty_line, request_body
+from logging_proxy.http.bodies import (
+    BARE_END,
+    NO_BODY,
+    BodyReader,
+    LengthReader,
+    Piece,
+    faulty_line,
+    request_body,
+)
 from logging_proxy.http.client_link import ClientLink
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
@@ -153,9 +161,9 @@ class ServerConnection(ClientLink):
 
     def _dispatch(self, head: RequestHead, data: bytes) -> None:
         body = request_body(head)
-        payload = wire = b""
+        piece = BARE_END
         if body is not NO_BODY:
-            payload, wire, data = body.feed(data)
+            piece, data = body.feed(data)
         self._body = body
         self._buffer = b"" if body.fault else data
         self._asked = self._busy = True
@@ -165,18 +173,17 @@ class ServerConnection(ClientLink):
             self.deadline = NEVER
         else:
             self._receive = self._receive_body
-            self._awaits_continue = head.expect_continue and not (wire or data)
+            self._awaits_continue = head.expect_continue and not (piece.framed or data)
             self._await_body()
             if self._awaits_continue:
                 self.send = self._send_first
-        self._respond(head, payload, wire)
+        self._respond(head, piece)
         if body.fault and self._receive == self._receive_body:
             self._refuse_body(data)
 
-    def _respond(self, head: RequestHead, payload: bytes, wire: bytes) -> None:
-        body = self._body
+    def _respond(self, head: RequestHead, piece: Piece) -> None:
         try:
-            responder = self.site.respond(self, head, payload, wire, body.done, body.trailers)
+            responder = self.site.respond(self, head, piece)
         except RequestFault as fault:
             self.refuse(fault, head.raw)
             return
@@ -195,7 +202,7 @@ class ServerConnection(ClientLink):
 
     def _receive_body(self, data: bytes) -> None:
         body, responder = self._body, self._responder
-        payload, wire, rest = body.feed(data)
+        piece, rest = body.feed(data)
         self._awaits_continue = False
         if body.done:
             self.deadline = NEVER
@@ -205,8 +212,8 @@ class ServerConnection(ClientLink):
                 self._reader.passage = None
         elif not self._paused:
             self._await_body()
-        if responder is not None and (payload or wire or body.done):
-            responder.bodyReceived(payload, wire, body.done, body.trailers)
+        if responder is not None and (piece.framed or piece.last):
+            responder.bodyReceived(piece)
         if body.fault and self._receive == self._receive_body:
             self._refuse_body(rest)
 

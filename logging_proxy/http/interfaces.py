@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zope.interface import Interface
 
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.connection import ServerConnection
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
@@ -13,21 +14,14 @@ from logging_proxy.http.protocols import Responder
 class IExchangeResource(Interface):
     """A resource that answers a request from its head on, while the body is still arriving."""
 
-    def respond(
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Responder | None:
+    def respond(connection: ServerConnection, head: RequestHead, piece: Piece) -> Responder | None:
         """
         Start to answer.
 
-        The body's first bytes come along (perhaps none, perhaps all of it, then
-        `done` is true), so that head and body can be passed on together.  None
-        when the answer is complete already.  May raise `RequestFault`, if nothing
-        has been sent yet; with any other exception the connection is reset.
+        `piece` is what has come of the body together with the head, perhaps nothing, perhaps all of it,
+        so that both can be passed on at once.  Returns None when the answer is complete already.  May
+        raise `RequestFault` if nothing has been sent yet; with any other exception the connection is
+        reset.
         """
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from logging_proxy.http.bodies import ChunkedReader, LengthReader
+from logging_proxy.http.bodies import ChunkedReader, LengthReader, Piece
 from logging_proxy.http.deadlines import Deadlines, Watched
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import HeadCache, RequestHead, ResponseHead
@@ -35,14 +35,14 @@ class Responder(Protocol):
     come by then, nothing more is passed to it.
     """
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         """More of the request's body, or its end."""
 
     def landing(self, most: int) -> memoryview | None:
         """
         Memory to read the next piece of the body into, at most `most` bytes; None for any.
 
-        A piece that is read into it is given to `bodyReceived` at once, as both payload and wire bytes.
+        A piece that is read into it is given to `bodyReceived` at once.
         """
 
     def shortcut(
@@ -83,12 +83,10 @@ class ResponseReceiver(Protocol):
         Raises `ResponseFault` if the request has not asked for it.
         """
 
-    def headReceived(
-        self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
-    ) -> None:
+    def headReceived(self, head: ResponseHead, piece: Piece) -> None:
         """The final response's head, and the part of the body that was received with it."""
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         """More of the body, or its end."""
 
     def landing(self, most: int) -> memoryview | None:
@@ -144,7 +142,7 @@ class ConnectionSite(Protocol[Connection]):
         """The clock of what clients are told."""
 
     @property
-    def respond(self) -> Callable[[Connection, RequestHead, bytes, bytes, bool, bytes], Responder | None]:
+    def respond(self) -> Callable[[Connection, RequestHead, Piece], Responder | None]:
         """Starts to answer a request (see `IExchangeResource`)."""
 
     @property

@@ -18,7 +18,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.http.bodies import (
+    BARE_END,
     NO_BODY,
+    NOTHING_YET,
     BodyReader,
     ChunkedReader,
     CloseReader,
@@ -109,7 +111,7 @@ class ProxyClient(UpstreamLink):
             return
         in_order = reason.check(ConnectionDone) or closed_by_peer(self.transport)
         if in_order and self._receive == self._receive_body and self._body.finish():
-            receiver.bodyReceived(b"", b"", True, b"")
+            receiver.bodyReceived(BARE_END)
         else:
             receiver.upstreamLost(self._close_reason or reason, self._held())
 
@@ -294,10 +296,11 @@ class ProxyClient(UpstreamLink):
         self.reuse = reuse_after(head, self._method, body)
         if self.reuse is None:
             self._reusable = False
-        payload = wire = b""
+        piece = BARE_END
         if body is not NO_BODY:
+            piece = NOTHING_YET
             if data:
-                payload, wire, data = body.feed(data)
+                piece, data = body.feed(data)
             if not body.done:
                 self._receive = self._receive_body
                 self._expect(self._pool.limits.stream_timeout)
@@ -305,7 +308,7 @@ class ProxyClient(UpstreamLink):
         if body.done:
             self._ended(data)
         if receiver is not None:
-            receiver.headReceived(head, payload, wire, body.done, body.trailers)
+            receiver.headReceived(head, piece)
         # Not if that was all of the body: the receiver may be the next response's by now.
         if receiver is None or receiver is not self._receiver:
             return
@@ -316,14 +319,14 @@ class ProxyClient(UpstreamLink):
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body
-        payload, wire, rest = body.feed(data)
+        piece, rest = body.feed(data)
         receiver = self._receiver
         if body.done:
             self._ended(rest)
         else:
             self.deadline = self._now() + self._wait
-        if receiver is not None and (wire or body.done):
-            receiver.bodyReceived(payload, wire, body.done, body.trailers)
+        if receiver is not None and (piece.framed or piece.last):
+            receiver.bodyReceived(piece)
         if body.fault and receiver is self._receiver:
             self._refuse_body(rest)
 

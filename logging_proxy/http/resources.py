@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from logging_proxy.http import grammar
 from logging_proxy.http.answers import own_answer
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.connection import ServerConnection
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
@@ -35,21 +36,13 @@ class ResourceRoot:
     def __init__(self, root: IResource, clock: IReactorTime) -> None:
         self._site = ResourceSite(root, parsePOSTFormSubmission=False, reactor=clock)
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> ResourceChannel:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> ResourceChannel:
         if head.method == b"CONNECT":
             raise RequestFault(501, "no tunnels here")
         channel = ResourceChannel(self._site, connection, head)
-        if head.expect_continue and not done:
+        if head.expect_continue and not piece.last:
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        channel.bodyReceived(payload, wire, done, trailers)
+        channel.bodyReceived(piece)
         return channel
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
@@ -87,10 +80,10 @@ class ResourceChannel:
 
     # --- what the engine calls ----------------------------------------------------
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        if payload:
-            self._request.handleContentChunk(payload)
-        if done:
+    def bodyReceived(self, piece: Piece) -> None:
+        if piece.content:
+            self._request.handleContentChunk(piece.content)
+        if piece.last:
             head = self._head
             self._request.requestReceived(head.method, _origin_form(head.target), b"HTTP/1.%d" % head.minor)
 

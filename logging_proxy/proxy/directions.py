@@ -142,9 +142,10 @@ class Direction:
 
     def finished(self) -> None:
         """No more bytes will come."""
-        self._finished = True
-        if not self._waiting:
-            self._end()
+        if self._waiting:
+            self._finished = True
+        else:
+            self.ended()
 
     @property
     def idle(self) -> bool:
@@ -217,17 +218,14 @@ class Direction:
                 self._register(sink)
         self._resume(_FULL)
         if self._finished:
-            self._end()
+            self._finished = False
+            self.ended()
 
     def withdraw(self) -> bytes:
         """Stop, and return the bytes that still wait."""
         waiting = b"".join(self._waiting)
         self.stop()
         return waiting
-
-    def _end(self) -> None:
-        self._finished = False
-        self.ended()
 
     # --- flow control ------------------------------------------------------------------
 

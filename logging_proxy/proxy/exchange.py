@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from logging_proxy.http.bodies import LengthReader
+from logging_proxy.http.bodies import LengthReader, Piece
 from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
@@ -26,10 +26,10 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.delayed_reset import reset_when_received
-from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
+from logging_proxy.proxy.headers import onward_switch
 from logging_proxy.proxy.messages import AwaitingEnd, RequestHalf, ResponseHalf
+from logging_proxy.proxy.stored import Records, end_record, refused_record
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
 from logging_proxy.recording.events import Capture, Publish
@@ -216,13 +216,10 @@ class Exchange:
 
     # --- the client ---------------------------------------------------------------------------
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         if self._ended:
             return
-        if trailers:
-            kept = onward_trailers(trailers, self.head.connection_options)
-            wire, trailers = replace_trailers(wire, trailers, kept), kept
-        self.request.bodyReceived(payload, wire, done, trailers)
+        self.request.bodyReceived(piece)
         if self._upstream is not None:
             self._upstream.sending()
 
@@ -309,7 +306,7 @@ class Exchange:
             self.response.stop()
         reset_when_received(self.connection)
 
-    def _fail(self, verdict: Verdict, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
+    def _fail(self, verdict: Verdict, refused: Records = ()) -> None:
         """There will be no complete response; `refused` is recorded of what was not passed on."""
         response = self.response
         if response is not None and response.started:
@@ -336,7 +333,7 @@ class Exchange:
         self._owner.exchange_ended(self)
         answer.send(self.connection, self.capture)
 
-    def _end(self, outcome: str, error: str, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
+    def _end(self, outcome: str, error: str, refused: Records = ()) -> None:
         self._ended = True
         self.publish_end(refused, outcome, error)
         self._owner.exchange_ended(self)

@@ -11,50 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from logging_proxy.http.heads import RequestHead, ResponseHead, without_blanks
+from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.http.trailers import HOP_BY_HOP
 from logging_proxy.proxy.upgrade import UPGRADE, asked_protocols, only
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""The list of Go's ReverseProxy, of RFC 2616 §13.5.1, RFC 7540 §3.2.1 and of what clients send."""
 
 _NOT_REMOVABLE = frozenset({b"content-length", b"host"})
 """`Connection: Content-Length` must not change where a message ends, nor `Connection: Host` where it goes."""
-
-_NOT_IN_TRAILERS = HOP_BY_HOP | frozenset(
-    {
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"max-forwards",
-        b"set-cookie",
-        b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-    }
-)
-"""Framing, routing, credentials and what says how to read the content (RFC 9110 §6.5.1): a receiver that
-merges trailers into the head must not be led to think otherwise of a message that it has read already."""
 
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
@@ -242,15 +204,3 @@ def _status_line(head: ResponseHead) -> bytes:
     """As it came but for the version, and with the blank that some leave out before an empty reason."""
     line, _, _ = head.raw.partition(b"\r\n")
     return b"HTTP/1.1" + (line[8:] if len(line) > 12 else line[8:12] + b" ") + b"\r\n"
-
-
-def onward_trailers(section: bytes, options: frozenset[bytes]) -> bytes:
-    """Of raw trailer lines, those that go on; `options` are the message's connection options."""
-    dropped = _NOT_IN_TRAILERS | options
-    lines = [without_blanks(line) for line in section.splitlines(keepends=True)]
-    return b"".join(line for line in lines if _name(line).lower() not in dropped)
-
-
-def replace_trailers(wire: bytes, came: bytes, kept: bytes) -> bytes:
-    """`wire`, the end of a chunked body with the trailer lines `came`, with the lines `kept` instead."""
-    return wire if kept == came else wire[: -len(came) - 2] + kept + b"\r\n"

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeRoot
@@ -27,15 +28,13 @@ WALL = 1_700_000_000.0
 class Pending:
     """A request that waits for the test to answer it."""
 
-    def __init__(
-        self, connection: ServerConnection, head: RequestHead, payload: bytes, wire: bytes, done: bool
-    ) -> None:
+    def __init__(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> None:
         self.connection = connection
         self.head = head
-        self.payload = payload
-        self.wire = wire
-        self.done = done
-        self.trailers = b""
+        self.content = piece.content
+        self.framed = piece.framed
+        self.done = piece.last
+        self.trailers = piece.trailers
         self.lost: list[Failure] = []
         self.refused = 0
         """The status of the fault that the body had."""
@@ -43,12 +42,12 @@ class Pending:
         self.begun = False
         """Whether the test has begun to answer."""
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         assert not self.done, "more of a body that was complete"
-        self.payload += payload
-        self.wire += wire
-        self.done = done
-        self.trailers = trailers
+        self.content += piece.content
+        self.framed += piece.framed
+        self.done = piece.last
+        self.trailers = piece.trailers
 
     def landing(self, most: int) -> memoryview | None:
         return None
@@ -84,17 +83,8 @@ class Desk(Resource):
         self.refused: list[bytes] = []
         """What came of requests that were none."""
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Pending | None:
-        pending = self.take(Pending(connection, head, payload, wire, done))
-        pending.trailers = trailers
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Pending | None:
+        pending = self.take(Pending(connection, head, piece))
         self.pending.append(pending)
         return pending
 
@@ -109,13 +99,13 @@ class Desk(Resource):
 class Prompt(Pending):
     """Answers with the target, a colon and the body as soon as the body is complete."""
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        super().bodyReceived(payload, wire, done, trailers)
-        if done:
+    def bodyReceived(self, piece: Piece) -> None:
+        super().bodyReceived(piece)
+        if piece.last:
             self.answer_now()
 
     def answer_now(self) -> None:
-        connection, body = self.connection, self.head.target + b":" + self.payload
+        connection, body = self.connection, self.head.target + b":" + self.content
         keep = connection.may_keep_alive
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body)
         self.answer(head + (b"" if keep else b"Connection: close\r\n") + b"\r\n" + body, keep)
@@ -124,17 +114,9 @@ class Prompt(Pending):
 class PromptDesk(Desk):
     """Answers inside `respond`, if the body is there."""
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Pending | None:
-        prompt = Prompt(connection, head, payload, wire, done)
-        if not done:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Pending | None:
+        prompt = Prompt(connection, head, piece)
+        if not piece.last:
             return prompt
         prompt.answer_now()
         return None

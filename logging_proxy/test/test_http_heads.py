@@ -498,14 +498,14 @@ def read_with_ours(raw: bytes) -> Reading | None:
     try:
         head = parse(raw[:end])
         body = request_body(head)
-        payload, _, _ = body.feed(raw[end:])
+        piece, _ = body.feed(raw[end:])
     except RequestFault:
         return None
     if not body.done:
         return None
     # h11 gives this one value in lower case.
     fields = [(name, value.lower() if name == b"transfer-encoding" else value) for name, value in head.fields]
-    return head.method, head.target, fields, payload
+    return head.method, head.target, fields, piece.content
 
 
 def read_with_h11(raw: bytes) -> Reading:

@@ -50,7 +50,7 @@ class SizeTests(SynchronousTestCase):
         """The limit of the head is no limit of what comes in the same read."""
         desk = Desk()
         Client(desk, LIMITS).send(BODY.replace(b"9", b"900") + b"x" * 900)
-        self.assertEqual(len(desk.pending[0].payload), 900)
+        self.assertEqual(len(desk.pending[0].content), 900)
 
 
 class HeadTimeTests(SynchronousTestCase):

@@ -47,7 +47,7 @@ class OrderTests(SynchronousTestCase):
             client.send_pieces([data[start:end]])
             while desk.pending and desk.pending[0].done:
                 pending = desk.pending.pop()
-                body = pending.head.target + b":" + pending.payload
+                body = pending.head.target + b":" + pending.content
                 pending.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 client.clock.advance(0)
         bodies = [answer.partition(b"\r\n\r\n")[2] for answer in client.read().split(b"HTTP/1.1 200 OK")[1:]]

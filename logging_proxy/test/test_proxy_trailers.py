@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.proxy.headers import onward_trailers, replace_trailers
+from logging_proxy.http.bodies import ChunkedReader
 from logging_proxy.recording.records import Kind
 from logging_proxy.test.proxy_stage import Stage, get, ok
 
@@ -58,5 +58,5 @@ class TrailerTests(SynchronousTestCase):
 
     def test_all_dropped(self) -> None:
         """A section of which nothing is left leaves a plain end."""
-        self.assertEqual(onward_trailers(BAD, frozenset()), b"")
-        self.assertEqual(replace_trailers(b"0\r\n" + BAD + b"\r\n", BAD, b""), b"0\r\n\r\n")
+        piece, _ = ChunkedReader().feed(b"0\r\n" + BAD + b"\r\n")
+        self.assertEqual((piece.framed, piece.trailers), (b"0\r\n\r\n", BAD))
