@@ -209,7 +209,7 @@ class ServerConnection(ClientLink):
             self._receive = self._receive_ahead
             self._buffer = rest
             if self._reader is not None:
-                self._reader.passage = None
+                self._reader.fast_path = None
         elif not self._paused:
             self._await_body()
         if responder is not None and (piece.framed or piece.last):
@@ -217,15 +217,15 @@ class ServerConnection(ClientLink):
         if body.fault and self._receive == self._receive_body:
             self._refuse_body(rest)
 
-    def _landing(self) -> memoryview | None:
+    def _read_buffer(self) -> memoryview | None:
         """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         responder = self._responder
         if responder is None or self._receive != self._receive_body:
             return None
-        place = responder.landing(self._body.ahead - 1)
+        place = responder.read_buffer(self._body.ahead - 1)
         reader, body = self._reader, self._body
-        if place is not None and reader and reader.passage is None and isinstance(body, LengthReader):
-            reader.passage = responder.shortcut(self, body, self._now, self._limits.body_timeout)
+        if place is not None and reader and reader.fast_path is None and isinstance(body, LengthReader):
+            reader.fast_path = responder.fast_path(self, body, self._now, self._limits.body_timeout)
         return place
 
     def _await_body(self) -> None:

@@ -80,7 +80,7 @@ class Refusing:
         self.deadline = NEVER
         self._receive = self._receive_refused
         if self._reader is not None:
-            self._reader.passage = None
+            self._reader.fast_path = None
         self._gathering = Gathering(clock, limit, done)
         self._gathering.begin(data)
 

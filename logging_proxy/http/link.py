@@ -63,7 +63,7 @@ class Link(Refusing, protocol.Protocol):
             transport.setTcpNoDelay(True)
         self.send = sender(transport, self._note_failed_send)
         self._queue_length = queue_length(transport)
-        self._reader = read_directly(transport, self.dataReceived, self._landing)
+        self._reader = read_directly(transport, self.dataReceived, self._read_buffer)
 
     def dataReceived(self, data: bytes) -> None:
         self._receive(data)
@@ -94,7 +94,7 @@ class Link(Refusing, protocol.Protocol):
 
     # --- for subclasses -------------------------------------------------------------
 
-    def _landing(self) -> memoryview | None:
+    def _read_buffer(self) -> memoryview | None:
         """Memory to read the next piece of a long body into; None for any."""
         return None
 

@@ -21,7 +21,7 @@ from logging_proxy.http.limits import ClientLimits, ServerLimits
 from logging_proxy.http.reuse import Reuse
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import FastPath
 
 Connection = TypeVar("Connection", contravariant=True)
 
@@ -38,20 +38,20 @@ class Responder(Protocol):
     def bodyReceived(self, piece: Piece) -> None:
         """More of the request's body, or its end."""
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """
         Memory to read the next piece of the body into, at most `most` bytes; None for any.
 
         A piece that is read into it is given to `bodyReceived` at once.
         """
 
-    def shortcut(
+    def fast_path(
         self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
+    ) -> FastPath | None:
         """
-        A shorter way for what is usual of `body`, if there is one.  Asked for after a `landing` was given.
+        A faster implementation of passing `body` on, if there is one; asked for once there is a read buffer.
 
-        Each piece gives `source`, the connection, time until `patience` seconds from `now`.
+        With each piece, `source`, the connection, gets a new deadline: `patience` seconds from `now`.
         """
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
@@ -89,16 +89,16 @@ class ResponseReceiver(Protocol):
     def bodyReceived(self, piece: Piece) -> None:
         """More of the body, or its end."""
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """Memory to read the next piece of the body into, at most `most` bytes; None for any."""
 
-    def shortcut(
+    def fast_path(
         self, source: Watched, body: ChunkedReader | LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
+    ) -> FastPath | None:
         """
-        A shorter way for what is usual of `body`, if there is one.
+        A faster implementation of passing `body` on, if there is one.
 
-        Each piece gives `source`, the connection, time until `patience` seconds from `now`.
+        With each piece, `source`, the connection, gets a new deadline: `patience` seconds from `now`.
         """
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:

@@ -330,20 +330,20 @@ class ProxyClient(UpstreamLink):
         if body.fault and receiver is self._receiver:
             self._refuse_body(rest)
 
-    def _landing(self) -> memoryview | None:
+    def _read_buffer(self) -> memoryview | None:
         """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         receiver = self._receiver
         if receiver is None or self._receive != self._receive_body:
             return None
-        place = receiver.landing(self._body.ahead - 1)
+        place = receiver.read_buffer(self._body.ahead - 1)
         if place is not None and isinstance(self._body, LengthReader):
             self._shorten(receiver, self._body)
         return place
 
     def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
         """From the next read on the body takes the faster way, where there is one."""
-        if self._reader is not None and self._reader.passage is None:
-            self._reader.passage = receiver.shortcut(self, body, self._now, self._wait)
+        if self._reader is not None and self._reader.fast_path is None:
+            self._reader.fast_path = receiver.fast_path(self, body, self._now, self._wait)
 
     def _ended(self, rest: bytes) -> None:
         self._receiver = None
@@ -351,7 +351,7 @@ class ProxyClient(UpstreamLink):
         self.deadline = NEVER
         self.idle_since = self._now()
         if self._reader is not None:
-            self._reader.passage = None
+            self._reader.fast_path = None
         if rest:
             self._receive_unasked(rest)
 

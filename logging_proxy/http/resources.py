@@ -87,10 +87,10 @@ class ResourceChannel:
             head = self._head
             self._request.requestReceived(head.method, _origin_form(head.target), b"HTTP/1.%d" % head.minor)
 
-    def shortcut(self, *of: object) -> None:
+    def fast_path(self, *of: object) -> None:
         """There is none."""
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         return None
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:

@@ -37,7 +37,7 @@ from logging_proxy.recording.records import Kind
 from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import FastPath
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 """Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""
@@ -223,15 +223,15 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.sending()
 
-    def landing(self, most: int) -> memoryview | None:
-        return None if self._ended else self.request.landing(most)
+    def read_buffer(self, most: int) -> memoryview | None:
+        return None if self._ended else self.request.read_buffer(most)
 
-    def shortcut(
+    def fast_path(
         self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
+    ) -> FastPath | None:
         if self._ended or self._upstream is None:
             return None
-        return self.request.shortcut(self, source, body, now, patience)
+        return self.request.fast_path(self, source, body, now, patience)
 
     def clientLost(self, reason: Failure) -> None:
         if self._ended:

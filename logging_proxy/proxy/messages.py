@@ -21,7 +21,7 @@ from logging_proxy.recording.events import Capture, ExchangeEvent, Publish
 from logging_proxy.recording.records import Kind
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import FastPath
 
 MOMENT = 0.025
 """Seconds that an upstream has to end a response after its client has left."""
@@ -114,17 +114,17 @@ class ResponseHalf(Direction):
         if piece.last:
             self.finished()
 
-    def shortcut(
+    def fast_path(
         self,
         source: Watched,
         body: ChunkedReader | LengthReader,
         now: Callable[[], float],
         patience: float,
-    ) -> Passage | None:
-        """A faster way for whole chunks, or pieces of a body with a length, if the framing stays."""
+    ) -> FastPath | None:
+        """A faster implementation for whole chunks, or pieces of a counted body, if the framing stays."""
         if self._frame is not as_it_came:
             return None
-        return self._passage(
+        return self._fast_path(
             body, RESPONSE_PIECE, source=source, role="_receiver", receiver=self, now=now, patience=patience
         )
 
@@ -217,18 +217,18 @@ class RequestHalf(Direction):
         super().__init__(connection, capture)
         self.done = done
 
-    def shortcut(
+    def fast_path(
         self,
         exchange: object,
         source: Watched,
         body: LengthReader,
         now: Callable[[], float],
         patience: float,
-    ) -> Passage | None:
-        """A faster way for pieces of a body with a length."""
+    ) -> FastPath | None:
+        """A faster implementation for pieces of a body with a length."""
         sink = self.sink
         assert isinstance(sink, ProxyClient)
-        return self._passage(
+        return self._fast_path(
             body,
             REQUEST_PIECE,
             (exchange, "_ended"),

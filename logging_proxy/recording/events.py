@@ -43,9 +43,9 @@ class Capture:
         """
         self._write(self.number, records)
 
-    def landing(self, most: int) -> memoryview | None:
-        """Memory to read the next piece of a body into, see `CaptureWriter.landing`."""
-        return self.writer.landing(most)
+    def read_buffer(self, most: int) -> memoryview | None:
+        """Memory to read the next piece of a body into, see `CaptureWriter.read_buffer`."""
+        return self.writer.read_buffer(most)
 
     @property
     def full(self) -> bool:

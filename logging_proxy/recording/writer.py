@@ -27,13 +27,13 @@ Passed = Sequence[tuple[int, int, bytes]]
 """
 Kind, flags and payload of some records of one exchange.
 
-A payload that was read into memory from `landing` is a view of it, and its record comes alone.
+A payload that was read into memory from `read_buffer` is a view of it, and its record comes alone.
 """
 
 _pack = HEADER.pack
 _now = time.monotonic_ns
 
-LEAST_LANDING = 64 << 10
+LEAST_READ_BUFFER = 64 << 10
 """Bytes of the smallest piece read into the ring; smaller ones are cheaper to copy."""
 
 STALL = 30.0
@@ -87,7 +87,7 @@ class CaptureWriter:
         self._stall: IDelayedCall | None = None
         ring.tell("")
         self.writing = shortcut.writing(self, ring, stored, _now) if type(ring) is Ring else None
-        """The C version of `write` and `landing` for the ordinary case; None without the C extension."""
+        """The C version of `write` and `read_buffer` for the ordinary case; None without the C extension."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiters: list[Deferred[None]] = []
         self._losing: dict[int, _Losing] = {}
@@ -107,7 +107,7 @@ class CaptureWriter:
         if len(records) == 1:  # a piece of a stream
             ((kind, flags, payload),) = records
             if type(payload) is memoryview:
-                self._ring.land(_pack(len(payload), kind, flags, 0, exchange, now), len(payload))
+                self._ring.store_read(_pack(len(payload), kind, flags, 0, exchange, now), len(payload))
                 self._stored()
                 return
             data = _pack(len(payload), kind, flags, 0, exchange, now) + payload
@@ -127,7 +127,7 @@ class CaptureWriter:
         """The fastest function that does what `write` does."""
         return self.writing or self.write
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """
         Memory for the payload of the next record, at most `most` bytes; None if there is none now.
 
@@ -136,7 +136,7 @@ class CaptureWriter:
         """
         if self._waiting or self._losing:
             return None
-        return self._ring.landing(HEADER.size, LEAST_LANDING, most)
+        return self._ring.read_buffer(HEADER.size, LEAST_READ_BUFFER, most)
 
     def when_room(self) -> Deferred[None]:
         """Fires when everything written so far is in the spool, or has been discarded."""

@@ -49,10 +49,10 @@ class Pending:
         self.done = piece.last
         self.trailers = piece.trailers
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         return None
 
-    def shortcut(self, *of: object) -> None: ...
+    def fast_path(self, *of: object) -> None: ...
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
         self.refused, self.kept = fault.status, kept

@@ -253,8 +253,8 @@ class FakeRing:
         self.data = bytearray()
         self.frozen = False
         self.stored = 0
-        self.landed = 0
-        """How many times something was read into it."""
+        self.read_into = 0
+        """How many times bytes were read into it."""
 
     @property
     def taken(self) -> int:
@@ -271,14 +271,14 @@ class FakeRing:
         self.stored += len(data)
         self.data += data
 
-    def landing(self, ahead: int, least: int, most: int) -> memoryview | None:
+    def read_buffer(self, ahead: int, least: int, most: int) -> memoryview | None:
         if self.frozen or most < least:
             return None
         self._place = memoryview(bytearray(most))
         return self._place
 
-    def land(self, ahead: bytes, size: int) -> None:
-        self.landed += 1
+    def store_read(self, ahead: bytes, size: int) -> None:
+        self.read_into += 1
         self.store(ahead + self._place[:size])
 
 

@@ -207,7 +207,7 @@ class Story:
     """What the body's sender was sent."""
     records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
     states: list[tuple[Any, ...]] = field(default_factory=list)
-    """After each step: whether the source is read, both deadlines, which sides are there, the stride."""
+    """After each step: whether the source is read, both deadlines, which sides are there, a read's size."""
     short: int = 0
     """How many times the shorter way was there before a step."""
 
@@ -240,7 +240,7 @@ class Play:
         try:
             for step in steps:
                 self.stage.clock.advance(MOMENT / 2)
-                story.short += bool(getattr(vars(self.source).get("doRead"), "passage", None))
+                story.short += bool(getattr(vars(self.source).get("doRead"), "fast_path", None))
                 self._step(step, story)
                 for line in (self.source, self.sink):
                     line.reactor.turn()  # type: ignore[attr-defined]
@@ -262,8 +262,8 @@ class Play:
         source, sink = self.source, self.sink
         deadlines = (source.ours.deadline, sink.ours.deadline)
         half = source.ours._responder.request if self.upload and source.ours._responder else None
-        stride = getattr(half if self.upload else source.ours._receiver, "_stride", None)
-        return source.reading, *deadlines, bool(source.connected), bool(sink.connected), stride
+        read_size = getattr(half if self.upload else source.ours._receiver, "_read_size", None)
+        return source.reading, *deadlines, bool(source.connected), bool(sink.connected), read_size
 
     def _step(self, step: Any, story: Story) -> None:
         source, sink = self.source, self.sink
@@ -318,15 +318,15 @@ class ShortcutCase(SynchronousTestCase):
         return found
 
     def watch_sources(self) -> list[weakref.ref[object]]:
-        """The sources of all passages that are made from now on."""
+        """The sources of all fast paths that are made from now on."""
         made: list[weakref.ref[object]] = []
-        real = shortcut.passage
+        real = shortcut.fast_path
 
         def watched(sink: Any, **parts: Any) -> Any:
             made.append(weakref.ref(parts["source"]))
             return real(sink, **parts)
 
-        self.patch(directions, "passage", watched)
+        self.patch(directions, "fast_path", watched)
         return made
 
 

@@ -253,13 +253,13 @@ class ReadTests(SynchronousTestCase):
 
     def begin(self, pair: Pair) -> None:
         self.pair = pair
-        read_directly(pair.transport, self.hear, self.landing)
+        read_directly(pair.transport, self.hear, self.read_buffer)
         self.read = pair.transport.doRead
 
     def hear(self, data: bytes) -> None:
         self.heard.append(bytes(data))
 
-    def landing(self) -> memoryview | None:
+    def read_buffer(self) -> memoryview | None:
         return self.memory.pop(0) if self.memory else None
 
     def test_what_is_there(self) -> None:
@@ -337,7 +337,7 @@ class ReadTests(SynchronousTestCase):
             self.read()
             self.assertEqual(seen, [self.pair.transport.socket] * times)
 
-    def test_landing(self) -> None:
+    def test_read_buffer(self) -> None:
         """Where much comes it goes where it is wanted, if it is wanted; little does not."""
         usual = self.pair.transport.bufferSize
         places = [bytearray(usual), bytearray(usual + 7)]
@@ -354,7 +354,7 @@ class ReadTests(SynchronousTestCase):
         self.read()
         self.assertEqual((self.heard, len(self.memory)), ([b"hello"], 1))
 
-    def test_end_and_loss_when_landing(self) -> None:
+    def test_end_and_loss_with_a_read_buffer(self) -> None:
         """The end and the loss of a connection are what they are without."""
         usual = self.pair.transport.bufferSize
         self.pair.peer.sendall(bytes(usual))
@@ -378,7 +378,7 @@ class ReadTests(SynchronousTestCase):
     def test_without_tcp(self) -> None:
         """Other transports, TLS above all, stay as they are."""
         transport = StringTransport()
-        read_directly(transport, self.hear, self.landing)
+        read_directly(transport, self.hear, self.read_buffer)
         self.assertNotIn("doRead", vars(transport))
 
 

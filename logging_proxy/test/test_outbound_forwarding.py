@@ -50,10 +50,10 @@ class Receiver:
     def bodyReceived(self, piece: Piece) -> None:
         raise AssertionError("there is none")
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         raise AssertionError("there is no body")
 
-    def shortcut(self, *way: object) -> None:
+    def fast_path(self, *way: object) -> None:
         raise AssertionError("there is no body")
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:

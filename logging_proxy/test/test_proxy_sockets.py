@@ -186,7 +186,7 @@ class SocketTests(TestCase):
             upstream = self.upstream.peers[0]
             await upstream.until(lambda: upstream.data.endswith(sent[-100:]))
             self.assertEqual(upstream.data.partition(b"\r\n\r\n")[2], sent)
-            uploaded = self.ring.landed
+            uploaded = self.ring.read_into
             upstream.transport_.write(ok(answer))
             await client.until(lambda: len(client.data) >= len(ok(answer)))
             self.assertEqual(client.data, ok(answer))
@@ -194,7 +194,7 @@ class SocketTests(TestCase):
             self.assertEqual(self.capture.body(Kind.RESPONSE_PIECE), answer)
             self.assertTrue(self.capture.complete(Kind.REQUEST_PIECE))
             self.assertTrue(self.capture.complete(Kind.RESPONSE_PIECE))
-            self.assertTrue(0 < uploaded < self.ring.landed)
+            self.assertTrue(0 < uploaded < self.ring.read_into)
 
         return Deferred.fromCoroutine(run())
 

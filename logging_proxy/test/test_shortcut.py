@@ -121,13 +121,13 @@ class SameTests(ShortcutCase):
             source = SimpleNamespace(_receiver=half, deadline=0.0)
             reader = wire.read_directly(upstream, received.append, lambda: None)
             assert reader is not None
-            reader.passage = shortcut.passage(
+            reader.fast_path = shortcut.fast_path(
                 sink,
                 source=source,
                 role="_receiver",
                 receiver=half,
                 direction=half,
-                unusual=((half, "_waiting"),),
+                must_be_false=((half, "_waiting"),),
                 exchange=3,
                 writer=writer,
                 writing=writer.writing,
