@@ -6,7 +6,7 @@ head of its response, and when it ends.  The observers of one publisher are isol
 
 The pieces of a body, of an event stream or of a tunnel are *not* events: they would pay for a dict, and
 for a call of each observer, several thousand times a second.  They go to the writer of the capture
-directly, through `Capture.passed` or, where the part in C passes them on, through what that has of the
+directly, through `Capture.passed` or, where the C extension passes them on, through what that has of the
 same writer.  An observer that is to see bodies belongs into the logging server, which reads the spool.
 """
 

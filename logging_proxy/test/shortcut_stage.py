@@ -1,8 +1,8 @@
 """
-Tests with the part in C, and without it.
+Tests with the C extension, and without it.
 
 A play is one exchange through a proxy whose connections are sockets: the same play
-must become the same story whether the part in C is there or not.
+must become the same story whether the C extension is there or not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from logging_proxy.test.proxy_stage import Stage, get
 
 
 class InPython:
-    """The same tests without the part in C; to be named before their class."""
+    """The same tests without the C extension; to be named before their class."""
 
     def setUp(self) -> None:
         self.patch(shortcut, "compiled", False)  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def require_compiled() -> None:
         raise SkipTest("PURE_PYTHON is set")
     if not can_compile():
         raise SkipTest("there is no C compiler here, or Python's headers are missing")
-    raise AssertionError(f"there is no part in C: {shortcut.trouble}")
+    raise AssertionError(f"there is no C extension: {shortcut.trouble}")
 
 
 class Selected:
@@ -309,7 +309,7 @@ class ShortcutCase(SynchronousTestCase):
         require_compiled()
 
     def same(self, play: Play, steps: list[Any]) -> Story:
-        """What becomes of these steps with the part in C, which must be what becomes of them without."""
+        """What becomes of these steps with the C extension, which must be what becomes of them without."""
         with mock.patch.object(shortcut, "compiled", False):
             expected = play.tell(steps)
         found = play.tell(steps)

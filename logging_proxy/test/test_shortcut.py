@@ -1,4 +1,4 @@
-"""Whole chunks: the part in C does what Python does."""
+"""Whole chunks: the C extension does what Python does."""
 
 from __future__ import annotations
 

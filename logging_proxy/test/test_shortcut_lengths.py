@@ -1,4 +1,4 @@
-"""Bodies with a length: the part in C does what Python does."""
+"""Bodies with a length: the C extension does what Python does."""
 
 from __future__ import annotations
 

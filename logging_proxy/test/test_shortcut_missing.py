@@ -1,4 +1,4 @@
-"""What is said where the part in C is not there, or what it rests on makes no sense."""
+"""What is said where the C extension is not there, or what it rests on makes no sense."""
 
 from __future__ import annotations
 
