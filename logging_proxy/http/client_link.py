@@ -56,7 +56,7 @@ class ClientLink(Link):
     # --- a client that stalls ---------------------------------------------------------
 
     def stalls(self) -> None:
-        """The client applies back-pressure: it has `send_timeout` seconds to take some of what waits."""
+        """The client applies back-pressure: it has `send_timeout` seconds to read some bytes."""
         if self._lost:
             return
         if self._stall is None:
@@ -64,7 +64,7 @@ class ClientLink(Link):
         self._stall.begin()
 
     def flows(self) -> None:
-        """The client has taken what waited, or nothing waits for it any more."""
+        """The client has read the waiting bytes, or none are waiting any more."""
         if self._stall is not None:
             self._stall.end()
 
@@ -87,7 +87,7 @@ class ClientLink(Link):
         half_close()
 
     def _lingering(self, data: bytes) -> None:
-        """What still comes while the last answer is on its way, and after that."""
+        """Discard input while the last response is on its way, and after that."""
         self._linger_on()
 
     def _linger_on(self) -> None:
@@ -103,7 +103,7 @@ class ClientLink(Link):
         self.transport.loseConnection()
 
     def _closing(self, data: bytes) -> None:
-        """What still comes on a connection that has been closed, as it may over TLS."""
+        """Discard input on a closed connection; it can arrive over TLS."""
         self._linger_on()
 
     def _watch_queue(self) -> None:

@@ -132,7 +132,7 @@ class ServerConnection(ClientLink):
             data, self._buffer = self._buffer, b""
 
     def _await_head(self, data: bytes, start: int) -> None:
-        """The head is not complete: keep what is there, unless it cannot become one."""
+        """The head is not complete: keep its bytes, unless they cannot become a valid one."""
         if data == b"\r" or data == b"\r\n":
             self._buffer = data  # an empty line begins no request: the connection remains idle
             return
@@ -323,9 +323,9 @@ class ServerConnection(ClientLink):
 
     def switch(self, tunnel: TunnelEnd) -> None:
         """
-        The answer is a change of protocols: what comes, and what has come already, is for `tunnel`.
+        The response is a change of protocols: all input, received already or not, is for `tunnel`.
 
-        It ends with `finish` or `abort`, as any answer does.
+        The tunnel ends with `finish` or `abort`, as any response does.
         """
         self._responder = None
         data, self._buffer = self._buffer, b""

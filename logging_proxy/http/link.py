@@ -122,7 +122,7 @@ class Link(Refusing, protocol.Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for the peer to read what was sent before them."""
+        """Bytes that wait until the peer has read those sent before them."""
         return self._queue_length()
 
     # --- after a switch of protocols ----------------------------------------------------

@@ -102,7 +102,7 @@ class Pool:
         """
         A new connection, TLS verified.  Cancelling it gives it up.
 
-        Fails with what the endpoint fails with, or `HandshakeFailed` and the errors of pyOpenSSL.
+        Fails with the endpoint's failure, with `HandshakeFailed`, or with an error of pyOpenSSL.
         """
         factory = _Clients(self, self._secure)
         factory.connecting = self._endpoint.connect(factory)
@@ -137,7 +137,7 @@ class Pool:
         self._deadlines.forget(client)
 
     def close(self) -> None:
-        """Close what is idle now, and everything else when its response is complete."""
+        """Close idle connections now, and the others when their responses are complete."""
         self._closed = True
         kept = [*self._idle, *self._resting]
         self._idle.clear()

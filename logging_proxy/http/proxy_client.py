@@ -194,7 +194,7 @@ class ProxyClient(UpstreamLink):
         self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
 
     def _refuse_head(self, data: bytes, fault: Exception | None = None) -> None:
-        """The head that `data` begins with is refused, for `fault` or for what is wrong with its lines."""
+        """The head at the beginning of `data` is refused, because of `fault` or of a fault in its lines."""
         limits = self._pool.limits
 
         def refuse(kept: bytes) -> None:
@@ -230,7 +230,7 @@ class ProxyClient(UpstreamLink):
             return
         unasked, self._unasked = self._unasked, None
         if unasked is not None and not kept.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
-            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(kept))
+            self._log.warn("{pool}: {size} unsolicited bytes; closing", pool=self._pool, size=len(kept))
             unasked(kept)
         self.abort()
 
@@ -369,11 +369,11 @@ class ProxyClient(UpstreamLink):
         elif self._tunnel is not None:
             self.give_up(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
         elif self._receiver is not None:
-            what = "head" if self._receive == self._receive_head else "body"
+            part = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None
             kept = self._held()
             self.abort()
-            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {what} in time")), kept)
+            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {part} in time")), kept)
         else:
             self._pool.forget(self)
             self.close()

@@ -22,7 +22,7 @@ class UpstreamLink(Link):
         self._look: Callable[[], bool] = lambda: True
         self._close_reason: Failure | None = None
         self._wait = NEVER
-        """Seconds that the upstream may take for what comes next."""
+        """Seconds that the upstream may take until its next bytes."""
         self._closing = False
 
     def connectionMade(self) -> None:

@@ -1,8 +1,7 @@
 """
 An exchange: one request on its way to a destination, and the response on its way back.
 
-What both halves need of each other is decided here: which upstream connection,
-whether to try again, how it ended.
+It decides for both directions: on the upstream connection, on a retry, and on the outcome.
 """
 
 from __future__ import annotations
@@ -40,17 +39,17 @@ if TYPE_CHECKING:
     from logging_proxy.net.shortcut._compiled import FastPath
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
-"""Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""
+"""Go's list, which leaves out the idempotent PUT and DELETE: no server expects them a second time."""
 
 
 class Owner(Protocol):
-    """Who starts exchanges: a route."""
+    """The starter of exchanges: a route."""
 
     pool: Pool
     publish: Publish
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
-        """What the client is told."""
+        """The response for the client."""
 
     def unasked(self, after: bytes, kept: bytes) -> None:
         """The upstream has sent `kept` behind the response of exchange `after`, unasked."""
@@ -63,8 +62,8 @@ class Exchange:
     """
     Forwards one request and its response.
 
-    Is the `Responder` of the client's connection.  `first` is the request's
-    head and what of its body was there with it, already recorded.
+    It is the `Responder` of the client's connection.  `first` is the request's head and the part of its
+    body that was received with it; both are recorded already.
     """
 
     _log = Logger()
@@ -148,7 +147,7 @@ class Exchange:
         self.request.pass_on(self._first)
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:
-        """The response will not become complete; `kept` is what came of it and was not passed on."""
+        """The response will not become complete; `kept` was received of it and not passed on."""
         upstream = self._upstream
         if self._ended or upstream is None:
             return
@@ -159,9 +158,9 @@ class Exchange:
 
     def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
         """
-        Only what is safe to do twice, once, and only when the connection was an old one.
+        Whether to send the request again: once, if its method is safe, and if the connection was reused.
 
-        It may have been closed before the request came (RFC 9110 §9.2.2).
+        The upstream may have closed that connection before it received the request (RFC 9110 §9.2.2).
         """
         response = self.response
         return (
@@ -254,7 +253,7 @@ class Exchange:
         self._let_go_of_upstream()
 
     def _part(self) -> bool:
-        """Whether nothing but its end is missing of the response, for all we know: then it has a moment."""
+        """Wait a moment for the response's end if presumably nothing else is missing; False if not."""
         response, upstream, capture = self.response, self._upstream, self.capture
         if response is None or upstream is None or capture is None:
             return False
@@ -287,11 +286,11 @@ class Exchange:
         assert response is not None and upstream is not None
         request = self.request
         keep_alive = response.keep_alive and request.done
-        # What still waits here would never follow; the upstream would take the next request for it.
+        # Unsent bytes of the request will not be sent: the upstream would take the next request for them.
         request_sent = request.done and request.idle
         request.stop()
         response.stop()
-        # The half knows its exchange: without this each exchange would be left to the garbage collector.
+        # The direction refers to its exchange: without this each exchange would be a reference cycle.
         self.response = self._upstream = None
         if request_sent:
             upstream.release()
@@ -301,13 +300,13 @@ class Exchange:
         self.connection.finish(keep_alive)
 
     def response_cut(self) -> None:
-        """All that came of a response that is not whole has been handed to the client's connection."""
+        """All received bytes of an incomplete response have been handed to the client's connection."""
         if self.response is not None:
             self.response.stop()
         reset_when_received(self.connection)
 
     def _fail(self, verdict: Verdict, refused: Records = ()) -> None:
-        """There will be no complete response; `refused` is recorded of what was not passed on."""
+        """There will be no complete response; `refused` are records of bytes that were not passed on."""
         response = self.response
         if response is not None and response.started:
             self._end(verdict.outcome, verdict.error, refused)

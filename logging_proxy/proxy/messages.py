@@ -57,10 +57,10 @@ class AroundResponse(Protocol):
         """All of the response has been handed to the client's connection."""
 
     def response_cut(self) -> None:
-        """All that came of a response that is not whole has been handed to the client's connection."""
+        """All received bytes of an incomplete response have been handed to the client's connection."""
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:
-        """The response will not become complete; `kept` came of it and was not passed on."""
+        """The response will not become complete; `kept` was received of it and not passed on."""
 
     def client_left(self, error: str) -> None:
         """The client is gone before its response was complete."""

@@ -4,7 +4,7 @@ The Resource tree of the routes.
 `RouteTree` is the root.  Its children are found by `getChild`, twisted.web's hook for dynamic look-up, with
 the whole raw target as their name: split and decoded segments, which twisted.web's own server would look up,
 have lost the difference between `/` and `%2F`.  A child is the `RouteResource` of the route that takes the
-request, or one that answers what no route takes.
+request, or one that answers requests without a route.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class RouteResource(Resource):
 
 @implementer(IExchangeResource)
 class ReplyResource(Resource):
-    """Answers with the same reply each time: what no route takes."""
+    """Answers requests without a route, each time with the same reply."""
 
     def __init__(self, reply: Reply, ids: Ids, surroundings: Surroundings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -281,7 +281,7 @@ class RouteTree(Resource):
         return ReplyResource(found, self._ids, self._surroundings) if isinstance(found, Reply) else found
 
     def _find(self, target: bytes, head: RequestHead) -> Child | Reply:
-        """The resource of a route, perhaps by way of the not-found path; else what to answer."""
+        """The resource of a route, possibly through the not-found path; without one, the reply."""
         if head.method == b"CONNECT":
             return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
         if not self._takes(head):

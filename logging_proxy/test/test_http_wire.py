@@ -410,7 +410,7 @@ class LooksClosedTests(SynchronousTestCase):
         self.assertTrue(looks_closed(pair.transport))
 
     def test_data(self) -> None:
-        """Nor does one with bytes that nobody asked for; they stay where they are."""
+        """Nor does one with unsolicited bytes; they stay where they are."""
         pair = Pair(self)
         pair.peer.send(b"x")
         self.assertTrue(looks_closed(pair.transport))

@@ -32,7 +32,7 @@ class NoReactor:
 
 
 class Idle(Protocol):
-    """Nobody asked for anything: whatever comes ends it, as in `ProxyClient`."""
+    """Without a request: any input ends it, as in `ProxyClient`."""
 
     transport: Any
 
@@ -158,7 +158,7 @@ class IdleTests(SynchronousTestCase):
         self.assertOpen(pair, False)
 
     def test_unasked(self) -> None:
-        """Bytes that nobody asked for end the connection."""
+        """Unsolicited bytes end the connection."""
         for version in VERSIONS:
             pair = SecurePair(self, version)
             pair.server.write(b"HTTP/1.1 200 OK\r\n\r\n")

@@ -221,7 +221,7 @@ class UnaskedTests(SynchronousTestCase):
             complete, unasked = stage.captures
             self.assertEqual((complete.outcome, unasked.outcome), ("complete", "protocol_error"))
             self.assertEqual(unasked.refused(Kind.RESPONSE_PIECE), more)
-            self.assertEqual(unasked.error, f"upstream: {len(more)} bytes nobody asked for: secret REDACTED")
+            self.assertEqual(unasked.error, f"upstream: {len(more)} unsolicited bytes: secret REDACTED")
             self.assertEqual(stage.console[1:], ["- - -> UNASKED http://up.example/ [log]"])
             self.assertEqual(stage.problems(), [])
             self.assertTrue(stage.upstream.aborted)

@@ -194,7 +194,7 @@ class AnswerTests(TunnelCase):
             self.assertEqual(client.received(), b"HTTP/1.1 103 Hints\r\n\r\n" + SWITCH + b"hello")
 
     def test_faulty(self) -> None:
-        """A 101 that nobody asked for, or to something else, is a protocol error: 502."""
+        """A 101 without a request for it, or to another protocol, is a protocol error: 502."""
         other = SWITCH.replace(b"websocket", b"other")
         nameless = SWITCH.replace(b"Upgrade: websocket\r\n", b"")
         more = SWITCH.replace(b"websocket", b"websocket, other")
