@@ -25,7 +25,7 @@ from logging_proxy.net.wire import half_closer
 
 @implementer(IHalfCloseableProtocol)
 class ClientLink(Link):
-    """One client's connection, whatever is said on it."""
+    """A client's connection, without requests and responses."""
 
     def __init__(self, site: ConnectionSite[Any]) -> None:
         super().__init__(site.now)
@@ -75,10 +75,10 @@ class ClientLink(Link):
     # --- closing --------------------------------------------------------------------
 
     def _linger(self) -> None:
-        """End our direction, and read until the client ends its own or has had time enough."""
+        """Half-close, and read until the client ends its direction or its time is up."""
         half_close = half_closer(self.transport)
         if half_close is None:
-            self._close()  # TLS says that it closes, and reads until the client says so too
+            self._close()  # TLS sends its close_notify, and reads until the client's
             return
         self._receive = self._lingering
         self._linger_until = self._now() + LONGEST_LINGER
@@ -91,7 +91,7 @@ class ClientLink(Link):
         self._linger_on()
 
     def _linger_on(self) -> None:
-        """As long as more comes the client is not reading yet: closing now could destroy its answer."""
+        """While input arrives, the client is not reading yet: closing now could destroy its answer."""
         if not (self._lost or self.site.closing or self._queue_length()):
             self.deadline = min(self._now() + LINGER, self._linger_until)
 
@@ -115,7 +115,7 @@ class ClientLink(Link):
         super()._reset()
 
     def timedOut(self) -> None:
-        """It has been idle for too long, or its end takes too long."""
+        """The connection has been idle for too long, or its end takes too long."""
         if self._receive not in (self._lingering, self._closing, self._receive_tunnel):
             self._close()
         elif self._queue_length() < self._unsent:

@@ -24,7 +24,7 @@ from logging_proxy.http.reuse import REST, Reuse
 
 
 class _Clients(Factory):
-    """Makes the one client of one connection attempt."""
+    """Makes the protocol of one connection attempt."""
 
     noisy = False
 
@@ -44,7 +44,7 @@ class _Clients(Factory):
             self.ready.errback(reason)
 
     def _give_up(self, _: object) -> None:
-        """The endpoint is done once TCP stands; TLS may still be shaking hands."""
+        """TCP is connected; the TLS handshake may still be under way."""
         if self.connecting is not None:
             self.connecting.cancel()
         if self._client is not None:
@@ -78,7 +78,7 @@ class Pool:
         self._name = name
         self._idle: list[ProxyClient] = []
         self._resting: deque[ProxyClient] = deque()
-        """The oldest first: each will be idle when it has rested."""
+        """The oldest first; each becomes idle after its rest."""
         self._open: set[ProxyClient] = set()
         self._closed = False
 
@@ -86,7 +86,7 @@ class Pool:
         return self._name
 
     def take(self) -> ProxyClient | None:
-        """An idle connection that is good as far as can be known, or None."""
+        """An idle connection that is still open, as far as can be known; or None."""
         now = self.now()
         while self._resting and self._resting[0].idle_since + REST <= now:
             self._idle.append(self._resting.popleft())

@@ -77,7 +77,7 @@ class ResponseReceiver(Protocol):
 
     def switchReceived(self, head: ResponseHead, data: bytes) -> None:
         """
-        A 101, and the bytes behind it.  Calls the connection's `switch`.
+        A 101, and the bytes after it.  Calls the connection's `switch`.
 
         Raises `ResponseFault` if the request has not asked for it.
         """

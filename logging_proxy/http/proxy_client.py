@@ -88,7 +88,7 @@ class ProxyClient(UpstreamLink):
             self.deadline = self._handshake_until
 
     def handshakeCompleted(self) -> None:
-        """The upstream is authenticated only now; until now nothing of a request has been written."""
+        """The upstream is authenticated only now; no byte of a request has been written before."""
         self.deadline = NEVER
         self._become_ready()
 
@@ -135,7 +135,7 @@ class ProxyClient(UpstreamLink):
         self._expect(self._pool.limits.head_timeout)
 
     def sending(self) -> None:
-        """More of the request has been sent, or of the tunnel: the time for a response starts again."""
+        """More bytes of the request or of the tunnel were sent: restart the time for a response."""
         if self._receive == self._receive_head or self._tunnel is not None:
             self.deadline = self._now() + self._wait
 
@@ -315,7 +315,7 @@ class ProxyClient(UpstreamLink):
         if body.fault:
             self._refuse_body(data)
         elif isinstance(body, ChunkedReader):
-            self._shorten(receiver, body)
+            self._use_fast_path(receiver, body)
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body
@@ -337,11 +337,11 @@ class ProxyClient(UpstreamLink):
             return None
         place = receiver.read_buffer(self._body.ahead - 1)
         if place is not None and isinstance(self._body, LengthReader):
-            self._shorten(receiver, self._body)
+            self._use_fast_path(receiver, self._body)
         return place
 
-    def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
-        """From the next read on the body takes the faster way, where there is one."""
+    def _use_fast_path(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
+        """Use a fast path for the body from the next read on, if there is one."""
         if self._reader is not None and self._reader.fast_path is None:
             self._reader.fast_path = receiver.fast_path(self, body, self._now, self._wait)
 

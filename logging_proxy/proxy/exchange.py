@@ -52,10 +52,10 @@ class Owner(Protocol):
         """The response for the client."""
 
     def unasked(self, after: bytes, kept: bytes) -> None:
-        """The upstream has sent `kept` behind the response of exchange `after`, unasked."""
+        """The upstream has sent `kept` after the response of exchange `after`, without a request."""
 
     def exchange_ended(self, exchange: Exchange) -> None:
-        """The exchange is over, and its capture with it.  May be said more than once."""
+        """The exchange is over, and its capture with it.  May be called more than once."""
 
 
 class Exchange:
@@ -191,9 +191,9 @@ class Exchange:
 
     def switch(self, head: ResponseHead, data: bytes) -> None:
         """
-        The upstream has answered 101; `data` came behind it.
+        The upstream has answered 101, followed by `data`.
 
-        Raises `ResponseFault` if that is no answer to this request.
+        Raises `ResponseFault` if the request has not asked for this switch.
         """
         request, response, upstream = self.request, self.response, self._upstream
         assert response is not None and upstream is not None
@@ -237,7 +237,7 @@ class Exchange:
             # The response was complete, or cut, but not all of it has been handed over.
             self._owner.exchange_ended(self)
             self._let_go_of_upstream()
-        elif not self._part():
+        elif not self._awaits_end():
             self.client_left(str(reason.value) if reason.check(ClientGivenUp) else "")
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
@@ -252,8 +252,8 @@ class Exchange:
         self._end("client_closed", error)
         self._let_go_of_upstream()
 
-    def _part(self) -> bool:
-        """Wait a moment for the response's end if presumably nothing else is missing; False if not."""
+    def _awaits_end(self) -> bool:
+        """Wait a moment for the response's end if presumably nothing else is missing; whether that is so."""
         response, upstream, capture = self.response, self._upstream, self.capture
         if response is None or upstream is None or capture is None:
             return False
@@ -276,7 +276,7 @@ class Exchange:
     # --- the end ----------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+        """Response and recording are complete: later events do not change the outcome."""
         self._ended = True
 
     def response_ended(self) -> None:

@@ -140,8 +140,8 @@ def onward_response(
     """
     The whole head for the client, blank line included.
 
-    `body_is_close_delimited` says that the upstream's close would be the body's end; a client that
-    knows chunks is told to expect them instead.
+    `body_is_close_delimited` says that the upstream's close would be the body's end; for a
+    client that knows chunks, the body is chunked instead.
     """
     lines = [_status_line(head)]
     named = head.connection_options - _NOT_REMOVABLE

@@ -48,10 +48,10 @@ class AroundResponse(Protocol):
         """The other direction."""
 
     def switch(self, head: ResponseHead, data: bytes) -> None:
-        """The upstream has answered 101; `data` came behind it.  Raises `ResponseFault`."""
+        """The upstream has answered 101, followed by `data`.  Raises `ResponseFault`."""
 
     def end(self) -> None:
-        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+        """Response and recording are complete: later events do not change the outcome."""
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""
@@ -163,7 +163,7 @@ class ResponseHalf(Direction):
         exchange.publish(event)
 
     def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
-        """How this head goes on; the same head to the same kind of client always goes the same way."""
+        """How `head` is forwarded; computed once for equal heads and each kind of client."""
         key = (request.method == b"HEAD", request.minor, may_keep_alive)
         way: Way | None = head.prepared.get(key)
         if way is None:
@@ -175,9 +175,9 @@ class AwaitingEnd(ResponseHalf):
     """
     Takes over a response whose client has left after it had received everything so far.
 
-    Clients of event streams close after the event that says it is the last, often before
+    Clients of event streams close after the event that is marked as the last one, often before
     the end of the body has arrived.  If that end follows within a moment, and without
-    further payload, the response was complete; otherwise the client has missed a part of it.
+    further content, the response was complete; otherwise the client has missed a part of it.
     """
 
     __slots__ = ("_timer",)

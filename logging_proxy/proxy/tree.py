@@ -276,7 +276,7 @@ class RouteTree(Resource):
         refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)
 
     def getChild(self, path: bytes, request: RequestHead) -> Child:
-        """The resource that answers `request`, whose raw target is `path`."""
+        """The resource that answers `request`; `path` is its raw target."""
         found = self._find(path, request)
         return ReplyResource(found, self._ids, self._surroundings) if isinstance(found, Reply) else found
 
