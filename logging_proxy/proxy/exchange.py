@@ -27,7 +27,7 @@ from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.delayed_reset import reset_when_received
 from logging_proxy.proxy.failures import Verdict, verdict
 from logging_proxy.proxy.headers import onward_switch
-from logging_proxy.proxy.messages import AwaitingEnd, RequestHalf, ResponseHalf
+from logging_proxy.proxy.messages import AwaitingEnd, RequestDirection, ResponseDirection
 from logging_proxy.proxy.stored import Records, end_record, refused_record
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
@@ -100,8 +100,8 @@ class Exchange:
         self.head = head
         self.capture = capture
         self.publish = owner.publish
-        self.request = RequestHalf(connection, capture, done)
-        self.response: ResponseHalf | None = None
+        self.request = RequestDirection(connection, capture, done)
+        self.response: ResponseDirection | None = None
         self._owner = owner
         self._first = first
         self._upstream: ProxyClient | None = None
@@ -138,7 +138,7 @@ class Exchange:
 
     def _start_on(self, upstream: ProxyClient) -> None:
         self._upstream = upstream
-        self.response = ResponseHalf(self, upstream, self.capture)
+        self.response = ResponseDirection(self, upstream, self.capture)
         upstream.begin(self.response, self.head.method, partial(self._owner.unasked, self.id))
 
     def _send_on(self, upstream: ProxyClient) -> None:
@@ -182,7 +182,7 @@ class Exchange:
         if self.response is not None:
             self.response.stop()
         self.request.stop()
-        self.request = RequestHalf(self.connection, self.capture, True)
+        self.request = RequestDirection(self.connection, self.capture, True)
         if self.capture is not None:
             note = {"retry": {"reason": verdict(reason).error}}
             self.capture.passed((int(Kind.NOTE), 0, json.dumps(note).encode()))

@@ -44,7 +44,7 @@ class AroundResponse(Protocol):
         """The client's connection."""
 
     @property
-    def request(self) -> RequestHalf:
+    def request(self) -> RequestDirection:
         """The other direction."""
 
     def switch(self, head: ResponseHead, data: bytes) -> None:
@@ -66,7 +66,7 @@ class AroundResponse(Protocol):
         """The client is gone before its response was complete."""
 
 
-class ResponseHalf(Direction):
+class ResponseDirection(Direction):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
@@ -171,7 +171,7 @@ class ResponseHalf(Direction):
         return way
 
 
-class AwaitingEnd(ResponseHalf):
+class AwaitingEnd(ResponseDirection):
     """
     Takes over a response whose client has left after it had received everything so far.
 
@@ -208,7 +208,7 @@ class AwaitingEnd(ResponseHalf):
         super().stop()
 
 
-class RequestHalf(Direction):
+class RequestDirection(Direction):
     """From the client to the upstream; knows whether the client has sent all of its request."""
 
     __slots__ = ("done",)
