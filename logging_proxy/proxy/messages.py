@@ -244,5 +244,7 @@ class RequestDirection(Direction):
     def bodyReceived(self, piece: Piece) -> None:
         self.done = piece.last
         if self._capture is not None:
-            self._capture.passed(*piece_records(REQUEST_PIECE, piece, piece.onward_trailers))
+            records = piece_records(REQUEST_PIECE, piece, piece.onward_trailers)
+            if records:  # not for the line of a chunk alone
+                self._capture.passed(*records)
         self.pass_on(piece.framed)
