@@ -45,7 +45,7 @@ class ConsoleTests(SynchronousTestCase):
         self.assertEqual(len(self.said), 2)
 
     def test_malformed(self) -> None:
-        """What is no request has its first line as well, and then the fault."""
+        """A malformed request has a first line as well, and then the fault."""
         self.stage.client(b"nonsense\r\n\r\n")
         first, second = self.said
         self.assertIn("- - -> BAD_REQUEST [log]", first)
