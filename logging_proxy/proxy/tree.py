@@ -151,7 +151,8 @@ class RouteResource(Resource):
                 "where": plan.where,
             }
         )
-        exchange = Exchange(id, connection, head, capture, self, plan.onward + piece.framed, piece.last)
+        first = plan.onward + piece.framed
+        exchange = Exchange(id, connection, head, capture, self, first, piece.last, len(piece.content))
         self.exchanges.add(exchange)
         exchange.begin()
         return exchange
