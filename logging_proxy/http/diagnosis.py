@@ -33,6 +33,8 @@ def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
 
     The first line that is at fault decides, so that it is the same however the bytes came in pieces.
     """
+    if begun.startswith(_TLS):
+        return RequestFault(400, "the client speaks TLS, and this port plain HTTP: use http:// in the URL")
     head, complete = _head_of(begun)
     first, *fields = _LINES.findall(head)
     if not first.endswith(b"\n"):
@@ -56,6 +58,9 @@ def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
         return found
     return RequestFault(400, "malformed request head")
 
+
+_TLS = b"\x16\x03"
+"""How each version of TLS begins: a record of a handshake (RFC 8446 §5.1)."""
 
 _LINES = re.compile(rb"[^\n]*+\n|[^\n]++")
 

@@ -10,7 +10,8 @@ request, or one that answers what no route takes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from twisted.web.resource import Resource
@@ -24,7 +25,8 @@ from logging_proxy.http.interfaces import IExchangeResource, IExchangeRoot
 from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.forwarding import Forwarding
-from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
+from logging_proxy.proxy.answers import Answer, Complaint, Reply, answer, last_stop
+from logging_proxy.proxy.error_kinds import KINDS
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
 from logging_proxy.proxy.headers import (
@@ -33,10 +35,17 @@ from logging_proxy.proxy.headers import (
     loops,
     onward_request,
 )
-from logging_proxy.proxy.hosts import WRONG_HOST
 from logging_proxy.proxy.refusals import Incoming, answer_request, record_unasked, refuse_request, source_url
 from logging_proxy.proxy.stored import request_records
 from logging_proxy.proxy.surroundings import Surroundings, client_address, client_field, local_address
+from logging_proxy.proxy.unrouted import (
+    bad_target,
+    connect_refused,
+    method_not_allowed,
+    no_route,
+    plain_not_found,
+    wrong_host,
+)
 from logging_proxy.proxy.upgrade import asked_protocols
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import describe, identify
@@ -48,8 +57,13 @@ from logging_proxy.routing.targets import split_target
 _MOST_PLANS = 64
 """Plans kept with one head; each client address may need a plan of its own."""
 
-_NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
-
+_NOT_RECORDED = Complaint(KINDS["not_recorded"], "captures cannot be written", "REFUSED")
+_NO_UPGRADE = Complaint(
+    KINDS["upgrade_not_supported"],
+    "the outbound proxy takes whole requests for this destination, and so no upgrade",
+    "NO_UPGRADE",
+)
+_LOOP = Complaint(KINDS["loop"], "the request has been here before", "LOOP")
 
 _FIXED_BITS = int.from_bytes(UUID(int=0, version=4).bytes * 256, "big")
 _RANDOM_BITS = int.from_bytes((b"\xff" * 6 + b"\x0f\xff\x3f" + b"\xff" * 7) * 256, "big")
@@ -86,12 +100,16 @@ class Plan:
     """The URL at the destination."""
 
 
-class Refused(Exception):
-    """The request is not forwarded; `reply` is the answer instead."""
+Told = Reply | Complaint
+"""What a request is answered with that is not forwarded."""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.where)
-        self.reply = reply
+
+class Refused(Exception):
+    """The request is not forwarded; `told` is the answer instead."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__(told.where)
+        self.told = told
 
 
 @implementer(IExchangeResource)
@@ -130,10 +148,10 @@ class RouteResource(Resource):
         recorder = self._recorder
         try:
             if recorder is not None and recorder.refuses:
-                raise Refused(Reply(503, b"captures cannot be written\n", "REFUSED"))
+                raise Refused(_NOT_RECORDED)
             plan = self._plan(connection, head, target or head.target)
         except Refused as refused:
-            self._refuse(Incoming(connection, head, piece), id, refused.reply)
+            self._refuse(Incoming(connection, head, piece), id, refused.told)
             return None
         capture: Capture | None = None
         records: Passed = ()
@@ -157,10 +175,8 @@ class RouteResource(Resource):
         exchange.begin()
         return exchange
 
-    def _refuse(self, incoming: Incoming, id: bytes, reply: Reply) -> None:
-        if reply.text and reply.status >= 400:
-            text = reply.text[:-1] + b" (exchange %b)\n" % str(UUID(bytes=id)).encode()
-            reply = replace(reply, text=text)
+    def _refuse(self, incoming: Incoming, id: bytes, told: Told) -> None:
+        reply = _reply(told, id, incoming.head)
         answer_request(incoming, id, reply, self._surroundings, self._recorder, self.options)
 
     def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
@@ -183,13 +199,13 @@ class RouteResource(Resource):
         if forwards_left(head) == 0:
             raise Refused(last_stop(head))
         if self._forwarding is not None and asked_protocols(head):
-            raise Refused(Reply(501, _NO_UPGRADE, "NO_UPGRADE"))
+            raise Refused(_NO_UPGRADE)
         if policy.via and loops(head):
-            raise Refused(Reply(508, b"the request has been here before\n", "LOOP"))
+            raise Refused(_LOOP)
         try:
             onward_target = upstream_target(options.pattern, options.destination, target)
         except EscapesDestination:
-            raise Refused(Reply(400, b"the path leaves the destination's path\n", "BAD_REQUEST")) from None
+            raise Refused(bad_target("the path leaves the destination's path")) from None
         url = destination_url(options.destination, onward_target)
         onward = onward_request(
             head, onward_target, options.destination.authority, policy, client, connection.site.scheme
@@ -204,8 +220,9 @@ class RouteResource(Resource):
     # --- called by exchanges ------------------------------------------------------------
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
-        text = f"{verdict.text} (exchange {UUID(bytes=exchange.id)})\n".encode()
-        reply = Reply(verdict.status, text, "")
+        to = self.options.destination
+        message = verdict.message(f"{to.scheme}://{to.authority.decode()}")
+        reply = Complaint(verdict.kind, message).reply(exchange.id, exchange.head.fields)
         now = self._surroundings.wall_ns() / 1e9
         return answer(exchange.head, exchange.connection.may_keep_alive, now, reply)
 
@@ -218,20 +235,35 @@ class RouteResource(Resource):
 
 @implementer(IExchangeResource)
 class ReplyResource(Resource):
-    """Answers with the same reply each time: what no route takes."""
+    """Answers one head, which no route takes."""
 
-    def __init__(self, reply: Reply, ids: Ids, surroundings: Surroundings) -> None:
+    def __init__(self, told: Told | Callable[[str], Complaint], ids: Ids, surroundings: Surroundings) -> None:
+        """`told` may depend on the URL at which the client has reached the proxy."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reply = reply
+        self._told = told
         self._ids = ids
         self._surroundings = surroundings
 
     def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> None:
         surroundings = self._surroundings
         recorder = surroundings.recorder if surroundings.record_unknown else None
-        answer_request(
-            Incoming(connection, head, piece), self._ids.next(), self._reply, surroundings, recorder
-        )
+        id, told = self._ids.next(), self._told
+        if not isinstance(told, Reply | Complaint):
+            told = told(_root_url(connection, head))
+            if head.host:
+                self._told = told  # without a Host it depends on the connection
+        incoming = Incoming(connection, head, piece)
+        answer_request(incoming, id, _reply(told, id, head), surroundings, recorder)
+
+
+def _reply(told: Told, id: bytes, head: RequestHead) -> Reply:
+    return told.reply(id, head.fields) if isinstance(told, Complaint) else told
+
+
+def _root_url(connection: ServerConnection, head: RequestHead) -> str:
+    """The proxy's URL by the name that the client knows, unless that is the name of another host."""
+    authority = head.host if head.target.startswith(b"/") else b""
+    return (connection.site.scheme + b"://" + (authority or local_address(connection))).decode("latin-1")
 
 
 @implementer(IExchangeResource)
@@ -273,20 +305,26 @@ class RouteTree(Resource):
             head.prepared[self] = child
         return child.respond(connection, head, piece)
 
+    @property
+    def _options(self) -> list[RouteOptions]:
+        return [route.options for route in self.routes]
+
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)
 
     def getChild(self, path: bytes, request: RequestHead) -> Child:
         """The resource that answers `request`, whose raw target is `path`."""
         found = self._find(path, request)
-        return ReplyResource(found, self._ids, self._surroundings) if isinstance(found, Reply) else found
+        if isinstance(found, Resource):
+            return found
+        return ReplyResource(found, self._ids, self._surroundings)
 
-    def _find(self, target: bytes, head: RequestHead) -> Child | Reply:
+    def _find(self, target: bytes, head: RequestHead) -> Child | Told | Callable[[str], Complaint]:
         """The resource of a route, perhaps by way of the not-found path; else what to answer."""
         if head.method == b"CONNECT":
-            return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
+            return partial(connect_refused, head, self._options)
         if not self._takes(head):
-            return Reply(421, WRONG_HOST, "WRONG_HOST")
+            return partial(wrong_host, head, self._options)
         if target == b"*":
             return Reply(200, b"", "SERVER_OPTIONS")
         decision = self._mux.match(head.method, target, head.host)
@@ -296,18 +334,17 @@ class RouteTree(Resource):
             location = decision.location
             return Reply(307, b"", f"REDIRECT {location.decode('latin-1')}", ((b"Location", location),))
         if isinstance(decision, MethodNotAllowed):
-            return Reply(405, b"Method Not Allowed\n", "METHOD_NOT_ALLOWED", ((b"Allow", decision.allow),))
+            return method_not_allowed(head, _path(target), decision.allow)
         if isinstance(decision, BadTarget):
-            return Reply(400, b"malformed request target\n", "BAD_REQUEST")
+            return bad_target(decision.reason)
         not_found = self._not_found_target(target)
         if not_found:
             decision = self._mux.match(head.method, not_found, asked_host(head))
             if isinstance(decision, Serve):
                 return NotFoundResource(decision.value, not_found)
-        path, _, _ = not_found.partition(b"?")
-        return Reply(
-            404, b"No route found for " + path + b"\n" if path else b"404 page not found\n", "NOT_FOUND"
-        )
+        if not not_found:
+            return plain_not_found()
+        return partial(no_route, head, _path(target), self._options)
 
     def _takes(self, head: RequestHead) -> bool:
         return self._surroundings.takes_host(asked_host(head))
@@ -318,6 +355,11 @@ class RouteTree(Resource):
         if not prefix:
             return b""
         if not target.startswith(b"/"):
-            parts = split_target(target)
-            target = parts.path + (b"" if parts.query is None else b"?" + parts.query)
+            _, mark, query = target.partition(b"?")
+            target = _path(target) + mark + query
         return target if target.startswith(prefix) else prefix.rstrip(b"/") + target
+
+
+def _path(target: bytes) -> bytes:
+    """The path of `target`, which is in origin- or absolute-form."""
+    return target.partition(b"?")[0] if target.startswith(b"/") else split_target(target).path
