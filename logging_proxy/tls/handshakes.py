@@ -21,7 +21,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.tls.reasons import reasons
+from logging_proxy.tls.reasons import trouble_with_client
 
 MOST_FAILURES, PERIOD = 10, 60.0
 """How many failed handshakes are logged, and in how many seconds: any client can cause them."""
@@ -138,7 +138,7 @@ class _Handshake(protocol.Protocol):
 def _why(reason: Failure) -> str:
     """Why a handshake has failed; empty if it was ended on this side."""
     if isinstance(reason.value, SSL.Error):
-        return "; ".join(reasons(reason.value)) or "no reason is given"
+        return trouble_with_client(reason.value)
     return "the client left" if reason.check(error.ConnectionDone, error.ConnectionLost) else ""
 
 

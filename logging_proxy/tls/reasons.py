@@ -47,7 +47,7 @@ _ABOUT_OUR_CERTIFICATE = frozenset(
         "unsupported certificate",
     }
 )
-"""Alerts of a server whose own certificate we have accepted: they are about ours."""
+"""Alerts that are about our certificate: a server sends them when we have accepted its own."""
 
 _ALERTS = {
     "handshake failure": "there is no common cipher, or it requires a client certificate (handshake failure)",
@@ -71,9 +71,7 @@ def tls_trouble(error: SSL.Error) -> tuple[TLSTrouble, str]:
             TLSTrouble.NOT_TLS,
             "what listens there does not speak TLS; if it speaks plain HTTP, write http://",
         )
-    for each in said:
-        match = _ALERT.fullmatch(each)
-        alert = match[1] if match else ""
+    for alert in map(_alert, said):
         if alert == "certificate required":
             return TLSTrouble.CLIENT_CERTIFICATE, "it requires a client certificate"
         if alert in _ABOUT_OUR_CERTIFICATE:
@@ -81,6 +79,23 @@ def tls_trouble(error: SSL.Error) -> tuple[TLSTrouble, str]:
         if alert in _ALERTS:
             return TLSTrouble.OTHER, _ALERTS[alert]
     return TLSTrouble.OTHER, "; ".join(said) or "connection lost"
+
+
+def trouble_with_client(error: SSL.Error) -> str:
+    """An error of a connection from a client in words."""
+    said = reasons(error)
+    for alert in map(_alert, said):
+        if alert in _ABOUT_OUR_CERTIFICATE:
+            return f"the client does not accept the certificate ({alert})"
+    if "unsupported protocol" in said:
+        return "the client speaks older versions of TLS only (unsupported protocol)"
+    return "; ".join(said) or "no reason is given"
+
+
+def _alert(reason: str) -> str:
+    """The peer's alert that a reason of OpenSSL reports; empty if it is none."""
+    match = _ALERT.fullmatch(reason)
+    return match[1] if match else ""
 
 
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
