@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from logging_proxy.configuration.base_urls import VERSION, BaseURL, Provider, provider_of
+from logging_proxy.configuration.base_urls import VERSION, BaseURL, Provider, paths_of, provider_of
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.routing.paths import END
 from logging_proxy.routing.patterns import Pattern
@@ -149,7 +149,10 @@ def _style(provider: Provider) -> str:
 def guessed_url(base: BaseURL, style: str) -> str:
     """The base URL of a route for an SDK of an API of this style, as paths tell it."""
     provider = provider_of(base.route.destination)
-    fits = provider is not None and _style(provider) == style
-    paths = base.url, base.route.destination.path.decode("ascii").rstrip("/")
-    versioned = any(VERSION.fullmatch(path[path.rfind("/") :]) for path in paths)
-    return base.url if style != "openai" or fits or versioned else f"{base.url}/v1"
+    if not style or (provider is not None and _style(provider) == style):
+        return base.url
+    pattern, destination = paths_of(base.route)
+    if style != "openai":
+        return base.url if pattern.endswith("/v1") else base.url.removesuffix("/v1")
+    versioned = any(VERSION.fullmatch(path[path.rfind("/") :]) for path in (base.url, destination))
+    return base.url if versioned else f"{base.url}/v1"

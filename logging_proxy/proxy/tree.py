@@ -292,11 +292,13 @@ class RouteTree(Resource):
         self._ids = ids
         self._surroundings = surroundings
         self.routes: list[RouteResource] = []
+        self._options: list[RouteOptions] = []
 
     def mount(self, route: RouteResource) -> None:
         """Add a route.  Raises `PatternConflict`."""
         self._mux.add(route.options.pattern, route)
         self.routes.append(route)
+        self._options.append(route.options)
 
     def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Exchange | None:
         child: Child | None = head.prepared.get(self)
@@ -304,10 +306,6 @@ class RouteTree(Resource):
             child = self.getChildWithDefault(head.target, head)  # type: ignore[no-untyped-call]
             head.prepared[self] = child
         return child.respond(connection, head, piece)
-
-    @property
-    def _options(self) -> list[RouteOptions]:
-        return [route.options for route in self.routes]
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from logging_proxy.configuration.base_urls import base_urls_at, variables_of
+from logging_proxy.configuration.base_urls import BaseURL, base_urls_at, variables_of
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.faults import shown
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.proxy.answers import METHODS, Complaint
 from logging_proxy.proxy.error_kinds import KINDS
-from logging_proxy.proxy.guesses import asked, guessed_url, guesses
-from logging_proxy.routing.patterns import Pattern
+from logging_proxy.proxy.guesses import MOST_COMPARED, asked, guessed_url, guesses
+from logging_proxy.routing.patterns import Pattern, printable
 
 MOST_LISTED = 20
 """Routes that an answer lists."""
@@ -93,8 +93,8 @@ def _hint(path: bytes, routes: Sequence[RouteOptions], root: str) -> str:
         text = str(only).removesuffix("{$}").rstrip("/")
         return f'. The route "{only}" takes this one path: "{text}/" would take everything below it.'
     style = asked(path).style
-    urls = list(dict.fromkeys(guessed_url(each, style) for each in base_urls_at(root, found)))
-    *before, last = urls
+    known = [each for each in _urls(routes, root) if any(each.route is route for route in found)]
+    *before, last = dict.fromkeys(printable(guessed_url(each, style)) for each in known)
     return f". Did you mean {', '.join(before)}{' or ' if before else ''}{last}?"
 
 
@@ -105,11 +105,14 @@ def _is_below(path: bytes, pattern: Pattern) -> bool:
 
 def _instead(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> str:
     """What to set in place of HTTP_PROXY: the variable for the destination that was asked for, if known."""
-    urls = base_urls_at(root, routes)
+    urls = _urls(routes, root)
     wanted = _wanted(head)
     meant = [url for url in urls if url.route.destination.host.lower() == wanted]
     known = list(variables_of(meant)) or list(variables_of(urls))[:_MOST_VARIABLES]
-    what = " or ".join(f"{name}={url}" for name, url in known) or "the client's base URL to that of a route"
+    what = (
+        " or ".join(f"{name}={printable(url)}" for name, url in known)
+        or "the client's base URL to that of a route"
+    )
     return f"this is a reverse proxy, which cannot be used as HTTP_PROXY or HTTPS_PROXY: set {what} instead"
 
 
@@ -120,7 +123,13 @@ def _wanted(head: RequestHead) -> str:
     return authority.decode("latin-1").rpartition("@")[2].partition(":")[0].lower()
 
 
+def _urls(routes: Sequence[RouteOptions], root: str) -> list[BaseURL]:
+    """The base URLs of as many routes as are compared: any client can make us look for one."""
+    return base_urls_at(root, routes[:MOST_COMPARED])
+
+
 def _listed(routes: Sequence[RouteOptions], root: str) -> tuple[str, ...]:
-    lines = [f"{each.route.pattern} at {each.url}" for each in base_urls_at(root, routes[:MOST_LISTED])]
+    urls = _urls(routes, root)[:MOST_LISTED]
+    lines = [f"{each.route.pattern} at {printable(each.url)}" for each in urls]
     more = len(routes) - len(lines)
     return (*lines, f"{more} more") if more else tuple(lines)

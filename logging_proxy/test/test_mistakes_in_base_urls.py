@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.proxy.guesses import LONGEST_SEGMENT, asked, guesses
-from logging_proxy.test.proxy_stage import Stage, route
+from logging_proxy.test.proxy_stage import Stage, get, route
 
 HERE = "http://localhost:5601"
 OPENAI = f"{HERE}/openai/v1"
@@ -35,6 +35,7 @@ MIXED = {
 }
 
 ONE = {"llm": ("/llm/", "https://llm.example/v1/")}
+NEAR = {"llama": ("/llama/", "http://127.0.0.1:8000/")}
 LOCAL = {"llm": ("/llm/", "http://llm.example:8000/")}
 
 
@@ -83,6 +84,9 @@ MISTAKES = [
     Mistake("a blank", SHIPPED, f"POST /openai%20/v1{CHAT}", "no_route", meant(OPENAI)),
     Mistake("the only route", ONE, f"POST /v1{CHAT}", "no_route", meant(f"{HERE}/llm")),
     Mistake("the only route, without `/v1`", LOCAL, f"POST {CHAT}", "no_route", meant(f"{HERE}/llm/v1")),
+    Mistake("the only route, another API", LOCAL, f"POST {MESSAGES}", "no_route", meant(f"{HERE}/llm")),
+    Mistake("a local server", NEAR, f"POST /lama/v1{CHAT}", "no_route", meant(f"{HERE}/llama/v1")),
+    Mistake("a local server, Anthropic's", NEAR, f"POST /lama{MESSAGES}", "no_route", meant(f"{HERE}/llama")),
     Mistake("another API's client", MIXED, f"POST /olama/v1{CHAT}", "no_route", meant(f"{HERE}/ollama/v1")),
     Mistake(
         "a pattern without its slash",
@@ -191,6 +195,14 @@ class MistakeTests(SynchronousTestCase):
         _, body = self.ask(Mistake("", routes, "GET /x", "no_route", ""), *CURL)
         listed = body.decode().split("\n")[2:-1]
         self.assertEqual((len(listed), listed[-1]), (21, "  10 more"))
+
+    def test_odd_patterns(self) -> None:
+        """A configuration may have any text in a pattern; an answer is one head and one text all the same."""
+        routes = {"odd": ("a\ud800\r\nX:y/\x00/\u202e/", "https://api.openai.com/")}
+        for request in (b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", get("/v1/models")):
+            head, _, body = Stage(routes).client(request).received().partition(b"\r\n\r\n")
+            self.assertNotIn(b"\nX:", head + body)
+            self.assertIn(b"\\u202e", head + body)
 
     def test_no_host(self) -> None:
         """A client of HTTP/1.0 without Host is told the address that it has connected to."""

@@ -334,6 +334,18 @@ class HandshakeTests(SynchronousTestCase):
             self.assertEqual(stage.upstream.received(), b"")
             self.assertEqual(stage.problems(), [])
 
+    def test_client_certificate(self) -> None:
+        """A TLS 1.3 server asks for one after the handshake, as we see it: when the request has been sent."""
+        stage = Stage(secure=True)
+        client = stage.client(get())
+        stage.upstream.handshake()
+        stage.upstream._lose(Failure(alert("tlsv13 alert certificate required")))
+        self.assertIn(
+            b"no TLS connection with http://up.example: TLS: it requires a client cert", client.sent
+        )
+        self.assertEqual(stage.capture.outcome, "tls_failed")
+        self.assertEqual(stage.problems(), [])
+
     def test_in_time(self) -> None:
         """TCP and TLS together have `connect_timeout`."""
         stage = Stage(secure=True, limits=limits(connect_timeout=10.0))
