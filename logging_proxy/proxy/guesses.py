@@ -20,7 +20,7 @@ from logging_proxy.routing.patterns import Pattern
 MOST_SEGMENTS, LONGEST_SEGMENT = 12, 40
 """How much of a path is looked at: more of it is no mistake in a base URL."""
 
-MOST_COMPARED = 100
+MOST_COMPARED = 50
 """Routes that are compared."""
 
 ENDPOINTS: dict[str, tuple[tuple[bytes, ...], ...]] = {
