@@ -55,7 +55,7 @@ class Piece:
 
 
 NOTHING_YET = Piece(b"", b"", False)
-"""What has come of a body of which only the head has been received."""
+"""The piece of a message of which only the head has been received."""
 
 BARE_END = Piece(b"", b"", True)
 """The end of a body that has no bytes of its own: where there is no body, or the connection's end ends it."""
@@ -84,9 +84,9 @@ class BodyReader(Protocol):
         """
         A piece of the body, and the bytes after the body's end.
 
-        With a `fault`, the piece is what is good before it, and the rest is everything that came and is
-        in no piece: it begins with the line (or chunk's end) that is at fault, or with the last chunk's
-        line if the fault is in the trailers.  Together the pieces and the rest are the same however the
+        With a `fault`, the piece ends before it, and the rest is all input that is in no piece: it begins
+        with the faulty line (or chunk's end), or with the last chunk's line if the fault is in the
+        trailers.  Together the pieces and the rest are the same however the
         input was cut.
         """
 
@@ -289,12 +289,12 @@ class ChunkedReader:
             return at
         return end
 
-    def _await_line(self, data: bytes, at: int, room: int, begun: re.Pattern[bytes], what: str) -> int:
+    def _await_line(self, data: bytes, at: int, room: int, begun: re.Pattern[bytes], name: str) -> int:
         """Keep a line that has no end yet, as long as it can still become one that is allowed."""
         if not begun.fullmatch(data, at, at + room):
-            self.fault = f"a malformed {what}"
+            self.fault = f"a malformed {name}"
         elif len(data) - at >= room:
-            self.fault = "a trailer section too long" if self._last else f"a {what} too long"
+            self.fault = "a trailer section too long" if self._last else f"a {name} too long"
         else:
             self._held = data[at:]
             return len(data)

@@ -1,8 +1,8 @@
 """
-One client's connection: it reads requests and hands each to the site's resource when its head is complete.
+One client's connection: it reads requests, and passes each to the site's resource when its head is complete.
 
-The answer comes back through `send` and `finish`.  Requests that arrive meanwhile wait in a bounded
-buffer, so that answers keep the order of the requests.
+The resource answers with `send` and `finish`.  Requests that arrive meanwhile wait in a bounded buffer, so
+that answers keep the order of the requests.
 
 The state of the connection is the method that receives its bytes:
 
@@ -78,7 +78,7 @@ class ServerConnection(ClientLink):
         self.site.opened(self)
 
     def _peer_ended(self) -> None:
-        """The client has left, unless the configuration lets it wait for an answer after a half-close."""
+        """A half-close: the client has left, unless the configuration lets it wait for its answer."""
         self._finish_gathering()
         if self._refused and self._busy:
             return  # the error response is sent first, and then the connection is closed
@@ -132,7 +132,7 @@ class ServerConnection(ClientLink):
             data, self._buffer = self._buffer, b""
 
     def _await_head(self, data: bytes, start: int) -> None:
-        """The head is not complete: keep what is there, unless it cannot become one."""
+        """The head is not complete: keep its bytes, unless they cannot become a valid one."""
         if data == b"\r" or data == b"\r\n":
             self._buffer = data  # an empty line begins no request: the connection remains idle
             return
@@ -229,11 +229,11 @@ class ServerConnection(ClientLink):
         return place
 
     def _await_body(self) -> None:
-        """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""
+        """Start the time for more of the body, unless the client waits for a 100 (RFC 9110 §10.1.1)."""
         self.deadline = NEVER if self._awaits_continue else self._now() + self._limits.body_timeout
 
     def _send_first(self, data: bytes) -> bool:
-        """Stands in for `send` until the client, which waits for a 100, has a 100 or a final answer."""
+        """Takes the place of `send` until a client that waits for a 100 has got it, or a final answer."""
         if tells_to_go_on(data):
             self.send = self._send
             self._awaits_continue = False
@@ -269,7 +269,7 @@ class ServerConnection(ClientLink):
 
     @property
     def may_keep_alive(self) -> bool:
-        """Whether the answer may leave the connection open, as far as client, request and site go."""
+        """Whether client, request and site allow that the connection stays open after the answer."""
         is_last = self._read_ended and not self._buffer
         return self._keep_alive and self._body.done and not self.site.closing and not is_last
 
@@ -291,9 +291,9 @@ class ServerConnection(ClientLink):
 
     def _go_on(self) -> None:
         """
-        Take up the next request, or read on, but not before the client has read of the answers it has.
+        Process the next request, or continue to read, once the client has read enough of its answers.
 
-        Not at once: this may be the middle of the previous request's `respond`.
+        Not in this call, which may be within the previous request's `respond`.
         """
         delay = 0.0
         if self._queue_length() > MOST_UNSENT:
@@ -323,9 +323,9 @@ class ServerConnection(ClientLink):
 
     def switch(self, tunnel: TunnelEnd) -> None:
         """
-        The answer is a change of protocols: what comes, and what has come already, is for `tunnel`.
+        The response is a change of protocols: all input, received already or not, is for `tunnel`.
 
-        It ends with `finish` or `abort`, as any answer does.
+        The tunnel ends with `finish` or `abort`, as any response does.
         """
         self._responder = None
         data, self._buffer = self._buffer, b""
@@ -373,7 +373,7 @@ class ServerConnection(ClientLink):
         self.site.refuse(self, fault, kept)
 
     def abort(self) -> None:
-        """Reset the connection: the client must see that the answer is not whole."""
+        """Reset the connection, so that the client sees that the answer is incomplete."""
         self._busy = False
         self._responder = self._tunnel = None
         self._stop_gathering()
@@ -385,7 +385,7 @@ class ServerConnection(ClientLink):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the connection has been idle, or within a head; None while a request is under way."""
+        """The time since which no request is under way; None while one is."""
         if self._later is not None or self._queue_length():
             return None
         if self._receive == self._receive_head:
@@ -416,7 +416,7 @@ class ServerConnection(ClientLink):
         A connection without a request yet probably has one on its way; closing it now would fail that
         client's first request.  A head that has begun has as much time for its rest.
         """
-        begun = self._buffer.lstrip(b"\r\n")  # an empty line is nothing of a request
+        begun = self._buffer.lstrip(b"\r\n")  # an empty line does not begin a request
         if self._receive == self._receive_head and not (begun or looks_closed(self.transport)):
             if self._asked:
                 self._close()

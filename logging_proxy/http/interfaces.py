@@ -1,4 +1,4 @@
-"""What the engine relies on in the resources that answer requests."""
+"""The interfaces of resources that answer requests."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class IExchangeResource(Interface):
         """
         Start to answer.
 
-        `piece` is what has come of the body together with the head, perhaps nothing, perhaps all of it,
-        so that both can be passed on at once.  Returns None when the answer is complete already.  May
+        `piece` is the part of the body that was received with the head, perhaps an empty one, so that both
+        can be passed on together.  Returns None when the answer is complete already.  May
         raise `RequestFault` if nothing has been sent yet; with any other exception the connection is
         reset.
         """
 
 
 class IExchangeRoot(IExchangeResource):
-    """The root of a tree of resources, which answers what is no request as well."""
+    """The root of a tree of resources, which also answers malformed requests."""
 
     def refuse(connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         """
         Answer a request whose head is malformed, too long or late, and `finish`.
 
-        `kept` is what came of it, or the beginning of that.
+        `kept` is the part of it that was received, or the beginning of that part.
         """

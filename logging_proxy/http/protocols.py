@@ -1,8 +1,7 @@
 """
-What the connections of the engine rely on: in those they serve, and in the site or pool that keeps them.
+Interfaces that the engine's connections depend on: responders, receivers, tunnels, sites and pools.
 
-The connections know these protocols and not the classes that fulfil them, so that no file needs the one
-above it.
+The connections depend on these protocols and not on classes, so that there is no import cycle.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class ResponseReceiver(Protocol):
 
     def switchReceived(self, head: ResponseHead, data: bytes) -> None:
         """
-        A 101, and the bytes behind it.  Calls the connection's `switch`.
+        A 101, and the bytes after it.  Calls the connection's `switch`.
 
         Raises `ResponseFault` if the request has not asked for it.
         """
@@ -110,7 +109,7 @@ class ResponseReceiver(Protocol):
 
 
 class TunnelEnd(Protocol):
-    """Has a connection's bytes once protocols have been switched (RFC 9110 §7.8)."""
+    """Receives a connection's bytes once protocols have been switched (RFC 9110 §7.8)."""
 
     def bytesReceived(self, data: bytes) -> None:
         """The peer has sent `data`."""
@@ -139,7 +138,7 @@ class ConnectionSite(Protocol[Connection]):
 
     @property
     def wall_seconds(self) -> Callable[[], float]:
-        """The clock of what clients are told."""
+        """The wall clock, for dates in responses."""
 
     @property
     def respond(self) -> Callable[[Connection, RequestHead, Piece], Responder | None]:

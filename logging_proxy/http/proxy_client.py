@@ -89,7 +89,7 @@ class ProxyClient(UpstreamLink):
             self.deadline = self._handshake_until
 
     def handshakeCompleted(self) -> None:
-        """The upstream is authenticated only now; until now nothing of a request has been written."""
+        """The upstream is authenticated only now; no byte of a request has been written before."""
         self.deadline = NEVER
         self._become_ready()
 
@@ -147,7 +147,7 @@ class ProxyClient(UpstreamLink):
         return lacking(self._body)
 
     def sending(self) -> None:
-        """More of the request has been sent, or of the tunnel: the time for a response starts again."""
+        """More bytes of the request or of the tunnel were sent: restart the time for a response."""
         if self._receive == self._receive_head or self._tunnel is not None:
             self.deadline = self._now() + self._wait
 
@@ -206,7 +206,7 @@ class ProxyClient(UpstreamLink):
         self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
 
     def _refuse_head(self, data: bytes, fault: Exception | None = None) -> None:
-        """The head that `data` begins with is refused, for `fault` or for what is wrong with its lines."""
+        """The head at the beginning of `data` is refused, because of `fault` or of a fault in its lines."""
         limits = self._pool.limits
 
         def refuse(kept: bytes) -> None:
@@ -242,7 +242,7 @@ class ProxyClient(UpstreamLink):
             return
         unasked, self._unasked = self._unasked, None
         if unasked is not None and not kept.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
-            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(kept))
+            self._log.warn("{pool}: {size} unsolicited bytes; closing", pool=self._pool, size=len(kept))
             unasked(kept)
         self.abort()
 
@@ -327,7 +327,7 @@ class ProxyClient(UpstreamLink):
         if body.fault:
             self._refuse_body(data)
         elif isinstance(body, ChunkedReader):
-            self._shorten(receiver, body)
+            self._use_fast_path(receiver, body)
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body
@@ -349,11 +349,11 @@ class ProxyClient(UpstreamLink):
             return None
         place = receiver.read_buffer(self._body.ahead - 1)
         if place is not None and isinstance(self._body, LengthReader):
-            self._shorten(receiver, self._body)
+            self._use_fast_path(receiver, self._body)
         return place
 
-    def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
-        """From the next read on the body takes the faster way, where there is one."""
+    def _use_fast_path(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
+        """Use a fast path for the body from the next read on, if there is one."""
         if self._reader is not None and self._reader.fast_path is None:
             self._reader.fast_path = receiver.fast_path(self, body, self._now, self._wait)
 
@@ -384,8 +384,8 @@ class ProxyClient(UpstreamLink):
                 Failure(UpstreamTimeout(f"nothing passed through the tunnel within {self._wait:g} s"))
             )
         elif self._receiver is not None:
-            what = "response head" if self._receive == self._receive_head else "more of the response"
-            text = f"no {what} within {self._wait:g} s"
+            part = "response head" if self._receive == self._receive_head else "more of the response"
+            text = f"no {part} within {self._wait:g} s"
             receiver, self._receiver = self._receiver, None
             kept = self._held()
             self.abort()

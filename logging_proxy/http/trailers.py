@@ -18,7 +18,7 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""The list of Go's ReverseProxy, of RFC 2616 §13.5.1, RFC 7540 §3.2.1 and of what clients send."""
+"""The list of Go's ReverseProxy, of RFC 2616 §13.5.1, RFC 7540 §3.2.1, and the fields that clients send."""
 
 _NOT_IN_TRAILERS = HOP_BY_HOP | frozenset(
     {

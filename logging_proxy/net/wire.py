@@ -132,7 +132,7 @@ def read_directly(
     transport: Any, received: Callable[[bytes], object], read_buffer: Callable[[], memoryview | None]
 ) -> Reader | None:
     """
-    Pass what `transport` reads to `received`, until `read_no_more`.
+    Pass bytes that `transport` reads to `received`, until `read_no_more`.
 
     This saves Twisted's own calls, and those of the wrappers that
     endpoints put around a protocol.  A connection that fills a read gets larger ones,

@@ -90,7 +90,7 @@ class Direction:
         self._read_size = LEAST_READ_SIZE
 
     def pass_on(self, data: bytes) -> None:
-        """`data` has been recorded: send it, or keep it until it may be sent."""
+        """Send `data`, which has been recorded, or keep it until it may be sent."""
         sink, capture = self.sink, self._capture
         if sink is None or self._waiting or (capture is not None and capture.writer.full):
             self._wait(data)
@@ -171,7 +171,7 @@ class Direction:
         return not self._waiting and not self._paused
 
     def stop(self) -> None:
-        """End the direction and drop what waits; the sink is released, and the source reads again."""
+        """End the direction and drop the waiting bytes; the sink is released, and the source reads again."""
         sink, self.sink = self.sink, None
         source, self._source = self._source, None
         self._counted, self._passing = self.size, None  # a fast path knows its direction

@@ -1,8 +1,8 @@
 """
-What went wrong with an exchange: one table from failures to kinds of errors.
+The mapping of failures to kinds of errors, and the texts for the client and the capture.
 
-The text that a client gets names the destination and the reason, in words of this software: nothing that
-a peer has sent, and no secret.  The capture also has the line that is at fault.
+The client's text names the destination and the reason in this software's words: nothing that a peer has sent, and no
+secret.  The capture also has the faulty line.
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ def verdict(failure: Failure) -> Verdict:
     """
     The verdict on an exchange that `failure` has ended on the upstream's side, without a response.
 
-    What is not in the table is a fault of ours: 500, and the outcome says only
-    that the exchange was interrupted.
+    A failure that is not in the table is a fault of the proxy: 500, and the outcome `interrupted`.
     """
     code = next((code for kind, code in _KINDS if failure.check(kind)), "")
     if not code:

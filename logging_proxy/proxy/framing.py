@@ -3,7 +3,7 @@ How a response is sent to the client: its head, the framing of its body, and whe
 
 Bodies keep the upstream's own framing where the client can read it.  A body
 that only the upstream's close would end is chunked for HTTP/1.1; HTTP/1.0
-knows no chunks and gets our close instead (RFC 9112 §6.1, §6.3).
+has no chunks, and there our close ends the body (RFC 9112 §6.1, §6.3).
 """
 
 from __future__ import annotations

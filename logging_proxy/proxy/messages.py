@@ -44,29 +44,29 @@ class AroundResponse(Protocol):
         """The client's connection."""
 
     @property
-    def request(self) -> RequestHalf:
+    def request(self) -> RequestDirection:
         """The other direction."""
 
     def switch(self, head: ResponseHead, data: bytes) -> None:
-        """The upstream has answered 101; `data` came behind it.  Raises `ResponseFault`."""
+        """The upstream has answered 101, followed by `data`.  Raises `ResponseFault`."""
 
     def end(self) -> None:
-        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+        """Response and recording are complete: later events do not change the outcome."""
 
     def response_ended(self) -> None:
         """All of the response has been handed to the client's connection."""
 
     def response_cut(self) -> None:
-        """All that came of a response that is not whole has been handed to the client's connection."""
+        """All received bytes of an incomplete response have been handed to the client's connection."""
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:
-        """The response will not become complete; `kept` came of it and was not passed on."""
+        """The response will not become complete; `kept` was received of it and not passed on."""
 
     def client_left(self, error: str) -> None:
         """The client is gone before its response was complete."""
 
 
-class ResponseHalf(Direction):
+class ResponseDirection(Direction):
     """
     From the upstream to the client: knows how the response's body is framed on both sides.
 
@@ -168,7 +168,7 @@ class ResponseHalf(Direction):
         exchange.publish(event)
 
     def _way_of(self, head: ResponseHead, request: RequestHead, may_keep_alive: bool) -> Way:
-        """How this head goes on; the same head to the same kind of client always goes the same way."""
+        """How `head` is forwarded; computed once for equal heads and each kind of client."""
         key = (request.method == b"HEAD", request.minor, may_keep_alive)
         way: Way | None = head.prepared.get(key)
         if way is None:
@@ -176,13 +176,13 @@ class ResponseHalf(Direction):
         return way
 
 
-class AwaitingEnd(ResponseHalf):
+class AwaitingEnd(ResponseDirection):
     """
     Takes over a response whose client has left after it had received everything so far.
 
-    Clients of event streams close after the event that says it is the last, often before
+    Clients of event streams close after the event that is marked as the last one, often before
     the end of the body has arrived.  If that end follows within a moment, and without
-    further payload, the response was complete; otherwise the client has missed a part of it.
+    further content, the response was complete; otherwise the client has missed a part of it.
     """
 
     __slots__ = ("_timer",)
@@ -215,7 +215,7 @@ class AwaitingEnd(ResponseHalf):
         super().stop()
 
 
-class RequestHalf(Direction):
+class RequestDirection(Direction):
     """From the client to the upstream; knows whether the client has sent all of its request."""
 
     __slots__ = ("done",)
@@ -256,5 +256,7 @@ class RequestHalf(Direction):
         self.done = piece.last
         self._counted += len(piece.content)
         if self._capture is not None:
-            self._capture.passed(*piece_records(REQUEST_PIECE, piece, piece.onward_trailers))
+            records = piece_records(REQUEST_PIECE, piece, piece.onward_trailers)
+            if records:  # not for the line of a chunk alone
+                self._capture.passed(*records)
         self.pass_on(piece.framed)

@@ -156,7 +156,7 @@ def record_unasked(
     No client receives them.
     """
     line = kept[: kept.find(b"\r\n") + 2] or kept
-    error = f"upstream: {len(kept)} bytes nobody asked for: {shown(line)}"
+    error = f"upstream: {len(kept)} unsolicited bytes: {shown(line)}"
     url = destination_url(route.destination, route.destination.path)
     capture = _capture(surroundings.recorder if route.logging else None)
     records: Passed = ()

@@ -4,7 +4,7 @@ The Resource tree of the routes.
 `RouteTree` is the root.  Its children are found by `getChild`, twisted.web's hook for dynamic look-up, with
 the whole raw target as their name: split and decoded segments, which twisted.web's own server would look up,
 have lost the difference between `/` and `%2F`.  A child is the `RouteResource` of the route that takes the
-request, or one that answers what no route takes.
+request, or one that answers requests without a route.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class RouteResource(Resource):
 
 @implementer(IExchangeResource)
 class ReplyResource(Resource):
-    """Answers one head, which no route takes."""
+    """Answers requests without a route that have one head."""
 
     def __init__(self, told: Told | Callable[[str], Complaint], ids: Ids, surroundings: Surroundings) -> None:
         """`told` may depend on the URL at which the client has reached the proxy."""
@@ -311,14 +311,14 @@ class RouteTree(Resource):
         refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)
 
     def getChild(self, path: bytes, request: RequestHead) -> Child:
-        """The resource that answers `request`, whose raw target is `path`."""
+        """The resource that answers `request`; `path` is its raw target."""
         found = self._find(path, request)
         if isinstance(found, Resource):
             return found
         return ReplyResource(found, self._ids, self._surroundings)
 
     def _find(self, target: bytes, head: RequestHead) -> Child | Told | Callable[[str], Complaint]:
-        """The resource of a route, perhaps by way of the not-found path; else what to answer."""
+        """The resource of a route, possibly through the not-found path; without one, the answer."""
         if head.method == b"CONNECT":
             return partial(connect_refused, head, self._options)
         if not self._takes(head):

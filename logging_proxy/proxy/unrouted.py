@@ -30,7 +30,7 @@ _PLAIN = "404 page not found"
 
 def no_route(head: RequestHead, path: bytes, routes: Sequence[RouteOptions], root: str) -> Complaint:
     """No route takes `path`, the path of the request's target."""
-    message = f"no route takes {_asked(head.method, path)}"
+    message = f"no route matches {_asked(head.method, path)}"
     if not head.target.startswith(b"/"):
         message += f"; {_instead(head, routes, root)}"
     else:
@@ -45,7 +45,7 @@ def plain_not_found() -> Complaint:
 
 def method_not_allowed(head: RequestHead, path: bytes, allow: bytes) -> Complaint:
     """Routes take `path`, but with the methods `allow` only."""
-    message = f"no route takes {_asked(head.method, path)}: it takes {allow.decode('latin-1')} only"
+    message = f"no route matches {_asked(head.method, path)}: it takes {allow.decode('latin-1')} only"
     return Complaint(KINDS["method_not_allowed"], message, "METHOD_NOT_ALLOWED", ((b"Allow", allow),))
 
 

@@ -205,7 +205,7 @@ class Ring:
                 self._sums.append((offset, size, crc32(piece)))
 
     def sums(self, size: int) -> list[Sum]:
-        """The checksums of pieces among the first `size` bytes of what `peek` returned, in order."""
+        """The checksums of the pieces within the first `size` bytes that `peek` returned, in order."""
         sums, taken = self._sums, self.taken
         found: list[Sum] = []
         # By index, since the other thread appends meanwhile.

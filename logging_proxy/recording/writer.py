@@ -45,7 +45,7 @@ NO_EXCHANGE = 0
 
 @dataclass(slots=True)
 class _Losing:
-    """What one exchange has lost; `known` if its head is in the spool."""
+    """The losses of one exchange; `known` if its head is in the spool."""
 
     known: bool
     bytes: int = 0
@@ -101,7 +101,7 @@ class CaptureWriter:
         return self.failure is not None and not self._pass_on_failure
 
     def write(self, exchange: int, records: Passed) -> None:
-        """Record what passed, in order.  The caller then checks `full`."""
+        """Store `records` in order.  The caller then checks `full`."""
         now = _now()
         payload: Any
         if len(records) == 1:  # a piece of a stream
@@ -124,7 +124,7 @@ class CaptureWriter:
         self._stored()
 
     def shortest_write(self) -> Callable[[int, Passed], None]:
-        """The fastest function that does what `write` does."""
+        """The fastest implementation of `write`."""
         return self.writing or self.write
 
     def read_buffer(self, most: int) -> memoryview | None:

@@ -126,7 +126,7 @@ class ProxyService(MultiService):
             workers=f", {self._workers} workers" if self._workers > 1 else "",
         )
         if shortcut.trouble is not None:
-            self._log.warn("streams cost a fifth more: no part in C: {why}", why=shortcut.trouble)
+            self._log.warn("streams cost a third more without the C extension: {why}", why=shortcut.trouble)
         self._say_routes()
 
     def _say_routes(self) -> None:

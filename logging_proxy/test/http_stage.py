@@ -1,4 +1,4 @@
-"""What the engine's tests share: clients in memory, and resources that leave the answering to the test."""
+"""For the engine's tests: clients in memory, and resources whose requests the test answers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Desk(Resource):
         super().__init__()
         self.pending: list[Pending] = []
         self.refused: list[bytes] = []
-        """What came of requests that were none."""
+        """The bytes of malformed requests."""
 
     def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Pending | None:
         pending = self.take(Pending(connection, head, piece))
@@ -123,7 +123,7 @@ class PromptDesk(Desk):
 
 
 class WireTransport(StringTransport):
-    """Keeps what has been sent, and knows half-close and abort."""
+    """Keeps the sent bytes, and supports half-close and abort."""
 
     half_closed = False
     protocol: Any = None
@@ -209,7 +209,7 @@ class Client:
         self.connection.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
-        """The client sends `data`, and then nothing for a while, so that what is faulty in it is judged."""
+        """The client sends `data`, and then nothing for a while, so that a fault in it is judged."""
         self.connection.dataReceived(data)
         self.turn()
 
@@ -231,7 +231,7 @@ class Client:
                 self.send(piece)
 
     def read(self) -> bytes:
-        """What has been sent to the client since the last time."""
+        """The bytes sent to the client since the last call."""
         data: bytes = self.transport.value()
         self.transport.clear()
         return data

@@ -639,7 +639,7 @@ _step = st.one_of(
 
 
 class SameTests(SynchronousTestCase):
-    """The part in C leaves the same ring behind, byte for byte."""
+    """The C extension leaves the same ring behind, byte for byte."""
 
     def setUp(self) -> None:
         require_compiled()
@@ -652,7 +652,7 @@ class SameTests(SynchronousTestCase):
         self.assertEqual(self.rings(steps, passes, True), self.rings(steps, passes, False))
 
     def test_is_used(self) -> None:
-        """What is plain and fits is stored by the part in C, and by it alone."""
+        """What is plain and fits is stored by the C extension, and by it alone."""
         stage = Stage()
         with mock.patch.object(Ring, "store", side_effect=AssertionError):
             stage.write(7, [(PIECE, 1, b"abc"), COMPLETE])
@@ -686,7 +686,7 @@ class SameTests(SynchronousTestCase):
             self.assertEqual((stage.ring.stored, stage.stored), (0, 0))
 
     def test_piece(self) -> None:
-        """A piece that was read into the ring is stored by the part in C alone, also at the ring's end."""
+        """A piece that was read into the ring is stored by the C extension alone, also at the ring's end."""
         self.patch(writer_module, "LEAST_READ_BUFFER", 4)
         self.patch(ring_module, "LEAST_SUMMED", 4)
         stage = Stage(size=HEADER.size + 10)

@@ -1,4 +1,4 @@
-"""Bodies: where they end, what their payload is, and that nothing malformed is passed on."""
+"""Bodies: their ends, their content, and that no malformed byte is passed on."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ChunkedTests(SynchronousTestCase):
     def test_any_split(
         self, chunks: Chunks, last: bytes, trailers: bytes, cuts: list[int], after: bytes
     ) -> None:
-        """However it arrives: payload, bytes less extensions, trailers, and what follows the body."""
+        """For any split: content, framed bytes without extensions, trailers, and the bytes after the body."""
         reader = ChunkedReader()
         body = encode(chunks, last, trailers)
         payload, wire, rest = read(reader, split(body + after, cuts))
@@ -109,7 +109,7 @@ class ChunkedTests(SynchronousTestCase):
     @given(_chunks, st.integers(0, 10_000), st.binary(min_size=1, max_size=3), CUTS)
     @settings(max_examples=300, deadline=None)
     def test_spoilt(self, chunks: Chunks, at: int, junk: bytes, cuts: list[int]) -> None:
-        """What is refused, and why, does not depend on the split; nothing malformed is passed on."""
+        """The refusal and its reason do not depend on the split; no malformed byte is passed on."""
         body = encode(chunks, b"0", b"A: b\r\n")
         at %= len(body)
         body = body[:at] + junk + body[at + len(junk) :]
@@ -122,7 +122,7 @@ class ChunkedTests(SynchronousTestCase):
             self.assertEqual((again.done, again.fault), (verdict[0] == "done", ""))
 
     def outcome(self, pieces: list[bytes]) -> tuple[tuple[object, ...], bytes]:
-        """How the body ended, and what of it was passed on."""
+        """How the body ended, and the framed bytes."""
         reader = ChunkedReader()
         payload = wire = b""
         for number, piece in enumerate(pieces):
@@ -139,7 +139,7 @@ class ChunkedTests(SynchronousTestCase):
     @given(st.sampled_from([b"", b"3\r\nabc\r\n"]), CUTS)
     @settings(max_examples=20, deadline=None)
     def test_malformed(self, before: bytes, cuts: list[int]) -> None:
-        """What is not a chunk is at fault, whatever the split, and nothing of it is passed on."""
+        """Malformed chunks are refused, for any split, and no byte of them is passed on."""
         for bad in MALFORMED:
             for pieces in (
                 [before + bad],
@@ -192,7 +192,7 @@ class ChunkedTests(SynchronousTestCase):
         self.assertLess(thread_time() - start, 5)
 
     def test_chunk(self) -> None:
-        """`chunk` and `CHUNKED_END` make what a reader reads."""
+        """A reader reads the bytes of `chunk` and `CHUNKED_END`."""
         body = chunk(b"a" * 17) + chunk(b"b") + CHUNKED_END
         self.assertEqual(body[:4], b"11\r\n")
         self.assertEqual(read(ChunkedReader(), [body]), (b"a" * 17 + b"b", body, b""))
@@ -200,7 +200,7 @@ class ChunkedTests(SynchronousTestCase):
 
 class RefusedTests(SynchronousTestCase):
     def test_good_bytes_come_before_the_fault(self) -> None:
-        """What is good is given out, also when the fault came with it, and then everything from there on."""
+        """The bytes before a fault are in the piece, also when they came with it; all others are the rest."""
         for good, payload, bad, line in (
             (b"5\r\nhello\r\n", b"hello", b"zz\r\nX\r\n", b"zz\r\n"),
             (b"5\r\nhello", b"hello", b"!!5\r\n", b""),
@@ -212,7 +212,7 @@ class RefusedTests(SynchronousTestCase):
             self.assertEqual((bool(reader.fault), faulty_line(reader, bad)), (bool(bad), line))
 
     def test_held(self) -> None:
-        """What waits for more of its line, or of the trailers, is told when the body ends there."""
+        """`held` has the bytes of an incomplete line or trailer section when the body ends there."""
         for body, held in (
             (b"5\r\nhello\r\n1", b"1"),
             (b"5\r\nhello\r", b"\r"),
@@ -343,7 +343,7 @@ class KindTests(SynchronousTestCase):
         self.assertEqual((reader.done, reader.finish()), (False, True))
 
     def test_none(self) -> None:
-        """Where there is no body, everything is what follows."""
+        """Without a body, all bytes come after it."""
         piece, rest = NO_BODY.feed(b"ab")
         self.assertEqual((piece.content, piece.framed, piece.last, rest), (b"", b"", True, b"ab"))
         self.assertTrue(NO_BODY.done and NO_BODY.finish())

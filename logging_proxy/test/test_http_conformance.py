@@ -34,7 +34,7 @@ READ_TIME = 1.5
 
 
 class Seen(NamedTuple):
-    """What a client saw of one case."""
+    """The responses that a client received in one case."""
 
     answers: list[list[tuple[int, bytes]]]
     """For each message, the statuses and bodies of the responses; 100 left out."""
@@ -116,7 +116,7 @@ def judge(case: dict[str, Any], seen: Seen) -> str:
 
 
 def fits(token: str, status: int, closed: bool) -> bool:
-    """Whether an outcome is what `token` stands for; `status` 0 is no response."""
+    """Whether `token` stands for this outcome; `status` 0 is no response."""
     if token == "close":
         return not status and closed
     if token == "timeout":

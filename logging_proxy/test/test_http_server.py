@@ -256,7 +256,7 @@ class FaultTests(SynchronousTestCase):
 
 class LossTests(SynchronousTestCase):
     def test_client_leaves(self) -> None:
-        """The responder is told once; what it says afterwards goes nowhere."""
+        """The responder is told once; bytes that it sends afterwards are discarded."""
         desk = Desk()
         client = Client(desk)
         client.send(GET)
@@ -388,7 +388,7 @@ class CloseTests(SynchronousTestCase):
             self.assertTrue(client.closed)
 
     def test_newcomer(self) -> None:
-        """Who has connected and not asked yet is answered if it does so soon, and closed if not."""
+        """A new connection without a request is closed, unless the request comes soon."""
         desk = Desk()
         client, silent = Client(desk), Client(desk)
         for each in (client, silent):

@@ -61,7 +61,7 @@ MISTAKES = [
     Mistake("no prefix", SHIPPED, f"POST {MESSAGES}", "no_route", meant(ANTHROPIC)),
     Mistake("no prefix, several APIs", SHIPPED, f"POST /v1{CHAT}", "no_route", meant(*WITH_CHAT)),
     Mistake("the root alone", SHIPPED, f"POST {CHAT}", "no_route", meant(*WITH_CHAT)),
-    Mistake("the root in a browser", SHIPPED, "GET /", "no_route", f"no route takes GET /{NO_GUESS}"),
+    Mistake("the root in a browser", SHIPPED, "GET /", "no_route", f"no route matches GET /{NO_GUESS}"),
     Mistake("letters swapped", SHIPPED, f"POST /opneai/v1{CHAT}", "no_route", meant(OPENAI)),
     Mistake("a letter missing", SHIPPED, f"POST /antropic{MESSAGES}", "no_route", meant(ANTHROPIC)),
     Mistake("a letter too many", SHIPPED, f"POST /lm-studio/v1{CHAT}", "no_route", meant(LMSTUDIO)),

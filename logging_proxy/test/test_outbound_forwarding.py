@@ -42,7 +42,7 @@ class Receiver:
         raise AssertionError("there is none")
 
     def switchReceived(self, head: Any, data: bytes) -> None:
-        raise AssertionError("nobody asked for it")
+        raise AssertionError("there is no request for it")
 
     def headReceived(self, head: Any, piece: Piece) -> None:
         self.statuses.append(head.status)

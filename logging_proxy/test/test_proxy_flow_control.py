@@ -230,7 +230,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertTrue(stage.upstream.received().startswith(b"GET /1 "))
 
     def test_filled_again_by_another(self) -> None:
-        """Room that somebody else takes first is waited for again."""
+        """If another waiter takes the room first, the direction waits again."""
         stage = Stage()
         client = stage.client(get("/api/1"))
         stage.freeze_spool()
@@ -249,7 +249,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertTrue(stage.pool.take() is client_of(stage.upstream))
 
     def test_our_answers_wait_too(self) -> None:
-        """What we say ourselves is recorded before it is said: a 404, and a 502."""
+        """The proxy's own responses are recorded before they are sent: a 404, and a 502."""
         stage = Stage()
         stage.endpoint.failure = ConnectionRefusedError()
         stage.freeze_spool()
@@ -273,7 +273,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_passing_on_a_failed_spool(self) -> None:
-        """With `on_capture_error: pass`, a spool that fails releases what waited for it."""
+        """With `on_capture_error: pass`, a spool that fails releases the waiting bytes."""
         stage = Stage()
         client = stage.client(get())
         stage.freeze_spool()
@@ -297,7 +297,7 @@ class FullSpoolTests(SynchronousTestCase):
 
 
 def response_waiting(client: Wire) -> list[bytes]:
-    """What the proxy itself holds for a client."""
+    """Bytes that the proxy itself holds for a client."""
     exchange = connection_of(client)._responder
     response = getattr(exchange, "response", None)
     return response._waiting if response is not None else []
@@ -374,7 +374,7 @@ class ReadSizeTests(SynchronousTestCase):
         self.assertEqual(self.next_read(), 0)
 
     def test_not_recorded(self) -> None:
-        """What nobody records is read into memory that is used again, and is sent before that."""
+        """Unrecorded bodies are read into shared memory, and sent before it is used again."""
         stage = Stage(logging=False)
         client = stage.client(get())
         upstream = client_of(stage.upstream)

@@ -38,7 +38,7 @@ class TrailerTests(SynchronousTestCase):
             self.assertEqual(stage.capture.body(Kind.RESPONSE_TRAILERS), b"X-T: 1\r\nx-t:2\r\n")
 
     def test_dangerous_ones_of_a_request(self) -> None:
-        """Framing, routing and credentials do not go up in trailers; the capture has what was sent."""
+        """Framing, routing and credentials are not sent in trailers; the capture has the sent lines."""
         for size in (1, 65536):
             stage = Stage()
             stage.client(REQUEST + b"1\r\nx\r\n0\r\nX-A: 1\r\n" + BAD + b"X-B: 2\r\n\r\n", size)
@@ -47,7 +47,7 @@ class TrailerTests(SynchronousTestCase):
             self.assertEqual(stage.capture.body(Kind.REQUEST_TRAILERS), b"X-A: 1\r\nX-B: 2\r\n")
 
     def test_dangerous_ones_of_a_response(self) -> None:
-        """Nor do they come down; the capture has what the destination sent."""
+        """Nor does the client get them; the capture has the lines that the destination sent."""
         for size in (1, 65536):
             stage = Stage()
             client = stage.client(get())

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 _Record = TypeVar("_Record", bound=tuple[Any, ...])
 
 class Sender:
-    """The C version of what `net.wire._direct` returns, for one plain TCP transport."""
+    """The C version of the function from `net.wire._direct`, for one plain TCP transport."""
 
     def __init__(self, transport: Any, failed: Callable[[], object], /) -> None: ...
     def __call__(self, data: bytes, /) -> bool: ...
@@ -49,7 +49,7 @@ class Reader:
     """The C version of the `doRead` that `net.wire.read_directly` installs."""
 
     fast_path: FastPath | None
-    """Gets data first; `received` gets what it does not handle."""
+    """Gets data first; `received` gets the data that it does not handle."""
 
     def __init__(
         self,

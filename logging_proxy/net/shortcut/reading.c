@@ -172,7 +172,7 @@ read_large(Reader *self)
     return result;
 }
 
-/* Forwards what was read into `buffer`: 1 if more may be available at once, 0 if not, -1 with an exception. */
+/* Forwards the bytes in `buffer`: 1 if more may be available at once, 0 if not, -1 with an exception. */
 static int
 handle_piece(Reader *self, FastPath *fast_path, PyObject *buffer, const char *data, Py_ssize_t got)
 {

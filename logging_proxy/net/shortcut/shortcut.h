@@ -13,7 +13,7 @@
  *
  *   reading.c      Reader: reads a transport's socket
  *   read_buffer.c  chooses the memory for a piece of a large body, in the ring
- *   passing.c      FastPath: parses what was read, records it, and forwards it
+ *   passing.c      FastPath: parses input, records it, and forwards it
  *   sending.c      Sender: sends on a transport's socket
  *   storing.c      Writing: stores records in the ring
  *   splitting.c    splits the spool's bytes into records, for the logging server

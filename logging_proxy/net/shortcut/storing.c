@@ -114,7 +114,7 @@ mark(Writing *self)
     return succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark));
 }
 
-/* Publishes what was copied into the ring, first in the file, for recovery after a crash; 0, or -1. */
+/* Publishes the bytes that were copied into the ring, first in the file, for recovery after a crash; 0, or -1. */
 static int
 advance(Writing *self, long long next_mark, long long stored)
 {

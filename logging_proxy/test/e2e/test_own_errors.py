@@ -195,7 +195,7 @@ class CurlTests(OwnErrorsCase):
         self.assertTrue(said.startswith(f"cannot connect to {to}: connection refused (exchange "), said)
         self.assertEqual(said.count("\n"), 1)
         said = self.curl(f"{self.here}/v1/models")
-        self.assertTrue(said.startswith("no route takes GET /v1/models (exchange "), said)
+        self.assertTrue(said.startswith("no route matches GET /v1/models (exchange "), said)
         self.assertIn(f"\n  /refused/ at {self.here}/refused", said)
 
     def test_tls_to_the_plain_port(self) -> None:
