@@ -1,7 +1,7 @@
 """
 The mapping of failures to kinds of errors, and the texts for the client and the capture.
 
-The client's text names the destination and the reason in this software's words: nothing that a peer has sent, and no
+The client's text names the destination and the reason in this software's words: nothing from a peer, and no
 secret.  The capture also has the faulty line.
 """
 

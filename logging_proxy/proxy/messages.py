@@ -190,7 +190,7 @@ class AwaitingEnd(ResponseDirection):
     def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture, size: int) -> None:
         """`size` is what the response has so far."""
         super().__init__(exchange, upstream, capture)
-        self.count(size)
+        self._counted = size
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
 
@@ -226,7 +226,7 @@ class RequestDirection(Direction):
         """`size` is the number of the body's bytes that came with the head."""
         super().__init__(connection, capture)
         self.done = done
-        self.count(size)
+        self._counted = size
 
     def fast_path(
         self,

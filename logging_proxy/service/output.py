@@ -38,6 +38,9 @@ CLOSE_PATIENCE = 1.0
 ROTATE_SIZE = 64 << 20
 """Bytes after which a log file is rotated.  Twisted's 1 MB would hold 7,000 exchanges."""
 
+INDENT = 4
+"""Spaces before the lines of one text after the first."""
+
 MOST_LINES = 200
 """Lines of one event that are written; a traceback may have more."""
 
@@ -120,19 +123,22 @@ class Output:
 
     def say(self, text: str) -> None:
         """Write `text` with the time and without secrets in URLs; lines after the first are indented."""
-        lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
-        self.line(f"{self.stamp()} {self._name}" + "\n    ".join(lines))
+        self._say([safe(redact_url(line)) for line in text.split("\n", MOST_LINES)])
+
+    def _say(self, lines: list[str]) -> None:
+        self.line(f"{self.stamp()} {self._name}" + ("\n" + " " * INDENT).join(lines[:MOST_LINES]))
 
     def confide(self, secret: str, otherwise: str) -> None:
-        """Write `secret` if the output is a terminal, else `otherwise`."""
+        """Write `secret` as `say` does, secrets included, if the output is a terminal, else `otherwise`."""
         if isinstance(self._sink, Terminal) and self._sink.has_a_person():
-            self.line(f"{self.stamp()} {self._name}{safe(secret)}")
+            self._say([safe(line) for line in secret.split("\n", MOST_LINES)])
         else:
             self.say(otherwise)
 
-    def columns(self) -> int:
-        """The width of the terminal, 0 if the output is none."""
-        return self._sink.columns() if isinstance(self._sink, Terminal) else 0
+    def room(self) -> int:
+        """Columns for the lines of a text after the first; 0 if the output is no terminal."""
+        columns = self._sink.columns() if isinstance(self._sink, Terminal) else 0
+        return max(columns - INDENT, 0)
 
     def line(self, text: str) -> None:
         """Write `text` as it is, if need be cut to the width of a terminal."""

@@ -33,7 +33,7 @@ def without_id(answer: tuple[bytes, dict[bytes, bytes], bytes]) -> tuple[bytes, 
 
 class UnroutedTests(SynchronousTestCase):
     def test_not_found(self) -> None:
-        """The response to a request without a route names method and path, without the query, and the routes."""
+        """The response to a request without a route names method, path without query, and the routes."""
         stage = Stage()
         line, fields, body = answered(stage, get("/nope/x?key=sk-secret"))
         self.assertEqual(line, b"HTTP/1.1 404 Not Found")
