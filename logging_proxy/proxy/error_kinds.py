@@ -26,8 +26,8 @@ def _kinds(outcome: str, *rows: tuple[str, int, str]) -> list[ErrorKind]:
 
 _NOT_FORWARDED = _kinds(
     "complete",
-    ("no_route", 404, "no route takes the path"),
-    ("method_not_allowed", 405, "routes take the path, but not with this method"),
+    ("no_route", 404, "no route matches the path"),
+    ("method_not_allowed", 405, "routes match the path, but not this method"),
     ("reverse_proxy", 405, "`CONNECT`: the client takes the proxy for a forward proxy"),
     ("wrong_host", 421, "a listener on loopback is asked for a host that is not this machine"),
     ("bad_target", 400, "the request's target cannot be read, or leaves the destination's path"),
