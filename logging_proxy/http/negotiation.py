@@ -1,9 +1,8 @@
 """
-Whether a client reads JSON or plain text (RFC 9110 §12.5.1).
+The choice between JSON and plain text for a client (RFC 9110 §12.5.1).
 
-The rule, for answers that exist in both forms: if `Accept` names JSON or a text type, the one that it
-prefers, and JSON where it prefers none.  If it names neither (`*/*`, or no `Accept` at all), JSON to a
-request that has sent JSON, and text to any other.
+If `Accept` names JSON or a text type, its preference counts, and JSON where it has none.  If it names
+neither (`*/*`, or no `Accept`), the response to a request with a JSON body is JSON, and any other text.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _QUALITY = re.compile(rb"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def prefers_json(fields: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the sender of a request with `fields`, pairs of a lower-case name and a value, reads JSON."""
+    """Whether the response to a request with `fields` (lower-case names, values) should be JSON."""
     accepted, sent = [], b""
     for name, value in fields:
         if name == b"accept":
@@ -40,7 +39,7 @@ def prefers_json(fields: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def fields_of(begun: bytes) -> list[tuple[bytes, bytes]]:
-    """Those fields that decide, of a head that is malformed or not complete."""
+    """The fields that matter here, of a malformed or incomplete head."""
     return [(name.lower(), value.strip()) for name, value in _DECISIVE.findall(begun)]
 
 

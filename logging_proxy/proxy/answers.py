@@ -1,8 +1,8 @@
 """
 Responses that the proxy makes itself, recorded like any other response.
 
-An error is told in the client's language: to programs as JSON, in the shape that the SDKs of OpenAI and
-Anthropic print, and to people as plain text.  `http.negotiation` has the rule.
+An error has two forms: JSON in the shape that the SDKs of OpenAI and Anthropic print, and plain text for
+people.  `http.negotiation` decides between them.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """An error that a client is told; no part of it holds a secret."""
+class ErrorReply:
+    """An error of the proxy, in no form yet.  Its texts hold no secrets."""
 
     kind: ErrorKind
     message: str
     where: str = ""
-    """The console's text for a request that is not forwarded."""
+    """The text in the console line of a request that is not forwarded."""
     fields: tuple[Field, ...] = ()
     routes: tuple[str, ...] = ()
-    """The routes that there are, if that helps."""
+    """A list of the routes, for a request that matches none."""
     phrase: str = ""
-    """The reason phrase, where it is all that clients show."""
+    """The reason phrase, for clients that show nothing else of a response."""
 
-    def reply(self, id: bytes, request: Iterable[Field]) -> Reply:
-        """The answer in exchange `id` to a request that has the fields `request`."""
+    def to(self, id: bytes, request: Iterable[Field]) -> Reply:
+        """The reply in exchange `id` to a request with the fields `request`, as JSON or text."""
         message = f"{self.message} (exchange {UUID(bytes=id)})"
         if prefers_json(request):
             listed = f" Routes: {', '.join(self.routes)}" if self.routes else ""

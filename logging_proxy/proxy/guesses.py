@@ -1,9 +1,9 @@
 """
-Which base URL a client may have meant whose request no route takes.
+Guesses at the base URL that was meant by a request without a route.
 
-The usual mistakes: the route's prefix is missing, misspelt, or behind something else; `/v1` is missing, or in
-the wrong place; the destination's URL stands in the path.  Guesses are made from the path's segments, in time
-that is linear in the request and in the number of routes.
+The usual mistakes: the route's prefix is missing, misspelt, or behind other segments; `/v1` is missing or
+misplaced; the destination's URL stands in the path.  A guess compares the path's segments with those of
+patterns, in time linear in the request and the number of routes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from logging_proxy.routing.paths import END
 from logging_proxy.routing.patterns import Pattern
 
 MOST_SEGMENTS, LONGEST_SEGMENT = 12, 40
-"""How much of a path is looked at: more of it is no mistake in a base URL."""
+"""The part of a path that is compared; base URLs are shorter."""
 
 MOST_COMPARED = 50
 """Routes that are compared."""
@@ -40,10 +40,10 @@ ENDPOINTS: dict[str, tuple[tuple[bytes, ...], ...]] = {
     ),
     "ollama": ((b"api", b"chat"), (b"api", b"generate"), (b"api", b"tags"), (b"api", b"embed")),
 }
-"""How the paths of requests begin below the base URL, by the style of the API; the first that fits is it."""
+"""How request paths begin below the base URL, by the API's style; the first match counts."""
 
 _STYLES = {"ANTHROPIC_BASE_URL": "anthropic", "GOOGLE_GEMINI_BASE_URL": "gemini", "OLLAMA_HOST": "ollama"}
-"""The styles of providers, by their variables; all others have OpenAI's."""
+"""The styles of providers by their variables; other providers have OpenAI's."""
 
 _VERSIONS = frozenset({b"api", b"v1", b"v1beta", b"v2"})
 """Segments that belong to APIs rather than to routes."""
@@ -53,7 +53,7 @@ _NO_CLUE = 100
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request's path: what may come from a base URL, and the style of the API's endpoint behind it."""
+    """A request's path: the segments that may come from a base URL, and the API's style."""
 
     base: tuple[bytes, ...]
     """Segments, in lower case."""
@@ -75,7 +75,7 @@ def asked(path: bytes) -> Asked:
 
 
 def guesses(path: bytes, routes: Sequence[RouteOptions]) -> list[RouteOptions]:
-    """The routes, equally likely, that a request for `path` may have been for; none if there is no clue."""
+    """The routes that a request for `path` may have meant, equally likely; empty without a clue."""
     about = asked(path)
     best, found = _NO_CLUE, list[RouteOptions]()
     for route in routes[:MOST_COMPARED]:
@@ -88,7 +88,7 @@ def guesses(path: bytes, routes: Sequence[RouteOptions]) -> list[RouteOptions]:
 
 
 def _distance(about: Asked, route: RouteOptions, is_only: bool) -> int:
-    """How unlikely it is that `route` was meant."""
+    """A number that is the lower, the more likely `route` was meant; `_NO_CLUE` if it was not."""
     words, name = _words(route.pattern), route.name.lower().encode("utf-8", "surrogatepass")
     base = [each for each in about.base if each not in _VERSIONS]
     if words and _contains(about.base, words):
@@ -147,7 +147,7 @@ def _style(provider: Provider) -> str:
 
 
 def guessed_url(base: BaseURL, style: str) -> str:
-    """The base URL of a route for an SDK of an API of this style, as paths tell it."""
+    """The base URL of a route for an SDK with an API of this style."""
     provider = provider_of(base.route.destination)
     if not style or (provider is not None and _style(provider) == style):
         return base.url

@@ -18,7 +18,7 @@ from logging_proxy.http.faults import RequestFault, shown
 from logging_proxy.http.heads import RequestHead, request_line_fault
 from logging_proxy.http.negotiation import fields_of
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.answers import Complaint, Reply, answer, refusal
+from logging_proxy.proxy.answers import ErrorReply, Reply, answer, refusal
 from logging_proxy.proxy.error_kinds import kind_of_fault
 from logging_proxy.proxy.stored import (
     ANSWERED_EARLY,
@@ -109,7 +109,7 @@ def refuse_request(
     line = _request_line(kept)
     method, target = (line.split(b" ")[:2]) if line else (b"-", b"-")
     where = HTTPStatus(fault.status).name
-    reply = Complaint(kind_of_fault(fault.status), fault.reason, where).reply(id, fields_of(kept))
+    reply = ErrorReply(kind_of_fault(fault.status), fault.reason, where).to(id, fields_of(kept))
     capture = _capture(surroundings.recorder if surroundings.record_unknown else None)
     error = f"client: {fault}"
     ours = refusal(surroundings.wall_ns() / 1e9, reply)

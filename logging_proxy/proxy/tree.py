@@ -25,7 +25,7 @@ from logging_proxy.http.interfaces import IExchangeResource, IExchangeRoot
 from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.forwarding import Forwarding
-from logging_proxy.proxy.answers import Answer, Complaint, Reply, answer, last_stop
+from logging_proxy.proxy.answers import Answer, ErrorReply, Reply, answer, last_stop
 from logging_proxy.proxy.error_kinds import KINDS
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
@@ -57,13 +57,13 @@ from logging_proxy.routing.targets import split_target
 _MOST_PLANS = 64
 """Plans kept with one head; each client address may need a plan of its own."""
 
-_NOT_RECORDED = Complaint(KINDS["not_recorded"], "captures cannot be written", "REFUSED")
-_NO_UPGRADE = Complaint(
+_NOT_RECORDED = ErrorReply(KINDS["not_recorded"], "captures cannot be written", "REFUSED")
+_NO_UPGRADE = ErrorReply(
     KINDS["upgrade_not_supported"],
     "the outbound proxy takes whole requests for this destination, and so no upgrade",
     "NO_UPGRADE",
 )
-_LOOP = Complaint(KINDS["loop"], "the request has been here before", "LOOP")
+_LOOP = ErrorReply(KINDS["loop"], "the request has been here before", "LOOP")
 
 _FIXED_BITS = int.from_bytes(UUID(int=0, version=4).bytes * 256, "big")
 _RANDOM_BITS = int.from_bytes((b"\xff" * 6 + b"\x0f\xff\x3f" + b"\xff" * 7) * 256, "big")
@@ -100,16 +100,19 @@ class Plan:
     """The URL at the destination."""
 
 
-Told = Reply | Complaint
-"""What a request is answered with that is not forwarded."""
+AnyReply = Reply | ErrorReply
+"""The reply to a request that is not forwarded."""
+
+ReplyAt = Callable[[str], ErrorReply]
+"""Makes a reply that names URLs of the proxy, given its root URL as the client knows it."""
 
 
 class Refused(Exception):
-    """The request is not forwarded; `told` is the answer instead."""
+    """The request is not forwarded; `reply` is the response instead."""
 
-    def __init__(self, told: Told) -> None:
-        super().__init__(told.where)
-        self.told = told
+    def __init__(self, reply: AnyReply) -> None:
+        super().__init__(reply.where)
+        self.reply = reply
 
 
 @implementer(IExchangeResource)
@@ -151,7 +154,7 @@ class RouteResource(Resource):
                 raise Refused(_NOT_RECORDED)
             plan = self._plan(connection, head, target or head.target)
         except Refused as refused:
-            self._refuse(Incoming(connection, head, piece), id, refused.told)
+            self._refuse(Incoming(connection, head, piece), id, refused.reply)
             return None
         capture: Capture | None = None
         records: Passed = ()
@@ -175,9 +178,9 @@ class RouteResource(Resource):
         exchange.begin()
         return exchange
 
-    def _refuse(self, incoming: Incoming, id: bytes, told: Told) -> None:
-        reply = _reply(told, id, incoming.head)
-        answer_request(incoming, id, reply, self._surroundings, self._recorder, self.options)
+    def _refuse(self, incoming: Incoming, id: bytes, reply: AnyReply) -> None:
+        rendered = _reply(reply, id, incoming.head)
+        answer_request(incoming, id, rendered, self._surroundings, self._recorder, self.options)
 
     def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
         """The plan for `head`, made once for equal heads.  Raises `Refused`."""
@@ -222,7 +225,7 @@ class RouteResource(Resource):
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
         to = self.options.destination
         message = verdict.message(f"{to.scheme}://{to.authority.decode()}")
-        reply = Complaint(verdict.kind, message).reply(exchange.id, exchange.head.fields)
+        reply = ErrorReply(verdict.kind, message).to(exchange.id, exchange.head.fields)
         now = self._surroundings.wall_ns() / 1e9
         return answer(exchange.head, exchange.connection.may_keep_alive, now, reply)
 
@@ -235,33 +238,38 @@ class RouteResource(Resource):
 
 @implementer(IExchangeResource)
 class ReplyResource(Resource):
-    """Answers requests without a route that have one head."""
+    """Answers requests without a route that have equal heads."""
 
-    def __init__(self, told: Told | Callable[[str], Complaint], ids: Ids, surroundings: Surroundings) -> None:
-        """`told` may depend on the URL at which the client has reached the proxy."""
+    def __init__(self, reply: AnyReply | ReplyAt, ids: Ids, surroundings: Surroundings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._told = told
+        self._reply = reply
+        self._made: tuple[str, ErrorReply] | None = None
+        """The latest reply of a `ReplyAt`, and the URL for which it was made."""
         self._ids = ids
         self._surroundings = surroundings
 
     def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> None:
         surroundings = self._surroundings
         recorder = surroundings.recorder if surroundings.record_unknown else None
-        id, told = self._ids.next(), self._told
-        if not isinstance(told, Reply | Complaint):
-            told = told(_root_url(connection, head))
-            if head.host:
-                self._told = told  # without a Host it depends on the connection
+        id, reply = self._ids.next(), self._reply
+        if not isinstance(reply, Reply | ErrorReply):
+            reply = self._at(reply, _root_url(connection, head))
         incoming = Incoming(connection, head, piece)
-        answer_request(incoming, id, _reply(told, id, head), surroundings, recorder)
+        answer_request(incoming, id, _reply(reply, id, head), surroundings, recorder)
+
+    def _at(self, make: ReplyAt, root: str) -> ErrorReply:
+        """The reply for a root URL, made once as long as the URL stays the same."""
+        if self._made is None or self._made[0] != root:
+            self._made = root, make(root)
+        return self._made[1]
 
 
-def _reply(told: Told, id: bytes, head: RequestHead) -> Reply:
-    return told.reply(id, head.fields) if isinstance(told, Complaint) else told
+def _reply(reply: AnyReply, id: bytes, head: RequestHead) -> Reply:
+    return reply.to(id, head.fields) if isinstance(reply, ErrorReply) else reply
 
 
 def _root_url(connection: ServerConnection, head: RequestHead) -> str:
-    """The proxy's URL by the name that the client knows, unless that is the name of another host."""
+    """The proxy's URL without a path; by address if the request names another host."""
     authority = head.host if head.target.startswith(b"/") else b""
     return (connection.site.scheme + b"://" + (authority or local_address(connection))).decode("latin-1")
 
@@ -317,7 +325,7 @@ class RouteTree(Resource):
             return found
         return ReplyResource(found, self._ids, self._surroundings)
 
-    def _find(self, target: bytes, head: RequestHead) -> Child | Told | Callable[[str], Complaint]:
+    def _find(self, target: bytes, head: RequestHead) -> Child | AnyReply | ReplyAt:
         """The resource of a route, possibly through the not-found path; without one, the answer."""
         if head.method == b"CONNECT":
             return partial(connect_refused, head, self._options)

@@ -1,7 +1,7 @@
 """
-What clients are told whose requests no route takes: what was asked, what there is, and what may be meant.
+Replies to requests without a route: method and path, the routes, and the base URL that may be meant.
 
-A client that takes the proxy for a forward proxy (`HTTP_PROXY`) is told which variable to set instead.
+To a client that uses the proxy as a forward proxy (`HTTP_PROXY`) they name the variable to set instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from logging_proxy.configuration.base_urls import BaseURL, base_urls_at, variabl
 from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.faults import shown
 from logging_proxy.http.heads import RequestHead
-from logging_proxy.proxy.answers import METHODS, Complaint
+from logging_proxy.proxy.answers import METHODS, ErrorReply
 from logging_proxy.proxy.error_kinds import KINDS
 from logging_proxy.proxy.guesses import MOST_COMPARED, asked, guessed_url, guesses
 from logging_proxy.routing.patterns import Pattern, printable
@@ -28,41 +28,41 @@ _MOST_VARIABLES = 4
 _PLAIN = "404 page not found"
 
 
-def no_route(head: RequestHead, path: bytes, routes: Sequence[RouteOptions], root: str) -> Complaint:
-    """No route takes `path`, the path of the request's target."""
+def no_route(head: RequestHead, path: bytes, routes: Sequence[RouteOptions], root: str) -> ErrorReply:
+    """No route matches `path`, the path of the request's target."""
     message = f"no route matches {_asked(head.method, path)}"
     if not head.target.startswith(b"/"):
         message += f"; {_instead(head, routes, root)}"
     else:
         message += _hint(path, routes, root)
-    return Complaint(KINDS["no_route"], message, "NOT_FOUND", routes=_listed(routes, root))
+    return ErrorReply(KINDS["no_route"], message, "NOT_FOUND", routes=_listed(routes, root))
 
 
-def plain_not_found() -> Complaint:
-    """The same without a word about the routes."""
-    return Complaint(KINDS["no_route"], _PLAIN, "NOT_FOUND")
+def plain_not_found() -> ErrorReply:
+    """The reply where `server.not_found` is empty: it says nothing about the routes."""
+    return ErrorReply(KINDS["no_route"], _PLAIN, "NOT_FOUND")
 
 
-def method_not_allowed(head: RequestHead, path: bytes, allow: bytes) -> Complaint:
-    """Routes take `path`, but with the methods `allow` only."""
+def method_not_allowed(head: RequestHead, path: bytes, allow: bytes) -> ErrorReply:
+    """Routes match `path`, but only with the methods `allow`."""
     message = f"no route matches {_asked(head.method, path)}: it takes {allow.decode('latin-1')} only"
-    return Complaint(KINDS["method_not_allowed"], message, "METHOD_NOT_ALLOWED", ((b"Allow", allow),))
+    return ErrorReply(KINDS["method_not_allowed"], message, "METHOD_NOT_ALLOWED", ((b"Allow", allow),))
 
 
-def bad_target(reason: str) -> Complaint:
-    """The request's target cannot be read, or cannot be mapped."""
-    return Complaint(KINDS["bad_target"], f"the request target is refused: {reason}", "BAD_REQUEST")
+def bad_target(reason: str) -> ErrorReply:
+    """The request's target cannot be parsed, or not be mapped to the destination."""
+    return ErrorReply(KINDS["bad_target"], f"the request target is refused: {reason}", "BAD_REQUEST")
 
 
-def connect_refused(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> Complaint:
-    """The client asks for a tunnel.  Clients show no more of the answer than its reason phrase."""
+def connect_refused(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> ErrorReply:
+    """A request for a tunnel.  Of this reply clients show the reason phrase only."""
     message = _instead(head, routes, root)
     fields = ((b"Allow", METHODS),)
-    return Complaint(KINDS["reverse_proxy"], message, "NOT_FOUND", fields, phrase=message)
+    return ErrorReply(KINDS["reverse_proxy"], message, "NOT_FOUND", fields, phrase=message)
 
 
-def wrong_host(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> Complaint:
-    """The request is for a host that is not this machine, and so from a page or a client that is astray."""
+def wrong_host(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> ErrorReply:
+    """A request to a listener on loopback for a host that is not this machine."""
     if head.target.startswith(b"/"):
         message = (
             "the request is for a host that is no name of this machine, and a listener on loopback answers "
@@ -70,7 +70,7 @@ def wrong_host(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> 
         )
     else:
         message = _instead(head, routes, root)
-    return Complaint(KINDS["wrong_host"], message, "WRONG_HOST")
+    return ErrorReply(KINDS["wrong_host"], message, "WRONG_HOST")
 
 
 # --- parts of messages ----------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def _asked(method: bytes, path: bytes) -> str:
 
 
 def _hint(path: bytes, routes: Sequence[RouteOptions], root: str) -> str:
-    """A question that begins a sentence of its own, or nothing."""
+    """The end of a sentence and a further one, or nothing."""
     found = guesses(path, routes)
     if not 0 < len(found) <= MOST_GUESSES:
         return ""
@@ -104,7 +104,7 @@ def _is_below(path: bytes, pattern: Pattern) -> bool:
 
 
 def _instead(head: RequestHead, routes: Sequence[RouteOptions], root: str) -> str:
-    """What to set in place of HTTP_PROXY: the variable for the destination that was asked for, if known."""
+    """The variable to set instead of HTTP_PROXY: that of the requested host, or those that there are."""
     urls = _urls(routes, root)
     wanted = _wanted(head)
     meant = [url for url in urls if url.route.destination.host.lower() == wanted]
@@ -124,7 +124,7 @@ def _wanted(head: RequestHead) -> str:
 
 
 def _urls(routes: Sequence[RouteOptions], root: str) -> list[BaseURL]:
-    """The base URLs of as many routes as are compared: any client can make us look for one."""
+    """The base URLs of the first routes: the number is limited, because any client can cause the work."""
     return base_urls_at(root, routes[:MOST_COMPARED])
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.proxy.guesses import LONGEST_SEGMENT, asked, guesses
@@ -203,6 +204,15 @@ class MistakeTests(SynchronousTestCase):
             head, _, body = Stage(routes).client(request).received().partition(b"\r\n\r\n")
             self.assertNotIn(b"\nX:", head + body)
             self.assertIn(b"\\u202e", head + body)
+
+    def test_several_addresses(self) -> None:
+        """Equal requests on different addresses of the proxy are told the address of their own."""
+        stage = Stage(SHIPPED)
+        for host in ("10.0.0.1", "10.0.0.2", "10.0.0.1"):
+            client: Any = stage.client()
+            client.getHost = lambda host=host: IPv4Address("TCP", host, 5601)
+            client.deliver(b"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n\r\n")
+            self.assertIn(f"OPENAI_BASE_URL=http://{host}:5601/openai/v1 ".encode(), client.received())
 
     def test_no_host(self) -> None:
         """A client of HTTP/1.0 without Host is told the address that it has connected to."""
