@@ -340,7 +340,7 @@ def faulty_line(body: BodyReader, kept: bytes) -> bytes:
 def lacking(body: BodyReader) -> str:
     """What a body that has not come to its end is known to lack, for an error's text."""
     if isinstance(body, LengthReader):
-        return f"with {body.ahead} bytes still to come"
+        return f"with {body.ahead} B still to come"
     return "without the last chunk" if isinstance(body, ChunkedReader) else ""
 
 

@@ -151,5 +151,5 @@ def cut_short(failure: Failure, size: int, seconds: float, lacking: str) -> Verd
     verb = {"upstream_closed": "closed", "upstream_reset": "reset the connection"}.get(found.kind.code)
     if verb is None:
         return found
-    text = f"the destination {verb} after {size} bytes and {seconds:.3f} s"
+    text = f"the destination {verb} after {size} B and {seconds:.3f} s"
     return Verdict(found.kind, found.reason, f"{text}, {lacking}" if lacking else text)

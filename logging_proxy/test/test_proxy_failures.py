@@ -190,18 +190,18 @@ class CutShortTests(SynchronousTestCase):
     def test_chunked(self) -> None:
         """Size, time, and that the last chunk is missing."""
         head = b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n" * 6 + b"9\r\nhalf"
-        told = "after 34 bytes and 0.855 s, without the last chunk"
+        told = "after 34 B and 0.855 s, without the last chunk"
         self.assertEqual(self.cut(head, Wire.fin), f"the destination closed {told}")
         self.assertEqual(self.cut(head, Wire.rst), f"the destination reset the connection {told}")
 
     def test_length(self) -> None:
         """... or how many bytes are missing."""
-        told = "the destination closed after 4 bytes and 0.855 s, with 6 bytes still to come"
+        told = "the destination closed after 4 B and 0.855 s, with 6 B still to come"
         self.assertEqual(self.cut(b"Content-Length: 10\r\n\r\nhalf", Wire.fin), told)
 
     def test_until_it_closes(self) -> None:
         """Of a response that ends with its connection nothing is known to be missing but its end."""
-        told = "the destination reset the connection after 4 bytes and 0.855 s"
+        told = "the destination reset the connection after 4 B and 0.855 s"
         self.assertEqual(self.cut(b"\r\nhalf", Wire.rst), told)
 
     def test_time(self) -> None:
