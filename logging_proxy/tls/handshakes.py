@@ -34,8 +34,8 @@ class HandshakePolicy(Protocol):
     def handshake_timeout(self) -> float:
         """Seconds that a handshake may take, from the start of the connection."""
 
-    def refuse_plain(self, transport: Any) -> None:
-        """Answer a client that speaks plain HTTP on `transport` that TLS is expected here."""
+    def refuse_plain(self, transport: Any, data: bytes) -> None:
+        """Answer a client that has sent `data`, plain HTTP, on `transport` that TLS is expected here."""
 
 
 class HandshakeFactory(TLSMemoryBIOFactory):
@@ -76,16 +76,16 @@ class _HandshakeTransport(BufferingTLSTransport):
         self.heard = True
         del self.dataReceived
         if data[:1].isalpha():  # an HTTP method; a handshake begins with 0x16
-            self._go_on_in_clear()
+            self._go_on_in_clear(data)
         else:
             self.dataReceived(data)  # type: ignore[no-untyped-call]
 
-    def _go_on_in_clear(self) -> None:
+    def _go_on_in_clear(self, data: bytes) -> None:
         below = self.transport
         self._handshake.withdraw()
         self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
         self.factory.failures.log(below, "the client speaks plain HTTP")
-        self.factory.policy.refuse_plain(below)
+        self.factory.policy.refuse_plain(below, data)
 
 
 @implementer(IHandshakeListener)
