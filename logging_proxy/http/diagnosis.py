@@ -35,7 +35,7 @@ def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
     It is that of the first faulty line, and so does not depend on how the bytes were cut.
     """
     if begun.startswith(_TLS):
-        return RequestFault(400, "the client speaks TLS, and this port plain HTTP: use http:// in the URL")
+        return RequestFault(400, "TLS on a port that speaks plain HTTP: use http:// in the URL")
     head, complete = _head_of(begun)
     first, *fields = _LINES.findall(head)
     if not first.endswith(b"\n"):

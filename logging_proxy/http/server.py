@@ -100,7 +100,7 @@ class Site(ServerFactory):
         connection = self.buildProtocol(transport.getPeer())
         transport.protocol = connection
         connection.makeConnection(transport)  # type: ignore[no-untyped-call]
-        fault = RequestFault(400, "the client speaks plain HTTP, and this port TLS: use https:// in the URL")
+        fault = RequestFault(400, "plain HTTP on a port that speaks TLS: use https:// in the URL")
         connection.refuse_input(fault, data)
 
     def close(self) -> None:

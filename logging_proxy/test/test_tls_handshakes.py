@@ -142,9 +142,7 @@ class PlainTests(HandshakeCase):
             self.assertTrue(head.startswith(b"HTTP/1.1 400 Bad Request\r\n"))
             self.assertIn(b"\r\nContent-Type: text/plain; charset=utf-8\r\n", head)
             self.assertIn(b"\r\nConnection: close", head)
-            self.assertEqual(
-                body, b"the client speaks plain HTTP, and this port TLS: use https:// in the URL\n"
-            )
+            self.assertEqual(body, b"plain HTTP on a port that speaks TLS: use https:// in the URL\n")
             self.assertTrue(wire.half_closed)
             self.assertFalse(wire.aborted)
             self.say(wire, b"more of the request")
@@ -170,7 +168,9 @@ class PlainTests(HandshakeCase):
             for at in range(size, len(request), size):
                 self.say(wire, request[at : at + size])
             self.clock.advance(MOMENT)
-            self.assertIn(b'"code": "bad_request", "message": "the client speaks plain HTTP', wire.value())
+            self.assertIn(
+                b'"code": "bad_request", "message": "plain HTTP on a port that speaks TLS', wire.value()
+            )
         self.assertEqual(stage.console, ["POST /v1/x -> BAD_REQUEST [log]"] * 3)
 
 
