@@ -24,6 +24,7 @@ from logging_proxy.recording.disk import make_private_directory
 from logging_proxy.recording.recorder import RING_SIZE, Recording
 from logging_proxy.recording.rings import remove_unused, salvage_all
 from logging_proxy.recording.spool import Spool, SpoolBusy, describe
+from logging_proxy.redaction.redact import redact_url
 from logging_proxy.service.bootstrap import (
     give_up,
     install_reactor,
@@ -34,7 +35,8 @@ from logging_proxy.service.bootstrap import (
 from logging_proxy.service.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import hand_over
-from logging_proxy.service.invitation import invite
+from logging_proxy.service.hello import look_command, starting_lines
+from logging_proxy.service.invitation import Page, page_of
 from logging_proxy.service.output import CannotLog, Output, sink_for
 from logging_proxy.service.proxy_service import Engine, ProxyService
 from logging_proxy.workers.fleet import Fleet
@@ -115,8 +117,10 @@ def _proxy(reactor: Any, options: Options) -> IService:
     end_sessions(former)
     # Flushes the messages logged until then if the start fails after this point.
     atexit.register(output.close)
+    page = None
     if server_listeners:
-        invite(configuration.logging_server, server_listeners[0].getsockname()[1], output)
+        page = page_of(configuration.logging_server, server_listeners[0].getsockname()[1])
+    command = look_command(options["config"], os.getcwd(), path=os.environ.get("PATH", ""))
     spare_the_collector()
     return ProxyService(
         reactor,
@@ -126,8 +130,29 @@ def _proxy(reactor: Any, options: Options) -> IService:
         _child(reactor, configuration, server_listeners, [*spools, *former]),
         output,
         lambda: load_configuration(path, os.environ),
-        workers,
+        _greeting(output, command, page, workers),
     )
+
+
+def _greeting(
+    output: Output, command: str, page: Page | None, workers: int
+) -> Callable[[Configuration, int], None]:
+    """Writes the first lines; a terminal is also shown what it takes to open the page."""
+
+    def greet(configuration: Configuration, port: int) -> None:
+        def lines(address: str) -> str:
+            return "\n".join(
+                starting_lines(
+                    configuration, command, address, port=port, workers=workers, columns=output.room()
+                )
+            )
+
+        if page is None:
+            output.say(lines(""))
+        else:
+            output.confide(lines(page.confided), lines(page.logged))
+
+    return greet
 
 
 # --- spools -----------------------------------------------------------------------------
@@ -206,8 +231,16 @@ def _child(
         arguments += [f"--ship-to={configuration.logging.server_url}"]
         arguments += [f"--spool={spool}" for spool in spools]
     arguments += [f"--listen-fd={number}" for number, _ in enumerate(listeners, LINK_FD + 1)]
-    document = hand_over(configuration)
-    return ChildProcess(reactor, "logging server", arguments, listeners, document=document, niceness=NICENESS)
+    url = configuration.logging.server_url
+    return ChildProcess(
+        reactor,
+        "logging server",
+        arguments,
+        listeners,
+        document=hand_over(configuration),
+        niceness=NICENESS,
+        title="" if url is None else f"sends captures to {redact_url(url)}",
+    )
 
 
 def _worker_arguments(parent: Any) -> list[str]:

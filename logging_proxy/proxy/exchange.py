@@ -25,7 +25,7 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.delayed_reset import reset_when_received
-from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.failures import Verdict, cut_short, refused_request, verdict
 from logging_proxy.proxy.headers import onward_switch
 from logging_proxy.proxy.messages import AwaitingEnd, RequestDirection, ResponseDirection
 from logging_proxy.proxy.stored import Records, end_record, refused_record
@@ -94,13 +94,15 @@ class Exchange:
         owner: Owner,
         first: bytes,
         done: bool,
+        size: int = 0,
     ) -> None:
+        """`size` is the number of bytes of the body in `first`."""
         self.id = id
         self.connection = connection
         self.head = head
         self.capture = capture
         self.publish = owner.publish
-        self.request = RequestDirection(connection, capture, done)
+        self.request = RequestDirection(connection, capture, done, size)
         self.response: ResponseDirection | None = None
         self._owner = owner
         self._first = first
@@ -154,7 +156,13 @@ class Exchange:
         if self._may_try_again(upstream, reason):
             self._try_again(reason)
         else:
-            self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
+            self._fail(self._verdict(reason, upstream), refused_record(Kind.RESPONSE_PIECE, kept))
+
+    def _verdict(self, reason: Failure, upstream: ProxyClient) -> Verdict:
+        response = self.response
+        if response is None or not response.started:
+            return verdict(reason)
+        return cut_short(reason, response.size, upstream.seconds, upstream.lacking)
 
     def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
         """
@@ -211,7 +219,7 @@ class Exchange:
         self._upstream = None
         over = partial(self._owner.exchange_ended, self)
         self._tunnel = Tunnel(self.connection, upstream, self.capture, self.publish_end, over)
-        self._tunnel.begin(waiting + onward_switch(head) + data)
+        self._tunnel.begin(waiting + onward_switch(head) + data, len(data))
 
     # --- the client ---------------------------------------------------------------------------
 
@@ -244,8 +252,7 @@ class Exchange:
         """The request's body is malformed or does not come."""
         if self._ended:
             return  # the response is complete, or cut, and only has to be handed over
-        wrong = Verdict("protocol_error", fault.status, fault.reason, f"client: {fault}")
-        self._fail(wrong, refused_record(Kind.REQUEST_PIECE, kept))
+        self._fail(refused_request(fault), refused_record(Kind.REQUEST_PIECE, kept))
 
     def client_left(self, error: str) -> None:
         """The client is gone before its response was complete."""
@@ -262,7 +269,7 @@ class Exchange:
         if self.connection.unsent:
             return False
         response.stop()
-        self.response = AwaitingEnd(self, upstream, capture)
+        self.response = AwaitingEnd(self, upstream, capture, response.size)
         upstream.hand_to(self.response)
         return True
 
@@ -326,6 +333,9 @@ class Exchange:
                 "response": answer.head,
                 "outcome": verdict.outcome,
                 "error": verdict.error,
+                "sent": self.request.size,
+                "received": len(answer.body),
+                "ours": True,
             }
         )
         self._let_go_of_upstream()
@@ -340,6 +350,7 @@ class Exchange:
     def publish_end(self, records: Passed, outcome: str, error: str) -> None:
         """Publish that the exchange is over; `records` and the END record are stored if it is recorded."""
         stored = () if self.capture is None else (*records, end_record(outcome, error))
+        sent, received = self._sizes()
         self.publish(
             {
                 "exchange": self.id,
@@ -347,8 +358,17 @@ class Exchange:
                 "records": stored,
                 "outcome": outcome,
                 "error": error,
+                "sent": sent,
+                "received": received,
             }
         )
+
+    def _sizes(self) -> tuple[int, int]:
+        """Bytes of the request's body and of the response's; a tunnel's belong to them."""
+        request, response, tunnel = self.request.size, self.response, self._tunnel
+        if tunnel is not None:
+            return request + tunnel.to_upstream.size, tunnel.to_client.size
+        return request, 0 if response is None else response.size
 
     def _let_go_of_upstream(self) -> None:
         if self.response is not None:

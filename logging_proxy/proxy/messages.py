@@ -108,8 +108,10 @@ class ResponseDirection(Direction):
     def bodyReceived(self, piece: Piece) -> None:
         if piece.last:
             self._publish(b"", piece)
-        elif piece.content and self._capture is not None:
-            self._capture.passed((RESPONSE_PIECE, 0, piece.content))
+        else:
+            self._counted += len(piece.content)
+            if piece.content and self._capture is not None:
+                self._capture.passed((RESPONSE_PIECE, 0, piece.content))
         self.pass_on(self._frame(piece))
         if piece.last:
             self.finished()
@@ -151,6 +153,7 @@ class ResponseDirection(Direction):
     def _publish(self, head: bytes, piece: Piece) -> None:
         """The response's head, or its end, or both, with the piece of the body that came along."""
         exchange, capture = self._exchange, self._capture
+        self._counted += len(piece.content)
         event: ExchangeEvent = {"exchange": exchange.id, "capture": capture, "records": ()}
         if capture is not None:
             event["records"] = response_records(head, piece, exchange.request.done)
@@ -159,6 +162,8 @@ class ResponseDirection(Direction):
         if piece.last:
             event["outcome"] = "complete"
             event["error"] = ""
+            event["sent"] = exchange.request.size
+            event["received"] = self.size
             exchange.end()
         exchange.publish(event)
 
@@ -182,8 +187,10 @@ class AwaitingEnd(ResponseDirection):
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture, size: int) -> None:
+        """`size` is what the response has so far."""
         super().__init__(exchange, upstream, capture)
+        self._counted = size
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
 
@@ -213,9 +220,13 @@ class RequestDirection(Direction):
 
     __slots__ = ("done",)
 
-    def __init__(self, connection: ServerConnection, capture: Capture | None, done: bool) -> None:
+    def __init__(
+        self, connection: ServerConnection, capture: Capture | None, done: bool, size: int = 0
+    ) -> None:
+        """`size` is the number of the body's bytes that came with the head."""
         super().__init__(connection, capture)
         self.done = done
+        self._counted = size
 
     def fast_path(
         self,
@@ -243,6 +254,7 @@ class RequestDirection(Direction):
 
     def bodyReceived(self, piece: Piece) -> None:
         self.done = piece.last
+        self._counted += len(piece.content)
         if self._capture is not None:
             records = piece_records(REQUEST_PIECE, piece, piece.onward_trailers)
             if records:  # not for the line of a chunk alone

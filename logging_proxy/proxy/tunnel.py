@@ -20,7 +20,7 @@ from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.delayed_reset import reset_when_received
 from logging_proxy.proxy.directions import Direction
-from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.failures import Verdict, cut_short
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.recording.writer import Passed
@@ -49,6 +49,7 @@ class TunnelDirection(Direction):
         if self.sink is None:
             self._tunnel.undeliverable(self)
             return
+        self._counted += len(data)
         if self._capture is not None:
             self._capture.passed((self.kind, 0, data))
         self.pass_on(data)
@@ -159,8 +160,9 @@ class Tunnel:
         self.ended = False
         """The END record is written."""
 
-    def begin(self, first: bytes) -> None:
-        """Send `first`, which is recorded already, to the client, and let bytes pass."""
+    def begin(self, first: bytes, size: int) -> None:
+        """Send `first`, which is recorded already, and let bytes pass.  Its last `size` are the tunnel's."""
+        self.to_client.count(size)
         self.to_client.pass_on(first)
         self._upstream.switch(self.to_client)
         self._client.switch(self.to_upstream)
@@ -208,7 +210,7 @@ class Tunnel:
         elif direction is self.to_upstream or self._client_gone:
             self._fail("client_closed", "" if direction is self.to_client else _text(reason))
         else:
-            ruling = verdict(reason)
+            ruling = cut_short(reason, self.to_client.size, self._upstream.seconds, "")
             self._fail(ruling.outcome, ruling.error)
 
     def _closed(self, direction: TunnelDirection) -> None:

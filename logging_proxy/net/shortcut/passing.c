@@ -4,6 +4,7 @@
 #include "shortcut.h"
 
 #include <string.h>
+#include <structmember.h>
 
 #define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: it cannot overflow */
 
@@ -148,6 +149,7 @@ forward_chunks(FastPath *self, const char *data, Py_ssize_t size)
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
     int may = extend_deadline(self) < 0 ? -1 : record(self, payload);
+    self->passed += PyBytes_GET_SIZE(payload);
     Py_DECREF(payload);
     if (may < 0)
         return -1;
@@ -162,6 +164,7 @@ forward_piece(FastPath *self, PyObject *piece, const char *data, Py_ssize_t size
     if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
         return -1;
     int may = extend_deadline(self) < 0 ? -1 : record(self, piece);
+    self->passed += size;
     if (may < 0)
         return -1;
     int sent = send_onward(self, may, data, size);
@@ -250,12 +253,18 @@ fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+static PyMemberDef fast_path_attributes[] = {
+    {"passed", T_LONGLONG, offsetof(FastPath, passed), READONLY, NULL},
+    {NULL},
+};
+
 PyTypeObject FastPathType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "logging_proxy.net.shortcut._compiled.FastPath",
     .tp_basicsize = sizeof(FastPath),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = fast_path_new,
+    .tp_members = fast_path_attributes,
     .tp_traverse = (traverseproc)fast_path_traverse,
     .tp_dealloc = (destructor)fast_path_dealloc,
 };
