@@ -9,7 +9,6 @@ from logging_proxy.understanding.quantities import duration, size
 __all__ = ["duration", "local_time", "size"]
 
 
-
 def local_time(text: object, digits: int = 0) -> str:
     """An ISO 8601 time in the local zone with `digits` fractional digits; `-` if it is not a time."""
     try:

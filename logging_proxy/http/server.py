@@ -29,7 +29,7 @@ class Site(ServerFactory):
     Carries a tree of twisted.web resources over HTTP/1.1.
 
     `root` is any `IResource`; one that provides `IExchangeRoot` is given
-    requests at the end of their heads, any other the twisted.web way.
+    requests at the end of their heads; any other gets them complete, as from twisted.web.
     """
 
     noisy = False
@@ -42,7 +42,7 @@ class Site(ServerFactory):
         secure: bool = False,
         wall_seconds: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` is for deadlines and may count from anywhere; `wall_seconds` gives the time for clients."""
+        """`clock` is for deadlines, and may be monotonic; `wall_seconds` gives the time for clients."""
         self.clock = clock
         self.wall_seconds = wall_seconds
         self.limits = limits
@@ -95,12 +95,13 @@ class Site(ServerFactory):
         """The same time as for a request's head."""
         return self.limits.head_timeout
 
-    def refuse_plain(self, transport: Any) -> None:
+    def refuse_plain(self, transport: Any, data: bytes) -> None:
         """Answer a client that speaks plain HTTP where TLS is spoken; the connection closes after it."""
         connection = self.buildProtocol(transport.getPeer())
         transport.protocol = connection
         connection.makeConnection(transport)  # type: ignore[no-untyped-call]
-        connection.refuse(RequestFault(400, "this port speaks HTTPS: use https:// in the URL"), b"")
+        fault = RequestFault(400, "plain HTTP on a port that speaks TLS: use https:// in the URL")
+        connection.refuse_input(fault, data)
 
     def close(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from logging_proxy.index.columns import FIELDS, Field, Filter
+from logging_proxy.index.columns import FIELDS, OUTCOMES, Field, Filter
 from logging_proxy.index.times import LOCAL, BadTime, parse_time
 from logging_proxy.index.values import Filters, is_id_prefix
 
@@ -22,19 +22,20 @@ LONGEST = 1000
 
 
 class BadFilter(ValueError):
-    """The value of the filter `name` is invalid."""
+    """The value of the filter `name` is invalid; `known` are the valid ones, where those can be told."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+    def __init__(self, name: str, reason: str, known: Iterable[str] = ()) -> None:
         self.name = name
-        self.reason = reason
+        self.known = tuple(known)
+        self.reason = f"{reason}; known {name}s: {_listed(self.known)}" if self.known else reason
+        super().__init__(f"{name}: {self.reason}")
 
 
 def parse_filters(
     parameters: Mapping[str, str], now: datetime | None = None, zone: tzinfo = LOCAL
 ) -> Filters:
     """
-    The filters in the API's query parameters.  Empty values and unknown names are ignored.
+    The filters in the API's query parameters.  Empty values and other parameters are ignored.
 
     Times are as in `parse_time`; `until` is exclusive, and with a day alone means the end of that day.
     Raises `BadFilter` for an invalid value.
@@ -85,6 +86,12 @@ def _id(name: str, value: str) -> str:
     return value.lower()
 
 
+def _outcome(name: str, value: str) -> str:
+    if value not in OUTCOMES:
+        raise BadFilter(name, "no outcome", OUTCOMES)
+    return value
+
+
 def _flag(name: str, value: str) -> bool:
     if value not in ("true", "false"):
         raise BadFilter(name, "neither true nor false")
@@ -106,7 +113,29 @@ def _reader(field: Field, filter: Filter) -> Callable[[str, str], Any]:
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
-    **{each.name: _reader(each, filter) for each in FIELDS if (filter := each.column.filter) is not None},
+    **{each.name: _reader(each, found) for each in FIELDS if (found := each.column.filter) is not None},
     "id": _id,
+    "outcome": _outcome,
     "q": _text,
 }
+
+PARAMETERS = frozenset([*_READERS, *TIMES])
+"""The names of all filters as parameters."""
+
+MOST_KNOWN = 20
+"""Known values that an error names."""
+
+
+def check_route(filters: Filters, known: Iterable[str]) -> None:
+    """
+    Raise `BadFilter` if the filters ask for a route that is not among `known`, those that have captures or
+    are configured.  To be called when nothing is found; where no route is known, none is wrong.
+    """
+    asked, names = filters.where.get("route"), sorted(filter(None, known))
+    if asked is not None and names and asked not in names:
+        raise BadFilter("route", "there is no such route", names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - MOST_KNOWN} more"] if len(names) > MOST_KNOWN else []
+    return ", ".join([*names[:MOST_KNOWN], *more])

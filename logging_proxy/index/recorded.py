@@ -87,7 +87,8 @@ def of_exchange(
     response_body: bytes | None = None,
 ) -> Recorded:
     """An exchange in memory; the bodies are given if they are at hand."""
-    asked, wall_ns = exchange.opening.row or _opened(exchange.opening), exchange.wall_ns
+    derived, wall_ns = exchange.opening.derived, exchange.wall_ns
+    asked = derived if isinstance(derived, Asked) else _opened(exchange.opening)
     half, answer, elapsed = exchange.request, exchange.response, exchange.elapsed
     tunnel = half.tunnel_from is not None
     response: RecordedHalf | None = None
@@ -140,7 +141,7 @@ def _answer(half: Half, wall_ns: int, file: str | None, body: bytes | None) -> R
 
 def _opened(opening: Opening) -> Asked:
     """What the opening of exchanges tells, cached in it."""
-    opening.row = asked = _asked(
+    opening.derived = asked = _asked(
         opening.route_name,
         opening.pattern.decode("utf-8", "replace"),
         opening.method,

@@ -13,11 +13,14 @@ from http import HTTPStatus
 from uuid import UUID
 
 from logging_proxy.configuration.options import RouteOptions
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault, shown
 from logging_proxy.http.heads import RequestHead, request_line_fault
+from logging_proxy.http.negotiation import fields_of
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.answers import Reply, answer, refusal
-from logging_proxy.proxy.endings import (
+from logging_proxy.proxy.answers import ErrorReply, Reply, answer, refusal
+from logging_proxy.proxy.error_kinds import kind_of_fault
+from logging_proxy.proxy.stored import (
     ANSWERED_EARLY,
     COMPLETE,
     end_record,
@@ -39,9 +42,8 @@ class Incoming:
 
     connection: ServerConnection
     head: RequestHead
-    payload: bytes
-    done: bool
-    trailers: bytes
+    piece: Piece
+    """The part of the body that came with the head."""
 
 
 def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
@@ -72,8 +74,8 @@ def answer_request(
         opening = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
             name, pattern, source_url(connection, head), b"", received
         )
-        start = request_records(opening, incoming.payload, incoming.done, incoming.trailers)
-        end = (*ours.records, *(() if incoming.done else (ANSWERED_EARLY,)), COMPLETE)
+        start = request_records(opening, incoming.piece, incoming.piece.trailers)
+        end = (*ours.records, *(() if incoming.piece.last else (ANSWERED_EARLY,)), COMPLETE)
     surroundings.publish(
         {
             "exchange": id,
@@ -92,7 +94,7 @@ def answer_request(
             "response": ours.head,
             "outcome": "complete",
             "error": "",
-            "sent": len(incoming.payload),
+            "sent": len(incoming.piece.content),
             "received": len(ours.body),
             "ours": True,
         }
@@ -106,8 +108,8 @@ def refuse_request(
     """Answer `fault` in a request whose head cannot be read; `kept` is the part of it that was received."""
     line = _request_line(kept)
     method, target = (line.split(b" ")[:2]) if line else (b"-", b"-")
-    text = f"{fault.reason} (exchange {UUID(bytes=id)})\n".encode()
-    reply = Reply(fault.status, text, HTTPStatus(fault.status).name)
+    where = HTTPStatus(fault.status).name
+    reply = ErrorReply(kind_of_fault(fault.status), fault.reason, where).to(id, fields_of(kept))
     capture = _capture(surroundings.recorder if surroundings.record_unknown else None)
     error = f"client: {fault}"
     ours = refusal(surroundings.wall_ns() / 1e9, reply)
@@ -154,7 +156,7 @@ def record_unasked(
     No client receives them.
     """
     line = kept[: kept.find(b"\r\n") + 2] or kept
-    error = f"upstream: {len(kept)} bytes nobody asked for: {shown(line)}"
+    error = f"upstream: {len(kept)} unsolicited bytes: {shown(line)}"
     url = destination_url(route.destination, route.destination.path)
     capture = _capture(surroundings.recorder if route.logging else None)
     records: Passed = ()

@@ -1,5 +1,5 @@
 """
-A tunnel: what a connection becomes when protocols have been switched (RFC 9110 §7.8).
+A tunnel: the two connections of an exchange after a switch of protocols (RFC 9110 §7.8).
 
 Raw bytes pass in two directions, each with its own flow control, and each piece is
 recorded before it is passed on.  A half-close of one direction is passed on and
@@ -20,7 +20,7 @@ from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.delayed_reset import reset_when_received
 from logging_proxy.proxy.directions import Direction
-from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.failures import Verdict, cut_short
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.recording.writer import Passed
@@ -69,7 +69,7 @@ class TunnelDirection(Direction):
 
 
 class ToUpstream(TunnelDirection):
-    """What the client sends."""
+    """The direction of bytes from the client."""
 
     __slots__ = ("_upstream",)
 
@@ -88,7 +88,7 @@ class ToUpstream(TunnelDirection):
 
 
 class ToClient(TunnelDirection):
-    """What the upstream sends."""
+    """The direction of bytes from the upstream."""
 
     __slots__ = ("_client", "_cut")
 
@@ -103,7 +103,7 @@ class ToClient(TunnelDirection):
         self.sink = client
 
     def cut(self) -> None:
-        """Nothing more comes: the client gets what was received, and is reset."""
+        """No more bytes come: the client gets those that were received, and is reset."""
         self._cut = True
         self.finished()
 
@@ -210,7 +210,7 @@ class Tunnel:
         elif direction is self.to_upstream or self._client_gone:
             self._fail("client_closed", "" if direction is self.to_client else _text(reason))
         else:
-            ruling = verdict(reason)
+            ruling = cut_short(reason, self.to_client.size, self._upstream.seconds, "")
             self._fail(ruling.outcome, ruling.error)
 
     def _closed(self, direction: TunnelDirection) -> None:

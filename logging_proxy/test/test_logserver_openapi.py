@@ -88,6 +88,7 @@ class OpenAPITests(ServerTestCase):
         senseless = {
             **{each.name: "x" for each in FIELDS if each.type is not str},
             **{"limit": "0", "cursor": "x", "status": "9xx", "since": "x", "until": "x", "id": "x"},
+            **{"route": "nope", "outcome": "foo"},
         }
         for name in (p["name"] for p in parameters):
             reply = self.ask("GET", f"/api/exchanges?{name}={senseless.get(name, 'other')}")

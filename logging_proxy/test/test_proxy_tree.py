@@ -1,8 +1,9 @@
-"""Which route takes a request, and what is said when none does."""
+"""The route of a request, and the response when there is none."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,53 +13,76 @@ from logging_proxy.proxy.tree import Ids, NotFoundResource, ReplyResource
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import WALL, Stage, get, ok, post
 
+FIRST = "00010203-0405-4607-8809-0a0b0c0d0e0f"
+"""The id of a stage's first exchange."""
+
 
 def answered(stage: Stage, request: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
-    """Status line, fields and body of what the client is told."""
+    """Status line, fields and body of the client's response."""
     head, _, body = stage.client(request).received().partition(b"\r\n\r\n")
     line, *lines = head.split(b"\r\n")
     fields = dict(line.split(b": ", 1) for line in lines)
     return line, fields, body
 
 
+def without_id(answer: tuple[bytes, dict[bytes, bytes], bytes]) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    """The answer without the exchange's id, which is another each time."""
+    line, fields, body = answer
+    return line, fields, re.sub(rb"exchange [0-9a-f-]{36}", b"exchange ID", body)
+
+
 class UnroutedTests(SynchronousTestCase):
     def test_not_found(self) -> None:
-        """What no route takes is told so by its path, without the query, below `not_found`."""
+        """The response to a request without a route names method, path without query, and the routes."""
         stage = Stage()
         line, fields, body = answered(stage, get("/nope/x?key=sk-secret"))
         self.assertEqual(line, b"HTTP/1.1 404 Not Found")
-        self.assertEqual(body, b"No route found for /404/nope/x\n")
+        self.assertEqual(
+            body,
+            f"no route matches GET /nope/x (exchange {FIRST})\nRoutes:\n  /api/ at http://here/api\n".encode(),
+        )
         self.assertEqual(fields[b"Content-Type"], b"text/plain; charset=utf-8")
         self.assertEqual(fields[b"X-Content-Type-Options"], b"nosniff")
         self.assertEqual(stage.console, ["GET /nope/x?key=sk-secret -> NOT_FOUND [log]"])
 
     def test_not_found_of_absolute_form(self) -> None:
-        """An absolute-form target is told by its path alone."""
-        _, _, body = answered(Stage(), get("http://h.example/nope?q"))
-        self.assertEqual(body, b"No route found for /404/nope\n")
+        """A client that sends a whole URL is told that this is no forward proxy, and what to set instead."""
+        stage = Stage(
+            {"api": ("/openai/", "https://api.openai.com/"), "b": ("/b/", "https://api.anthropic.com/")}
+        )
+        _, _, body = answered(stage, get("http://api.openai.com/v1/models?q"))
+        self.assertTrue(body.startswith(b"no route matches GET /v1/models; this is a reverse proxy, "), body)
+        self.assertIn(b": set OPENAI_BASE_URL=http://127.0.0.1:5601/openai/v1 instead (exchange ", body)
+        _, _, body = answered(stage, get("http://h.example/nope"))
+        self.assertIn(b"/openai/v1 or ANTHROPIC_BASE_URL=http://127.0.0.1:5601/b instead", body)
+        _, _, body = answered(Stage(), get("http://h.example/nope"))
+        self.assertIn(b": set the client's base URL to that of a route instead", body)
 
     def test_not_found_twice(self) -> None:
         """A path that is below `not_found` already is not put there again."""
-        self.assertEqual(answered(Stage(), get("/404/nope"))[2], b"No route found for /404/nope\n")
+        stage = Stage({"lost": ("/404/", "http://up.example/lost/")})
+        stage.client(get("/404/nope"))
+        self.assertTrue(stage.upstream.received().startswith(b"GET /lost/nope HTTP/1.1\r\n"))
 
     def test_plain_not_found(self) -> None:
-        """An empty `not_found` gives a plain 404."""
-        self.assertEqual(answered(Stage(not_found=""), get("/nope"))[2], b"404 page not found\n")
+        """An empty `not_found` gives a plain 404, without a word about the routes."""
+        body = answered(Stage(not_found=""), get("/nope"))[2]
+        self.assertEqual(body, f"404 page not found (exchange {FIRST})\n".encode())
 
     def test_not_found_as_a_route(self) -> None:
-        """A route at `not_found` takes what no other does, with the path behind it."""
+        """A route at `not_found` gets the requests without another route, with their path appended."""
         stage = Stage({"lost": ("/404/", "http://up.example/lost/")})
         for target in ("/nope?q=1", "http://h.example/nope?q=1"):
             stage.client(get(target))
             self.assertTrue(stage.upstream.received().startswith(b"GET /lost/nope?q=1 HTTP/1.1\r\n"))
 
     def test_looked_up_once(self) -> None:
-        """For the same head again nothing is looked up: what nobody takes is asked for again and again."""
+        """For equal heads there is one look-up: requests without a route are repeated as well."""
         for target in ("/nope", "/api"):
             stage = Stage()
-            first = answered(stage, get(target))
+            first = without_id(answered(stage, get(target)))
             self.patch(stage.tree, "_mux", None)
-            self.assertEqual(answered(stage, get(target)), first)
+            self.assertEqual(without_id(answered(stage, get(target))), first)
             self.assertEqual(stage.problems(), [])
 
     def test_redirect(self) -> None:
@@ -71,7 +95,7 @@ class UnroutedTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_method_not_allowed(self) -> None:
-        """405 names what is allowed."""
+        """405 names the allowed methods."""
         stage = Stage({"one": ("POST /x", "http://up/"), "two": ("GET /x", "http://up/")})
         line, fields, _ = answered(stage, get("/x").replace(b"GET", b"PUT"))
         self.assertEqual(line, b"HTTP/1.1 405 Method Not Allowed")
@@ -103,7 +127,7 @@ class UnroutedTests(SynchronousTestCase):
                 stage, b"CONNECT " + target + b" HTTP/1.1\r\nHost: h.example:443\r\n\r\n"
             )
             self.assertIn(b" 405 ", line)
-        self.assertEqual(line, b"HTTP/1.1 405 Method Not Allowed")
+        self.assertIn(b"this is a reverse proxy", line)  # the reason phrase is all that clients show
         self.assertIn(b"GET", fields[b"Allow"])
         self.assertNotIn(b"CONNECT", fields[b"Allow"])
         self.assertEqual(stage.endpoint.wires, [])
@@ -139,7 +163,9 @@ class UnroutedTests(SynchronousTestCase):
         client = stage.client(get("/nope").replace(b"GET", b"HEAD") + get("/nope"))
         stage.turn()
         first, second = client.received().split(b"HTTP/1.1 ")[1:]
-        self.assertEqual(second.partition(b"\r\n\r\n")[0], first.partition(b"\r\n\r\n")[0])
+        head, end, body = second.partition(b"\r\n\r\n")
+        self.assertEqual(first, head + end)
+        self.assertIn(b"Content-Length: %d\r\n" % len(body), head + b"\r\n")
         self.assertTrue(first.endswith(b"\r\n\r\n"))
 
     def test_http10(self) -> None:
@@ -150,7 +176,7 @@ class UnroutedTests(SynchronousTestCase):
         self.assertTrue(client.closed)
 
     def test_recorded(self) -> None:
-        """What no route takes is captured as it came, body and all, and our answer as ours."""
+        """A request without a route is captured as it came, with its body, and the response as our own."""
         stage = Stage()
         stage.client(post(b"hello", "X-A:  1", target="/nope"))
         capture = stage.capture
@@ -166,7 +192,7 @@ class UnroutedTests(SynchronousTestCase):
         self.assertEqual(capture.outcome, "complete")
 
     def test_body_still_coming(self) -> None:
-        """A body that nobody waits for is dropped, not recorded, and noted as missing."""
+        """The rest of a body after an early answer is dropped, not recorded, and noted as missing."""
         stage = Stage()
         client = stage.client(post(b"x" * 10, target="/nope")[:-4])
         client.deliver(b"yyyy")
@@ -185,7 +211,7 @@ class UnroutedTests(SynchronousTestCase):
 
 
 class LookUpTests(SynchronousTestCase):
-    """What `getChildWithDefault` of the tree finds is what answers."""
+    """The Resource that the tree's `getChildWithDefault` finds answers."""
 
     def child(self, stage: Stage, target: str) -> Any:
         head = parse_request_head(get(target), 100)
@@ -199,7 +225,7 @@ class LookUpTests(SynchronousTestCase):
         self.assertIs(self.child(stage, "/a/b/x"), two)
 
     def test_no_route(self) -> None:
-        """The child for what no route takes answers that, or is led to the route at `not_found`."""
+        """The child for a request without a route answers itself, or leads to the route at `not_found`."""
         self.assertIsInstance(self.child(Stage(), "/nope"), ReplyResource)
         lost = Stage({"lost": ("/404/", "http://up.example/lost/")})
         self.assertIsInstance(self.child(lost, "/nope"), NotFoundResource)

@@ -50,6 +50,7 @@ class OutletTests(ServerTestCase):
         """What every outlet tells of an exchange."""
         yield "the API", json.dumps(self.get(f"/api/exchanges/{id}")).encode()
         yield "the list", json.dumps(self.get(f"/api/exchanges?q={WORD}")).encode()
+        assert self.parts.index is not None
         texts = self.parts.index.texts(id)
         yield "the index", repr(texts).encode()
         file = f"{self.mktemp()}.bin"

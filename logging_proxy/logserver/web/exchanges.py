@@ -13,7 +13,17 @@ from twisted.web.server import Request
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.names import metadata_name
 from logging_proxy.captures.reader import CaptureReader, OpenFile
-from logging_proxy.index import Abandoned, Filters, Index, IndexTrouble, Page, Row, parse_filters
+from logging_proxy.index import (
+    Abandoned,
+    Filters,
+    Index,
+    IndexTrouble,
+    Page,
+    Row,
+    check_route,
+    parse_filters,
+)
+from logging_proxy.index.filters import PARAMETERS
 from logging_proxy.index.gone import without_files
 from logging_proxy.index.values import MAX_LIMIT, SHORTEST_PREFIX, is_exchange_id, is_id_prefix, never
 from logging_proxy.logserver.ingest.spools import Spools
@@ -41,6 +51,8 @@ DEFAULT_LIMIT = 50
 MOST_AMBIGUOUS = 5
 """Maximum number of ids that a refusal names."""
 
+_PARAMETERS = PARAMETERS | {"cursor", "limit"}
+
 Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
@@ -60,6 +72,15 @@ class Archive:
     run: Run
     run_storage: Run
     run_query: Run
+
+    routes: tuple[str, ...] = ()
+    """The names of the configured routes, as far as they are known here."""
+
+    def known_routes(self) -> set[str]:
+        """The routes that are configured, or have exchanges."""
+        stored = self.require_index().counts().values.get("route", {})
+        under_way = (row.route for row in self.under_way.rows(Filters()))
+        return {*self.routes, *stored, *(route for route in under_way if route)}
 
     def require_index(self) -> Index:
         if self.index is None:
@@ -137,7 +158,7 @@ class Exchanges(ProblemResource):
 
     def render_GET(self, request: Request) -> bytes | int:
         try:
-            given = read_parameters(request)
+            given = read_parameters(request, _PARAMETERS)
             limit = read_number(given, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
@@ -156,8 +177,10 @@ class Exchanges(ProblemResource):
             return refuse(request, Problem.BUSY)
 
     def _list(self, given: dict[str, str], limit: int, abandoned: Callable[[], bool]) -> Answer:
-        cursor = given.get("cursor") or None
-        page = self._archive.list(parse_filters(given), cursor, limit, abandoned)
+        cursor, filters = given.get("cursor") or None, parse_filters(given)
+        page = self._archive.list(filters, cursor, limit, abandoned)
+        if not page.rows and cursor is None:
+            check_route(filters, self._archive.known_routes())
         rows = [row_document(row) for row in page.rows]
         return json_answer({"exchanges": rows, "next": page.next})
 
@@ -180,7 +203,7 @@ class ExchangeResource(ProblemResource):
 
     def render_GET(self, request: Request) -> bytes | int:
         try:
-            reveal = read_flag(read_parameters(request), "reveal")
+            reveal = read_flag(read_parameters(request, ("reveal",)), "reveal")
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
         return give_later(request, Deferred.fromCoroutine(self._describe(reveal)))
@@ -226,6 +249,10 @@ class Bytes(ProblemResource):
     def render_GET(self, request: Request) -> bytes | int:
         if request.postpath:
             return refuse(request, Problem.NO_ADDRESS)
+        try:
+            read_parameters(request, ())
+        except Refused as refused:
+            return refuse(request, refused.problem, refused.detail, **refused.more)
         opening = Deferred.fromCoroutine(self._open())
         return give_file(request, self._archive.run, opening, self._side)
 

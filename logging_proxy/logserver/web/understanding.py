@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,6 +43,8 @@ class _Understanding(ProblemResource):
     """What is below one exchange: its parameters are read, its files are read by a thread."""
 
     isLeaf = True
+    _known: Collection[str] = ("reveal",)
+    """The names of the parameters."""
 
     def __init__(self, reader: CaptureReader, run: Run, find: FindDocuments) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class _Understanding(ProblemResource):
         if request.postpath:
             return refuse(request, Problem.NO_ADDRESS)
         try:
-            make = self._maker(read_parameters(request))
+            make = self._maker(read_parameters(request, self._known))
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
         return give_later(request, Deferred.fromCoroutine(self._answer(make)))
@@ -86,6 +88,8 @@ class ConversationResource(_Understanding):
 
 class EventsResource(_Understanding):
     """`GET /api/exchanges/{id}/events`: those of a stream, or the messages of a WebSocket; paged."""
+
+    _known = ("from", "limit", "reveal")
 
     def _maker(self, given: dict[str, str]) -> Callable[[Documents], Answer]:
         reveal = read_flag(given, "reveal")
