@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.index import Page, Row
 from logging_proxy.index.cursors import read_cursor, write_cursor
+from logging_proxy.index.filters import PARAMETERS
 from logging_proxy.logserver.live.listing import merged
 from logging_proxy.logserver.web.answers import Refused
 from logging_proxy.logserver.web.attachments import CHUNK, Span, read_range
@@ -97,7 +98,7 @@ class ListTests(ServerTestCase):
             (
                 "?rout=lmstudio",
                 "rout",
-                "cursor, limit, method, model, outcome, q, route, session, since",
+                ", ".join(sorted({*PARAMETERS, "cursor", "limit"})),
             ),
             ("?route=nope", "route", "there is no such route; known routes: configured, lmstudio, other"),
             (
