@@ -38,6 +38,9 @@ from logging_proxy.logserver.web.parameters import read_parameters
 from logging_proxy.redaction.redact import redact_headers, redact_line, redact_url
 
 DEFAULT_LIMIT = 50
+MOST_PAGES = 10
+"""How many pages of exchanges whose files were deleted are passed over before an empty one is given."""
+
 MOST_AMBIGUOUS = 5
 """Maximum number of ids that a refusal names."""
 
@@ -108,15 +111,16 @@ class Archive:
     def list(
         self, filters: Filters, cursor: str | None, limit: int, abandoned: Callable[[], bool] = never
     ) -> Page:
-        """A page of exchanges whose files are there, or that are under way."""
-        while True:
+        """A page of exchanges whose files are there, or that are under way: perhaps fewer than `limit`."""
+        rows: list[Row] = []
+        for _ in range(MOST_PAGES):
             index = self.require_index()
             page = list_exchanges(index, self.under_way.rows, filters, cursor, limit, abandoned)
             gone = self.remove_gone(page.rows)
-            rows = [row for row in page.rows if row.id not in gone]
-            if rows or page.next is None:
-                return Page(rows, page.next)
-            cursor = page.next
+            rows, cursor = [row for row in page.rows if row.id not in gone], page.next
+            if rows or cursor is None:
+                break
+        return Page(rows, cursor)
 
     def remove_gone(self, rows: Sequence[Row]) -> set[str]:
         """Removes those of `rows` whose files were deleted from the index; returns their ids."""
