@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.names import metadata_name
 from logging_proxy.captures.reader import CaptureReader, OpenFile
 from logging_proxy.index import Abandoned, Filters, Index, IndexTrouble, Page, Row, parse_filters
-from logging_proxy.index.gone import without_files
+from logging_proxy.index.gone import take_out, without_files
 from logging_proxy.index.values import MAX_LIMIT, SHORTEST_PREFIX, is_exchange_id, is_id_prefix, never
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
@@ -124,11 +123,10 @@ class Archive:
 
     def remove_gone(self, rows: Sequence[Row]) -> set[str]:
         """Removes those of `rows` whose files were deleted from the index; returns their ids."""
-        gone = without_files(self.reader, rows)
-        if gone:
-            with suppress(IndexTrouble):
-                self.require_index().delete(gone)
-        return gone
+        try:
+            return take_out(self.reader, self.require_index(), rows)
+        except (IndexTrouble, OSError):
+            return without_files(self.reader, rows)
 
 
 class Exchanges(ProblemResource):
