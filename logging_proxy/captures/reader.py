@@ -102,7 +102,7 @@ class CaptureReader:
         return True
 
     def started(self, name: str) -> int | None:
-        """The start in a metadata file, in microseconds since 1970, from its beginning; None if it has none."""
+        """The start in a metadata file, in microseconds since 1970, read quickly; None if it has none."""
         file = self._open(name) if name.endswith(METADATA) else None
         if file is None:
             return None

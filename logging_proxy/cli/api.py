@@ -40,6 +40,7 @@ class ApiSource:
     """See `Source`.  Lists exchanges under way as well."""
 
     def __init__(self, server: Server, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.trouble = ""
         self._server = server
         self._sleep = sleep
 

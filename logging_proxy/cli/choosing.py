@@ -88,9 +88,9 @@ def log_dir_of(choice: Choice) -> str:
 
 def _checked(url: str, token: str | None, warn: Callable[[str], None]) -> ApiSource:
     source = ApiSource(Server(url, token))
-    trouble = source.check()
-    if trouble:
-        warn(f"the logging server is in trouble: {trouble}")
+    source.trouble = source.check()
+    if source.trouble:
+        warn(f"the logging server is in trouble: {source.trouble}")
     return source
 
 
@@ -112,7 +112,7 @@ def _instead(configuration: Configuration, error: NoServer | None, note: Callabl
     log_dir = configuration.logging_server.log_dir
     if not configuration.embedded and error is not None:
         raise error
-    if not os.path.isdir(log_dir):
+    if not os.path.lexists(log_dir):
         where = f"{error}, and " if error is not None else ""
         raise Trouble(
             f"{where}{log_dir}: no such directory; select captures with --config, --url or --log-dir"

@@ -12,6 +12,7 @@ from itertools import islice
 
 from logging_proxy.cli import rebuilding, render, units
 from logging_proxy.cli.choosing import Choice, choose, log_dir_of
+from logging_proxy.cli.directory import check_usable
 from logging_proxy.cli.following import Following, is_wanted
 from logging_proxy.cli.matching import Search
 from logging_proxy.cli.sources import Document, Source, Trouble
@@ -80,11 +81,20 @@ class Context:
 def ls(context: Context) -> None:
     """`logging-proxy ls`."""
     filters = context.filters()
-    rows = list(islice(context.source().list(filters), context.options.limit))
+    source = context.source()
+    rows = list(islice(source.list(filters), context.options.limit))
+    if not rows:
+        check_trouble(source)
     if context.json:
         context.terminal.lines(map(render.json_line, rows))
         return
     write_rows(context.terminal, rows)
+
+
+def check_trouble(source: Source) -> None:
+    """When there is nothing to show: raise `Trouble` if the reason may be that the source is in trouble."""
+    if source.trouble:
+        raise Trouble("no exchange can be shown because of this trouble")
 
 
 def write_rows(terminal: Terminal, rows: list[Document]) -> Layout:
@@ -195,11 +205,14 @@ def stats(context: Context) -> None:
     filters = context.filters()
     statistics = Statistics()
     progress = Progress(context.terminal.err, "reading")
-    for number, row in enumerate(context.source().list(filters)):
+    source = context.source()
+    for number, row in enumerate(source.list(filters)):
         statistics.add(row)
         if number % 1000 == 999:
             progress.show(number + 1, None, f"{number + 1:,} exchanges")
     progress.clear()
+    if not statistics.total.exchanges:
+        check_trouble(source)
     if context.json:
         context.terminal.lines([render.json_line(statistics.document())])
     else:
@@ -209,8 +222,9 @@ def stats(context: Context) -> None:
 def reindex(context: Context) -> None:
     """`logging-proxy reindex`."""
     log_dir = log_dir_of(context.choice)
-    if not os.path.isdir(log_dir):
+    if not os.path.lexists(log_dir):
         raise Trouble(f"{log_dir}: no such directory; select it with --config or --log-dir")
+    check_usable(log_dir)
     if getattr(context.options, "url", None) is not None:
         raise Trouble("reindex needs access to the files: use --config or --log-dir instead of --url")
     missing = context.options.missing

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from urllib.parse import urlsplit
 
 from logging_proxy.cli.messages import Message, start_of
@@ -42,8 +43,10 @@ _KEYS = {
     "api.x.ai": "XAI_API_KEY",
     "api.together.xyz": "TOGETHER_API_KEY",
 }
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_PLAIN = re.compile(r"[A-Za-z0-9_@+:,./-][A-Za-z0-9_@%+=:,./-]*", re.ASCII)
+_OUTSIDE = re.compile(r"'|\\{2,}|\\(?='|\Z)")
+"""What fish, unlike other shells, takes for an escape in single quotes, and what ends them."""
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
 
@@ -171,7 +174,7 @@ def _plain_text(raw: bytes) -> str | None:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return None if _CONTROLS.search(text) else text
+    return text if text.replace("\n", "").isprintable() else None
 
 
 def key_variable(destination: str, route: str) -> str:
@@ -194,28 +197,32 @@ def variable_name(text: str) -> str:
 
 def quoted(text: str) -> str:
     """
-    Quote `text` as one shell word, understood by bash, zsh and ksh.
+    Quote `text` as one word that sh, dash, bash, zsh, ksh and fish understand alike.
 
-    Line ends are kept.  Other unprintable characters become escapes of their UTF-8
-    bytes; surrogates stand for bytes that are not UTF-8.
+    Line ends are kept.  Other unprintable characters are written by printf, as the bytes of their UTF-8;
+    surrogates stand for bytes that are not UTF-8.
     """
     if _PLAIN.fullmatch(text):
         return text
-    if all(each.isprintable() or each in "\n" for each in text):
-        return "'" + text.replace("'", "'\\''") + "'"
-    return "$'" + "".join(map(_escaped, text)) + "'"
+    runs = groupby(text, lambda each: each == "\n" or each.isprintable())
+    return "".join((_single if is_shown else _printed)("".join(run)) for is_shown, run in runs) or "''"
+
+
+def _single(text: str) -> str:
+    """Printable text in single quotes."""
+    return f"'{_OUTSIDE.sub(_escaped, text)}'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Characters escaped outside of the quotes, which are closed and opened again."""
+    return f"'{''.join(f'{chr(92)}{each}' for each in found[0])}'"
+
+
+def _printed(text: str) -> str:
+    octal = "".join(f"{chr(92)}{byte:03o}" for byte in text.encode("utf-8", "surrogateescape"))
+    return f"\"$(printf '{octal}')\""
 
 
 def _quoted_latin(text: str) -> str:
     """Quote text from a head, whose characters stand for single bytes."""
     return quoted(text.encode("latin-1", "replace").decode("utf-8", "surrogateescape"))
-
-
-def _escaped(character: str) -> str:
-    if character in "\\'":
-        return f"\\{character}"
-    if character == "\n":
-        return "\\n"
-    if character.isprintable():
-        return character
-    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -38,21 +38,27 @@ CHUNK = 1 << 20
 PAGE = 200
 
 
+def check_usable(log_dir: str) -> None:
+    """Raise `Trouble` with the reason if captures in `log_dir` cannot be read, or would not be trusted."""
+    try:
+        CaptureReader(log_dir).check()
+        check_private(log_dir, os.stat(log_dir))
+    except OSError as error:
+        raise Trouble(f"{log_dir}: {error.strerror}") from None
+    except UnsafeDirectory as error:
+        raise Trouble(str(error)) from None
+
+
 class DirectorySource:
     """See `Source`.  Shows finished exchanges only: those under way have no metadata yet."""
 
     def __init__(self, log_dir: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.trouble = ""
         self._log_dir = log_dir
         self._sleep = sleep
         self._reader = CaptureReader(log_dir)
         self._stored = StoredExchanges(self._reader)
-        try:
-            self._reader.check()
-            check_private(log_dir, os.stat(log_dir))
-        except OSError as error:
-            raise Trouble(f"{log_dir}: {error.strerror}") from None
-        except UnsafeDirectory as error:
-            raise Trouble(str(error)) from None
+        check_usable(log_dir)
 
     @property
     def name(self) -> str:

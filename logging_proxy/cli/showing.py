@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -293,11 +294,29 @@ class _Showing:
 
 
 def write_private(path: str, pieces: Iterable[bytes]) -> None:
-    """Write a new file with mode 0600; an existing file is never overwritten."""
+    """
+    Write a new file with mode 0600.
+
+    An existing file is never overwritten; one with the same content is left as it is.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
+        if _has_content(path, pieces):
+            return
         raise Trouble(f"{path}: is there already; name another file with --output") from None
     with open(fd, "wb") as file:
         for piece in pieces:
             file.write(piece)
+
+
+def _has_content(path: str, pieces: Iterable[bytes]) -> bool:
+    """Whether `path` is a regular file with just these pieces."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)

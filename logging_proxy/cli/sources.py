@@ -67,6 +67,9 @@ class Found:
 class Source(Protocol):
     """Captures.  Every method may raise `Trouble`; filters are the API's, as text."""
 
+    trouble: str
+    """Why captures may be missing, if the source is known to be in trouble; else empty."""
+
     @property
     def name(self) -> str:
         """The location of the captures, for messages."""

@@ -58,7 +58,11 @@ class StoredExchanges:
                 yield row, halves
 
     def _by_start(self, names: Names, wanted: Filters) -> Iterator[str]:
-        """One name of each exchange, by start, newest first.  Starts are read as far ahead as zones differ."""
+        """
+        One name of each exchange, by start, newest first.
+
+        Starts are read as far ahead as zones differ.
+        """
         waiting: list[tuple[int, str]] = []
         since, until = wanted.since, wanted.until
         for name in sorted(_firsts(names), reverse=True):

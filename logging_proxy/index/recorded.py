@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
+from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Half, Opening, verdict
 from logging_proxy.captures.heads import known_head, relevant_headers
 from logging_proxy.captures.metadata import client_of
 from logging_proxy.index.values import microseconds
@@ -84,34 +84,35 @@ def of_exchange(
 ) -> Recorded:
     """An exchange in memory; the bodies are given if they are at hand."""
     asked, wall_ns = exchange.opening.row or _opened(exchange.opening), exchange.wall_ns
-    half, answer = exchange.request, exchange.response
+    half, answer, elapsed = exchange.request, exchange.response, exchange.elapsed
     tunnel = half.tunnel_from is not None
-    ended = exchange.elapsed
     response: RecordedHalf | None = None
     if answer is not None:
-        head = known_head(answer.head)
         tunnel = tunnel or answer.tunnel_from is not None
-        if answer.completed is not None:
-            ended = answer.completed
-        response = RecordedHalf(
-            (wall_ns + answer.started) // 1000,
-            answer.size,
-            response_file,
-            head.relevant,
-            0 if head.status == 101 else answer.body_size,
-            response_body,
-            head.status,
-            "proxy" if answer.ours else "destination",
-        )
+        elapsed = elapsed if answer.completed is None else answer.completed
+        response = _answer(answer, wall_ns, response_file, response_body)
     elif response_file is not None:
-        response = RecordedHalf((wall_ns + ended) // 1000, 0, response_file)
-    started = wall_ns // 1000
+        response = RecordedHalf((wall_ns + elapsed) // 1000, 0, response_file)
+    started, ended = wall_ns // 1000, (wall_ns + elapsed) // 1000
     body_size = 0 if tunnel else half.body_size
     request = RecordedHalf(started, half.size, request_file, asked.headers, body_size, request_body)
     outcome, error = verdict(exchange)
-    ended = (wall_ns + ended) // 1000
     client = client_of(exchange.client)
     return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
+
+
+def _answer(half: Half, wall_ns: int, file: str | None, body: bytes | None) -> RecordedHalf:
+    head = known_head(half.head)
+    return RecordedHalf(
+        (wall_ns + half.started) // 1000,
+        half.size,
+        file,
+        head.relevant,
+        0 if head.status == 101 else half.body_size,
+        body,
+        head.status,
+        "proxy" if half.ours else "destination",
+    )
 
 
 def _opened(opening: Opening) -> Asked:

@@ -61,9 +61,9 @@ def parse_time(text: str, now: datetime, zone: tzinfo = LOCAL, end: bool = False
     """
     The point in time in `text`, in microseconds since 1970.
 
-    It is a length before `now` (`2h`, `1 day`, `2 hours ago`), a time of today (`10:30`), a day with or without
-    a time (`yesterday 14:00`, `2026-11-30`), ISO 8601, or seconds since 1970.  Without a zone in it, it is local
-    to `zone`.  A day alone is its start, or with `end` its end.  Raises `BadTime`.
+    It is a length before `now` (`2h`, `1 day`, `2 hours ago`), a time of today (`10:30`), a day with or
+    without a time (`yesterday 14:00`, `2026-11-30`), ISO 8601, or seconds since 1970.  Without a zone in it,
+    it is local to `zone`.  A day alone is its start, or with `end` its end.  Raises `BadTime`.
     """
     word = " ".join(text.lower().split())
     if not word or len(word) > LONGEST:

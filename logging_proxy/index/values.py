@@ -62,8 +62,8 @@ class Filters:
     Conditions on exchanges, all of which must hold.
 
     Each column in `columns.FILTERS` may be given by its name; a status from 1 to 5 is a class.  `since`
-    (inclusive) and `until` (exclusive) are microseconds since 1970.  `id` is the beginning of an id.  `q` is a
-    full-text search.
+    (inclusive) and `until` (exclusive) are microseconds since 1970.  `id` is the beginning of an id.  `q` is
+    a full-text search.
     """
 
     __slots__ = ("id", "q", "since", "until", "where")

@@ -274,13 +274,30 @@ class SafetyTests(CommandCase):
                 self.assertLessEqual(len(line), 72, arguments)
 
 
+class AgainTests(CommandCase):
+    def test_export(self) -> None:
+        """An export to a file works a second time; a file with other contents stays as it is."""
+        path = os.path.join(self.log_dir, "exported")
+        for _ in range(2):
+            self.output("export", id_of(1), "--raw", "-o", path)
+        with open(path, "rb") as file:
+            content = file.read()
+        for other in (content[:-1], content + b"x", b""):
+            with open(path, "wb") as file:
+                file.write(other)
+            self.assertIn("is there already", self.error("export", id_of(1), "--raw", "-o", path))
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), other)
+        os.unlink(path)
+        os.symlink("/dev/null", path)
+        self.assertIn("is there already", self.error("export", id_of(1), "--raw", "-o", path))
+
+
 class MistakeTests(CommandCase):
     def test_errors(self) -> None:
         """What cannot be done is one line and status 1."""
         for arguments, words in (
             (["show", "ffffffff"], "no such exchange"),
-            (["show", "12"], "at least 4"),
-            (["show", "nonsense!"], "not an id"),
             (["search", "nothing-of-this"], "nothing found"),
         ):
             self.assertIn(words, self.error(*arguments))
@@ -290,10 +307,29 @@ class MistakeTests(CommandCase):
         status, _, err = self.run_command("ls", "--status", "nine")
         self.assertEqual(status, 2)
         self.assertIn("--status", err.text)
+        for arguments, words in (
+            (["show", "12"], "at least 4"),
+            (["show", "nonsense!"], "not an id"),
+            (["ls", "--since", "nonsense"], "yesterday 14:00"),
+            (["ls", "--until", "2h\0"], "NUL"),
+            (["ls", "--route", " "], "--route: nothing is given"),
+        ):
+            status, out, err = self.run_command(*arguments)
+            self.assertEqual((status, out.text), (2, ""), arguments)
+            self.assertIn(words, err.text)
+            self.assertEqual(err.text.count("\n"), 1)
         for arguments in (
             *(
                 [],
                 ["frobnicate"],
+                ["show", ""],
+                ["show", " "],
+                ["show", "abcd\0"],
+                ["search", ""],
+                ["ls", "--limit", "-1"],
+                ["ls", "--limit", ""],
+                ["tail", "-n", "-1"],
+                ["ls", "--log-dir", "a\0b"],
                 ["show"],
                 ["ls", "--limit", "0"],
                 ["ls", "--limit", "x"],
@@ -344,7 +380,6 @@ class MistakeTests(CommandCase):
             )
         for arguments, words in (
             (["--log-dir", "/nonexistent"], "No such file"),
-            (["--url", "nonsense"], "not an http"),
             (["--url", "http://127.0.0.1:1"], "no logging server listens"),
             (["--config", "/nonexistent.yaml"], "cannot be read"),
             (["--config", config], "no such directory; select captures with"),
@@ -353,6 +388,35 @@ class MistakeTests(CommandCase):
             self.assertEqual(status, 1)
             self.assertIn(words, err.text)
             self.assertEqual(len(err.text.splitlines()), 1, err.text)
+
+    def test_no_url(self) -> None:
+        """A URL that is none is a wrong command line."""
+        for url in ("nonsense", "http://", "http://a b/", "http://h:x"):
+            status, _, err = command("ls", "--url", url)
+            self.assertEqual(status, 2)
+            self.assertEqual(len(err.text.splitlines()), 1, err.text)
+
+    def test_unusable_directories(self) -> None:
+        """A directory of others, a file, and one that others may write to: an error with the reason."""
+        folder = os.path.abspath(self.mktemp())
+        os.mkdir(folder, 0o700)
+        shared, plain = os.path.join(folder, "shared"), os.path.join(folder, "plain")
+        os.mkdir(shared)
+        os.chmod(shared, 0o770)
+        with open(plain, "w"):
+            pass
+        config = os.path.join(folder, "config.yaml")
+        for path, words in ((shared, "others may write to it (mode 0770)"), (plain, "Not a directory")):
+            with open(config, "w") as file:
+                file.write(
+                    f"logging_server: {{port: 0, host: 127.0.0.1, log_dir: {path}}}\n"
+                    "routes: {a: {pattern: /, destination: 'http://127.0.0.1:9/'}}\n"
+                )
+            for source in (["--log-dir", path], ["--config", config]):
+                for arguments in (["ls"], ["stats"], ["search", "x"], ["show", "abcd"], ["reindex"]):
+                    status, out, err = command(*arguments, *source)
+                    self.assertEqual((status, out.text), (1, ""), arguments)
+                    self.assertIn(words, err.text)
 
     def test_help(self) -> None:
         """Every command has help with examples that its own parser takes."""

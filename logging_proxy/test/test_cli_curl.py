@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,15 +34,49 @@ def curl(message: Message, url: str = URL, reveal: bool = False) -> Curl:
     )
 
 
-def words(command: str, **variables: str) -> list[bytes]:
-    """What bash makes of the command: the arguments that curl would get."""
-    bash = shutil.which("bash")
-    if bash is None:
-        raise SkipTest("there is no bash")
-    script = 'curl() { printf "%s\\0" "$@"; }\n' + command
-    done = subprocess.run(
-        [bash, "-c", script], env={**variables, "PATH": os.environ["PATH"]}, capture_output=True, check=True
-    )
+ODD = [
+    *(
+        "",
+        "'",
+        "\\",
+        "\\\\",
+        "\\'",
+        "'\\",
+        "a\\nb",
+        "a\\\\nb",
+        "\\\\\\",
+        "it's",
+        "''",
+        '"',
+        '\\"',
+        "$HOME",
+        "`x`",
+    ),
+    *("!", "!!", "a!b", "~", "=x", "=", "%self", "*", "?", "[a]", "{a,b}", "#x", "-n", "a\nb", "\n", "x\n"),
+    *("\t", "\r", "\x01", "\x7f", "\x1b[2J", "\udcff", "\udce9\udc80", "\u202e", "é\u00a0ü", "日本", "\\\n"),
+    *("&", "|", ";", "<>", "()", "^", "a b", " ", "\x01\x31", "%d", "\\x41", "\\u0041", "\\101", "@x"),
+]
+
+
+def words(command: str, shell: str = "bash", **variables: str) -> list[bytes]:
+    """What a shell makes of the command: the arguments that curl would get."""
+    program = shutil.which(shell)
+    if program is None:
+        raise SkipTest(f"there is no {shell}")
+    folder = tempfile.mkdtemp()
+    try:
+        curl = os.path.join(folder, "curl")
+        with open(curl, "w") as file:
+            file.write('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+        os.chmod(curl, 0o700)
+        script = os.path.join(folder, "script")
+        with open(script, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(command + "\n")
+        path = f"{folder}:{os.environ['PATH']}"
+        environment = {**variables, "PATH": path, "HOME": folder, "LC_ALL": "C.UTF-8"}
+        done = subprocess.run([program, script], env=environment, capture_output=True, check=True)
+    finally:
+        shutil.rmtree(folder)
     return done.stdout.split(b"\0")[:-1]
 
 
@@ -174,13 +209,56 @@ class CurlTests(SynchronousTestCase):
         self.assertIn("X-A: é".encode(), found)
         self.assertIn(b"X-B: \xe9\x1b!", found)
 
+    def check_quoting(self, texts: list[str], shell: str) -> None:
+        command = " ".join(["curl", *map(quoted, texts)])
+        expected = [text.encode("utf-8", "surrogateescape") for text in texts]
+        self.assertEqual(words(command, shell), expected)
+        self.assertTrue(command.replace("\n", "").isprintable())
+
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.text(st.characters(exclude_characters="\x00"), max_size=12), min_size=1, max_size=5))
     def test_quoting(self, texts: list[str]) -> None:
         """A shell takes every text back as it was, and a terminal sees nothing but text."""
-        command = " ".join(["curl", *map(quoted, texts)])
-        self.assertEqual(words(command), [text.encode("utf-8", "surrogateescape") for text in texts])
-        self.assertTrue(command.replace("\n", "").isprintable())
+        self.check_quoting(texts, "bash")
+
+    def check_shell(self, shell: str) -> None:
+        """The same command means the same in each shell."""
+        self.check_quoting(ODD, shell)
+        head = "POST / HTTP/1.1\nX-A: é !x".encode() + b"\nX-B: \xe9\x1b!\nAuthorization: Bearer sk-1"
+        made = curl(
+            request(head, b'{"a":"it\'s \\\\ \\n \\"b\\" $x `y` !z \xc3\xa9"}\n\n'), f"{URL}?a=b'c&key=AIzaX"
+        )
+        found = words(made.text, shell, OPENAI_API_KEY='k$e"y\\')
+        self.assertEqual(found, words(made.text, "bash", OPENAI_API_KEY='k$e"y\\'))
+        self.assertIn(b'{"a":"it\'s \\\\ \\n \\"b\\" $x `y` !z \xc3\xa9"}\n\n', found)
+        self.assertIn(b"X-B: \xe9\x1b!", found)
+
+    def test_sh(self) -> None:
+        """In the system's sh."""
+        self.check_shell("sh")
+
+    def test_dash(self) -> None:
+        """In dash."""
+        self.check_shell("dash")
+
+    def test_zsh(self) -> None:
+        """In zsh."""
+        self.check_shell("zsh")
+
+    def test_ksh(self) -> None:
+        """In ksh."""
+        self.check_shell("ksh")
+
+    def test_fish(self) -> None:
+        """In fish, which has escapes in single quotes."""
+        self.check_shell("fish")
+
+    def test_unprintable(self) -> None:
+        """A body with characters that a terminal acts upon goes to a file, which every shell passes on."""
+        body = '{"a": "\u202e\ttab \x1b"}'.encode()
+        made = curl(request(b"POST / HTTP/1.1", body))
+        self.assertIn(b"@body.bin", words(made.text))
+        self.assertEqual(b"".join(made.body or ()), body)
 
     def test_keys(self) -> None:
         """The variable is the one that people know, or one made of the route's name."""

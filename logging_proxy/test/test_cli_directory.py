@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -120,6 +121,39 @@ class ListTests(DirectoryCase):
                 status = os.stat(os.path.join(folder, name))
                 found[os.path.join(folder, name)] = (status.st_mtime_ns, status.st_size)
         return found
+
+    def test_zones(self) -> None:
+        """The order is that of the times in the metadata, whatever the zones of the names; so are bounds."""
+        for name in os.listdir(self.log_dir):
+            os.unlink(os.path.join(self.log_dir, name))
+        for number, zone in enumerate(("+14:00", "-12:00", "+02:00", "+01:00"), 1):
+            start = datetime(2025, 9, 13, 0, 0, number, tzinfo=UTC)
+            local = start.astimezone(datetime.fromisoformat(f"2025-09-13T00:00:00{zone}").tzinfo)
+            for half in documents(number):
+                half["started_at"] = half["completed_at"] = local.isoformat()
+                side, id = half["stream_type"], half["id"]
+                half["filename"] = f"{local:%Y-%m-%d_%H-%M-%S}.000_{id[:8]}_{side}.bin"
+                with open(os.path.join(self.log_dir, half["filename"][:-4] + "_metadata.json"), "w") as file:
+                    json.dump(half, file)
+        self.assertEqual(self.ids(), [id_of(number) for number in (4, 3, 2, 1)])
+        self.assertEqual(self.ids(since="2025-09-13T00:00:03Z"), [id_of(4), id_of(3)])
+        self.assertEqual(self.ids(until="2025-09-13T00:00:03Z"), [id_of(2), id_of(1)])
+        self.assertEqual(self.source().get(id_of(2)[:6]).row["id"], id_of(2))
+
+    def test_deleted_files(self) -> None:
+        """What was deleted by hand is not shown, though the index still has it; `--missing` removes it."""
+        list(rebuild_index(self.log_dir))
+        for name in os.listdir(self.log_dir):
+            if id_of(4)[:8] in name:
+                os.unlink(os.path.join(self.log_dir, name))
+        self.assertEqual(self.ids(), [id_of(number) for number in (5, 3, 2, 1)])
+        found = self.source().search("apples", {})
+        self.assertEqual([each.row["id"] for each in found], [id_of(number) for number in (5, 3, 2, 1)])
+        list(add_missing(self.log_dir))
+        index = open_whole_index(self.log_dir)
+        assert index is not None
+        self.addCleanup(index.close)
+        self.assertIsNone(index.get(id_of(4)))
 
     def test_one_half(self) -> None:
         """An exchange of which one half is gone is listed once, at its place."""

@@ -18,6 +18,7 @@ from logging_proxy.index.cursors import read_cursor, write_cursor
 from logging_proxy.logserver.live.listing import merged
 from logging_proxy.logserver.web.answers import Refused
 from logging_proxy.logserver.web.attachments import CHUNK, Span, read_range
+from logging_proxy.test.index_stage import entry
 from logging_proxy.test.web_stage import Pipe, ServerTestCase
 
 SCRIPT = b"<script>alert(1)</script>"
@@ -58,6 +59,35 @@ class ListTests(ServerTestCase):
             ("unknown=1", [b, a]),
         ):
             self.assertEqual(self.ids(f"?{query}"), wanted, query)
+
+    def test_beginning_of_an_id(self) -> None:
+        """Exchanges are found by the beginning of their ids, with dashes or without, also under way."""
+        done = self.capture(1)
+        script = self.script(2)
+        self.record(script.head())
+        for id in (done, self.id_of(2)):
+            for prefix in (id, id[:4], id[:8].upper(), id[:10], id.replace("-", "")):
+                self.assertEqual(self.ids(f"?id={prefix}"), [id], prefix)
+        self.assertEqual(self.ids("?id=ffffff"), [])
+        self.assertEqual(self.ids(f"?id={done[:4]}&status=500"), [])
+        for wrong in ("x", "%00", "-", "f" * 33):
+            self.assertEqual(self.ask("GET", f"/api/exchanges?id={wrong}").problem, "bad-parameter")
+
+    def test_deleted_files(self) -> None:
+        """An exchange whose files were deleted by hand is not listed any more, and leaves the index."""
+        ids = [self.capture(number, b'{"text":"canary"}') for number in range(1, 4)]
+        for name in os.listdir(self.log_dir):
+            if ids[2][:8] in name:
+                os.unlink(os.path.join(self.log_dir, name))
+        self.assertEqual(self.index.counts().exchanges, 3)
+        self.assertEqual(self.ids("?limit=1"), [ids[1]])
+        self.assertEqual(self.index.counts().exchanges, 2)
+        self.assertEqual(self.ids("?q=canary"), [ids[1], ids[0]])
+        for name in os.listdir(self.log_dir):
+            if ids[0][:8] in name:
+                os.unlink(os.path.join(self.log_dir, name))
+        self.assertEqual(self.ask("GET", f"/api/exchanges/{ids[0]}").problem, "unknown-exchange")
+        self.assertIsNone(self.index.texts(ids[0]))
 
     def test_given_twice(self) -> None:
         """A parameter that is given twice is refused: which one is meant?"""
@@ -174,12 +204,27 @@ class DetailsTests(ServerTestCase):
         response = self.get(f"/api/exchanges/{self.id_of(1)}")["response"]
         self.assertEqual((response["status"], response["bytes"], response["outcome"]), (200, 2, None))
 
+    def test_beginning_of_an_id(self) -> None:
+        """An id may be abbreviated as long as it is one exchange's."""
+        one, other = self.capture(1), self.capture(2)
+        for tail in ("", "/request", "/response"):
+            self.assertEqual(self.ask("GET", f"/api/exchanges/{one[:8]}{tail}").status, 200)
+        self.assertEqual(self.get(f"/api/exchanges/{other[:4]}")["id"], other)
+        self.index.add([entry(1, id=f"{one[:-1]}{'0' if one[-1] != '0' else '1'}")])
+        reply = self.ask("GET", f"/api/exchanges/{one[:8]}")
+        self.assertEqual((reply.status, reply.problem), (409, "ambiguous-id"))
+        self.assertIn(one, reply.json()["detail"])
+        self.assertEqual(self.get(f"/api/exchanges/{one}")["id"], one)
+
     def test_unknown(self) -> None:
         """Ids that are none are 400, those of no exchange 404, on every address."""
         for tail in ("", "/request", "/response"):
             for id, wanted in (
                 ("99999999-9999-9999-9999-999999999999", (404, "unknown-exchange")),
-                ("092d0424", (400, "bad-id")),
+                ("092d0424", (404, "unknown-exchange")),
+                ("092d0424-7d", (404, "unknown-exchange")),
+                ("092", (400, "bad-id")),
+                ("092g", (400, "bad-id")),
                 ("..%2f..%2fetc", (400, "bad-id")),
                 ("%2e%2e", (400, "bad-id")),
                 (self.id_of(171).upper(), (400, "bad-id")),
