@@ -38,6 +38,8 @@ COMPILED = (
     "logging_proxy/index/records.py",
     "logging_proxy/index/values.py",
     "logging_proxy/index/words.py",
+    "logging_proxy/index/folding.py",
+    "logging_proxy/index/inner_words.py",
     "logging_proxy/index/writing.py",
     "logging_proxy/understanding/json_streams.py",
     "logging_proxy/understanding/json_strings.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,6 +26,9 @@ from logging_proxy.service.console import safe
 
 AFTER_GAP = 1000
 """Number of rows to list after the live feed has skipped events."""
+
+LOOKED_AT = 1000
+"""Number of rows that are looked at to say why nothing was found."""
 
 REDRAW = 0.1
 """Seconds between two redraws of the exchanges under way."""
@@ -121,7 +124,8 @@ def search(context: Context) -> None:
         return
     results = list(found)
     if not results:
-        raise Trouble(f"nothing found for {safe(text, 100)}")
+        unseen = _more_text(islice(context.source().list(filters), LOOKED_AT))
+        raise Trouble("; ".join([f"nothing found for {safe(text, 100)}", *unseen]))
     cells = [exchange_cells(each.row, is_short(terminal.columns)) for each in results]
     layout = Layout(EXCHANGES, cells, terminal.columns)
     terminal.lines([layout.heading(terminal.paint)])
@@ -129,6 +133,15 @@ def search(context: Context) -> None:
         terminal.lines([layout.line(row, terminal.paint)])
         if each.text:
             terminal.lines([render.snippet_line(each, Search(text), terminal.paint, terminal.columns)])
+    for note in _more_text(each.row for each in results):
+        terminal.note(note)
+
+
+def _more_text(rows: Iterable[Document]) -> list[str]:
+    """A note that a search does not read all of the text of some exchanges, if there are any."""
+    count = sum(row.get("text_cut") is True for row in rows)
+    of_them = "one exchange has" if count == 1 else f"{count} exchanges have"
+    return [f"{of_them} more text than is searched (text_cut)"] if count else []
 
 
 # --- tail --------------------------------------------------------------------------

@@ -38,33 +38,35 @@ def redacted_data(body: Body, redactor: Redactor, most: int | None = None) -> It
     if redactor.reveal:
         yield from body.data()
         return
-    data = body.data()
-    carry = b""
-    while True:
-        part, size = [carry] if carry else [], len(carry)
-        for piece in data:
-            part.append(piece)
-            size += len(piece)
-            if size >= (HELD if most is None else most):
-                break
-        else:
-            yield from redactor.data(part, body.form, body.charset)
-            return
-        if most is not None:
-            yield from redactor.data(part, body.form, body.charset)
-            return
-        carry = _after_last_line(part)
-        yield from redactor.data(part, body.form, body.charset)
+    data, part = body.data(), bytearray()
+    is_over = False
+    while not is_over:
+        is_over = not _fill(part, data, HELD if most is None else most) or most is not None
+        # The part is held once while it is searched, and not any more when what was found is given.
+        held, part = part, bytearray() if is_over else _after_last_line(part)
+        whole = bytes(held)
+        del held
+        redacted = redactor.data([whole], body.form, body.charset)
+        del whole
+        yield from redacted
 
 
-def _after_last_line(part: list[bytes]) -> bytes:
+def _fill(part: bytearray, data: Iterator[bytes], size: int) -> bool:
+    """Read until `part` has `size` bytes; False if there are no more."""
+    for piece in data:
+        part += piece
+        if len(part) >= size:
+            return True
+    return False
+
+
+def _after_last_line(part: bytearray) -> bytearray:
     """Take what follows the last line end from the end of `part`."""
-    end = bytearray()
-    while part and len(end) < LINE:
-        end[:0] = part.pop()
-    at = end.rfind(b"\n") + 1 or end.rfind(b" ") + 1 or len(end)
-    part.append(bytes(end[:at]))
-    return bytes(end[at:])
+    start = len(part) - LINE
+    at = part.rfind(b"\n", max(0, start)) + 1 or part.rfind(b" ", max(0, start)) + 1 or len(part)
+    end = part[at:]
+    del part[at:]
+    return end
 
 
 def redacted_text(body: Body, redactor: Redactor, most: int | None = None) -> Iterator[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 from urllib.parse import unquote
 
 from logging_proxy.redaction.redact import redact_text
@@ -47,8 +46,7 @@ _CODE = re.compile(r"u([0-9A-Fa-f]{4})")
 
 def inner_words(text: str) -> list[str]:
     """What stands inside the words of `text`: for each different word, its parts as a phrase."""
-    words = dict.fromkeys(islice(_camels(text), MOST_WORDS))
-    parts = [found for word in words if (found := _parts(word))]
+    parts = [found for word in dict.fromkeys(_camels(text)) if (found := _parts(word))]
     if "\\" in text or "%" in text:
         parts += _decoded_words(text)
     return parts
@@ -58,11 +56,12 @@ def _camels(text: str) -> Iterator[str]:
     """Words of ASCII letters with a capital letter inside."""
     letters = text.encode("utf-8", "replace")
     classes = letters.translate(_CLASSES)
-    at = 0
-    while hump := _HUMP.search(classes, at):
+    at = found = 0
+    while found < MOST_WORDS and (hump := _HUMP.search(classes, at)):
         at = classes.find(b" ", hump.start())
         at = len(classes) if at < 0 else at
         begin = classes.rfind(b" ", 0, hump.start()) + 1
+        found += 1
         if at - begin <= LONGEST:
             yield letters[begin:at].decode("ascii")
 

@@ -28,14 +28,14 @@ MOST_PREFIXES = 4
 SHORTEST_PREFIX = 2
 """Minimum letters before `*`: a single letter matches too many words to be fast."""
 
-_TERM = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))(\*?)')
+_TERM = re.compile(r'(-(?!-)|)(?:"([^"]*)"?|([^\s"]+))(\*?)')
 _QUOTES = str.maketrans(dict.fromkeys("\uff02\u201c\u201d\u201e\u201f\u300c\u300d\u300e\u300f", '"'))
 """Keyboards and programs make these of `"`."""
 
 TOKENIZER = "unicode61 remove_diacritics 2"
 
-SEPARATOR = "\ue000"
-"""A word that no search contains: phrases end at it."""
+SEPARATOR = "lpx0"
+"""A word between texts, at which phrases end.  Without ASCII, SQLite would have to convert the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,11 @@ def indexed_text(row: Row, texts: Texts) -> str:
 
 
 def words_of(texts: Texts, marks: str = "") -> str:
-    """What is indexed of two texts: their words, `marks`, and then the words inside of words."""
+    """What is indexed of two texts: their words, `marks`, and then the words inside words."""
     request, response = texts
-    inner = inner_words(request)
-    inner += inner_words(response)
+    inner = inner_words(f"{request}\n{response}")
     text = f"{fold(request)}\n{SEPARATOR}\n{fold(response)}\n{SEPARATOR}\n{marks}"
-    return f"{text}\n{_BETWEEN.join(['', *map(fold, dict.fromkeys(inner))])}" if inner else text
+    return f"{text}\n{_BETWEEN.join(['', *map(fold, inner)])}" if inner else text
 
 
 _BETWEEN = f"\n{SEPARATOR} "
@@ -125,7 +124,7 @@ def _quoted(term: Term) -> str:
 
 def parse_search(q: str) -> list[Term]:
     """
-    The terms of a search: words, `"phrases"`, `-without`, `begin*`.
+    The terms of a search: words, `"phrases"`, `-without`, `begin*`; `--option` is a word.
 
     Never raises.  Terms without a letter or digit are dropped.
     """
@@ -135,7 +134,7 @@ def parse_search(q: str) -> list[Term]:
     for match in _TERM.finditer(q):
         phrase, word = match[2], match[3]
         star = bool(match[4]) or (word is not None and word.endswith("*"))
-        words = fold(phrase if word is None else word).replace(SEPARATOR, " ").replace('"', " ")
+        words = fold(phrase if word is None else word).replace('"', " ")
         last = _last_word(words)
         if last:
             is_prefix = star and len(last) >= SHORTEST_PREFIX

@@ -172,6 +172,16 @@ class OutputTests(CommandCase):
         self.assertEqual(len(lines), 3)
         self.assertEqual(lines[2], "    response: pears")
 
+    def test_more_text(self) -> None:
+        """A search says that it did not read all of a long text, whether it found something or not."""
+        write(self.log_dir, 4, "text/plain", b"pears " + b"word " * 300_000)
+        status, out, err = self.run_command("search", "pears")
+        self.assertEqual((status, len(out.text.splitlines())), (0, 5))
+        self.assertIn("one exchange has more text than is searched", err.text)
+        self.assertIn("one exchange has more text than is searched", self.error("search", "nosuchword"))
+        rows = [json.loads(line) for line in self.output("search", "pears", "--json").splitlines()]
+        self.assertEqual([row["text_cut"] for row in rows], [True, False])
+
     def test_stats(self) -> None:
         """Numbers by route, outcome, status and model."""
         shown = self.output("stats")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from logging_proxy.captures.reader import CaptureReader
-from logging_proxy.index import Filters, Texts
+from logging_proxy.index import Entry, Filters, IndexTrouble, Texts
 from logging_proxy.index.adding import Adder, EntryMaker
 from logging_proxy.index.rebuild import rebuild
 from logging_proxy.test.index_stage import IndexTestCase, id_of, stored, write_capture
@@ -73,7 +75,7 @@ class KeptTests(IndexTestCase):
     def test_whole(self) -> None:
         """Up to the limit a text is kept whole, and nothing is asked."""
         body = request(*(turn(number, 90_000) for number in range(11)))
-        content = read_content(body, JSON, known=self.fail)  # type: ignore[arg-type]
+        content = read_content(body, JSON, known=self.fail)
         self.assertFalse(content.cut)
         for number in range(11):
             self.assertKept(content.text, *words_of(number))
@@ -165,6 +167,35 @@ class IndexTests(IndexTestCase):
                     adder.take(maker.of_stored(stored(number, self.bodies[number], b"{}")))
                 adder.flush()
             self.assertEqual(self.texts(index.path), wanted)
+
+    def test_index_in_trouble(self) -> None:
+        """An index that cannot be asked is in trouble: the exchange is not indexed without its text."""
+        index = self.make()
+        maker = EntryMaker(CaptureReader(self.log_dir), index)
+        index.close()
+        self.assertRaises(IndexTrouble, maker.of_stored, stored(6, self.bodies[6], b"{}"))
+
+    def test_without_text(self) -> None:
+        """An exchange that is indexed without its text has not what the next one leaves out."""
+        index = self.make()
+        maker = EntryMaker(CaptureReader(self.log_dir), index)
+        entry = maker.of_stored(stored(5, self.bodies[5], b"{}"))
+        assert entry is not None
+        self.assertNotEqual(entry.tail, 0)
+        add = index.add
+
+        def fails_with_text(entries: Iterable[Entry]) -> None:
+            entries = list(entries)
+            if any(each.texts.request for each in entries):
+                raise IndexTrouble("no text") from sqlite3.DataError()
+            add(entries)
+
+        self.patch(index, "add", fails_with_text)
+        adder = Adder(index)
+        adder.take(entry)
+        adder.flush()
+        self.assertEqual(index.texts(id_of(5)), Texts())
+        self.assertEqual(index.tails([entry.tail]), set())
 
     def test_deleted(self) -> None:
         """When the exchange before was deleted, its words are found in the next one that is indexed."""

@@ -379,6 +379,25 @@ class VersionTests(IndexTestCase):
         index.delete([id_of(1)])
         self.assertEqual(self.found(index, "apple"), [])
 
+    def test_older_words(self) -> None:
+        """An index whose words were made otherwise is emptied, to be filled from the files."""
+        path = os.path.join(self.mktemp(), "index.sqlite3")
+        os.makedirs(os.path.dirname(path))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            schema.upgrade(connection, path, schema.MIGRATIONS[:2])
+            connection.execute("INSERT INTO exchanges (key, id) VALUES (1, x'01')")
+            connection.execute("INSERT INTO texts VALUES (1, x'00', x'00')")
+            connection.execute("INSERT INTO words (rowid, text) VALUES (1, 'apple')")
+            connection.execute("INSERT INTO tally VALUES ('total', 'exchanges', 1)")
+            connection.execute("UPDATE facts SET value = 1 WHERE name = 'whole'")
+            connection.execute("INSERT INTO facts VALUES ('walk age', 7)")
+        index = self.make(path)
+        self.assertFalse(index.whole)
+        self.assertEqual((index.counts().exchanges, index.begin_walk("age", 9)), (0, 0))
+        index.add([entry(1, "pear")])
+        self.assertEqual(self.found(index, "pear"), [id_of(1)])
+        self.assertNotIn(b"apple", everything(path))
+
     def test_failed_upgrade(self) -> None:
         """A step that fails changes nothing."""
         index = self.make()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import unicodedata
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logging_proxy.captures.reader import CaptureReader
+from logging_proxy.cli.directory import DirectorySource
 from logging_proxy.cli.matching import Search
-from logging_proxy.index import Filters
+from logging_proxy.index import Filters, SqliteIndex
 from logging_proxy.index.folding import fold
 from logging_proxy.index.inner_words import inner_words
+from logging_proxy.index.rebuild import rebuild
+from logging_proxy.index.sqlite import FILE
 from logging_proxy.index.unindexed import UnindexedSearch
-from logging_proxy.test.index_stage import IndexTestCase, entry
+from logging_proxy.test.index_stage import IndexTestCase, entry, write_capture
 
 DECOMPOSED = unicodedata.normalize("NFD", "café über データ 데이터베이스에서")
 
@@ -87,6 +93,7 @@ FOUND: tuple[tuple[str, str], ...] = (
     ("GET /q?name=hello%20world%2C%E6%97%A5%E6%9C%AC", "world 日本"),
     (r"C:\Users\new\table.txt", r"C:\Users\new\table.txt"),
     (r"C:\Users\new\table.txt", "new table"),
+    ("run with --log-dir /tmp", "--log-dir"),
     # Escapes that were left in a text.
     (r"print(\"first\nsecond\tthird\")", "second third first"),
     (r"caf\u00e9 \u6570\u636e\u5e93", "café 数据"),
@@ -178,6 +185,23 @@ class AnswersTests(IndexTestCase):
             self.assertEqual(bool(index.list(Filters(q=q)).rows), found)
 
         check()
+
+    def test_directory(self) -> None:
+        """Over a whole directory of bodies, both find the same exchanges and show the same places."""
+        log_dir = self.mktemp()
+        os.makedirs(log_dir)
+        for number, (text, _) in enumerate(FOUND):
+            inner = json.dumps({"text": text, "line": "one\ntwo"})
+            write_capture(log_dir, number, json.dumps({"input": [{"output": inner}]}).encode(), b"{}")
+        wanted = [[*DirectorySource(log_dir).search(q, {})] for _, q in FOUND[::6]]
+        index = SqliteIndex(os.path.join(log_dir, FILE))
+        for _ in rebuild(CaptureReader(log_dir), index):
+            pass
+        index.mark_whole(True)
+        index.close()
+        for found, (text, q) in zip(wanted, FOUND[::6], strict=True):
+            self.assertEqual([*DirectorySource(log_dir).search(q, {})], found, (text, q))
+            self.assertTrue(found)
 
     def test_phrases_end_with_a_body(self) -> None:
         """A phrase does not go on from the request to the response."""

@@ -64,6 +64,7 @@ class TypeTests(SynchronousTestCase):
     def test_html(self) -> None:
         """Tags are no text."""
         self.assertEqual(text_of(b"<p class=x>one</p>", "text/html").split(), ["one"])
+        self.assertEqual(text_of(b"<p>caf&eacute;&#26085;</p>", "text/html").split(), ["café日"])
 
     def test_form(self) -> None:
         """A form's values are text, but for those of secret fields."""

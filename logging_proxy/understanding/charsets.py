@@ -152,7 +152,8 @@ _ZEROS: dict[tuple[int, ...], str] = {
 
 def _by_zeros(four: bytes) -> str:
     """The charset of a text whose first characters are ASCII, as in RFC 4627 §3."""
-    return _ZEROS.get(tuple(int(0 < byte < 0x80) for byte in four), UTF_8)
+    shape = tuple(0 if byte == 0 else 1 if byte < 0x80 else 2 for byte in four)
+    return _ZEROS.get(shape, UTF_8)
 
 
 def decode_text(

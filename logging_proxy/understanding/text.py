@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from html import unescape
 from time import thread_time
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
@@ -102,9 +103,8 @@ def read_content(
     if form is Form.FIELDS:
         return _from_fields(text, cut)
     if form is Form.MARKUP:
-        return _content(
-            _TAG.sub(" ", redact_text(ends_of(text, MARKUP_LIMIT))), cut or len(text) > MARKUP_LIMIT
-        )
+        page = unescape(_TAG.sub(" ", redact_text(ends_of(text, MARKUP_LIMIT))))
+        return _content(page, cut or len(text) > MARKUP_LIMIT)
     return _content(text, cut)
 
 
