@@ -29,7 +29,7 @@ MEMBERS_LIMIT = 256 << 20
 _AT_ONCE = 1 << 20
 """Bytes that are read at once of the rest of a long body."""
 
-_MEMBERS_SECONDS = 4.0
+_MEMBERS_SECONDS = 2.0
 """Processor time for the members of one body: a limit for hostile ones, not for long ones."""
 
 _LIMITS = Limits(output=BODY_LIMIT, seconds=1.0)

@@ -228,7 +228,7 @@ class Indexer:
                 removed += count
                 if self._stopping.wait(SWEEP_PAUSE):
                     break
-        except (IndexTrouble, TooSlow):
+        except (IndexTrouble, TooSlow, OSError):
             return False
         if removed:
             self._log.info("{count} exchanges left the index: their files were deleted", count=removed)

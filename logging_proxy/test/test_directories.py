@@ -61,4 +61,4 @@ class DirectoryApartTests(SynchronousTestCase):
         """A file in the way is an error, as with any directory."""
         self.above.mkdir()
         (self.above / "logs").write_bytes(b"")
-        self.assertRaises(FileExistsError, make_directory_apart, self.above / "logs")
+        self.assertRaises(NotADirectoryError, make_directory_apart, self.above / "logs")

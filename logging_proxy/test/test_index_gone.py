@@ -62,6 +62,18 @@ class GoneTests(IndexTestCase):
         self.assertIn(b"canary1", left)
         self.assertNotIn(b"canary2", left)
 
+    def test_half(self) -> None:
+        """Of an exchange of which one half was deleted, the texts of that half leave the index."""
+        write_capture(self.log_dir, 8, b'{"text": "visible"}', b'{"text": "canary8"}')
+        list(rebuild(self.reader, self.index))
+        self.delete(8, "response.bin", "response_metadata.json")
+        self.assertEqual(sum(remove_gone(self.reader, self.index)), 0)
+        row, texts = self.index.get(id_of(8)), self.index.texts(id_of(8))
+        assert row is not None and texts is not None
+        self.assertEqual((texts.request, texts.response), ("visible", ""))
+        self.assertIsNone(row.response_file)
+        self.assertNotIn(b"canary8", everything(self.index.path))
+
     def test_at_the_start(self) -> None:
         """An indexer looks for them once after its start, in the background."""
         self.delete(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from logging_proxy.index import (
     parse_filters,
 )
 from logging_proxy.index.filters import PARAMETERS
-from logging_proxy.index.gone import without_files
+from logging_proxy.index.gone import take_out, without_files
 from logging_proxy.index.values import MAX_LIMIT, SHORTEST_PREFIX, is_exchange_id, is_id_prefix, never
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
@@ -48,6 +47,9 @@ from logging_proxy.logserver.web.understanding import ConversationResource, Even
 from logging_proxy.redaction.redact import redact_headers, redact_line, redact_url
 
 DEFAULT_LIMIT = 50
+MOST_PAGES = 10
+"""How many pages of exchanges whose files were deleted are passed over before an empty one is given."""
+
 MOST_AMBIGUOUS = 5
 """Maximum number of ids that a refusal names."""
 
@@ -127,23 +129,23 @@ class Archive:
     def list(
         self, filters: Filters, cursor: str | None, limit: int, abandoned: Callable[[], bool] = never
     ) -> Page:
-        """A page of exchanges whose files are there, or that are under way."""
-        while True:
+        """A page of exchanges whose files are there, or that are under way: perhaps fewer than `limit`."""
+        rows: list[Row] = []
+        for _ in range(MOST_PAGES):
             index = self.require_index()
             page = list_exchanges(index, self.under_way.rows, filters, cursor, limit, abandoned)
             gone = self.remove_gone(page.rows)
-            rows = [row for row in page.rows if row.id not in gone]
-            if rows or page.next is None:
-                return Page(rows, page.next)
-            cursor = page.next
+            rows, cursor = [row for row in page.rows if row.id not in gone], page.next
+            if rows or cursor is None:
+                break
+        return Page(rows, cursor)
 
     def remove_gone(self, rows: Sequence[Row]) -> set[str]:
         """Removes those of `rows` whose files were deleted from the index; returns their ids."""
-        gone = without_files(self.reader, rows)
-        if gone:
-            with suppress(IndexTrouble):
-                self.require_index().delete(gone)
-        return gone
+        try:
+            return take_out(self.reader, self.require_index(), rows)
+        except (IndexTrouble, OSError):
+            return without_files(self.reader, rows)
 
 
 class Exchanges(ProblemResource):
