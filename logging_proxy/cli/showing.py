@@ -131,9 +131,9 @@ class _Showing:
 
     def _without_split_secrets(self, events: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
         """The pieces, or only their sizes if their whole text has a secret, which may span several pieces."""
-        trial = Redactor()
-        for _ in redacted_data(self._required("response").body(), trial):
-            if trial.count:
+        count = self._redactor.count
+        for _ in redacted_data(self._required("response").body(), self._redactor):
+            if self._redactor.count > count:
                 return (replace(piece, data=f"[{len(piece.data):,} characters]") for piece in events)
         return events
 

@@ -26,6 +26,9 @@ _LONGEST_HEAD = 64
 _STEMS = ("key", "token", "secret", "pass", "pwd", "cred", "auth", "sig", "cookie", "jwt")
 """One of these, in any case, is in the name of nearly every secret."""
 
+_SCHEMES = frozenset(["bearer", "basic"])
+_HINTS = (*_STEMS, *_SCHEMES)
+
 _AFTER_NAME = re.compile(
     r"""(?x)
     [\w\]-]{0,64}+ [\\"'`\])]{0,8}+ (?P<blank>[ \t]{0,8}+)
@@ -63,7 +66,10 @@ def assigned_spans(text: str) -> list[Span]:
     """The secrets in `text` that a name, a scheme or a URL gives away, in no particular order."""
     found: list[Span] = []
     for at in range(0, max(1, len(text) - OVERLAP), STEP):
-        found += _in_window(text, at, _lowered(text[at : at + STEP + OVERLAP]))
+        lower = _lowered(text[at : at + STEP + OVERLAP])
+        hints = [hint for hint in _HINTS if hint in lower]
+        if hints or ("@" in lower and "://" in lower) or ("-" in lower and "curl" in lower):
+            found += _in_window(text, at, lower, hints)
     return found
 
 
@@ -72,30 +78,40 @@ def _lowered(text: str) -> str:
     return text.lower() if text.isascii() else text.replace("\u0130", "I").lower()
 
 
-def _in_window(text: str, at: int, lower: str) -> Iterator[Span]:
-    for stem in _STEMS:
-        begin = lower.find(stem)
-        while begin >= 0:
-            end = begin + len(stem)
-            match = _AFTER_NAME.match(lower, end)
-            if match is not None:
-                span = _named(text, at + begin, at + match.start("blank"), at + match.end(), match["sign"])
-                if span is not None:
-                    yield span
-                    end = max(end, span[1] - at)
-            begin = lower.find(stem, end)
-    if "bearer" in lower or "basic" in lower:
+def _in_window(text: str, at: int, lower: str, hints: list[str]) -> Iterator[Span]:
+    for stem in hints:
+        if stem not in _SCHEMES:
+            yield from _after_names(text, at, lower, stem)
+    if not _SCHEMES.isdisjoint(hints):
         yield from (
             span for span in _spans(_SCHEME, text, at, len(lower)) if looks_random(text[slice(*span)])
         )
     if "://" in lower and "@" in lower:
         yield from (span for span in _spans(_USERINFO, text, at, len(lower)) if _is_login(text[slice(*span)]))
     if "curl" in lower:
-        yield from (s for s in _spans(_CURL, text, at, len(lower)) if not is_reference(text[slice(*s)]))
+        yield from (
+            span for span in _spans(_CURL, text, at, len(lower)) if not is_reference(text[slice(*span)])
+        )
     if "login" in lower and "password" in lower:
-        yield from (s for s in _spans(_NETRC, text, at, len(lower)) if not is_reference(text[slice(*s)]))
+        yield from (
+            span for span in _spans(_NETRC, text, at, len(lower)) if not is_reference(text[slice(*span)])
+        )
     if "value" in lower:
         yield from _labelled(text, at, len(lower))
+
+
+def _after_names(text: str, at: int, lower: str, stem: str) -> Iterator[Span]:
+    """The secrets after names that have `stem` in them."""
+    begin = lower.find(stem)
+    while begin >= 0:
+        end = begin + len(stem)
+        match = _AFTER_NAME.match(lower, end)
+        if match is not None:
+            span = _named(text, at + begin, at + match.start("blank"), at + match.end(), match["sign"])
+            if span is not None:
+                yield span
+                end = max(end, span[1] - at)
+        begin = lower.find(stem, end)
 
 
 def _spans(pattern: re.Pattern[str], text: str, at: int, length: int) -> Iterator[Span]:

@@ -34,7 +34,9 @@ _PREFIXES: dict[str, dict[str, str]] = {
             "sk- csk- key- pplx- xai- nvapi- tvly- glpat- glptt- gldt- glrt- glcbt- gloas- glagent-"
         ),
         f"{_URL}{{12,}}": "xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs- xapp- xwfp-",
-        f"{_URL}{{20,}}": "CFPAT- GOCSPX- PMAK- fc- pat-eu1- pat-na1- pul- pypi- sess- sq0atp- sq0csp- tskey-",
+        f"{_URL}{{20,}}": (
+            "CFPAT- GOCSPX- PMAK- fc- pat-eu1- pat-na1- pul- pypi- sess- sq0atp- sq0csp- tskey-"
+        ),
         "[A-Za-z0-9+/=_-]{20,}": "bedrock-api-key- AGE-SECRET-KEY-",
     },
     "_": {
@@ -97,23 +99,31 @@ def _compiled(anchor: str, bodies: dict[str, str]) -> tuple[re.Pattern[str], lis
     return re.compile(pattern, re.ASCII), [prefix for prefix, _ in keys]
 
 
-_PATTERNS = {anchor: _compiled(anchor, bodies) for anchor, bodies in _PREFIXES.items()}
+_TABLE = [
+    ({"p": "dapi", ":": ":AA"}.get(anchor, anchor), *_compiled(anchor, bodies))
+    for anchor, bodies in _PREFIXES.items()
+]
+"""What a text must have for a search to be worth its time, the pattern, and the prefixes of its groups."""
 
 
 def form_spans(text: str) -> list[Span]:
     """The secrets in `text` that their form gives away, in no particular order."""
     found: list[Span] = []
-    for anchor, (pattern, prefixes) in _PATTERNS.items():
-        if anchor in text:
-            for match in pattern.finditer(text):
-                group = match.lastindex or 1
-                prefix = prefixes[group - 1]
-                if prefix not in _IN_WORDS or looks_random(match[group].replace("_", "-")):
-                    start = match.start(group) - len(prefix.strip(":"))
-                    found.append((_token_start(text, start) if prefix in _MIDDLES else start, match.end()))
+    for hint, pattern, prefixes in _TABLE:
+        if hint in text and pattern.search(text):
+            found += _matches(text, pattern, prefixes)
     if "PRIVATE KEY" in text:
         found += _private_keys(text)
     return found
+
+
+def _matches(text: str, pattern: re.Pattern[str], prefixes: list[str]) -> Iterator[Span]:
+    for match in pattern.finditer(text):
+        group = match.lastindex or 1
+        prefix = prefixes[group - 1]
+        if prefix not in _IN_WORDS or looks_random(match[group].replace("_", "-")):
+            start = match.start(group) - len(prefix.strip(":"))
+            yield (_token_start(text, start) if prefix in _MIDDLES else start), match.end()
 
 
 def _token_start(text: str, at: int) -> int:

@@ -24,7 +24,7 @@ _HINT = re.compile(
     r"""[=:>]|[(,] ?["']|-[a-z]|[A-Za-z0-9_+/~.-]{16}|(?i:(?:earer|asic|login)\s)|[\\%]""", re.ASCII
 )
 """Something that every secret has, or has before it."""
-_SHORT = 256
+_SHORT = 48
 """Characters of a text in which a hint is looked for first; longer ones nearly always have one."""
 
 

@@ -109,12 +109,13 @@ def _collect_strings(value: Any, found: list[str], levels: int) -> None:
     elif not levels:
         found += [string for _, string in _deep_strings(value, ()) if string]
     elif isinstance(value, dict):
-        hidden = _hidden_member(value)
+        hidden = secret_of_pair(value) if "value" in value else ""
         for name, member in value.items():
-            if _is_told(name, member) and name != hidden:
-                _collect_strings(member, found, levels - 1)
+            if isinstance(member, (str, dict, list)) and (name in _public or not _is_secret(name, member)):
+                if name != hidden:
+                    _collect_strings(member, found, levels - 1)
     elif isinstance(value, list):
-        for item in _told_items(value):
+        for item in _told_items(value) if len(value) == 2 else value:
             _collect_strings(item, found, levels - 1)
 
 
@@ -125,7 +126,7 @@ def _is_told(name: str, member: Any) -> bool:
 
 def _hidden_member(value: dict[str, Any]) -> str:
     """The member that another one names as a secret."""
-    return secret_of_pair(value) if "value" in value or "val" in value or "v" in value else ""
+    return secret_of_pair(value) if "value" in value else ""
 
 
 def _told_items(value: list[Any]) -> list[Any]:
