@@ -55,6 +55,8 @@ class RecordedHalf(NamedTuple):
     """The whole body if it is in memory; else it is read from the file."""
     status: int | None = None
     answered_by: str | None = None
+    websocket: str | None = None
+    """The extensions that were agreed for a WebSocket, whose frames the body is; None for any other body."""
 
 
 class Recorded(NamedTuple):
@@ -86,11 +88,13 @@ def of_exchange(
     asked, wall_ns = exchange.opening.row or _opened(exchange.opening), exchange.wall_ns
     half, answer = exchange.request, exchange.response
     tunnel = half.tunnel_from is not None
+    websocket: str | None = None
     ended = exchange.elapsed
     response: RecordedHalf | None = None
     if answer is not None:
         head = known_head(answer.head)
         tunnel = tunnel or answer.tunnel_from is not None
+        websocket = _websocket(head.status, head.relevant)
         if answer.completed is not None:
             ended = answer.completed
         response = RecordedHalf(
@@ -98,20 +102,38 @@ def of_exchange(
             answer.size,
             response_file,
             head.relevant,
-            0 if head.status == 101 else answer.body_size,
+            _tunnelled(answer.size, websocket) if head.status == 101 else answer.body_size,
             response_body,
             head.status,
             "proxy" if answer.ours else "destination",
+            websocket,
         )
     elif response_file is not None:
         response = RecordedHalf((wall_ns + ended) // 1000, 0, response_file)
     started = wall_ns // 1000
-    body_size = 0 if tunnel else half.body_size
-    request = RecordedHalf(started, half.size, request_file, asked.headers, body_size, request_body)
+    if half.tunnel_from or not tunnel:
+        # What was sent before the tunnel is a body; what follows it is not looked at.
+        websocket = None
+    body_size = _tunnelled(half.size, websocket) if tunnel else half.body_size
+    request = RecordedHalf(
+        started, half.size, request_file, asked.headers, body_size, request_body, websocket=websocket
+    )
     outcome, error = verdict(exchange)
     ended = (wall_ns + ended) // 1000
     client = client_of(exchange.client)
     return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
+
+
+def _websocket(status: int | None, headers: Mapping[str, str]) -> str | None:
+    """The extensions that an answer agrees to if it makes the connection a WebSocket."""
+    if status != 101 or headers.get("upgrade", "").lower() != "websocket":
+        return None
+    return headers.get("sec-websocket-extensions", "")
+
+
+def _tunnelled(size: int, websocket: str | None) -> int:
+    """How much of the bytes of a tunnel is read: all of the frames of a WebSocket, nothing else."""
+    return 0 if websocket is None else size
 
 
 def _opened(opening: Opening) -> Asked:
@@ -164,6 +186,7 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
     if half is None:
         raise ValueError("neither request nor response")
     last, client = response or half, half.get("client") or {}
+    websocket = None if response is None else _websocket(response.get("status"), _headers(response))
     return Recorded(
         half["id"],
         _time(half["started_at"]),
@@ -179,21 +202,23 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
         _client(client.get("address"), client.get("port")),
         last.get("outcome") or "",
         last.get("error"),
-        None if request is None else _half(request),
-        None if response is None else _half(response),
+        None if request is None else _half(request, None if request.get("tunnel_from") else websocket),
+        None if response is None else _half(response, websocket),
     )
 
 
-def _half(document: Document) -> RecordedHalf:
+def _half(document: Document, websocket: str | None) -> RecordedHalf:
+    tunnel = document.get("framing") == "tunnel"
     return RecordedHalf(
         _time(document["started_at"]),
         int(document["bytes"]),
         document["filename"],
         _headers(document),
-        0 if document.get("framing") == "tunnel" else _body_size(document),
+        _tunnelled(int(document["bytes"]), websocket) if tunnel else _body_size(document),
         None,
         document.get("status"),
         document.get("answered_by"),
+        websocket if tunnel else None,
     )
 
 
