@@ -14,7 +14,7 @@ from typing import Any
 from logging_proxy.captures.exchanges import Exchange
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import FIELDS, Row
-from logging_proxy.index.contents import ReadBody, body_of, content_of, nothing
+from logging_proxy.index.contents import ReadBody, body_of, content_of
 from logging_proxy.index.insights import ReadTimes, figures_of, no_times
 from logging_proxy.index.recorded import Document, Recorded, of_documents, of_exchange
 from logging_proxy.index.values import Entry, Texts, is_exchange_id
@@ -55,7 +55,7 @@ def entry_of_stored(
 def row_so_far(exchange: Exchange, request_file: str | None, response_file: str | None) -> Row:
     """The row of an exchange that may be under way; what its bodies tell is not known yet."""
     recorded = of_exchange(exchange, request_file, response_file)
-    return _row(recorded, _NOT_KNOWN, figures_of(recorded, (b"", b""), None, nothing))
+    return _row(recorded, _NOT_KNOWN, figures_of(recorded, (b"", b""), None))
 
 
 def _entry(recorded: Recorded, read_body: ReadBody, known: Known, read_times: ReadTimes = no_times) -> Entry:
@@ -71,7 +71,7 @@ def _entry(recorded: Recorded, read_body: ReadBody, known: Known, read_times: Re
         (_NO_HEADERS if response is None else response.headers).get("content-type", ""),
         recorded.asked.called,
     )
-    figures = figures_of(recorded, bodies, value, read_body, read_times)
+    figures = figures_of(recorded, bodies, value, read_times)
     row = _row(recorded, understood, figures, text_cut=asked.cut or answered.cut)
     return Entry(row, Texts(asked.text, answered.text), asked.tail)
 

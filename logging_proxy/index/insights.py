@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from logging_proxy.index.contents import BODY_LIMIT, ReadBody
 from logging_proxy.index.recorded import Recorded, RecordedHalf
-from logging_proxy.understanding.dialects.sockets import socket_for
 from logging_proxy.understanding.figures import Figures, figures
 from logging_proxy.understanding.pricing.prices import list_prices
 from logging_proxy.understanding.reading import Course, Message, read_exchange
@@ -31,7 +28,6 @@ def figures_of(
     recorded: Recorded,
     bodies: tuple[bytes, bytes],
     asked: Any,
-    read_body: ReadBody,
     read_times: ReadTimes = no_times,
 ) -> Figures:
     """
@@ -45,8 +41,6 @@ def figures_of(
     url = recorded.asked.destination_url
     if url is None or request is None or not ending.outcome:
         return figures(ending, None, list_prices())
-    if response is not None and response.status == 101 and socket_for(urlsplit(url).path):
-        bodies = _sent(request, read_body), _sent(response, read_body)
     answered = None if response is None else _message(response, bodies[1], read_times)
     read = read_exchange(_message(request, bodies[0], read_times), answered, _course(recorded, url, asked))
     return figures(ending, read, list_prices())
@@ -74,11 +68,6 @@ def _course(recorded: Recorded, url: str, asked: Any) -> Course:
         None if response is None or response.status is None else max(0, response.started - recorded.started),
         asked,
     )
-
-
-def _sent(half: RecordedHalf, read_body: ReadBody) -> bytes:
-    """What a side of a tunnel has sent, which is no body."""
-    return read_body(half.file, min(half.size, BODY_LIMIT))[: half.size] if half.file else b""
 
 
 def _message(half: RecordedHalf, body: bytes, read_times: ReadTimes) -> Message:
