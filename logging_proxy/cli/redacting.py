@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from logging_proxy.cli.messages import Message, OpenBytes, head_first, open_message
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.cli.streams import StreamEvent
+from logging_proxy.cli.streams import StreamEvent, is_stream
 from logging_proxy.understanding.bodies import Body
 from logging_proxy.understanding.decoding import Trouble as CodingTrouble
 from logging_proxy.understanding.media_types import Form
 
 HELD = 64 << 20
 """Bytes of a body that are redacted together; a longer one is redacted in parts, which end with a line."""
+
+HELD_EVENTS = 24 << 20
+"""The same for streams, whose many pieces take memory, too."""
 
 LINE = 1 << 20
 """Bytes in which the end of a line is looked for."""
@@ -39,13 +42,14 @@ def redacted_data(body: Body, redactor: Redactor, most: int | None = None) -> It
         yield from body.data()
         return
     data = body.data()
+    limit = most or (HELD_EVENTS if is_stream(body.form) else HELD)
     carry = b""
     while True:
         part, size = [carry] if carry else [], len(carry)
         for piece in data:
             part.append(piece)
             size += len(piece)
-            if size >= (HELD if most is None else most):
+            if size >= limit:
                 break
         else:
             yield from redactor.data(part, body.form, body.charset)
