@@ -51,8 +51,7 @@ class OutletTests(ServerTestCase):
         yield "the API", json.dumps(self.get(f"/api/exchanges/{id}")).encode()
         yield "the list", json.dumps(self.get(f"/api/exchanges?q={WORD}")).encode()
         assert self.parts.index is not None
-        texts = self.parts.index.texts(id)
-        yield "the index", repr(texts).encode()
+        yield "the index", repr(self.parts.index.texts(id)).encode()
         file = f"{self.mktemp()}.bin"
         for words in (
             ("show", id),
