@@ -118,7 +118,7 @@ class ProxyService(MultiService):
 
     def _say_hello(self) -> None:
         if shortcut.trouble is not None:
-            self._log.warn("streams cost a fifth more: no part in C: {why}", why=shortcut.trouble)
+            self._log.warn("streams cost a third more without the C extension: {why}", why=shortcut.trouble)
         self._say_warnings()
         self._greet(self._configuration, self._port)
 

@@ -14,17 +14,17 @@ from twisted.application.service import Application
 from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy import tap
 from logging_proxy.demo.processes import free_port
 from logging_proxy.outbound.ourselves import LeadsToOurselves, addresses_of
 from logging_proxy.recording.recorder import Recording
 from logging_proxy.recording.rings import lock_spool, open_ring
-from logging_proxy.service import tap
 from logging_proxy.service.child import NICENESS
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import take_over
 from logging_proxy.service.output import Output
 from logging_proxy.service.proxy_service import ProxyService
-from logging_proxy.service.tap import Options, makeService
+from logging_proxy.tap import Options, makeService
 from logging_proxy.test.capture_stage import stream
 from logging_proxy.workers.fleet import Fleet
 from logging_proxy.workers.worker import WorkerService
