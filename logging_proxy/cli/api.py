@@ -87,6 +87,13 @@ class ApiSource:
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
         return self._server.download(f"/api/exchanges/{exchange.id}/{side}")
 
+    def conversation(self, exchange: Exchange, reveal: bool) -> Document:
+        parameters = {"reveal": "true"} if reveal else {}
+        value = self._server.ask(f"/api/exchanges/{exchange.id}/conversation", parameters)
+        if not isinstance(value, dict):
+            raise self._no_server()
+        return value
+
     def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
         search = Search(text)
         for row in self.list({**filters, "q": text}):

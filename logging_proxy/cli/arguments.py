@@ -138,15 +138,17 @@ class _Commands:
     def _show(self) -> None:
         show = self._add(
             "show",
-            "show one exchange: heads and bodies, decoded",
+            "show one exchange: the conversation with a model, or heads and bodies, decoded",
             "\n\nJSON is indented, long bodies are cut unless --body is given, secrets are REDACTED.",
-            "  logging-proxy show 092d0424\n"
+            "  logging-proxy show\n"
+            "  logging-proxy show 092d0424 --http\n"
             "  logging-proxy show 092d --headers\n"
             "  logging-proxy show 092d --body response | less -R\n"
             "  logging-proxy show 092d --raw --reveal --body response > answer.gz",
         )
         _add_id(show)
         part = show.add_mutually_exclusive_group()
+        part.add_argument("--http", action="store_true", help="show heads and bodies, not the conversation")
         part.add_argument("--headers", action="store_true", help="show the heads only")
         part.add_argument("--body", choices=("request", "response"), help="show this body only, in full")
         part.add_argument(
@@ -229,7 +231,13 @@ class _Commands:
 
 
 def _add_id(command: argparse.ArgumentParser) -> None:
-    command.add_argument("id", metavar="ID", type=_given, help="an id, or its first 4 or more digits")
+    command.add_argument(
+        "id",
+        metavar="ID",
+        nargs="?",
+        type=_given,
+        help="an id, or its first 4 or more digits; the newest without one, -2 for the one before it",
+    )
 
 
 def _add_reveal(command: argparse.ArgumentParser) -> None:

@@ -57,6 +57,12 @@ def conversation_lines(said: Document, understood: Document, paint: Paint, most:
         yield from _answer(each, number, paint)
 
 
+def has_conversation(said: Document) -> bool:
+    """Whether something was asked and answered that is understood."""
+    request, answer = said.get("request"), said.get("answer")
+    return bool(request and request.get("parts") and answer and answer.get("parts"))
+
+
 def _split(parts: Sequence[Document]) -> tuple[list[Document], list[Document]]:
     """The parts that the model has seen before, with the system prompt; and those that are new to it."""
     last = max((at for at, part in enumerate(parts) if part.get("role") == "assistant"), default=-1)

@@ -39,6 +39,9 @@ from logging_proxy.index.questions import IndexQuestions, open_whole
 from logging_proxy.index.sqlite import FILE
 from logging_proxy.index.unindexed import UnindexedSearch
 from logging_proxy.recording.directories import UnsafeDirectory, check_private
+from logging_proxy.understanding.captured import read_captured
+from logging_proxy.understanding.conversation_parts import Shown, conversation, no_conversation
+from logging_proxy.understanding.pricing.prices import list_prices
 
 T = TypeVar("T")
 
@@ -111,6 +114,13 @@ class DirectorySource:
                 yield file.read(start, CHUNK)
         finally:
             file.close()
+
+    def conversation(self, exchange: Exchange, reveal: bool) -> Document:
+        read = read_captured(exchange.request, exchange.response, self._reader.body)
+        if read is None:
+            return no_conversation()
+        provider = list_prices().provider_of(read.url)
+        return conversation(read.dialect, read.asked, read.answers, provider, Shown(reveal))
 
     def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
         return self._told(self._search(text, filters), parse_filters(filters))

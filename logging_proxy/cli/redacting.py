@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from logging_proxy.cli.messages import Message, OpenBytes, head_first, open_message
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.cli.streams import StreamEvent, is_stream
+from logging_proxy.cli.streams import StreamEvent
 from logging_proxy.understanding.bodies import Body
 from logging_proxy.understanding.decoding import Trouble as CodingTrouble
 from logging_proxy.understanding.media_types import Form

@@ -47,6 +47,14 @@ _TAB = 8
 # --- one exchange ------------------------------------------------------------------
 
 
+def title(exchange: Exchange, redactor: Redactor, paint: Paint) -> Iterator[str]:
+    """Two lines about an exchange: which one it is, and what was called when."""
+    row = exchange.row
+    yield f"{paint(safe(exchange.id), 'bold')}  {paint(outcome_words(row.get('outcome')), 'dim')}"
+    called = _words(row.get("method"), redactor.url(_full(exchange, "source_url")), row.get("status"))
+    yield paint(f"{units.local_time(row.get('started_at'))}  {called}", "dim")
+
+
 def summary(exchange: Exchange, redactor: Redactor, paint: Paint) -> Iterator[str]:
     """A few lines about an exchange."""
     row = exchange.row

@@ -49,6 +49,11 @@ class Redactor:
         named = ", ".join(places[:NAMED]) + (", …" if len(places) > NAMED else "")
         return f"{self.count} secret{'s are' if self.count > 1 else ' is'} REDACTED: {named}"
 
+    def note(self, count: int, place: str) -> None:
+        """Remember secrets that were replaced elsewhere."""
+        if count:
+            self._of_bodies[place] += count
+
     def text(self, text: str) -> str:
         """Redact a text without structure."""
         return text if self.reveal else self._noted(text, redact_text(text), "a text")

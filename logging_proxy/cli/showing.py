@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ from dataclasses import replace
 from logging_proxy.cli import render, views
 from logging_proxy.cli.body_json import LazyBody, base64_pieces, json_pieces, with_members
 from logging_proxy.cli.commands import Context
+from logging_proxy.cli.conversation import conversation_lines, has_conversation
 from logging_proxy.cli.curl import curl_command
 from logging_proxy.cli.messages import Message, head_first, open_message, up_to
 from logging_proxy.cli.redacting import redacted_data, redacted_events, redacted_half
@@ -26,8 +29,11 @@ from logging_proxy.cli.streams import (
     stream_events,
     websocket_events,
 )
+from logging_proxy.redaction.values import REDACTED
 from logging_proxy.service.console import safe
 from logging_proxy.understanding.websocket import WebSocketReader, agreed_deflate
+
+_FROM_END = re.compile(r"-[1-9][0-9]{0,5}", re.ASCII)
 
 _MARKS: dict[Side, str] = {"request": ">", "response": "<"}
 
@@ -35,7 +41,7 @@ _MARKS: dict[Side, str] = {"request": ">", "response": "<"}
 def show(context: Context) -> None:
     """`logging-proxy show`."""
     source = context.source()
-    showing = _Showing(context, source, source.get(context.options.id))
+    showing = _Showing(context, source, chosen(source, context.options.id))
     if context.options.raw:
         showing.raw()
     elif context.json:
@@ -44,15 +50,26 @@ def show(context: Context) -> None:
         showing.stream()
     elif context.options.body:
         showing.one_body(context.options.body)
-    else:
+    elif context.options.headers or context.options.http or not showing.conversation():
         showing.everything()
     showing.note_redacted()
+
+
+def chosen(source: Source, id: str | None) -> Exchange:
+    """The exchange with an id; without one the newest, and with `-2` the one before the newest."""
+    number = 1 if id is None else int(id[1:]) if _FROM_END.fullmatch(id) else 0
+    if id is not None and not number:
+        return source.get(id)
+    row = next(itertools.islice(source.list({}), number - 1, None), None)
+    if row is None:
+        raise Trouble("no exchanges" if number == 1 else f"there are fewer than {number} exchanges")
+    return source.get(str(row["id"]))
 
 
 def export(context: Context) -> None:
     """`logging-proxy export`."""
     source = context.source()
-    showing = _Showing(context, source, source.get(context.options.id))
+    showing = _Showing(context, source, chosen(source, context.options.id))
     if context.options.curl:
         showing.curl()
     else:
@@ -72,6 +89,23 @@ class _Showing:
         self._redactor = Redactor(context.options.reveal)
 
     # --- text
+
+    def conversation(self) -> bool:
+        """What was said in a call of a model; False if the exchange is none, or nothing was said in it."""
+        understood = self._exchange.row.get("understood")
+        if not isinstance(understood, dict):
+            return False
+        said = self._source.conversation(self._exchange, self._redactor.reveal)
+        if not has_conversation(said):
+            return False
+        if not self._redactor.reveal:
+            self._redactor.note(json.dumps(said).count(REDACTED), "the conversation")
+        terminal = self._terminal
+        terminal.lines(render.title(self._exchange, self._redactor, terminal.paint))
+        terminal.lines(conversation_lines(said, understood, terminal.paint, terminal.columns))
+        hint = f"[heads and bodies: logging-proxy show {self._exchange.id[:8]} --http]"
+        terminal.lines(["", terminal.paint(hint, "dim")])
+        return True
 
     def everything(self) -> None:
         """The summary, the heads and, unless `--headers` is given, the bodies."""

@@ -83,6 +83,9 @@ class Source(Protocol):
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
         """The content of a half's `.bin` in pieces; nothing if there is no such half."""
 
+    def conversation(self, exchange: Exchange, reveal: bool) -> Document:
+        """What was said in a call of a model, as the API's document; of other exchanges it is empty."""
+
     def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
         """Exchanges whose bodies contain `text`, newest first."""
 

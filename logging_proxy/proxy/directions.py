@@ -158,11 +158,11 @@ class Direction:
 
     @property
     def size(self) -> int:
-        """Bytes of payload so far: the body's without chunk framing, or what a tunnel has carried."""
+        """Bytes of content so far: the body without chunk framing, or what a tunnel has carried."""
         return self._counted if self._passing is None else self._counted + self._passing.passed
 
     def count(self, size: int) -> None:
-        """Add bytes of payload that did not come the ordinary way."""
+        """Add bytes of content that did not come the ordinary way."""
         self._counted += size
 
     @property

@@ -90,9 +90,7 @@ class CommandCase(SynchronousTestCase):
         return err.text
 
 
-class BodyTests(CommandCase):
-    """Bodies that are not one text."""
-
+class RewritingCase(CommandCase):
     def rewrite(self, number: int, side: str, start: str, headers: list[list[str]], body: bytes) -> None:
         """Make another half of a stored one."""
         (path,) = Path(self.log_dir).glob(f"*_{id_of(number)[:8]}_{side}_metadata.json")
@@ -104,6 +102,10 @@ class BodyTests(CommandCase):
         path.write_text(json.dumps(document))
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
         path.with_name(document["filename"]).write_bytes(f"{start}\r\n{fields}\r\n".encode() + body)
+
+
+class BodyTests(RewritingCase):
+    """Bodies that are not one text."""
 
     def test_parts(self) -> None:
         """The fields and text files of an upload are shown, its secret fields and its sounds are not."""
@@ -179,6 +181,37 @@ class RefusedTests(CommandCase):
         self.assertIn("are omitted; --reveal", err.text)
         _, out, _ = self.run_command("export", id_of(4), "--raw", "--half", "response", "--reveal")
         self.assertTrue(out.raw.endswith(b"\r\n\r\n" + self.body + self.head))
+
+
+class ConversationTests(RewritingCase):
+    """Calls of a model."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        key = "sk-proj-" + "a1B2" * 10
+        asked = {"model": "gpt-5", "messages": [{"role": "user", "content": f"the key is {key}"}]}
+        url = [["Host", "api.openai.com"], ["Content-Type", "application/json"]]
+        self.rewrite(1, "request", "POST /v1/chat/completions HTTP/1.1", url, json.dumps(asked).encode())
+        answered = {"choices": [{"message": {"content": "noted"}, "finish_reason": "stop"}]}
+        self.rewrite(1, "response", "HTTP/1.1 200 OK", url[1:], json.dumps(answered).encode())
+
+    def test_shown(self) -> None:
+        """`show` tells what was said; the heads and bodies only if they are asked for."""
+        status, out, err = self.run_command("show", id_of(1))
+        self.assertEqual(status, 0)
+        self.assertIn("The model finished its answer (stop)", out.text)
+        self.assertIn("  noted", out.text.splitlines())
+        self.assertIn("  the key is REDACTED", out.text.splitlines())
+        self.assertIn("REDACTED: the URL, the conversation", err.text)
+        self.assertNotIn("Host:", out.text)
+        self.assertIn("a1B2a1B2", self.output("show", id_of(1), "--reveal"))
+        self.assertIn("> Host: api.openai.com", self.output("show", id_of(1), "--http"))
+
+    def test_newest(self) -> None:
+        """Without an id the newest is shown, with -2 the one before it."""
+        for words, number in (([], 3), (["-1"], 3), (["-2"], 2), (["-3"], 1)):
+            self.assertIn(id_of(number), self.output("show", *words, "--headers"))
+        self.assertIn("fewer than 9", self.error("show", "-9"))
 
 
 class OutputTests(CommandCase):
@@ -396,7 +429,6 @@ class MistakeTests(CommandCase):
                 ["ls", "--limit", ""],
                 ["tail", "-n", "-1"],
                 ["ls", "--log-dir", "a\0b"],
-                ["show"],
                 ["ls", "--limit", "0"],
                 ["ls", "--limit", "x"],
                 ["ls", "--nonsense"],

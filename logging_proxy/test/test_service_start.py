@@ -364,3 +364,22 @@ class SalvageTests(StartCase):
         spool = self.leave("1")
         self.make(self.configuration(logging="default: false"))
         self.assertEqual(stream(spool), b"left")
+
+
+class GreetingTests(StartCase):
+    def test_first_lines(self) -> None:
+        """The service says what was started, with the addresses that the system chose."""
+        service = self.make(self.configuration())
+        child = service._child
+        assert child is not None
+        service._port = service._listeners[0].getsockname()[1]
+        page = child._listeners[0].getsockname()[1]
+        service._greet(service._configuration, service._port)
+        service._output.close()
+        first, route, captures, look, last = self.log.read_text().splitlines()
+        self.assertRegex(first, rf"^\S+ \S+ Logging Proxy \S+ on http://127\.0\.0\.1:{service._port}$")
+        base = f"http://127.0.0.1:{service._port}/api/v1"
+        self.assertEqual(route, f"    api       OPENAI_BASE_URL={base} -> http://127.0.0.1:9/")
+        self.assertEqual(captures, f"    captures  {self.logs}")
+        self.assertRegex(look, rf"^    look      .* --config {self.folder}/config\.yaml tail$")
+        self.assertTrue(last.startswith(f"    page      http://127.0.0.1:{page}/"), last)
