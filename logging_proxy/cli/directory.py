@@ -42,6 +42,7 @@ from logging_proxy.recording.directories import UnsafeDirectory, check_private
 from logging_proxy.understanding.captured import read_captured
 from logging_proxy.understanding.conversation_parts import Shown, conversation, no_conversation
 from logging_proxy.understanding.pricing.prices import list_prices
+from logging_proxy.understanding.understood import understood_of
 
 T = TypeVar("T")
 
@@ -102,7 +103,8 @@ class DirectorySource:
         row = self._stored.row(halves)
         if row is None:
             raise Trouble(f"{whole}: its metadata cannot be read")
-        return Exchange(row.document(), *halves)
+        understood = understood_of(read_captured(*halves, self._reader.body), list_prices())
+        return Exchange(row.document() | {"understood": understood}, *halves)
 
     def body(self, exchange: Exchange, side: Side) -> Iterator[bytes]:
         document = exchange.half(side)

@@ -12,12 +12,10 @@ from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
-from logging_proxy.captures.names import metadata_name
 from logging_proxy.captures.reader import NOT_OF_THE_FILE, CaptureReader
 from logging_proxy.captures.stored import Stored
-from logging_proxy.index.contents import ReadBody, nothing
+from logging_proxy.index.contents import ReadBody
 from logging_proxy.index.entries import entry_of, entry_of_stored
-from logging_proxy.index.insights import Times, times_in
 from logging_proxy.index.recorded import Document
 from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts, TooSlow
 
@@ -66,19 +64,14 @@ class EntryMaker:
         return self._make(
             stored.request_file,
             lambda read: (
-                entry_of_stored(stored, read, self._tails.known, self._times)
-                if read
-                else entry_of_stored(bare, nothing)
+                entry_of_stored(stored, read, self._tails.known) if read else entry_of_stored(bare, _nothing)
             ),
         )
 
     def of_documents(self, request: Document | None, response: Document | None) -> Entry | None:
         """Like `of_stored`, from the metadata of the two halves."""
         name = (request or response or {}).get("filename")
-        return self._make(name, lambda read: entry_of(request, response, read or nothing, self._tails.known))
-
-    def _times(self, file: str) -> Times:
-        return times_in(self._reader.metadata(metadata_name(file)))
+        return self._make(name, lambda read: entry_of(request, response, read or _nothing, self._tails.known))
 
     def _make(self, name: object, make: Callable[[ReadBody | None], Entry]) -> Entry | None:
         try:
@@ -96,6 +89,10 @@ class EntryMaker:
             return None
         _log.warn("{name}: indexed without its text ({reason})", name=name, reason=reason)
         return entry
+
+
+def _nothing(name: str, limit: int) -> bytes:
+    return b""
 
 
 def _reason(error: Exception) -> str:

@@ -10,17 +10,11 @@ the bodies, `understanding.facts`, where it is a field of the same name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
-
-from logging_proxy.understanding.verdicts import Class, Verdict
-
-VERDICTS = tuple(map(str, Verdict))
-CLASSES = tuple(map(str, Class))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -217,88 +211,6 @@ class Row(NamedTuple):
             from_bodies=True,
         ),
     ] = False
-
-    verdict: Annotated[
-        str | None,
-        Column(
-            "What became of the answer.",
-            schema={"enum": [*VERDICTS, None]},
-            filter=Filter("What became of the answer.", "this verdict: complete, cut, ...", "VERDICT"),
-            tally=True,
-            from_bodies=True,
-        ),
-    ] = None
-    verdict_class: Annotated[
-        str | None,
-        Column(
-            "The kind of the verdict.",
-            json="class",
-            schema={"enum": [*CLASSES, None]},
-            filter=Filter("A class of verdicts.", "this class of verdicts: ok, bad, limit, ...", "CLASS"),
-            from_bodies=True,
-        ),
-    ] = None
-    dialect: Annotated[
-        str | None,
-        Column(
-            "What client and model speak; null where no model was called.",
-            filter=Filter("A dialect.", "this dialect: openai-chat, ..."),
-            tally=True,
-            from_bodies=True,
-        ),
-    ] = None
-    provider: Annotated[str | None, Column(from_bodies=True)] = None
-    finish_reason: Annotated[
-        str | None,
-        Column(
-            "The provider's reason to stop.",
-            filter=Filter("A reason to stop.", "this reason to stop", "REASON"),
-            from_bodies=True,
-        ),
-    ] = None
-    input_tokens: Annotated[int | None, Column(json="tokens.in", from_bodies=True)] = None
-    cached_tokens: Annotated[int | None, Column(json="tokens.cached", from_bodies=True)] = None
-    cache_write_tokens: Annotated[int | None, Column(json="tokens.written", from_bodies=True)] = None
-    output_tokens: Annotated[int | None, Column(json="tokens.out", from_bodies=True)] = None
-    reasoning_tokens: Annotated[int | None, Column(json="tokens.reasoning", from_bodies=True)] = None
-    estimated: Annotated[
-        bool | None,
-        Column("Whether the output is an estimate.", json="tokens.estimated", from_bodies=True),
-    ] = None
-    cost: Annotated[int | None, Column(json="cost.nanodollars", from_bodies=True)] = None
-    cost_source: Annotated[str | None, Column(json="cost.source", from_bodies=True)] = None
-    cost_partial: Annotated[bool | None, Column(json="cost.partial", from_bodies=True)] = None
-    first_token: Annotated[
-        int | None,
-        Column(
-            "From the request's head to the first token.",
-            json="first_token_ms",
-            form=_milliseconds,
-            schema={"type": ["number", "null"]},
-            from_bodies=True,
-        ),
-    ] = None
-    longest_gap: Annotated[
-        int | None,
-        Column(
-            "The longest time in which a stream did not go forward.",
-            json="longest_gap_ms",
-            form=_milliseconds,
-            schema={"type": ["number", "null"]},
-            from_bodies=True,
-        ),
-    ] = None
-    stalls: Annotated[int | None, Column(from_bodies=True)] = None
-    failed_tools: Annotated[int | None, Column(from_bodies=True)] = None
-    understood: Annotated[
-        str | None,
-        Column(
-            "All that is understood of a call of a model; null where none was called.",
-            form=json.loads,
-            schema={"type": ["object", "null"]},
-            from_bodies=True,
-        ),
-    ] = None
 
     def document(self) -> dict[str, Any]:
         """The row as a JSON object, with the member names of the metadata."""

@@ -45,29 +45,16 @@ they are not there or unreadable.
 """
 
 
-def nothing(name: str, limit: int, start: int = 0) -> bytes:
-    """A `ReadBody` where files cannot be read."""
-    return b""
-
-
-def body_of(half: RecordedHalf | None, read_body: ReadBody) -> bytes:
-    """The body of a half as it was sent, up to `BODY_LIMIT`; empty if it has none."""
-    if half is None or not half.body_size:
-        return b""
-    body = half.body or (read_body(half.file, BODY_LIMIT) if half.file else b"")
-    return body[: half.body_size]
-
-
-def content_of(
-    half: RecordedHalf | None, body: bytes, read_body: ReadBody, known: Known = none_known
-) -> Content:
+def content_of(half: RecordedHalf | None, read_body: ReadBody, known: Known = none_known) -> Content:
     """
-    The text and the JSON values of a half's `body`; empty if it has none.
+    The text and the JSON values of a half's body; empty if it has none.
 
     `known` tells what of a long conversation is indexed.
     """
     if half is None or not half.body_size:
         return _NOTHING
+    body = half.body or (read_body(half.file, BODY_LIMIT) if half.file else b"")
+    body = body[: half.body_size]
     if half.websocket is not None:
         # Only a response has a status.
         deflate = agreed_deflate(half.websocket, from_client=half.status is None)

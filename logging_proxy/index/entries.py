@@ -14,14 +14,12 @@ from typing import Any
 from logging_proxy.captures.exchanges import Exchange
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.columns import FIELDS, Row
-from logging_proxy.index.contents import ReadBody, body_of, content_of
-from logging_proxy.index.insights import ReadTimes, figures_of, no_times
+from logging_proxy.index.contents import ReadBody, content_of
 from logging_proxy.index.recorded import Document, Recorded, of_documents, of_exchange
 from logging_proxy.index.values import Entry, Texts, is_exchange_id
 from logging_proxy.redaction.redact import redact_text, redact_url
 from logging_proxy.understanding.conversation import Known, none_known
 from logging_proxy.understanding.facts import Understanding, understand
-from logging_proxy.understanding.figures import Figures
 
 _NOT_KNOWN = Understanding()
 _NO_HEADERS: Mapping[str, str] = {}
@@ -41,42 +39,31 @@ def entry_of(
     return entry
 
 
-def entry_of_stored(
-    stored: Stored, read_body: ReadBody, known: Known = none_known, read_times: ReadTimes = no_times
-) -> Entry:
-    """
-    The entry of an exchange that was just stored; equal to `entry_of` of its metadata.
-
-    `read_times` reads the times of long streams, which are in their metadata only.
-    """
-    return _entry(of_exchange(*stored[:5]), read_body, known, read_times)
+def entry_of_stored(stored: Stored, read_body: ReadBody, known: Known = none_known) -> Entry:
+    """The entry of an exchange that was just stored; equal to `entry_of` of its metadata."""
+    return _entry(of_exchange(*stored[:5]), read_body, known)
 
 
 def row_so_far(exchange: Exchange, request_file: str | None, response_file: str | None) -> Row:
     """The row of an exchange that may be under way; what its bodies tell is not known yet."""
-    recorded = of_exchange(exchange, request_file, response_file)
-    return _row(recorded, _NOT_KNOWN, figures_of(recorded, (b"", b""), None))
+    return _row(of_exchange(exchange, request_file, response_file), _NOT_KNOWN)
 
 
-def _entry(recorded: Recorded, read_body: ReadBody, known: Known, read_times: ReadTimes = no_times) -> Entry:
+def _entry(recorded: Recorded, read_body: ReadBody, known: Known) -> Entry:
     request, response = recorded.request, recorded.response
-    bodies = body_of(request, read_body), body_of(response, read_body)
-    asked = content_of(request, bodies[0], read_body, known)
-    answered = content_of(response, bodies[1], read_body)
-    value = asked.documents[0] if asked.documents else None
+    asked, answered = content_of(request, read_body, known), content_of(response, read_body)
     understood = understand(
         recorded.asked.headers,
-        value,
+        asked.documents[0] if asked.documents else None,
         answered.documents,
         (_NO_HEADERS if response is None else response.headers).get("content-type", ""),
         recorded.asked.called,
     )
-    figures = figures_of(recorded, bodies, value, read_times)
-    row = _row(recorded, understood, figures, text_cut=asked.cut or answered.cut)
+    row = _row(recorded, understood, text_cut=asked.cut or answered.cut)
     return Entry(row, Texts(asked.text, answered.text), asked.tail)
 
 
-def _row(recorded: Recorded, understood: Understanding, figures: Figures, text_cut: bool = False) -> Row:
+def _row(recorded: Recorded, understood: Understanding, text_cut: bool = False) -> Row:
     """The one place that computes the columns; those from bodies are the fields of `Understanding`."""
     id, started, ended, asked, client, outcome, error, request, response = recorded
     headed = response is not None and response.status is not None
@@ -102,7 +89,6 @@ def _row(recorded: Recorded, understood: Understanding, figures: Figures, text_c
         response_file=response.file if response else None,
         text_cut=text_cut,
         **_redacted(understood),
-        **figures._asdict(),
     )
 
 

@@ -6,7 +6,7 @@ It is made of an exchange in memory, under way or just stored, or in a rebuild o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -57,10 +57,6 @@ class RecordedHalf(NamedTuple):
     answered_by: str | None = None
     websocket: str | None = None
     """The extensions that were agreed for a WebSocket, whose frames the body is; None for any other body."""
-    times: Sequence[tuple[int, int]] | None = ()
-    """Offset and microseconds since the exchange's start of each piece; None if they are in the file only."""
-    sent: int | None = None
-    """When the last byte was passed on, if that is known."""
 
 
 class Recorded(NamedTuple):
@@ -93,41 +89,35 @@ def of_exchange(
     asked = derived if isinstance(derived, Asked) else _opened(exchange.opening)
     half, answer, elapsed = exchange.request, exchange.response, exchange.elapsed
     tunnel = half.tunnel_from is not None
-    websocket: str | None = None
     response: RecordedHalf | None = None
     if answer is not None:
         tunnel = tunnel or answer.tunnel_from is not None
         elapsed = elapsed if answer.completed is None else answer.completed
         response = _answer(answer, wall_ns, response_file, response_body)
-        websocket = response.websocket
     elif response_file is not None:
         response = RecordedHalf((wall_ns + elapsed) // 1000, 0, response_file)
     started, ended = wall_ns // 1000, (wall_ns + elapsed) // 1000
-    if half.tunnel_from or not tunnel:
-        # What was sent before the tunnel is a body; what follows it is not looked at.
-        websocket = None
-    request = RecordedHalf(
-        started,
-        half.size,
-        request_file,
-        asked.headers,
-        _tunnelled(half.size, websocket) if tunnel else half.body_size,
-        request_body,
-        websocket=websocket,
-        times=_times(half) if tunnel else (),
-        sent=(wall_ns + (exchange.elapsed if half.completed is None else half.completed)) // 1000,
-    )
+    request = _question(half, started, request_file, request_body, asked, tunnel, response)
     outcome, error = verdict(exchange)
     client = client_of(exchange.client)
     return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
 
 
-def _times(half: Half) -> Sequence[tuple[int, int]] | None:
-    """The times of a half's pieces; None if they were freed, for they are in the metadata."""
-    pieces = half.pieces
-    if not pieces:
-        return None if half.size else ()
-    return [(pieces[at], pieces[at + 1] // 1000) for at in range(0, len(pieces), 2)]
+def _question(
+    half: Half,
+    started: int,
+    file: str | None,
+    body: bytes | None,
+    asked: Asked,
+    tunnel: bool,
+    response: RecordedHalf | None,
+) -> RecordedHalf:
+    websocket: str | None = None
+    if tunnel and not half.tunnel_from and response is not None:
+        # What was sent before the tunnel is a body; what follows it is not looked at.
+        websocket = response.websocket
+    size = _tunnelled(half.size, websocket) if tunnel else half.body_size
+    return RecordedHalf(started, half.size, file, asked.headers, size, body, websocket=websocket)
 
 
 def _answer(half: Half, wall_ns: int, file: str | None, body: bytes | None) -> RecordedHalf:
@@ -143,7 +133,6 @@ def _answer(half: Half, wall_ns: int, file: str | None, body: bytes | None) -> R
         head.status,
         "proxy" if half.ours else "destination",
         websocket,
-        _times(half),
     )
 
 
@@ -242,8 +231,6 @@ def _half(document: Document, websocket: str | None) -> RecordedHalf:
         document.get("status"),
         document.get("answered_by"),
         websocket if tunnel else None,
-        [(at[0], at[1]) for at in document.get("pieces") or ()],
-        _time(document["completed_at"]) if document.get("completed_at") else None,
     )
 
 

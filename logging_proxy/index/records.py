@@ -59,8 +59,7 @@ class Prepared(NamedTuple):
             if values[at] is None:
                 values[at] = 0
         for at in _BOOLS_AT:
-            if values[at] is not None:
-                values[at] = int(values[at])
+            values[at] = int(values[at])
         return (key, *values)
 
 
@@ -185,8 +184,7 @@ def row_of(columns: tuple[Any, ...]) -> Row:
     values = [*columns]
     values[0] = unpack_id(values[0])
     for at in _BOOLS_AT:
-        if values[at] is not None:
-            values[at] = bool(values[at])
+        values[at] = bool(values[at])
     return Row(*values)
 
 

@@ -57,11 +57,7 @@ class Course:
     started: datetime
     ending: Ending
     sent: int | None = None
-    """When the request was passed on whole, in microseconds since the start."""
     head: int | None = None
-    """When the head of the response was complete."""
-    asked: Any = None
-    """The JSON value of the request's body, if it was parsed before."""
 
 
 def read_exchange(request: Message, response: Message | None, course: Course) -> Read | None:
@@ -69,7 +65,7 @@ def read_exchange(request: Message, response: Message | None, course: Course) ->
     path = urlsplit(course.url).path
     if response is not None and response.status == 101:
         return _read_socket(path, request, response, course)
-    value = _request_value(request) if course.asked is None else course.asked
+    value = _request_value(request)
     answered = response or Message({})
     dialect = recognise(path, request.fields, value)
     if dialect is None:

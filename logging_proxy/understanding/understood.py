@@ -81,6 +81,11 @@ def understood(read: Read, prices: Prices) -> dict[str, Any]:
     }
 
 
+def understood_of(read: Read | None, prices: Prices) -> dict[str, Any] | None:
+    """The document; None where no model was called."""
+    return None if read is None else understood(read, prices)
+
+
 def _name(name: str | None) -> str | None:
     return None if name is None else redact_text(name)
 

@@ -45,6 +45,9 @@ from logging_proxy.logserver.web.attachments import give_file
 from logging_proxy.logserver.web.parameters import read_flag, read_number, read_parameters
 from logging_proxy.logserver.web.understanding import ConversationResource, EventsResource
 from logging_proxy.redaction.redact import redact_headers, redact_line, redact_url
+from logging_proxy.understanding.captured import read_captured
+from logging_proxy.understanding.pricing.prices import list_prices
+from logging_proxy.understanding.understood import understood_of
 
 DEFAULT_LIMIT = 50
 MOST_PAGES = 10
@@ -226,6 +229,7 @@ class ExchangeResource(ProblemResource):
     def _answer(self, row: Row, documents: Documents | None, reveal: bool) -> Answer:
         halves = documents or self._halves(row)
         value = row_document(row)
+        value["understood"] = understood_of(read_captured(*halves, self._archive.reader.body), list_prices())
         for side, document in zip(Side, halves, strict=True):
             value[side.value] = document if reveal or document is None else redacted(document)
         return json_answer(value)
