@@ -7,7 +7,7 @@ from typing import Any
 
 from logging_proxy.recording.records import Flag, Kind, RequestHead, encode, encode_request_head
 from logging_proxy.test.conformance_llm import Recording, recordings
-from logging_proxy.test.test_dialects_recorded import with_answers
+from logging_proxy.test.test_dialects_recorded import REPORTED, VERDICTS, with_answers
 from logging_proxy.test.web_stage import ServerTestCase
 
 CHAT = (
@@ -49,6 +49,7 @@ class RecordedTests(UnderstandingCase):
             id = self.play(number % 250 + 1, recording, 5, "upstream_closed" if cut else "complete")
             found = self.get(f"/api/exchanges/{id}/conversation")
             self.compare(found, recording)
+            self.compare_figures(self.get(f"/api/exchanges/{id}")["understood"], recording)
             if number % 250 == 249:
                 self.build()
 
@@ -60,6 +61,23 @@ class RecordedTests(UnderstandingCase):
         if recording.about["dialect"] != "other" and "request" in expected:
             tools = [tool["name"] for tool in found["request"]["tools"]]
             self.assertEqual(tools, [each for each in expected["request"]["tools"] if each != "cachePoint"])
+
+    def compare_figures(self, found: dict[str, Any], recording: Recording) -> None:
+        expected = recording.expected
+        self.assertEqual(found["model"]["answered"], expected["model"], recording.id)
+        self.assertIn(found["verdict"], VERDICTS[expected["verdict"]], recording.id)
+        self.assertTrue(found["sentence"])
+        if expected["error"] is None:
+            self.assertIsNone(found["error"], recording.id)
+        else:
+            for name in ("where", "status", "type", "code"):
+                self.assertEqual(found["error"][name], expected["error"][name], recording.id)
+        usage, wanted = found["usage"] or {}, expected["usage"]
+        if recording.id in REPORTED or usage.get("estimated"):
+            return
+        self.assertEqual(usage.get("input_tokens"), wanted["input_tokens_total"], recording.id)
+        for name in ("cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"):
+            self.assertEqual(usage.get(name), wanted[name], f"{recording.id}: {name}")
 
     def test_sockets(self) -> None:
         """Each call on a recorded WebSocket is a response."""
