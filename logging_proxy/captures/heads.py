@@ -40,7 +40,8 @@ _CLIENT_HEADERS = frozenset(["originator", "user-agent", "x-codex-turn-metadata"
 """Headers by which a client program is recognised."""
 
 _LISTS = frozenset(["content-type", "content-encoding"])
-_RELEVANT = SESSION_HEADERS | _CLIENT_HEADERS | _LISTS | {"transfer-encoding", "content-length"}
+_FRAMING = frozenset(["transfer-encoding", "content-length", "upgrade", "sec-websocket-extensions"])
+_RELEVANT = SESSION_HEADERS | _CLIENT_HEADERS | _LISTS | _FRAMING
 """Headers that the logging server evaluates."""
 
 KNOWN_HEADS = 512

@@ -21,6 +21,9 @@ from logging_proxy.understanding.media_types import Form
 HELD = 64 << 20
 """Bytes of a body that are redacted together; a longer one is redacted in parts, which end with a line."""
 
+HELD_LINES = 16 << 20
+"""The same for streams and texts, whose lines tell most by themselves; what is found in them takes memory."""
+
 LINE = 1 << 20
 """Bytes in which the end of a line is looked for."""
 
@@ -39,16 +42,19 @@ def redacted_data(body: Body, redactor: Redactor, most: int | None = None) -> It
         yield from body.data()
         return
     data, part = body.data(), bytearray()
+    size = HELD if body.form in (Form.JSON, Form.FIELDS, Form.MULTIPART, Form.BINARY) else HELD_LINES
     is_over = False
     while not is_over:
-        is_over = not _fill(part, data, HELD if most is None else most) or most is not None
-        # The part is held once while it is searched, and not any more when what was found is given.
-        held, part = part, bytearray() if is_over else _after_last_line(part)
-        whole = bytes(held)
-        del held
-        redacted = redactor.data([whole], body.form, body.charset)
-        del whole
-        yield from redacted
+        is_over = not _fill(part, data, size if most is None else most) or most is not None
+        carry = bytearray() if is_over else _after_last_line(part)
+        held, part = [part], carry
+        yield from redactor.data(_taken(held), body.form, body.charset)
+
+
+def _taken(held: list[bytearray]) -> Iterator[bytes]:
+    """What is held, which is not held any more when it was taken."""
+    while held:
+        yield bytes(held.pop())
 
 
 def _fill(part: bytearray, data: Iterator[bytes], size: int) -> bool:

@@ -18,7 +18,8 @@ from logging_proxy.understanding.conversation import Known, none_known
 from logging_proxy.understanding.decoding import Decoder, Limits, coding_by_bytes, codings_of, decode
 from logging_proxy.understanding.facts import MEMBERS
 from logging_proxy.understanding.json_top_level import TopLevel
-from logging_proxy.understanding.text import Content, read_content
+from logging_proxy.understanding.text import Content, read_content, read_messages
+from logging_proxy.understanding.websocket import agreed_deflate
 
 BODY_LIMIT = 16 << 20
 """Maximum bytes of a body that are read for its text, both before and after decoding."""
@@ -54,6 +55,10 @@ def content_of(half: RecordedHalf | None, read_body: ReadBody, known: Known = no
         return _NOTHING
     body = half.body or (read_body(half.file, BODY_LIMIT) if half.file else b"")
     body = body[: half.body_size]
+    if half.websocket is not None:
+        # Only a response has a status.
+        deflate = agreed_deflate(half.websocket, from_client=half.status is None)
+        return read_messages(body, deflate, half.body_size > BODY_LIMIT)
     coding = half.headers.get("content-encoding") or coding_by_bytes(body)
     content = _read(body, half, coding, known)
     if not content.documents and (members := _members(body, half, coding, read_body)):

@@ -55,6 +55,8 @@ class RecordedHalf(NamedTuple):
     """The whole body if it is in memory; else it is read from the file."""
     status: int | None = None
     answered_by: str | None = None
+    websocket: str | None = None
+    """The extensions that were agreed for a WebSocket, whose frames the body is; None for any other body."""
 
 
 class Recorded(NamedTuple):
@@ -94,25 +96,55 @@ def of_exchange(
     elif response_file is not None:
         response = RecordedHalf((wall_ns + elapsed) // 1000, 0, response_file)
     started, ended = wall_ns // 1000, (wall_ns + elapsed) // 1000
-    body_size = 0 if tunnel else half.body_size
-    request = RecordedHalf(started, half.size, request_file, asked.headers, body_size, request_body)
+    request = _question(half, started, request_file, request_body, asked, tunnel, response)
     outcome, error = verdict(exchange)
     client = client_of(exchange.client)
     return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
 
 
+def _question(
+    half: Half,
+    started: int,
+    file: str | None,
+    body: bytes | None,
+    asked: Asked,
+    tunnel: bool,
+    response: RecordedHalf | None,
+) -> RecordedHalf:
+    websocket: str | None = None
+    if tunnel and not half.tunnel_from and response is not None:
+        # What was sent before the tunnel is a body; what follows it is not looked at.
+        websocket = response.websocket
+    size = _tunnelled(half.size, websocket) if tunnel else half.body_size
+    return RecordedHalf(started, half.size, file, asked.headers, size, body, websocket=websocket)
+
+
 def _answer(half: Half, wall_ns: int, file: str | None, body: bytes | None) -> RecordedHalf:
     head = known_head(half.head)
+    websocket = _websocket(head.status, head.relevant)
     return RecordedHalf(
         (wall_ns + half.started) // 1000,
         half.size,
         file,
         head.relevant,
-        0 if head.status == 101 else half.body_size,
+        _tunnelled(half.size, websocket) if head.status == 101 else half.body_size,
         body,
         head.status,
         "proxy" if half.ours else "destination",
+        websocket,
     )
+
+
+def _websocket(status: int | None, headers: Mapping[str, str]) -> str | None:
+    """The extensions that an answer agrees to if it makes the connection a WebSocket."""
+    if status != 101 or headers.get("upgrade", "").lower() != "websocket":
+        return None
+    return headers.get("sec-websocket-extensions", "")
+
+
+def _tunnelled(size: int, websocket: str | None) -> int:
+    """How much of the bytes of a tunnel is read: all of the frames of a WebSocket, nothing else."""
+    return 0 if websocket is None else size
 
 
 def _opened(opening: Opening) -> Asked:
@@ -165,6 +197,7 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
     if half is None:
         raise ValueError("neither request nor response")
     last, client = response or half, half.get("client") or {}
+    websocket = None if response is None else _websocket(response.get("status"), _headers(response))
     return Recorded(
         half["id"],
         _time(half["started_at"]),
@@ -180,21 +213,23 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
         _client(client.get("address"), client.get("port")),
         last.get("outcome") or "",
         last.get("error"),
-        None if request is None else _half(request),
-        None if response is None else _half(response),
+        None if request is None else _half(request, None if request.get("tunnel_from") else websocket),
+        None if response is None else _half(response, websocket),
     )
 
 
-def _half(document: Document) -> RecordedHalf:
+def _half(document: Document, websocket: str | None) -> RecordedHalf:
+    tunnel = document.get("framing") == "tunnel"
     return RecordedHalf(
         _time(document["started_at"]),
         int(document["bytes"]),
         document["filename"],
         _headers(document),
-        0 if document.get("framing") == "tunnel" else _body_size(document),
+        _tunnelled(int(document["bytes"]), websocket) if tunnel else _body_size(document),
         None,
         document.get("status"),
         document.get("answered_by"),
+        websocket if tunnel else None,
     )
 
 
