@@ -141,7 +141,7 @@ def ingest(index: SqliteIndex, generator: Generator, rows: int) -> None:
         cpu, began = time.process_time(), time.perf_counter()
         index.add(
             [
-                entry_of(request, response, lambda name, limit, bodies=bodies: bodies[name])  # type: ignore[misc]
+                entry_of(request, response, lambda name, limit, bodies=bodies: bodies[name])
                 for request, response, bodies in batch
             ]
         )

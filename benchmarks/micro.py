@@ -117,6 +117,6 @@ def _index(folder: Path, least: int) -> Iterator[Cost]:
 
 def _entries(generator: Generator) -> list[Entry]:
     return [
-        entry_of(request, response, lambda name, limit, bodies=bodies: bodies[name])  # type: ignore[misc]
+        entry_of(request, response, lambda name, limit, bodies=bodies: bodies[name])
         for request, response, bodies in generator.exchanges(BATCH)
     ]

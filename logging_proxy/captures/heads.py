@@ -16,18 +16,32 @@ Headers = list[tuple[str, str]]
 
 SESSION_HEADERS = frozenset(
     [
-        "x-claude-code-session-id",
+        "conversation_id",
+        "helicone-session-id",
+        "mcp-session-id",
         "session-id",
         "session_id",
-        "x-session-id",
+        "thread-id",
+        "x-claude-code-session-id",
         "x-client-request-id",
-        "helicone-session-id",
+        "x-conversation-id",
+        "x-dynamo-session-id",
+        "x-litellm-session-id",
+        "x-litellm-trace-id",
+        "x-opencode-session",
+        "x-openwebui-chat-id",
+        "x-session-affinity",
+        "x-session-id",
     ]
 )
-"""Headers that identify a client's session."""
+"""Headers that may identify a client's session; `understanding.facts` has the order of their trust."""
+
+_CLIENT_HEADERS = frozenset(["originator", "user-agent", "x-codex-turn-metadata"])
+"""Headers by which a client program is recognised."""
 
 _LISTS = frozenset(["content-type", "content-encoding"])
-_RELEVANT = SESSION_HEADERS | _LISTS | {"transfer-encoding", "content-length"}
+_FRAMING = frozenset(["transfer-encoding", "content-length", "upgrade", "sec-websocket-extensions"])
+_RELEVANT = SESSION_HEADERS | _CLIENT_HEADERS | _LISTS | _FRAMING
 """Headers that the logging server evaluates."""
 
 KNOWN_HEADS = 512

@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from logging_proxy.captures.names import BINARY, CAPTURE_FILE, METADATA
@@ -25,6 +27,12 @@ HEAD_ROOM = 1 << 20
 
 NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOTDIR)
 """Errors that a reader raises for reasons that are not one file's: descriptors, or the directory is gone."""
+
+_BEGINNING = 4096
+"""Bytes of a metadata file in which the start is found, unless its URLs are very long."""
+
+_STARTED = re.compile(rb'"started_at":\s*"([0-9TZ:.+-]+)"')
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -83,20 +91,50 @@ class CaptureReader:
             file.close()
         return document if isinstance(document, dict) else None
 
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file.  If that cannot be told, there is."""
+        try:
+            os.stat(os.path.join(self._log_dir, name), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return True
+        return True
+
+    def started(self, name: str) -> int | None:
+        """The start in a metadata file, in microseconds since 1970, from its beginning; None if it has none."""
+        file = self._open(name) if name.endswith(METADATA) else None
+        if file is None:
+            return None
+        try:
+            found = _STARTED.search(file.read(0, _BEGINNING)) or _STARTED.search(
+                file.read(0, min(file.size, METADATA_LIMIT))
+            )
+        finally:
+            file.close()
+        try:
+            start = None if found is None else datetime.fromisoformat(found[1].decode("ascii"))
+            return None if start is None else (start.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+        except (ValueError, OverflowError):
+            return None
+
     def open(self, name: str) -> OpenFile | None:
         """The `.bin` of this name, to be closed by the caller; None when it is missing."""
         return self._open(name) if name.endswith(BINARY) else None
 
-    def body(self, name: str, limit: int) -> bytes:
-        """The first `limit` bytes of the body in a `.bin`; empty when it is missing."""
+    def body(self, name: str, limit: int, start: int = 0) -> bytes:
+        """At most `limit` bytes of the body in a `.bin`, from `start`; empty when it is missing."""
         file = self.open(name)
         if file is None:
             return b""
         try:
-            content = file.read(0, min(file.size, limit + HEAD_ROOM))
+            if not start:
+                content = file.read(0, min(file.size, limit + HEAD_ROOM))
+                return content.partition(b"\r\n\r\n")[2][:limit]
+            head, blank, _ = file.read(0, min(file.size, HEAD_ROOM)).partition(b"\r\n\r\n")
+            return file.read(len(head) + len(blank) + start, limit)
         finally:
             file.close()
-        return content.partition(b"\r\n\r\n")[2][:limit]
 
     def _open(self, name: str) -> OpenFile | None:
         if not CAPTURE_FILE.fullmatch(name):

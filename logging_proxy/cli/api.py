@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from logging_proxy.cli.connection import Server
@@ -22,12 +23,13 @@ from logging_proxy.cli.sources import (
     checked_prefix,
     no_such,
 )
-from logging_proxy.index.entries import BODY_LIMIT
+from logging_proxy.index.contents import BODY_LIMIT
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.service.console import safe
 from logging_proxy.understanding.text import text_of
 
 FIRST_PAGE = "50"
+MOST_AMBIGUOUS = 6
 PAGE = str(MAX_LIMIT)
 
 RECONNECT = 1.0
@@ -114,15 +116,15 @@ class ApiSource:
         return NoServer(f"{self.name}: not a logging server")
 
     def _whole_id(self, prefix: str) -> str:
-        """The full id that begins with `prefix`, if there is only one; the API takes full ids."""
+        """The full id that begins with `prefix`, if there is only one."""
         if is_exchange_id(prefix):
             return prefix
-        found = {str(row["id"]) for row in self.list({}) if str(row.get("id")).startswith(prefix)}
+        found = {row["id"] for row in islice(self.list({"id": prefix}), MOST_AMBIGUOUS)}
         if not found:
             raise no_such(prefix, self.name)
         if len(found) > 1:
             raise ambiguous(prefix, list(found))
-        return found.pop()
+        return str(found.pop())
 
     def _found(self, search: Search, row: Document) -> Found:
         """`row` with the text around the search words, from the first body that contains them."""

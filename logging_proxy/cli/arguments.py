@@ -36,7 +36,7 @@ examples:
 exit status: 0 on success, 1 if the exchange was not found or another error occurred, 2 for an invalid
 command line"""
 
-_TIMES = "ISO 8601, today, yesterday, or how long ago: 30min, 2h, 7d"
+_TIMES = "how long ago (90m, 2h, '1 day'), 10:30, 'yesterday 14:00', a date, or ISO 8601"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,8 +69,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _given(text: str) -> str:
     """Refuse an empty argument: usually an unset shell variable, not a wish for the default."""
-    if not text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("nothing is given")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("contains a NUL character")
     return text
 
 
@@ -161,7 +163,7 @@ class _Commands:
             "  logging-proxy search timeout\n"
             "  logging-proxy search '\"rate limit\" -retry' --since 7d --model claude-sonnet-4-5",
         )
-        search.add_argument("text", metavar="TEXT", nargs="+", help="text to search for")
+        search.add_argument("text", metavar="TEXT", nargs="+", type=_given, help="text to search for")
         _add_filters(search, times=True)
         _add_limit(search, 20)
 
@@ -199,7 +201,9 @@ class _Commands:
             help="message to export (with --raw)",
         )
         export.add_argument("--direct", action="store_true", help="bypass the proxy (with --curl)")
-        export.add_argument("-o", "--output", metavar="FILE", help="output file, or file for curl's body")
+        export.add_argument(
+            "-o", "--output", metavar="FILE", type=_given, help="output file, or file for curl's body"
+        )
         _add_reveal(export)
 
     def _stats(self) -> None:
@@ -225,7 +229,7 @@ class _Commands:
 
 
 def _add_id(command: argparse.ArgumentParser) -> None:
-    command.add_argument("id", metavar="ID", help="an id, or its first 4 or more digits")
+    command.add_argument("id", metavar="ID", type=_given, help="an id, or its first 4 or more digits")
 
 
 def _add_reveal(command: argparse.ArgumentParser) -> None:
@@ -236,12 +240,11 @@ def _add_limit(
     command: argparse.ArgumentParser, default: int, what: str = "maximum number of rows", least: int = 1
 ) -> None:
     def count(text: str) -> int:
-        number = int(text)
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 1000 else -1
         if number < least:
-            raise ValueError
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from {least}")
         return min(number, sys.maxsize)
 
-    count.__name__ = "count"
     command.add_argument(
         "-n", "--limit", metavar="N", type=count, default=default, help=f"{what} (default: {default})"
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from logging_proxy.cli.redacting import redacted_data, redacted_text
@@ -21,13 +22,13 @@ from logging_proxy.understanding.media_types import Form
 class LazyBody:
     """A body in a document, which is read when its JSON is asked for."""
 
-    def __init__(self, body: Body, redactor: Redactor) -> None:
-        self._body = body
+    def __init__(self, open_body: Callable[[], Body], redactor: Redactor) -> None:
+        self._open_body = open_body
         self._redactor = redactor
 
     def members(self) -> Iterator[str]:
         """The JSON of the members, without the braces."""
-        body, redactor = self._body, self._redactor
+        body, redactor = self._open_body(), self._redactor
         if body.form is Form.BINARY:
             yield '"base64":'
             yield from base64_pieces(redacted_data(body, redactor))
@@ -43,7 +44,7 @@ class LazyBody:
 
 
 def json_pieces(value: Any) -> Iterator[str]:
-    """The JSON of a value on one line, in ASCII; it may have lazy bodies in its objects."""
+    """The JSON of a value on one line, in ASCII; its objects may hold lazy bodies, and iterators of items."""
     if isinstance(value, LazyBody):
         yield "{"
         yield from value.members()
@@ -54,6 +55,11 @@ def json_pieces(value: Any) -> Iterator[str]:
             yield f"{',' if number else ''}{json.dumps(name)}:"
             yield from json_pieces(member)
         yield "}"
+    elif isinstance(value, Iterator):
+        yield "["
+        for number, item in enumerate(value):
+            yield f"{',' if number else ''}{json.dumps(item, separators=(',', ':'))}"
+        yield "]"
     else:
         yield json.dumps(value, separators=(",", ":"))
 
@@ -77,9 +83,13 @@ def _parts(body: Body, redactor: Redactor) -> Iterator[str]:
         if head.name and not head.filename and redactor.hides(head.name):
             yield from json_pieces({**shown, "text": REDACTED})
         elif shown:
-            yield from with_members(shown, LazyBody(part, redactor))
+            yield from with_members(shown, LazyBody(partial(_same, part), redactor))
         else:
-            yield from json_pieces(LazyBody(part, redactor))
+            yield from json_pieces(LazyBody(partial(_same, part), redactor))
+
+
+def _same(body: Body) -> Body:
+    return body
 
 
 def _string(pieces: Iterable[str]) -> Iterator[str]:

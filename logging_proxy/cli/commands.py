@@ -7,7 +7,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 
 from logging_proxy.cli import rebuilding, render, units
@@ -18,11 +18,10 @@ from logging_proxy.cli.sources import Document, Source, Trouble
 from logging_proxy.cli.statistics import Statistics, statistics_lines
 from logging_proxy.cli.tables import EXCHANGES, Layout, exchange_cells, is_short
 from logging_proxy.cli.terminal import Progress, Terminal
-from logging_proxy.index import parse_filters
-from logging_proxy.index.columns import FILTERS
+from logging_proxy.index import BadFilter, parse_filters
+from logging_proxy.index.columns import FILTERS, iso_time
+from logging_proxy.index.filters import TIMES, read_time
 from logging_proxy.service.console import safe
-
-_FILTERS = (*FILTERS, "since", "until")
 
 AFTER_GAP = 1000
 """Number of rows to list after the live feed has skipped events."""
@@ -57,14 +56,21 @@ class Context:
         return choose(self.choice, self.environ, note, self.terminal.note)
 
     def filters(self) -> dict[str, str]:
-        """The filters in the API's form.  Raises `BadFilter`."""
-        now = datetime.now().astimezone()
-        given = {name: getattr(self.options, name, None) for name in _FILTERS}
-        filters = {name: value for name, value in given.items() if value}
-        for name in ("since", "until"):
+        """
+        The filters in the API's form, with times that do not depend on the zone of the server.
+
+        Raises `BadFilter`.
+        """
+        now = datetime.now(UTC)
+        given = {name: getattr(self.options, name, None) for name in (*FILTERS, *TIMES)}
+        filters = {name: value for name, value in given.items() if value is not None}
+        for name, value in filters.items():
+            if not value.strip() or "\0" in value:
+                raise BadFilter(name, "nothing is given" if not value.strip() else "contains a NUL character")
+        parse_filters(filters, now)
+        for name in TIMES:
             if name in filters:
-                filters[name] = units.typed_time(filters[name], now)
-        parse_filters(filters)
+                filters[name] = iso_time(read_time(name, filters[name], now))
         return filters
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from logging_proxy.cli.sources import NoServer, Refusal, Trouble
+from logging_proxy.cli.sources import Misused, NoServer, Refusal, Trouble
 from logging_proxy.redaction.redact import redact_url
 from logging_proxy.service.console import safe
 
@@ -53,11 +53,11 @@ class Server:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise Trouble(f"{shown}: not a URL") from None
+            raise Misused(f"{shown}: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Trouble(f"{shown}: not an http:// or https:// URL")
+            raise Misused(f"{shown}: not an http:// or https:// URL")
         if not _is_host(parts.hostname) or not url.isprintable() or " " in url:
-            raise Trouble(f"{shown}: not a URL")
+            raise Misused(f"{shown}: not a URL")
         if token and not _VISIBLE.fullmatch(token):
             raise Trouble("invalid token: expected visible ASCII characters, without spaces")
         self.url = shown.rstrip("/")
@@ -170,7 +170,7 @@ class Server:
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
             why = _words(value, "detail")
-            where = "give it in LOGGING_PROXY_TOKEN or with --config"
+            where = "give it in LOGGING_PROXY_TOKEN, or as logging_server.token of --config"
             return Refusal(f"{self.url}: {hint}; {where}{why and f' ({why})'}", status)
         text = _words(value, "title", "detail", "reason")
         return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)

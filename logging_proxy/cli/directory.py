@@ -25,9 +25,11 @@ from logging_proxy.cli.sources import (
 )
 from logging_proxy.cli.stored import StoredExchanges
 from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, entry_of, parse_filters
+from logging_proxy.index.gone import without_files
 from logging_proxy.index.questions import IndexQuestions, open_whole
 from logging_proxy.index.sqlite import FILE
 from logging_proxy.index.unindexed import UnindexedSearch
+from logging_proxy.recording.directories import UnsafeDirectory, check_private
 
 LOOK_AGAIN = 0.5
 """Seconds between two scans for new files."""
@@ -46,8 +48,11 @@ class DirectorySource:
         self._stored = StoredExchanges(self._reader)
         try:
             self._reader.check()
+            check_private(log_dir, os.stat(log_dir))
         except OSError as error:
             raise Trouble(f"{log_dir}: {error.strerror}") from None
+        except UnsafeDirectory as error:
+            raise Trouble(str(error)) from None
 
     @property
     def name(self) -> str:
@@ -57,7 +62,7 @@ class DirectorySource:
         wanted = parse_filters(filters)
         index = open_whole_index(self._log_dir)
         if index is not None:
-            return (row.document() for row in _rows(index, wanted))
+            return (row.document() for row in self._rows(index, wanted))
         return (row.document() for row, _ in self._stored.newest_first(wanted))
 
     def get(self, id: str) -> Exchange:
@@ -88,7 +93,7 @@ class DirectorySource:
         search = Search(text)
         index = open_whole_index(self._log_dir)
         if index is not None:
-            for row in _rows(index, parse_filters({**filters, "q": text})):
+            for row in self._rows(index, parse_filters({**filters, "q": text})):
                 yield found_in(search, row, *(index.texts(row.id) or ()))
             return
         with UnindexedSearch(text) as texts:
@@ -110,6 +115,20 @@ class DirectorySource:
                     yield {"type": "indexed", "id": id, "exchange": row}
             seen = now
             yield None
+
+    def _rows(self, index: IndexQuestions, wanted: Filters) -> Iterator[Row]:
+        """The rows of an index, without those whose files were deleted."""
+        cursor: str | None = None
+        try:
+            while True:
+                page = index.list(wanted, cursor, PAGE)
+                gone = without_files(self._reader, page.rows)
+                yield from (row for row in page.rows if row.id not in gone)
+                if page.next is None:
+                    return
+                cursor = page.next
+        except (IndexTrouble, TooSlow) as error:
+            raise Trouble(f"the index: {error}") from None
 
     def _row(self, id: str) -> Document | None:
         try:
@@ -136,16 +155,3 @@ def open_whole_index(log_dir: str) -> IndexQuestions | None:
         return open_whole(os.path.join(log_dir, FILE))
     except IndexTrouble as error:
         raise Trouble(f"the index of {log_dir}: {error}") from None
-
-
-def _rows(index: IndexQuestions, wanted: Filters) -> Iterator[Row]:
-    cursor: str | None = None
-    try:
-        while True:
-            page = index.list(wanted, cursor, PAGE)
-            yield from page.rows
-            if page.next is None:
-                return
-            cursor = page.next
-    except (IndexTrouble, TooSlow) as error:
-        raise Trouble(f"the index: {error}") from None

@@ -18,8 +18,8 @@ from logging_proxy.understanding.json_tokens import (
     SPACE,
     LongString,
     between_quotes,
-    placed_tokens,
     string_value,
+    told_apart,
 )
 
 _INDENT = "  "
@@ -53,7 +53,7 @@ def json_fragments(pieces: Iterable[str], paint: Paint, most: int | None = None)
     depth = 0
     is_fresh = False
     """Whether a bracket was opened and nothing followed yet: what is empty stays in one line."""
-    for kind, token, _ in placed_tokens(pieces):
+    for kind, token in told_apart(pieces):
         if kind == SPACE:
             continue
         if kind in ("}", "]"):

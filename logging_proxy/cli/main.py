@@ -13,7 +13,7 @@ from logging_proxy.cli import commands, showing
 from logging_proxy.cli.arguments import parser
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.paint import Paint, wants_colour
-from logging_proxy.cli.sources import Trouble
+from logging_proxy.cli.sources import Misused, Trouble
 from logging_proxy.cli.terminal import (
     Terminal,
     columns_of,
@@ -77,6 +77,8 @@ def run(context: Context) -> int:
         _COMMANDS[context.options.command](context)
     except BadFilter as error:
         return _end(context, f"--{error.name}: {error.reason}", USAGE)
+    except Misused as error:
+        return _end(context, str(error), USAGE)
     except (Trouble, IndexTrouble, TooSlow) as error:
         return _end(context, str(error), ERROR)
     except BrokenPipeError:

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.cli.sources import Trouble
 from logging_proxy.index import IndexTrouble, Progress, SqliteIndex, rebuild
+from logging_proxy.index.gone import remove_gone
 from logging_proxy.index.sqlite import FILE
 
 _COMPANIONS = ("-wal", "-shm")
@@ -55,13 +56,18 @@ def _fill(log_dir: str, path: str) -> Iterator[Progress]:
         for progress in rebuild(CaptureReader(log_dir), index):
             unreadable = progress.unreadable
             yield progress
+        for _ in remove_gone(CaptureReader(log_dir), index):
+            yield progress
         if not unreadable:
             index.mark_whole(True)
 
 
 def _add(log_dir: str, path: str) -> Iterator[Progress]:
     with closing(_open(path)) as index:
-        yield from rebuild(CaptureReader(log_dir), index)
+        for progress in rebuild(CaptureReader(log_dir), index):
+            yield progress
+        for _ in remove_gone(CaptureReader(log_dir), index):
+            yield progress
 
 
 def _open(path: str) -> SqliteIndex:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from logging_proxy.cli.messages import Message, OpenBytes, head_first, open_message
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.cli.streams import StreamEvent, is_stream
+from logging_proxy.cli.streams import StreamEvent
 from logging_proxy.understanding.bodies import Body
 from logging_proxy.understanding.decoding import Trouble as CodingTrouble
 from logging_proxy.understanding.media_types import Form
@@ -21,8 +21,8 @@ from logging_proxy.understanding.media_types import Form
 HELD = 64 << 20
 """Bytes of a body that are redacted together; a longer one is redacted in parts, which end with a line."""
 
-HELD_EVENTS = 24 << 20
-"""The same for streams, whose many pieces take memory, too."""
+HELD_LINES = 16 << 20
+"""The same for streams and texts, whose lines tell most by themselves; what is found in them takes memory."""
 
 LINE = 1 << 20
 """Bytes in which the end of a line is looked for."""
@@ -41,34 +41,38 @@ def redacted_data(body: Body, redactor: Redactor, most: int | None = None) -> It
     if redactor.reveal:
         yield from body.data()
         return
-    data = body.data()
-    limit = most or (HELD_EVENTS if is_stream(body.form) else HELD)
-    carry = b""
-    while True:
-        part, size = [carry] if carry else [], len(carry)
-        for piece in data:
-            part.append(piece)
-            size += len(piece)
-            if size >= limit:
-                break
-        else:
-            yield from redactor.data(part, body.form, body.charset)
-            return
-        if most is not None:
-            yield from redactor.data(part, body.form, body.charset)
-            return
-        carry = _after_last_line(part)
-        yield from redactor.data(part, body.form, body.charset)
+    data, part = body.data(), bytearray()
+    size = HELD if body.form in (Form.JSON, Form.FIELDS, Form.MULTIPART, Form.BINARY) else HELD_LINES
+    is_over = False
+    while not is_over:
+        is_over = not _fill(part, data, size if most is None else most) or most is not None
+        carry = bytearray() if is_over else _after_last_line(part)
+        held, part = [part], carry
+        yield from redactor.data(_taken(held), body.form, body.charset)
 
 
-def _after_last_line(part: list[bytes]) -> bytes:
+def _taken(held: list[bytearray]) -> Iterator[bytes]:
+    """What is held, which is not held any more when it was taken."""
+    while held:
+        yield bytes(held.pop())
+
+
+def _fill(part: bytearray, data: Iterator[bytes], size: int) -> bool:
+    """Read until `part` has `size` bytes; False if there are no more."""
+    for piece in data:
+        part += piece
+        if len(part) >= size:
+            return True
+    return False
+
+
+def _after_last_line(part: bytearray) -> bytearray:
     """Take what follows the last line end from the end of `part`."""
-    end = bytearray()
-    while part and len(end) < LINE:
-        end[:0] = part.pop()
-    at = end.rfind(b"\n") + 1 or end.rfind(b" ") + 1 or len(end)
-    part.append(bytes(end[:at]))
-    return bytes(end[at:])
+    start = len(part) - LINE
+    at = part.rfind(b"\n", max(0, start)) + 1 or part.rfind(b" ", max(0, start)) + 1 or len(part)
+    end = part[at:]
+    del part[at:]
+    return end
 
 
 def redacted_text(body: Body, redactor: Redactor, most: int | None = None) -> Iterator[str]:

@@ -232,8 +232,9 @@ def shortened(lines: Iterable[str], hint: str, paint: Paint) -> Iterator[str]:
         if number == SHOWN_LINES or room <= 0:
             yield paint(f"[… more: {hint}]", "dim")
             return
-        room -= len(line) + 1
-        yield cut_line(line, SHOWN_LINE) if len(line) > SHOWN_LINE else line
+        shown = cut_line(line, SHOWN_LINE) if len(line) > SHOWN_LINE else line
+        room -= len(shown) + 1
+        yield shown
 
 
 # --- streams -----------------------------------------------------------------------

@@ -175,7 +175,7 @@ class _Showing:
     def _json_body(self, side: Side, message: Message) -> LazyBody | Document:
         if self._is_websocket:
             return {"messages": views.events_view(self._messages(side), self._redactor)}
-        return LazyBody(message.body(), self._redactor)
+        return LazyBody(message.body, self._redactor)
 
     # --- bytes
 

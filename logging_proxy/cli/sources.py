@@ -11,16 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from logging_proxy.index.values import SHORTEST_PREFIX, is_id_prefix
+from logging_proxy.service.console import safe
+
 Document = dict[str, Any]
 Side = Literal["request", "response"]
 SIDES: tuple[Side, Side] = ("request", "response")
 
-SHORTEST_PREFIX = 4
-"""Minimum number of hex digits that may abbreviate an id."""
-
 
 class Trouble(Exception):
     """A command cannot be carried out; the text gives the reason in one line."""
+
+
+class Misused(Trouble):
+    """An argument makes no sense."""
 
 
 class NoServer(Trouble):
@@ -88,12 +92,12 @@ class Source(Protocol):
 
 
 def checked_prefix(id: str) -> str:
-    """Normalize an id or prefix that the user typed or copied.  Raises `Trouble` if it is not one."""
+    """Normalize an id or prefix that the user typed or copied.  Raises `Misused` if it is not one."""
     prefix = id.strip().strip("[]").lower()
-    if not prefix or set(prefix) - set("0123456789abcdef-"):
-        raise Trouble(f"{id!r} is not an id; ids consist of hex digits, such as 092d0424")
+    if not is_id_prefix(prefix):
+        raise Misused(f"{safe(repr(id), 100)} is not an id; ids consist of hex digits, such as 092d0424")
     if len(prefix) < SHORTEST_PREFIX:
-        raise Trouble(f"{prefix}: at least {SHORTEST_PREFIX} digits of an id are needed")
+        raise Misused(f"{prefix}: at least {SHORTEST_PREFIX} digits of an id are needed")
     return prefix
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from heapq import heappop, heappush
 
 from logging_proxy.captures.names import METADATA, short_id
 from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.cli.sources import Document
 from logging_proxy.index import Filters, Row, entry_of, meets
+from logging_proxy.index.values import microseconds
 
 _HOUR = 3_600_000_000
+_EAST, _WEST = 14 * _HOUR, 12 * _HOUR
+"""The most that a local time is ahead of UTC, and behind."""
+
 _RESPONSE = f"_response{METADATA}"
 _REQUEST = f"_request{METADATA}"
 
@@ -38,20 +43,37 @@ class StoredExchanges:
         return {id: _paired(documents) for id, documents in found.items()}
 
     def newest_first(self, wanted: Filters) -> Iterator[tuple[Row, Halves]]:
-        """Exchanges that pass the filters, except `q`.  Bodies are read only for exchanges that may pass."""
+        """
+        Exchanges that pass the filters, except `q`.  Bodies are read only for exchanges that may pass.
+
+        The order is that of the times in the metadata: names have the local time of the server, whose zone
+        may have changed.
+        """
         names = self._names()
         done: set[str] = set()
-        for name in sorted((name for group in names.values() for name in group), reverse=True):
-            group = names[str(short_id(name))]
-            if name.endswith(_RESPONSE) and any(each.endswith(_REQUEST) for each in group):
-                # A response is handled together with its request, which started earlier.
-                continue
-            if wanted.since is not None and _stamp(name) < wanted.since - _HOUR:
-                return
-            halves = self._halves_of(name, group, done)
+        for name in self._by_start(names, wanted):
+            halves = self._halves_of(name, names[str(short_id(name))], done)
             row = halves and self.row(halves, wanted)
             if halves and row:
                 yield row, halves
+
+    def _by_start(self, names: Names, wanted: Filters) -> Iterator[str]:
+        """One name of each exchange, by start, newest first.  Starts are read as far ahead as zones differ."""
+        waiting: list[tuple[int, str]] = []
+        since, until = wanted.since, wanted.until
+        for name in sorted(_firsts(names), reverse=True):
+            stamp = _stamp(name)
+            if since is not None and stamp + _WEST < since:
+                break
+            if until is not None and stamp - _EAST >= until:
+                continue
+            while waiting and -waiting[0][0] > stamp + _WEST:
+                yield heappop(waiting)[1]
+            start = self._reader.started(name)
+            if start is not None:
+                heappush(waiting, (-start, name))
+        while waiting:
+            yield heappop(waiting)[1]
 
     def row(self, halves: Halves, wanted: Filters | None = None) -> Row | None:
         """The row of an exchange; None if it does not pass the filters, or if its metadata are invalid."""
@@ -95,6 +117,13 @@ def _paired(documents: list[Document]) -> Halves:
     return sides.get("request"), sides.get("response")
 
 
+def _firsts(names: Names) -> Iterator[str]:
+    """The names to begin with: a response is handled together with its request, which started earlier."""
+    for group in names.values():
+        requests = [name for name in group if name.endswith(_REQUEST)]
+        yield from requests or group
+
+
 def _stamp(name: str) -> int:
-    """Microseconds since 1970.  Ambiguous local times are taken as the first of the two."""
-    return int(datetime.strptime(name[:23], "%Y-%m-%d_%H-%M-%S.%f").timestamp() * 1_000_000)
+    """The local time in a name as if it were UTC, in microseconds since 1970."""
+    return microseconds(datetime.strptime(name[:23], "%Y-%m-%d_%H-%M-%S.%f").replace(tzinfo=UTC))

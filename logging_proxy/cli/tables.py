@@ -6,7 +6,7 @@ If there is not enough room, columns are dropped, and the last one is cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from logging_proxy.captures.heads import status_class
 from logging_proxy.cli import units
 from logging_proxy.cli.paint import Paint, cut, width
 from logging_proxy.cli.sources import Document
+from logging_proxy.index.columns import FIELDS, Field
 from logging_proxy.service.console import safe
 
 CELL = 60
@@ -95,38 +96,54 @@ def table(
 
 # --- exchanges ---------------------------------------------------------------------
 
-EXCHANGES = (
-    Column("STARTED"),
-    Column("ID", least=8),
-    Column("METHOD", rank=3),
-    Column("STATUS"),
-    Column("OUTCOME", least=9),
-    Column("ROUTE", least=8, rank=1),
-    Column("MODEL", least=12, rank=1),
-    Column("TIME", right=True, least=7, rank=1),
-    Column("SENT", right=True, least=7, rank=4),
-    Column("RECEIVED", right=True, least=8, rank=2),
-    Column("PATH", least=12, rank=5),
+_HEADINGS = sorted(
+    ((each, each.column.heading) for each in FIELDS if each.column.heading is not None),
+    key=lambda pair: pair[1].place,
 )
+
+EXCHANGES = tuple(
+    Column(heading.text, heading.right, heading.least, heading.rank) for _, heading in _HEADINGS
+)
+"""The table of exchanges: the columns of `Row` that have a heading."""
 
 
 def exchange_cells(row: Document, short: bool = False) -> list[Cell]:
     """The cells of an exchange for `EXCHANGES`; `short` omits the year from its time."""
-    status, outcome = row.get("status"), row.get("outcome")
-    request, response = (half_bytes(row, side) for side in ("request", "response"))
-    return [
-        (units.local_time(row.get("started_at"))[5 if short else 0 :], "dim"),
-        (cell(row.get("id"))[:8], "cyan"),
-        (cell(row.get("method")), ""),
-        (cell(status), status_style(status)),
-        (outcome_words(outcome), outcome_style(outcome)),
-        (cell(row.get("route")), ""),
-        (cell(row.get("model")), ""),
-        (units.duration(row.get("processing_time_ms") or 0), ""),
-        (units.size(request), ""),
-        (units.size(response), ""),
-        (path_of(row), "dim"),
-    ]
+    cells = [_exchange_cell(each, row) for each, _ in _HEADINGS]
+    if short:
+        cells[_STARTED] = (cells[_STARTED][0][5:], cells[_STARTED][1])
+    return cells
+
+
+def _exchange_cell(field: Field, row: Document) -> Cell:
+    value = member_of(row, field)
+    cell_of = _CELLS.get(field.name)
+    return (cell(value), "") if cell_of is None else cell_of(value)
+
+
+def member_of(row: Document, field: Field) -> Any:
+    """The value of a column in a row's JSON; None if there is none."""
+    holder = row.get(field.object) if field.object else row
+    return holder.get(field.member) if isinstance(holder, dict) else None
+
+
+def _bytes_cell(value: Any) -> Cell:
+    return units.size(int(value or 0)), ""
+
+
+_CELLS: Mapping[str, Callable[[Any], Cell]] = {
+    "started": lambda value: (units.local_time(value), "dim"),
+    "id": lambda value: (cell(value)[:8], "cyan"),
+    "status": lambda value: (cell(value), status_style(value)),
+    "outcome": lambda value: (outcome_words(value), outcome_style(value)),
+    "duration": lambda value: (units.duration(value or 0), ""),
+    "request_bytes": _bytes_cell,
+    "response_bytes": _bytes_cell,
+    "source_url": lambda value: (path_of(value), "dim"),
+}
+"""How the values of columns are shown; all others are shown as they are."""
+
+_STARTED = [each.name for each, _ in _HEADINGS].index("started")
 
 
 def is_short(most: int | None) -> bool:
@@ -139,9 +156,9 @@ def half_bytes(row: Document, side: str) -> int:
     return int(half.get("bytes") or 0) if isinstance(half, dict) else 0
 
 
-def path_of(row: Document) -> str:
+def path_of(source_url: Any) -> str:
     """The path and query that the client requested."""
-    url = str(row.get("source_url") or "")
+    url = str(source_url or "")
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from logging_proxy.cli.redacting import redacted_events
@@ -37,8 +37,9 @@ def _informational(answer: Any, redactor: Redactor) -> Any:
     return {**answer, "headers": redactor.headers(fields)}
 
 
-def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> list[Document]:
-    return [
+def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> Iterator[Document]:
+    """The events as they are asked for."""
+    return (
         {
             "at": event.at,
             "event": event.kind or None,
@@ -48,7 +49,7 @@ def events_view(events: Iterable[StreamEvent], redactor: Redactor) -> list[Docum
             **({"from": "client" if event.mark == ">" else "server"} if event.mark else {}),
         }
         for event in redacted_events(events, redactor)
-    ]
+    )
 
 
 def exchange_view(exchange: Exchange, redactor: Redactor) -> Document:

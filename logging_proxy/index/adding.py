@@ -14,7 +14,9 @@ from twisted.logger import Logger
 
 from logging_proxy.captures.reader import NOT_OF_THE_FILE, CaptureReader
 from logging_proxy.captures.stored import Stored
-from logging_proxy.index.entries import Document, ReadBody, entry_of, entry_of_stored
+from logging_proxy.index.contents import ReadBody
+from logging_proxy.index.entries import entry_of, entry_of_stored
+from logging_proxy.index.recorded import Document
 from logging_proxy.index.values import Entry, Index, IndexTrouble, Texts, TooSlow
 
 MOST_TEXT = 16 << 20

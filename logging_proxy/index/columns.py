@@ -2,8 +2,10 @@
 The table of columns: one field of `Row` for each property listed of an exchange.
 
 The SQL table and its INSERT, rows as JSON, filters (in SQL, in memory, as API parameters and as command-line
-options), marks, tallies and the API description are derived from it.  A new column needs one field here and
-one place that computes it.
+options), marks, tallies, the API description and the table that `ls` prints are derived from it.
+
+A new column needs one field here and one place that computes it: `entries._row`, or, if it is derived from
+the bodies, `understanding.facts`, where it is a field of the same name.
 """
 
 from __future__ import annotations
@@ -37,6 +39,21 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Heading:
+    """A column of the table of exchanges on the command line."""
+
+    text: str
+    place: int
+    """The columns stand in the order of their places."""
+    rank: int = 0
+    """If the table is too wide, the column with the highest rank is dropped first; 0 always stays."""
+    right: bool = False
+    """Aligned to the right."""
+    least: int = 0
+    """Minimum width."""
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """The properties of a column besides its name, type and default."""
 
@@ -54,6 +71,8 @@ class Column:
     """Whether it is derived from the bodies, and so unknown while an exchange is under way."""
     seldom: bool = False
     """Whether it is usually NULL."""
+    heading: Heading | None = None
+    """Its column in the table of exchanges on the command line, if it has one."""
 
 
 def iso_time(microseconds: int) -> str:
@@ -76,15 +95,32 @@ class Row(NamedTuple):
     is much slower to create.
     """
 
-    id: Annotated[str, Column(schema={"format": "uuid"})]
+    id: Annotated[str, Column(schema={"format": "uuid"}, heading=Heading("ID", 20, least=8))]
     started: Annotated[
-        int, Column(json="started_at", form=iso_time, schema={"type": "string", "format": "date-time"})
+        int,
+        Column(
+            json="started_at",
+            form=iso_time,
+            schema={"type": "string", "format": "date-time"},
+            heading=Heading("STARTED", 10),
+        ),
     ]
-    route: Annotated[str | None, Column(filter=Filter("Name of a route.", "this route"), tally=True)] = None
+    route: Annotated[
+        str | None,
+        Column(
+            filter=Filter("Name of a route.", "this route"),
+            tally=True,
+            heading=Heading("ROUTE", 60, rank=1, least=8),
+        ),
+    ] = None
     pattern: Annotated[str | None, Column()] = None
     method: Annotated[
         str,
-        Column(filter=Filter("Method.", "this method", "METHOD", upper=True), tally=True),
+        Column(
+            filter=Filter("Method.", "this method", "METHOD", upper=True),
+            tally=True,
+            heading=Heading("METHOD", 30, rank=3),
+        ),
     ] = ""
     status: Annotated[
         int | None,
@@ -96,6 +132,7 @@ class Row(NamedTuple):
                 classes=True,
             ),
             tally=True,
+            heading=Heading("STATUS", 40),
         ),
     ] = None
     outcome: Annotated[
@@ -105,23 +142,40 @@ class Row(NamedTuple):
             schema={"type": ["string", "null"], "enum": [*OUTCOMES, None]},
             filter=Filter("How exchanges ended.", "this outcome: complete, client_closed, ...", "OUTCOME"),
             tally=True,
+            heading=Heading("OUTCOME", 50, least=9),
         ),
     ] = ""
     error: Annotated[str | None, Column(seldom=True)] = None
     answered_by: Annotated[str | None, Column(schema={"enum": ["destination", "proxy", None]})] = None
     model: Annotated[
         str | None,
-        Column(filter=Filter("Name of a model.", "this model"), tally=True, from_bodies=True),
+        Column(
+            filter=Filter("Name of a model.", "this model"),
+            tally=True,
+            from_bodies=True,
+            heading=Heading("MODEL", 70, rank=1, least=12),
+        ),
     ] = None
     session: Annotated[
         str | None, Column(filter=Filter("A session.", "this session", "ID"), from_bodies=True, seldom=True)
     ] = None
     stream: Annotated[bool, Column(from_bodies=True)] = False
-    source_url: Annotated[str, Column("What the client called; secrets are redacted.")] = ""
+    source_url: Annotated[
+        str,
+        Column(
+            "What the client called; secrets are redacted.", heading=Heading("PATH", 110, rank=5, least=12)
+        ),
+    ] = ""
     destination_url: Annotated[str | None, Column()] = None
     client: Annotated[str | None, Column()] = None
     duration: Annotated[
-        int, Column(json="processing_time_ms", form=_milliseconds, schema={"type": "number"})
+        int,
+        Column(
+            json="processing_time_ms",
+            form=_milliseconds,
+            schema={"type": "number"},
+            heading=Heading("TIME", 80, rank=1, right=True, least=7),
+        ),
     ] = 0
     head_after: Annotated[
         int | None,
@@ -132,8 +186,22 @@ class Row(NamedTuple):
             schema={"type": ["number", "null"]},
         ),
     ] = None
-    request_bytes: Annotated[int, Column(json="request.bytes", schema=_BYTES)] = 0
-    response_bytes: Annotated[int, Column(json="response.bytes", schema=_BYTES)] = 0
+    request_bytes: Annotated[
+        int,
+        Column(
+            json="request.bytes",
+            schema=_BYTES,
+            heading=Heading("SENT", 90, rank=4, right=True, least=7),
+        ),
+    ] = 0
+    response_bytes: Annotated[
+        int,
+        Column(
+            json="response.bytes",
+            schema=_BYTES,
+            heading=Heading("RECEIVED", 100, rank=2, right=True, least=8),
+        ),
+    ] = 0
     request_file: Annotated[str | None, Column(json="request.filename")] = None
     response_file: Annotated[str | None, Column(json="response.filename")] = None
     text_cut: Annotated[

@@ -17,8 +17,9 @@ from twisted.logger import Logger
 from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index.adding import Adder, EntryMaker
+from logging_proxy.index.gone import remove_gone
 from logging_proxy.index.rebuild import Progress, rebuild
-from logging_proxy.index.values import Entry, Index, IndexTrouble
+from logging_proxy.index.values import Entry, Index, IndexTrouble, TooSlow
 
 QUEUE = 4096
 """Maximum exchanges in the queue; each takes a few KiB."""
@@ -34,6 +35,9 @@ PUT_SECONDS = 5.0
 
 RETRY_SECONDS, LONGEST_RETRY = 1.0, 60.0
 """Delay between attempts to add missing exchanges, doubled after each failure."""
+
+SWEEP_PAUSE = 0.02
+"""Seconds between two pages of the search for entries whose files were deleted."""
 
 UNREADABLE_SECONDS = 300.0
 """Delay before unreadable files are tried again."""
@@ -208,10 +212,27 @@ class Indexer:
 
     def _catch_up(self) -> None:
         pause = RETRY_SECONDS
+        swept = False
         while not self._stopping.is_set():
             if self._is_due() and not self._waiting:
                 pause = RETRY_SECONDS if self._add_missed() else min(2 * pause, LONGEST_RETRY)
+            elif not swept:
+                swept = self._remove_gone()
             self._stopping.wait(pause)
+
+    def _remove_gone(self) -> bool:
+        """Once after the start: remove the entries whose files were deleted meanwhile."""
+        removed = 0
+        try:
+            for count in remove_gone(self._reader, self._index):
+                removed += count
+                if self._stopping.wait(SWEEP_PAUSE):
+                    break
+        except (IndexTrouble, TooSlow):
+            return False
+        if removed:
+            self._log.info("{count} exchanges left the index: their files were deleted", count=removed)
+        return True
 
     def _is_due(self) -> bool:
         return self._missed.is_set() or (bool(self._unreadable) and self._seconds() >= self._unreadable_until)

@@ -26,6 +26,7 @@ from logging_proxy.index.values import (
     IndexTrouble,
     Page,
     Texts,
+    id_range,
     is_class,
     never,
 )
@@ -178,9 +179,9 @@ def _question(filters: Filters, position: int | None, oldest_first: bool) -> tup
     tables, key = ("exchanges e", "e.key") if match is None else _MATCHED
     conditions = [] if match is None else ["words MATCH ?"]
     values: list[Any] = [] if match is None else [match]
-    for condition, value in _conditions(filters, position, oldest_first):
+    for condition, *given in _conditions(filters, position, oldest_first):
         conditions.append(condition.format(key=key))
-        values.append(value)
+        values += given
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = "ASC" if oldest_first else "DESC"
     return f"SELECT {key}, {records.COLUMNS} FROM {tables}{where} ORDER BY {key} {order} LIMIT ?", values
@@ -193,7 +194,8 @@ _MATCHED = ("words CROSS JOIN exchanges e ON e.key = words.rowid", "words.rowid"
 """CROSS JOIN fixes the order of the tables, so rows come from the full-text index in key order."""
 
 
-def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> Iterator[tuple[str, Any]]:
+def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> Iterator[tuple[Any, ...]]:
+    """Each condition with its values."""
     if position is not None:
         yield ("{key} > ?" if oldest_first else "{key} < ?"), position
     if filters.since is not None:
@@ -202,5 +204,8 @@ def _conditions(filters: Filters, position: int | None, oldest_first: bool) -> I
     if filters.until is not None:
         yield f"{{key}} < ? + ({_WIDEST})", min(filters.until, records.MAX_INTEGER - records.KEY_RANGE)
         yield "e.started < ?", filters.until
+    if filters.id is not None:
+        # A subquery, so that the index on `id` is used, whatever SQLite expects of the order by key.
+        yield "{key} IN (SELECT key FROM exchanges WHERE id BETWEEN ? AND ?)", *id_range(filters.id)
     for name, value in filters.where.items():
         yield (f"min(e.{name} / 100, 5) = ?" if is_class(name, value) else f"e.{name} = ?"), value

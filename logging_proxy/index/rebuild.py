@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from logging_proxy.captures.names import binary_name, metadata_name
 from logging_proxy.captures.reader import NOT_OF_THE_FILE, CaptureReader
 from logging_proxy.index.adding import Adder, EntryMaker
-from logging_proxy.index.entries import Document
+from logging_proxy.index.recorded import Document
 from logging_proxy.index.values import Entry, Index
 
 BATCH = 256

@@ -145,9 +145,9 @@ def _is_storable(row: Row) -> bool:
     if not text.isascii() or "\x00" in text:
         return False
     try:
-        _STORED.pack(*_INTEGERS(row))
-    except struct.error:  # A value is None or too large.
-        return all(number is None or abs(number) <= MAX_INTEGER for number in _INTEGERS(row))
+        _STORED.pack(*[number or 0 for number in _INTEGERS(row)])
+    except struct.error:  # A number is too large.
+        return False
     return True
 
 
@@ -209,7 +209,7 @@ def storable_filters(filters: Filters) -> Filters:
     """`filters` converted like stored rows, so that both still compare equal."""
     where = {name: storable(value) for name, value in filters.where.items()}
     since, until, q = map(storable, (filters.since, filters.until, filters.q))
-    return Filters(since=since, until=until, q=q, **where)
+    return Filters(since=since, until=until, id=filters.id, q=q, **where)
 
 
 def storable(value: Any) -> Any:

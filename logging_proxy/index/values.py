@@ -15,6 +15,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+
+SHORTEST_PREFIX = 4
+"""Minimum number of characters that may abbreviate an id."""
+
 MAX_LIMIT = 1000
 """Maximum rows of a page."""
 
@@ -57,16 +62,18 @@ class Filters:
     Conditions on exchanges, all of which must hold.
 
     Each column in `columns.FILTERS` may be given by its name; a status from 1 to 5 is a class.  `since`
-    (inclusive) and `until` (exclusive) are microseconds since 1970.  `q` is a full-text search.
+    (inclusive) and `until` (exclusive) are microseconds since 1970.  `id` is the beginning of an id.  `q` is a
+    full-text search.
     """
 
-    __slots__ = ("q", "since", "until", "where")
+    __slots__ = ("id", "q", "since", "until", "where")
 
     def __init__(
         self,
         *,
         since: int | None = None,
         until: int | None = None,
+        id: str | None = None,
         q: str | None = None,
         **where: str | int | None,
     ) -> None:
@@ -76,6 +83,7 @@ class Filters:
             raise TypeError(f"no filters: {', '.join(sorted(unknown))}")
         self.since = since
         self.until = until
+        self.id = id
         self.q = q
         self.where: Mapping[str, str | int] = {
             name: value for name, value in where.items() if value is not None
@@ -92,7 +100,7 @@ class Filters:
         return f"Filters({self._key()!r})"
 
     def _key(self) -> tuple[object, ...]:
-        return (self.since, self.until, self.q, *sorted(self.where.items()))
+        return (self.since, self.until, self.id, self.q, *sorted(self.where.items()))
 
     @property
     def need_bodies(self) -> bool:
@@ -109,8 +117,10 @@ def meets(row: Row, filters: Filters, with_bodies: bool = True) -> bool:
     for name, wanted in filters.where.items():
         if (with_bodies or name not in FROM_BODIES) and not fits(name, getattr(row, name), wanted):
             return False
-    return (filters.since is None or row.started >= filters.since) and (
-        filters.until is None or row.started < filters.until
+    return (
+        (filters.since is None or row.started >= filters.since)
+        and (filters.until is None or row.started < filters.until)
+        and (filters.id is None or row.id.replace("-", "").startswith(filters.id.replace("-", "")))
     )
 
 
@@ -219,6 +229,18 @@ class Index(Protocol):
 def is_exchange_id(text: str) -> bool:
     """Whether `text` is a UUID in canonical form."""
     return _UUID.fullmatch(text) is not None
+
+
+def is_id_prefix(text: str) -> bool:
+    """Whether an id in canonical form may begin with `text`, whose dashes may be left out."""
+    digits = text.replace("-", "")
+    return bool(digits) and len(digits) <= 32 and _HEX.fullmatch(digits) is not None
+
+
+def id_range(prefix: str) -> tuple[bytes, bytes]:
+    """The least and the greatest of the ids that begin with `prefix`, as stored."""
+    digits = prefix.replace("-", "")
+    return bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
 
 
 def microseconds(time: datetime) -> int:

@@ -34,7 +34,8 @@ from logging_proxy.service.bootstrap import (
 from logging_proxy.service.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import hand_over
-from logging_proxy.service.invitation import invite
+from logging_proxy.service.hello import look_command, starting_lines
+from logging_proxy.service.invitation import Page, page_of
 from logging_proxy.service.output import CannotLog, Output, sink_for
 from logging_proxy.service.proxy_service import Engine, ProxyService
 from logging_proxy.workers.fleet import Fleet
@@ -115,8 +116,10 @@ def _proxy(reactor: Any, options: Options) -> IService:
     end_sessions(former)
     # Flushes the messages logged until then if the start fails after this point.
     atexit.register(output.close)
+    page = None
     if server_listeners:
-        invite(configuration.logging_server, server_listeners[0].getsockname()[1], output)
+        page = page_of(configuration.logging_server, server_listeners[0].getsockname()[1])
+    command = look_command(options["config"], os.getcwd(), path=os.environ.get("PATH", ""))
     spare_the_collector()
     return ProxyService(
         reactor,
@@ -126,8 +129,29 @@ def _proxy(reactor: Any, options: Options) -> IService:
         _child(reactor, configuration, server_listeners, [*spools, *former]),
         output,
         lambda: load_configuration(path, os.environ),
-        workers,
+        _greeting(output, command, page, workers),
     )
+
+
+def _greeting(
+    output: Output, command: str, page: Page | None, workers: int
+) -> Callable[[Configuration, int], None]:
+    """Writes the first lines; a terminal is also shown what it takes to open the page."""
+
+    def greet(configuration: Configuration, port: int) -> None:
+        def lines(address: str) -> str:
+            return "\n".join(
+                starting_lines(
+                    configuration, command, address, port=port, workers=workers, columns=output.room()
+                )
+            )
+
+        if page is None:
+            output.say(lines(""))
+        else:
+            output.confide(lines(page.confided), lines(page.logged))
+
+    return greet
 
 
 # --- spools -----------------------------------------------------------------------------

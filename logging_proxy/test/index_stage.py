@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.captures.exchanges import Exchange, Half, Opening
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Entry, Filters, Page, Row, SqliteIndex, Texts
+from logging_proxy.index.columns import FIELDS
 
 START = 1_757_722_269_123_456
 """2025-09-13 00:11:09.123456 UTC."""
@@ -28,6 +29,12 @@ def entry(number: int, request: str = "", response: str = "", /, **fields: Any) 
     """Exchange `number`, which started that many seconds after `START` unless `fields` say else."""
     row = Row(id_of(number), START + number * 1_000_000, method="POST", outcome="complete")
     return Entry(row._replace(**fields), Texts(request, response))
+
+
+def full_row(number: int, **fields: Any) -> Row:
+    """A row with a value in every column: `fields`, else one that is derived from the column."""
+    values = {each.name: {str: each.name, int: 100 + each.at, bool: True}[each.type] for each in FIELDS}
+    return Row(**{**values, "id": id_of(number), "started": START, **fields})
 
 
 class IndexTestCase(SynchronousTestCase):

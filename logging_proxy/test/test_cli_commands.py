@@ -90,6 +90,66 @@ class CommandCase(SynchronousTestCase):
         return err.text
 
 
+class BodyTests(CommandCase):
+    """Bodies that are not one text."""
+
+    def rewrite(self, number: int, side: str, start: str, headers: list[list[str]], body: bytes) -> None:
+        """Make another half of a stored one."""
+        (path,) = Path(self.log_dir).glob(f"*_{id_of(number)[:8]}_{side}_metadata.json")
+        document = json.loads(path.read_text())
+        pieces = [[0, 1000], [8, 5000]] if side == "response" else [[0, 3000]]
+        document |= {"headers": headers, "bytes": len(body), "pieces": pieces}
+        if start.startswith("HTTP/1.1 101"):
+            document["status"] = 101
+        path.write_text(json.dumps(document))
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        path.with_name(document["filename"]).write_bytes(f"{start}\r\n{fields}\r\n".encode() + body)
+
+    def test_parts(self) -> None:
+        """The fields and text files of an upload are shown, its secret fields and its sounds are not."""
+        part = '--B\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'.format
+        json_file, sound = (
+            f'; filename="a.{end}"\r\nContent-Type: {kind}'
+            for end, kind in (("json", "application/json"), ("mp3", "audio/mpeg"))
+        )
+        body = part("model", "", "whisper-1") + part("api_key", "", "password-canary")
+        body += part("data", json_file, '{"a":1}') + part("file", sound, "\xff\xfb\0\1") + "--B--\r\n"
+        kind = [["Content-Type", "multipart/form-data; boundary=B"]]
+        self.rewrite(1, "request", "POST / HTTP/1.1", kind, body.encode("latin-1"))
+        shown = self.output("show", id_of(1), "--body", "request").splitlines()
+        self.assertEqual(
+            shown[:9],
+            ["[part name=model]", "whisper-1", "[part name=api_key]", "REDACTED"]
+            + ["[part name=data file=a.json type=application/json]", "{", '  "a": 1', "}"]
+            + ["[part name=file file=a.mp3 type=audio/mpeg]"],
+        )
+        self.assertEqual(shown[9], "[audio/mpeg, 4 bytes, not text]")
+        parts = json.loads(self.output("show", id_of(1), "--json"))["request"]["body"]["parts"]
+        self.assertEqual([part["name"] for part in parts], ["model", "api_key", "data", "file"])
+        for arguments in (["show"], ["show", "--json"], ["show", "--raw", "--body", "request"]):
+            _, out, _ = self.run_command(arguments[0], id_of(1), *arguments[1:])
+            self.assertNotIn(b"password-canary", out.raw)
+
+    def test_websocket(self) -> None:
+        """The messages of a WebSocket are shown one a line, with direction and time, as they arrived."""
+        asked = b"\x81\x9d\0\0\0\0" + b'{"password":"hunter2-canary"}'
+        answered = b"\x81\x06answer" + b"\x88\x05\x03\xe8bye"
+        upgrade = [["Upgrade", "websocket"], ["Connection", "Upgrade"]]
+        self.rewrite(1, "request", "GET / HTTP/1.1", upgrade, asked)
+        self.rewrite(1, "response", "HTTP/1.1 101 Switching Protocols", upgrade, answered)
+        lines = self.output("show", id_of(1), "--stream").splitlines()
+        self.assertEqual([line.split()[0] for line in lines], ["<", ">", "<"])
+        self.assertIn('text  {"password":"REDACTED"}', lines[1])
+        self.assertTrue(lines[0].endswith("text  answer"))
+        self.assertTrue(lines[2].endswith("close  1000 bye"))
+        self.assertIn("text  answer", self.output("show", id_of(1)))
+        view = json.loads(self.output("show", id_of(1), "--json"))
+        (message, close) = view["response"]["body"]["messages"]
+        self.assertEqual((message["from"], message["event"], message["data"]), ("server", "text", "answer"))
+        self.assertNotIn("hunter2", json.dumps(view))
+        self.assertEqual(len(json.loads(self.output("show", id_of(1), "--stream", "--json"))["events"]), 3)
+
+
 class RefusedTests(CommandCase):
     def setUp(self) -> None:
         super().setUp()

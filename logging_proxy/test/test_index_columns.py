@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,21 +12,18 @@ import jsonschema
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli.arguments import parser
+from logging_proxy.cli.tables import EXCHANGES, exchange_cells
 from logging_proxy.index import Entry, Filters, Row, SqliteIndex, meets, parse_filters
 from logging_proxy.index.columns import FIELDS, FILTERS, FROM_BODIES, row_schema
 from logging_proxy.index.questions import open_whole
-from logging_proxy.test.index_stage import id_of
+from logging_proxy.test.index_stage import full_row, id_of
 
-ROW = Row(
-    id_of(1),
-    5,
-    route="r",
+ROW = full_row(
+    1,
     method="GET",
     status=404,
     outcome="complete",
-    model="m",
-    session="s",
-    head_after=1500,
+    answered_by="proxy",
     request_file="2025-09-13_02-11-09.123_00000001_request.bin",
 )
 
@@ -75,16 +73,31 @@ class DocumentTests(SynchronousTestCase):
         jsonschema.validate(Row(id_of(2), 0, outcome="interrupted").document(), schema)
 
 
+class HeadingTests(SynchronousTestCase):
+    def test_every_heading(self) -> None:
+        """Each column with a heading is in the table that `ls` prints, at its place, with its value."""
+        headed = sorted(
+            (each.column.heading.place, each.column.heading.text)
+            for each in FIELDS
+            if each.column.heading is not None
+        )
+        self.assertEqual([column.heading for column in EXCHANGES], [text for _, text in headed])
+        self.assertEqual(len({place for place, _ in headed}), len(headed))
+        cells = dict(zip([text for _, text in headed], exchange_cells(ROW.document()), strict=True))
+        self.assertEqual([cells[name][0] for name in ("ID", "METHOD", "MODEL")], [ROW.id[:8], "GET", "model"])
+
+
 class FilterTests(SynchronousTestCase):
     def test_everywhere(self) -> None:
         """Each filter is a parameter of the API, an option of a command, and is met by its value."""
         for name in FILTERS:
             value = getattr(ROW, name)
+            text = value if isinstance(value, str) else json.dumps(value)
             filters = Filters(**{name: value})
-            self.assertEqual(parse_filters({name: str(value)}), filters)
-            self.assertEqual(getattr(parser().parse_args(["ls", f"--{name}", str(value)]), name), str(value))
+            self.assertEqual(parse_filters({name: text}), filters)
+            self.assertEqual(getattr(parser().parse_args(["ls", f"--{name}", text]), name), text)
             self.assertTrue(meets(ROW, filters))
-            wanted: dict[str, Any] = {name: 500 if isinstance(value, int) else "other"}
+            wanted: dict[str, Any] = {name: 500 if isinstance(value, int) else "OTHER"}
             other = Filters(**wanted)
             self.assertFalse(meets(ROW, other))
             self.assertEqual(meets(ROW, other, with_bodies=False), name in FROM_BODIES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from logging_proxy.captures.exchanges import Exchange, Half, Opening
 from logging_proxy.captures.metadata import StoredBody
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Entry, entry_of
-from logging_proxy.index.entries import BODY_LIMIT, entry_of_stored
+from logging_proxy.index.contents import BODY_LIMIT
+from logging_proxy.index.entries import entry_of_stored
 from logging_proxy.test.index_stage import IndexTestCase, id_of
 
 SECRET = "canarysecret0123456789abcdefghij"
@@ -155,6 +157,23 @@ class StoredEntryTests(IndexTestCase):
         for kept in (False, True):
             entry = both(exchange, BODY, BODY, kept)[0]
             self.assertEqual((entry.texts.request, entry.texts.response), ("", ""))
+
+    def test_websocket(self) -> None:
+        """The messages of a WebSocket are read in both directions: text, model, and what is compressed."""
+        stream = zlib.compressobj(wbits=-15)
+        data = (stream.compress(b'{"text": "answered"}') + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        asked = b"\x81\x9c\0\0\0\0" + b'{"model": "m1", "a": "asked"}'[:28]
+        answered = bytes([0xC1, len(data)]) + data + b"\x82\x03bin"
+        upgrade = b"Upgrade: WebSocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+        exchange = self.exchange(asked)
+        exchange.request.tunnel_from = 0
+        exchange.response = Half(b"HTTP/1.1 101 Switching Protocols\r\n" + upgrade, size=len(answered))
+        for kept in (False, True):
+            entry = both(exchange, asked, answered, kept)[0]
+            self.assertIn("asked", entry.texts.request)
+            self.assertEqual(entry.texts.response, "answered")
+        exchange.request.tunnel_from = 1
+        self.assertEqual(both(exchange, asked, answered, False)[0].texts.request, "")
 
     def test_no_secret_in_the_index(self) -> None:
         """Secrets in headers, URLs, members and texts are nowhere in the database, its words included."""

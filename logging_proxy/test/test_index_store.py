@@ -20,7 +20,6 @@ from logging_proxy.index import (
     Filters,
     Index,
     IndexTrouble,
-    Row,
     SqliteIndex,
     Texts,
     TooSlow,
@@ -28,12 +27,9 @@ from logging_proxy.index import (
     schema,
 )
 from logging_proxy.index.questions import SEARCHES, uri_of
-from logging_proxy.test.index_stage import START, IndexTestCase, entry, everything, id_of
+from logging_proxy.test.index_stage import START, IndexTestCase, entry, everything, full_row, id_of
 
-FULL = Row(
-    id_of(7), START, "route", "/p/", "GET", 404, "upstream_reset", "broken", "destination", "model",
-    "session", True, "http://a/b", "http://c/d", "[::1]:80", 12345, 678, 9, 10, "req.bin", "res.bin",
-)  # fmt: skip
+FULL = full_row(7, method="GET", status=404, outcome="upstream_reset", request_bytes=9, response_bytes=10)
 
 texts = st.text("ab \n日é", max_size=12)
 actions = st.lists(
@@ -143,7 +139,7 @@ class RowTests(IndexTestCase):
         index.delete(id_of(n) for n in range(50))
         self.assertEqual(index.counts().exchanges, 0)
         left = everything(index.path)
-        for word in (b"canary", b"kanarienvogel", b"upstream_reset", b"req.bin"):
+        for word in (b"canary", b"kanarienvogel", b"upstream_reset", b"request_file"):
             self.assertNotIn(word, left)
 
 

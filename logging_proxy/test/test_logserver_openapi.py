@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 
+from logging_proxy.index.columns import FIELDS
 from logging_proxy.logserver.web.answers import Problem, Refused, problem_answer
 from logging_proxy.logserver.web.openapi import openapi
 from logging_proxy.test.web_stage import Reply, ServerTestCase
@@ -84,7 +85,10 @@ class OpenAPITests(ServerTestCase):
         """Each filter that is described has an effect, or is refused when it makes no sense."""
         self.assertEqual(len(self.get("/api/exchanges")["exchanges"]), 1)
         parameters = self.document["paths"]["/api/exchanges"]["get"]["parameters"]
-        senseless = {"limit": "0", "cursor": "x", "status": "9xx", "since": "x", "until": "x"}
+        senseless = {
+            **{each.name: "x" for each in FIELDS if each.type is not str},
+            **{"limit": "0", "cursor": "x", "status": "9xx", "since": "x", "until": "x", "id": "x"},
+        }
         for name in (p["name"] for p in parameters):
             reply = self.ask("GET", f"/api/exchanges?{name}={senseless.get(name, 'other')}")
             if name in senseless:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +11,6 @@ from logging_proxy.understanding.multipart import (
     boundary_of,
     parse_part_head,
     parts,
-    with_changed_parts,
 )
 
 TYPE = "multipart/form-data; boundary=B"
@@ -109,23 +106,3 @@ class HeadTests(SynchronousTestCase):
     def test_anything(self, head: bytes) -> None:
         """Any bytes have a head."""
         self.assertIsInstance(parse_part_head(b"content-disposition:" + head), PartHead)
-
-
-class ChangedTests(SynchronousTestCase):
-    @given(st.lists(st.integers(0, len(BODY)), max_size=8))
-    def test_only_bodies(self, cuts: list[int]) -> None:
-        """The bodies of chosen parts are replaced, and not a byte else changes."""
-
-        def change(head: PartHead, body: Iterator[bytes]) -> Iterator[bytes]:
-            return iter([b"X"]) if head.name == "model" else body
-
-        edges = sorted({0, len(BODY), *cuts})
-        pieces = [BODY[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-        changed = b"".join(with_changed_parts(pieces, b"B", change))
-        self.assertEqual(changed, BODY.replace(b"whisper-1", b"X"))
-
-    @given(st.binary(max_size=100), st.integers(0, len(BODY)), st.sampled_from([b"B", b"", b"other"]))
-    def test_anything(self, junk: bytes, at: int, boundary: bytes) -> None:
-        """Whatever the bytes are, without a change they come back."""
-        body = BODY[:at] + junk + BODY[at:]
-        self.assertEqual(b"".join(with_changed_parts([body], boundary, lambda _, pieces: pieces)), body)

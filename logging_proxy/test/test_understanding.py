@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.captures.heads import relevant_headers
-from logging_proxy.understanding.facts import LONGEST, Understanding, understand
+from logging_proxy.captures.heads import SESSION_HEADERS, relevant_headers
+from logging_proxy.understanding.facts import LONGEST, MEMBERS, SESSION_KEYS, Understanding, understand
+from logging_proxy.understanding.urls import Called
 
 UUID = "0f0f0f0f-1111-4222-8333-444444444444"
 
@@ -72,10 +73,43 @@ class SessionTests(SynchronousTestCase):
         for user in ("alice", "{not json", "[1]", 7, None, {"a": 1}):
             self.assertIsNone(session({"metadata": {"user_id": user}}))
 
+    def test_keys(self) -> None:
+        """Each key alone tells the session, wherever a client puts it."""
+        for place, name in SESSION_KEYS:
+            codex = ("User-Agent", "codex_cli_rs/0.40.0 (Debian)")
+            if place == "header":
+                self.assertIn(name, SESSION_HEADERS)
+                self.assertEqual(session({}, codex, (name.title(), "s1")), "s1", name)
+            elif name != "user_id":
+                body = {name: "s1"} if place == "body" else {place: {name: "s1"}}
+                self.assertEqual(session(body), "s1", (place, name))
+                self.assertTrue(MEMBERS.issuperset(body), body)
+
+    def test_per_request(self) -> None:
+        """An id that is new for each request is no session, unless it is Codex's."""
+        for name in ("X-Client-Request-Id", "X-Request-Id", "X-Litellm-Call-Id", "Idempotency-Key"):
+            self.assertIsNone(session({}, (name, "1"), ("User-Agent", "OpenAI/Python 3.54.0")), name)
+        own = ("X-Client-Request-Id", "1")
+        for codex in (
+            ("Originator", "codex_vscode"),
+            ("User-Agent", "Codex Desktop/0.1"),
+            ("X-Codex-Turn-Metadata", "{}"),
+        ):
+            self.assertEqual(session({}, own, codex), "1")
+        self.assertEqual(session({"session_id": "2"}, own), "2")
+
 
 class StreamTests(SynchronousTestCase):
     def test_stream(self) -> None:
         """An exchange is streamed when that was asked for, or when events came."""
         self.assertTrue(understand({}, {"stream": True}, [], "").stream)
         self.assertTrue(understand({}, None, [], "text/event-stream; charset=utf-8").stream)
+        self.assertTrue(understand({}, None, [], "application/vnd.amazon.eventstream").stream)
         self.assertEqual(understand({}, {"stream": "yes"}, [], "application/json"), Understanding())
+
+    def test_url(self) -> None:
+        """Without a word in the body, the method in the URL tells."""
+        streaming = Called("m", True)
+        self.assertTrue(understand({}, {}, [], "", streaming).stream)
+        self.assertFalse(understand({}, {"stream": False}, [], "", streaming).stream)
+        self.assertEqual(understand({}, {}, [{"model": "answered"}], "", streaming).model, "m")

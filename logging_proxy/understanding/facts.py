@@ -1,5 +1,5 @@
 """
-Finds model, session and streaming of an exchange in its headers and the JSON values of its bodies.
+Finds model, session and streaming of an exchange in its URL, its headers and the JSON values of its bodies.
 
 Every member is optional, and values of unexpected types are ignored.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from logging_proxy.captures.heads import SESSION_HEADERS
+from logging_proxy.understanding.urls import Called
 
 LONGEST = 256
 """Maximum characters kept of a model or session name."""
@@ -18,12 +19,64 @@ LONGEST = 256
 LOOKED_AT = 16
 """How many values of a stream are searched for the model, which is named in the first ones."""
 
-_SESSION_MEMBERS = frozenset(["metadata", "conversation", "prompt_cache_key", "litellm_session_id"])
 LONGEST_USER = 1024
 """Maximum length of a user id that is searched for a session; longer ids are ignored."""
 
-_new = tuple.__new__
-"""Creates a named tuple without a call of its Python-level constructor."""
+_HEADER, _BODY, _METADATA = "header", "body", "metadata"
+_INSIDE = ("client_metadata", "request", "extra_body")
+"""Members of the body that may hold a session as well: Codex, Gemini CLI, gateways."""
+
+SESSION_KEYS: Sequence[tuple[str, str]] = (
+    (_HEADER, "x-claude-code-session-id"),
+    (_METADATA, "user_id"),
+    (_HEADER, "session-id"),
+    (_HEADER, "session_id"),
+    (_HEADER, "conversation_id"),
+    (_HEADER, "thread-id"),
+    (_BODY, "session_id"),
+    (_BODY, "sessionId"),
+    (_BODY, "conversation"),
+    (_BODY, "conversation_id"),
+    (_METADATA, "session_id"),
+    (_METADATA, "sessionId"),
+    (_METADATA, "conversation_id"),
+    (_METADATA, "thread_id"),
+    (_METADATA, "chat_id"),
+    *((inside, name) for inside in _INSIDE for name in ("session_id", "sessionId", "conversation_id")),
+    (_BODY, "prompt_cache_key"),
+    (_HEADER, "x-session-id"),
+    (_HEADER, "x-session-affinity"),
+    (_HEADER, "x-opencode-session"),
+    (_HEADER, "x-dynamo-session-id"),
+    (_HEADER, "x-client-request-id"),
+    (_HEADER, "x-litellm-session-id"),
+    (_BODY, "litellm_session_id"),
+    (_METADATA, "litellm_session_id"),
+    (_HEADER, "x-litellm-trace-id"),
+    (_BODY, "litellm_trace_id"),
+    (_HEADER, "x-openwebui-chat-id"),
+    (_BODY, "chat_id"),
+    (_HEADER, "helicone-session-id"),
+    (_HEADER, "x-conversation-id"),
+    (_HEADER, "mcp-session-id"),
+)
+"""
+Where clients name their session, the most trusted first.
+
+`previous_response_id` is not among them: it changes with every turn, and following the chain would need the
+previous exchanges.  Nor are ids that clients make anew for each request.
+"""
+
+_SESSION_MEMBERS = frozenset([_METADATA, *_INSIDE, *(name for place, name in SESSION_KEYS if place == _BODY)])
+
+MEMBERS = _SESSION_MEMBERS | {"model", "stream"}
+"""The members of a request's JSON that are looked at."""
+
+_PER_REQUEST = "x-client-request-id"
+"""Codex has its conversation in this header; the id is new for each request of all other clients."""
+
+_STREAM_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream", "application/x-ndjson")
+_NOT_CALLED = Called()
 
 
 class Understanding(NamedTuple):
@@ -39,21 +92,31 @@ def understand(
     request: Any,
     responses: Sequence[Any],
     response_type: str,
+    called: Called = _NOT_CALLED,
 ) -> Understanding:
     """
-    `fields` are the `relevant` ones of the request's head, `request` its JSON value or None.
+    What an exchange tells about itself.
 
-    `fields` are the request's headers from `telling_headers`, `request` is its JSON value or None, and
-    `responses` are the JSON values of the response: several for a stream.
+    `fields` are the `relevant` headers of the request, `request` is its JSON value or None, `responses` are
+    the JSON values of the response, several for a stream, and `called` is what the URL tells.
     """
     asked = request if isinstance(request, dict) else {}
-    stream = asked.get("stream") is True or response_type.startswith("text/event-stream")
-    return _new(Understanding, (_model(asked, responses), _session(fields, asked), stream))
+    return Understanding(
+        model=_model(asked, called, responses),
+        session=_session(fields, asked),
+        stream=_streams(asked, called, response_type),
+    )
 
 
-def _model(request: Mapping[str, Any], responses: Sequence[Any]) -> str | None:
-    """The requested model, or else the one that the response names."""
-    if name := _name(request.get("model")):
+def _streams(request: Mapping[str, Any], called: Called, response_type: str) -> bool:
+    """Whether a stream was requested, by the body or else by the URL, or was sent."""
+    wanted = request.get("stream")
+    return (wanted if isinstance(wanted, bool) else called.stream) or response_type.startswith(_STREAM_TYPES)
+
+
+def _model(request: Mapping[str, Any], called: Called, responses: Sequence[Any]) -> str | None:
+    """The requested model, by the body or else by the URL, or else the one that the response names."""
+    if name := _name(request.get("model")) or _name(called.model):
         return name
     for value in (request, *responses[:LOOKED_AT]):
         if isinstance(value, dict):
@@ -64,33 +127,41 @@ def _model(request: Mapping[str, Any], responses: Sequence[Any]) -> str | None:
 
 
 def _session(fields: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-    """The session from the most trusted source that is present (see `_keys`)."""
+    """The session from the most trusted source that is present."""
     if SESSION_HEADERS.isdisjoint(fields) and _SESSION_MEMBERS.isdisjoint(body):
         return None
-    return next((name for value in _keys(fields, body) if (name := _name(value))), None)
+    return next(_sessions(fields, body), None)
 
 
-def _keys(fields: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Any]:
-    """
-    Candidates for the session, most trusted first.
+def _sessions(fields: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[str]:
+    places: dict[str, Mapping[str, Any]] = {_HEADER: fields, _BODY: body}
+    for inside in (_METADATA, *_INSIDE):
+        value = body.get(inside)
+        if isinstance(value, dict):
+            places[inside] = value
+    for place, name in SESSION_KEYS:
+        value = places.get(place, _NO_MEMBERS).get(name)
+        if value is not None and (found := _name(_session_in(name, value, fields))):
+            yield found
 
-    `previous_response_id` is not used: it changes with every turn, and following the chain would need the
-    previous exchanges.
-    """
-    metadata = body.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    conversation = body.get("conversation")
-    yield fields.get("x-claude-code-session-id")
-    yield _session_of_user(metadata.get("user_id"))
-    yield fields.get("session-id")
-    yield fields.get("session_id")
-    yield conversation.get("id") if isinstance(conversation, dict) else conversation
-    yield body.get("prompt_cache_key")
-    yield fields.get("x-session-id")
-    yield fields.get("x-client-request-id")
-    yield body.get("litellm_session_id")
-    yield metadata.get("litellm_session_id")
-    yield fields.get("helicone-session-id")
+
+_NO_MEMBERS: Mapping[str, Any] = {}
+
+
+def _session_in(name: str, value: Any, fields: Mapping[str, str]) -> Any:
+    """The session in the value of a key; None if this value is none."""
+    if name == "user_id":
+        return _session_of_user(value)
+    if name == _PER_REQUEST and not is_codex(fields):
+        return None
+    return value.get("id") if isinstance(value, dict) else value
+
+
+def is_codex(fields: Mapping[str, str]) -> bool:
+    """Whether the `relevant` headers are those of Codex."""
+    if "x-codex-turn-metadata" in fields:
+        return True
+    return any(fields.get(name, "").lower().startswith("codex") for name in ("originator", "user-agent"))
 
 
 def _session_of_user(user: Any) -> Any:

@@ -52,7 +52,7 @@ class LongString:
                 self._held = held[end + 1 :]
                 yield held[:end]
                 return
-            end = without_open_escape(held, end)
+            end = _without_open_escape(held, end)
             self._held = held[end:]
             yield held[:end]
             piece = next(self._source, None)
@@ -75,7 +75,7 @@ def _string_end(text: str) -> int:
     return found.end() if found else 0
 
 
-def without_open_escape(text: str, end: int) -> int:
+def _without_open_escape(text: str, end: int) -> int:
     """`end`, or the place before an escape that may go on after `end`."""
     found = _OPEN_ESCAPE.search(text, max(0, end - LONGEST_ESCAPES))
     if found is None:
@@ -111,52 +111,34 @@ def json_tokens(pieces: Iterable[str]) -> Iterator[str | LongString]:
         yield match[0]
 
 
-Placed = tuple[str, "str | LongString", str]
-"""
-A token with its place: its kind, itself, and the name of the member that it belongs to.
-
-The kind is the token itself for brackets, commas and colons, else one of those below.
-"""
-
 NAME, STRING, LITERAL, SPACE = "name", "string", "literal", "space"
 
 
-def placed_tokens(pieces: Iterable[str]) -> Iterator[Placed]:
+def told_apart(pieces: Iterable[str]) -> Iterator[tuple[str, str | LongString]]:
     """
-    The tokens of `json_tokens`, each with its place.
+    The tokens of `json_tokens`, each with its kind.
 
-    The items of an array belong to the member that the array belongs to.
+    The kind is the token itself for brackets, commas and colons, else one of those above; a name is the name
+    of a member.
     """
-    above: list[tuple[bool, str]] = []
+    above: list[bool] = []
     in_object = expects_name = False
-    name = ""
     for token in json_tokens(pieces):
-        if isinstance(token, LongString):
-            yield (NAME if expects_name else STRING), token, name
-            name, expects_name = ("" if expects_name else name), False
-        elif token in _BRACKETS:
-            if token in "{[":
-                above.append((in_object, name))
-                in_object = expects_name = token == "{"
-                name = "" if in_object else name
-            else:
-                in_object, name = above.pop() if above else (False, "")
-            yield token, token, name
-        elif token == ",":
-            expects_name = in_object
-            yield token, token, name
-        elif token == ":":
-            yield token, token, name
-        elif token[0] != '"':
-            yield (SPACE if token.isspace() else LITERAL), token, name
-        elif expects_name:
-            name, expects_name = string_value(between_quotes(token)), False
-            yield NAME, token, name
+        if isinstance(token, LongString) or token[0] == '"':
+            yield (NAME if expects_name else STRING), token
+            expects_name = False
+        elif token in "{[":
+            above.append(in_object)
+            in_object = expects_name = token == "{"
+            yield token, token
+        elif token in "}]":
+            in_object, expects_name = bool(above and above.pop()), False
+            yield token, token
+        elif token in ",:":
+            expects_name = in_object and token == ","
+            yield token, token
         else:
-            yield STRING, token, name
-
-
-_BRACKETS = frozenset("{}[]")
+            yield (SPACE if token.isspace() else LITERAL), token
 
 
 def string_value(literal: str) -> str:

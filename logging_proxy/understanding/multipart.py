@@ -7,7 +7,7 @@ Input is untrusted: anything has parts or none, and no more is held than a part'
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -18,8 +18,6 @@ LONGEST_BOUNDARY = 200
 """RFC 2046 allows 70 characters, but clients are lenient."""
 
 _PADDING = 64
-_BEFORE = b"\r\n"
-"""Put before a body: the first boundary may stand at the very start, without a line end before it."""
 
 MOST_PARTS = 10_000
 """Maximum number of parts that are told apart; the rest belongs to the last one."""
@@ -80,38 +78,13 @@ def parts(pieces: Iterable[bytes], boundary: bytes) -> Iterator[tuple[PartHead, 
     return _Parts(pieces, boundary).all() if boundary else iter(())
 
 
-Change = Callable[[PartHead, Iterator[bytes]], Iterable[bytes]]
-"""Takes a part and gives the bytes that stand for its body."""
-
-
-def with_changed_parts(pieces: Iterable[bytes], boundary: bytes, change: Change) -> Iterator[bytes]:
-    """A multipart body in which `change` replaces the bodies of the parts; everything else is as it was."""
-    if not boundary:
-        yield from pieces
-        return
-    reader = _Parts(pieces, boundary, keeps=True)
-    for head, body in reader.all():
-        yield reader.take_between()
-        yield from change(head, body)
-        for _ in body:
-            pass
-    yield reader.take_between()
-    yield from reader.rest()
-
-
 class _Parts:
-    """
-    Goes through the bytes; `_held` is what was read and belongs to no part yet.
+    """Goes through the bytes; `_held` is what was read and belongs to no part yet."""
 
-    With `keeps` the bytes between the parts' bodies are kept.
-    """
-
-    def __init__(self, pieces: Iterable[bytes], boundary: bytes, keeps: bool = False) -> None:
+    def __init__(self, pieces: Iterable[bytes], boundary: bytes) -> None:
         self._pieces = iter(pieces)
-        self._keeps = keeps
-        self._between: list[bytes] = []
-        self._is_first = True
-        self._held = _BEFORE
+        # The first boundary may stand at the very start, without a line end before it.
+        self._held = b"\r\n"
         self._delimiter = re.compile(
             rb"\r?\n--%b(--)?[ \t]{0,%d}(?:\r?\n|\Z)" % (re.escape(boundary), _PADDING)
         )
@@ -120,8 +93,8 @@ class _Parts:
         self._is_last = False
 
     def all(self) -> Iterator[tuple[PartHead, Iterator[bytes]]]:
-        for preamble in self._until_delimiter():
-            self._keep(preamble)
+        for _ in self._until_delimiter():
+            pass
         number = 0
         while not self._is_last and number < MOST_PARTS:
             number += 1
@@ -139,7 +112,6 @@ class _Parts:
                 break
             self._read()
         begin, end = found.span() if found else (LONGEST_HEAD, LONGEST_HEAD)
-        self._keep(self._held[:end])
         head, self._held = self._held[:begin], self._held[end:]
         return parse_part_head(head[:LONGEST_HEAD])
 
@@ -151,7 +123,6 @@ class _Parts:
                 self._is_last = found[1] is not None
                 body, self._held = self._held[: found.start()], self._held[found.end() :]
                 yield body
-                self._keep(found[0])
                 return
             if self._at_end:
                 self._is_last = True
@@ -163,23 +134,6 @@ class _Parts:
                 body, self._held = self._held[:room], self._held[room:]
                 yield body
             self._read()
-
-    def take_between(self) -> bytes:
-        """The bytes since the last body: delimiter, header, and at the start what is before the first one."""
-        between, self._between = b"".join(self._between), []
-        if self._is_first:
-            self._is_first = False
-            return between.removeprefix(_BEFORE)
-        return between
-
-    def rest(self) -> Iterator[bytes]:
-        """What was not read."""
-        yield self._held
-        yield from self._pieces
-
-    def _keep(self, data: bytes) -> None:
-        if self._keeps:
-            self._between.append(data)
 
     def _read(self) -> None:
         piece = next(self._pieces, None)

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 
 from logging_proxy.redaction.redact import is_secret_parameter, redact_text
 from logging_proxy.understanding.allowance import PIECE, STEP, Allowance
-from logging_proxy.understanding.charsets import charset_of, decode_text
+from logging_proxy.understanding.charsets import UTF_8, charset_of, decode_text
 from logging_proxy.understanding.clean_text import TEXT_LIMIT, clean, ends_of, first_and_last
 from logging_proxy.understanding.conversation import (
     CHAIN_FROM,
@@ -30,6 +30,7 @@ from logging_proxy.understanding.json_streams import JsonStream
 from logging_proxy.understanding.json_strings import all_strings, expanded, is_plain, parse, string_literals
 from logging_proxy.understanding.media_types import Form, form_of
 from logging_proxy.understanding.multipart import boundary_of, parts
+from logging_proxy.understanding.websocket import Deflate, WebSocketReader
 
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 
@@ -222,10 +223,31 @@ def _event_data(text: str, allowance: Allowance) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def read_messages(stream: bytes, deflate: Deflate | None, cut: bool = False) -> Content:
+    """Text and JSON values of the text messages in the bytes of a WebSocket, in one direction."""
+    return _from_items(_message_texts(stream, deflate), Allowance(), cut)
+
+
+def _message_texts(stream: bytes, deflate: Deflate | None) -> Iterator[str]:
+    reader = WebSocketReader(deflate)
+    for at in range(0, len(stream), STEP):
+        for message in reader.feed(stream[at : at + STEP]):
+            if message.kind == "text":
+                yield message.data.decode("utf-8", "replace")
+    for message in reader.finish():
+        if message.kind == "text":
+            yield decode_text(message.data, UTF_8, cut=True)
+
+
 def _from_events(text: str, split: Callable[[str, Allowance], Iterator[str]], cut: bool) -> Content:
     """The first values of a stream, and its text with the pieces joined."""
-    stream, allowance = JsonStream(), Allowance()
-    for item in split(text, allowance):
+    allowance = Allowance()
+    return _from_items(split(text, allowance), allowance, cut)
+
+
+def _from_items(items: Iterator[str], allowance: Allowance, cut: bool) -> Content:
+    stream = JsonStream()
+    for item in items:
         if stream.goes_on(item):
             continue
         if stream.is_full or not allowance.spend(len(item)):

@@ -12,13 +12,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 from logging_proxy.captures.events import BodyPiece, Ended, Event, ResponseStarted, Started
-from logging_proxy.captures.exchanges import Exchange, Side, verdict
-from logging_proxy.captures.heads import known_head
+from logging_proxy.captures.exchanges import Exchange, Side
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Filters, Row, meets
-from logging_proxy.index.entries import opening_row
+from logging_proxy.index.entries import row_so_far
 from logging_proxy.logserver.telemetry.prometheus import MOST_SERIES, OTHER
-from logging_proxy.redaction.redact import redact_url
 
 _RESPONSE = Side.RESPONSE
 
@@ -30,7 +28,7 @@ REMEMBERED = 65_536
 
 
 class _Member:
-    __slots__ = ("before", "ended", "exchange", "files", "response_seen", "row", "seen")
+    __slots__ = ("before", "ended", "exchange", "files", "response_seen", "seen")
 
     def __init__(self, exchange: Exchange, ended: bool = False) -> None:
         self.exchange = exchange
@@ -40,8 +38,6 @@ class _Member:
         """Bytes already announced before the replay."""
         self.response_seen = False
         self.files: tuple[str | None, str | None] = (None, None)
-        self.row: Row | None = None
-        """The row as of the start, made at the first query; later values are filled in at each query."""
         self.ended = ended
 
     def replace(self, exchange: Exchange) -> None:
@@ -198,26 +194,8 @@ def _add(sums: dict[str, tuple[int, int]], route: str, sizes: tuple[int, int]) -
 
 def snapshot(exchange: Exchange) -> Row:
     """The present state of an exchange as a row."""
-    return _current_row(_Member(exchange, bool(exchange.outcome)))
+    return row_so_far(exchange, None, None)
 
 
 def _current_row(member: _Member) -> Row:
-    exchange, response = member.exchange, member.exchange.response
-    member.row = member.row or opening_row(exchange)
-    row = member.row._replace(
-        request_file=member.files[0],
-        response_file=member.files[1],
-        duration=exchange.elapsed // 1000,
-        request_bytes=exchange.request.size,
-    )
-    if response is not None:
-        row = row._replace(
-            status=known_head(response.head).status,
-            answered_by="proxy" if response.ours else "destination",
-            head_after=response.started // 1000,
-            response_bytes=response.size,
-        )
-    if member.ended:
-        outcome, error = verdict(exchange)
-        row = row._replace(outcome=outcome, error=redact_url(error) or None)
-    return row
+    return row_so_far(member.exchange, *member.files)

@@ -46,6 +46,7 @@ class Problem(Enum):
     NO_BYTES = "no-bytes", 404, "This half of the exchange has not begun."
     NO_METHOD = "no-method", 405, "This address does not take this method."
     EXISTS = "exists", 409, "This is stored already."
+    AMBIGUOUS_ID = "ambiguous-id", 409, "More than one exchange has an id that begins so."
     MISSING_BYTES = "missing-bytes", 409, "Bytes before these are missing."
     DELETED = "deleted", 410, "The bytes have been deleted."
     TOO_LARGE = "too-large", 413, "This is more than is taken."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from twisted.web.server import Request
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.names import metadata_name
 from logging_proxy.captures.reader import CaptureReader, OpenFile
-from logging_proxy.index import Abandoned, Index, IndexTrouble, Row, parse_filters
-from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
+from logging_proxy.index import Abandoned, Filters, Index, IndexTrouble, Page, Row, parse_filters
+from logging_proxy.index.gone import without_files
+from logging_proxy.index.values import MAX_LIMIT, SHORTEST_PREFIX, is_exchange_id, is_id_prefix, never
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
 from logging_proxy.logserver.live.listing import list_exchanges
@@ -36,6 +38,8 @@ from logging_proxy.logserver.web.parameters import read_parameters
 from logging_proxy.redaction.redact import redact_headers, redact_line, redact_url
 
 DEFAULT_LIMIT = 50
+MOST_AMBIGUOUS = 5
+"""Maximum number of ids that a refusal names."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -68,10 +72,10 @@ class Archive:
         """
         An exchange, and its metadata so far if its files are not published yet.
 
-        Raises `Refused` when there is no such exchange.
+        The id may be abbreviated.  Raises `Refused` when there is no such exchange, or more than one.
         """
         if not is_exchange_id(id):
-            raise Refused(Problem.BAD_ID)
+            id = await self._whole_id(id)
         row = self.under_way.row(id)
         if row is not None and row.request_file is None:
             raw = bytes.fromhex(id.replace("-", ""))
@@ -80,10 +84,47 @@ class Archive:
                 documents: Documents = await self.run(preview)
                 return row, documents
             row = self.under_way.row(id)
-        row = row or await self.run(lambda: self.require_index().get(id))
+        row = row or await self.run(lambda: self._indexed(id))
         if row is None:
             raise Refused(Problem.UNKNOWN_EXCHANGE)
         return row, None
+
+    async def _whole_id(self, prefix: str) -> str:
+        if len(prefix) < SHORTEST_PREFIX or not is_id_prefix(prefix):
+            raise Refused(Problem.BAD_ID)
+        wanted = Filters(id=prefix)
+        page = await self.run(lambda: self.require_index().list(wanted, limit=MOST_AMBIGUOUS))
+        ids: list[str] = sorted({row.id for row in [*page.rows, *self.under_way.rows(wanted)]})
+        if not ids:
+            raise Refused(Problem.UNKNOWN_EXCHANGE)
+        if len(ids) > 1:
+            raise Refused(Problem.AMBIGUOUS_ID, ", ".join(ids[:MOST_AMBIGUOUS]))
+        return ids[0]
+
+    def _indexed(self, id: str) -> Row | None:
+        row = self.require_index().get(id)
+        return None if row is None or self.remove_gone([row]) else row
+
+    def list(
+        self, filters: Filters, cursor: str | None, limit: int, abandoned: Callable[[], bool] = never
+    ) -> Page:
+        """A page of exchanges whose files are there, or that are under way."""
+        while True:
+            index = self.require_index()
+            page = list_exchanges(index, self.under_way.rows, filters, cursor, limit, abandoned)
+            gone = self.remove_gone(page.rows)
+            rows = [row for row in page.rows if row.id not in gone]
+            if rows or page.next is None:
+                return Page(rows, page.next)
+            cursor = page.next
+
+    def remove_gone(self, rows: Sequence[Row]) -> set[str]:
+        """Removes those of `rows` whose files were deleted from the index; returns their ids."""
+        gone = without_files(self.reader, rows)
+        if gone:
+            with suppress(IndexTrouble):
+                self.require_index().delete(gone)
+        return gone
 
 
 class Exchanges(ProblemResource):
@@ -117,11 +158,8 @@ class Exchanges(ProblemResource):
             return refuse(request, Problem.BUSY)
 
     def _list(self, given: dict[str, str], limit: int, abandoned: Callable[[], bool]) -> Answer:
-        archive = self._archive
         cursor = given.get("cursor") or None
-        page = list_exchanges(
-            archive.require_index(), archive.under_way.rows, parse_filters(given), cursor, limit, abandoned
-        )
+        page = self._archive.list(parse_filters(given), cursor, limit, abandoned)
         rows = [row_document(row) for row in page.rows]
         return json_answer({"exchanges": rows, "next": page.next})
 

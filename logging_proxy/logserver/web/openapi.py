@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
-from logging_proxy.index.columns import FILTERS, Filter, row_schema
+from logging_proxy.index.columns import FIELDS, Field, Filter, row_schema
 
 Json = dict[str, Any]
 
@@ -42,7 +42,9 @@ def _fill_in(operation: Json, problems: dict[str, str]) -> None:
     for status in operation.pop("problems", ()):
         operation["responses"].setdefault(status, _problem(problems[status]))
     if operation.pop("filters", False):
-        operation["parameters"] += [_parameter(name, filter) for name, filter in FILTERS.items()]
+        operation["parameters"] += [
+            _parameter(each, filter) for each in FIELDS if (filter := each.column.filter) is not None
+        ]
 
 
 def _problem(description: str) -> Json:
@@ -50,12 +52,14 @@ def _problem(description: str) -> Json:
     return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
 
 
-def _parameter(name: str, filter: Filter) -> Json:
-    schema = {"type": "string"}
+def _parameter(field: Field, filter: Filter) -> Json:
+    schema: Json = {"type": "string"}
     if filter.classes:
         schema["pattern"] = "^([1-5]([0-9][0-9]|[xX][xX]))?$"
+    elif field.type is not str:
+        schema = {"type": "boolean" if field.type is bool else "integer"}
     return {
-        "name": name,
+        "name": field.name,
         "in": "query",
         "required": False,
         "description": filter.description,
