@@ -173,9 +173,7 @@ def _in_stream(text: str, events: Iterator[tuple[int, int]], are_data: bool = Fa
     found = scanner.found
     for path, places in pieces.places.items():
         if len(places) > 2:
-            found += _in_pieces(
-                text, places.tolist(), ".".join(name for name in path if name and not name.isdigit())
-            )
+            found += _in_pieces(text, places, ".".join(name for name in path if name and not name.isdigit()))
     return apart(found)
 
 
