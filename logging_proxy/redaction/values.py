@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from logging_proxy.redaction.names import Strength, strength, words_of
+from logging_proxy.redaction.names import Strength, words_of
 
 REDACTED = "REDACTED"
 
@@ -84,13 +84,8 @@ def _ends_as_number(parts: list[str]) -> bool:
     return len(parts) == 2 and len(parts[0]) < 15 and parts[1].isdigit() and len(parts[1]) <= 4
 
 
-def is_secret_value(value: str, name: str) -> bool:
-    """Whether the string `value` of a member or variable `name` is a secret, outside of heads and URLs."""
-    return is_secret_by(strength(name), value, name)
-
-
 def is_secret_by(judged: Strength, value: str, name: str = "") -> bool:
-    """`is_secret_value` for a name that has been judged already."""
+    """Whether the string `value` is a secret, outside of heads and URLs, by what was judged of its `name`."""
     if judged < Strength.WEAK or not value or is_reference(value):
         return False
     return judged is Strength.STRONG or looks_random(value) or _is_cookie(value, name)

@@ -36,6 +36,8 @@ userpassword passwords passwd pwd passphrase X-Passphrase pass user_pass db-pass
 jwt X-Goog-Iap-Jwt-Assertion client_assertion assertion SAMLResponse samlresponse SAMLRequest bearer otp
 session X-Session X-My-Session-Key PHPSESSID jsessionid sessions X-Wsse DPoP X-JFrog-Art-Api
 X-Ms-Client-Principal oauth_token OAuth X-OAuth basicauth
+x-portkey-virtual-key x-bf-vk x-litellm-key X-Original-Authorization MCP-Authorization X-Amzn-Oidc-Data
+X-Vercel-Protection-Bypass X-Passwd hmac GoogleAccessId model_key GITHUB_TOKEN DB_PASSWORD
 """
 
 HARMLESS = """
@@ -67,6 +69,10 @@ design
 sigma significant credit accredited passage passenger compass bypass pass-through passive obsession
 possession X-OAuth-Scopes X-Accepted-OAuth-Scopes model q page limit cursor after before alt stream id name
 code
+x-session-affinity x-opencode-session x-litellm-session-id mcp-session-id x-tokenizer x-token-usage
+x-total-tokens
+llm_provider-x-ratelimit-remaining-tokens anthropic-priority-input-tokens-limit x-request-token-limit
+token_type token-endpoint password_policy thoughtSignature eos_token
 openai-organization openai-project anthropic-version anthropic-beta x-stainless-lang x-request-id
 """
 

@@ -50,8 +50,8 @@ class OutletTests(ServerTestCase):
         """What every outlet tells of an exchange."""
         yield "the API", json.dumps(self.get(f"/api/exchanges/{id}")).encode()
         yield "the list", json.dumps(self.get(f"/api/exchanges?q={WORD}")).encode()
-        texts = self.parts.index.texts(id)
-        yield "the index", repr(texts).encode()
+        assert self.parts.index is not None
+        yield "the index", repr(self.parts.index.texts(id)).encode()
         file = f"{self.mktemp()}.bin"
         for words in (
             ("show", id),

@@ -93,9 +93,15 @@ class Pieces:
 
     def __init__(self) -> None:
         self.places: dict[tuple[str, ...], array[int]] = {}
+        self.count = 0
+        self.last: tuple[str, ...] = ()
+        """The path of the last piece."""
 
     def add(self, path: tuple[str, ...], start: int, end: int) -> None:
+        """A string that may go on was seen at this path."""
         self.places.setdefault(path, array("q")).extend((start, end))
+        self.count += 1
+        self.last = path
 
 
 class JsonSecrets:

@@ -7,6 +7,7 @@ Any text can be given, whole or cut.  The cost is linear, and memory is that of 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ _EVENT_END = re.compile(r"(?:\r\n|\n|\r){2,}")
 _LINE = re.compile(r"[^\r\n]+")
 _DATA = re.compile(r"(?:\A|(?<=[\r\n]))(?:data: ?)(.*)")
 _POSITION = re.compile(r'"(?:index|output_index|content_index|summary_index)"\s*:\s*(\d+)')
+_JOINED = 4096
+"""Pieces that are joined at once."""
+
 _LONGEST_EVENT = 64 << 10
 """Characters of an event in which numbers that tell streams apart are looked for."""
 _FIELD = re.compile(r"(?:\A|(?<=[&\r\n]))([^=&\r\n]{1,2048})=([^&\r\n]+)")
@@ -153,28 +157,72 @@ def _in_stream(text: str, events: Iterator[tuple[int, int]], are_data: bool = Fa
     """
     pieces = Pieces()
     scanner = JsonSecrets(text, pieces=pieces)
+    usual = _UsualEvent(text, pieces)
     for start, end in events:
         if scanner.is_full:
             break
         brace = _json_start(text, start, end)
-        position = (
-            tuple(_POSITION.findall(text, start, end)) if brace >= 0 and end - start < _LONGEST_EVENT else ()
-        )
-        if brace < 0 or not scanner.scan(brace, end, position):
-            event = text[start:end]
-            scanner.found += [Secret(start + a, start + b, "an event") for a, b in secret_spans(event)]
-            if brace < 0 and are_data:
-                pieces.add((), start, end)
-            elif brace < 0:
-                for match in _DATA.finditer(event):
-                    pieces.add((), start + match.start(1), start + match.end(1))
+        if brace < 0:
+            _in_text_event(text, start, end, scanner.found, pieces, are_data)
+        elif not usual.is_again(brace, end):
+            seen, count = len(scanner.found), pieces.count
+            position = tuple(_POSITION.findall(text, brace, end)) if end - brace < _LONGEST_EVENT else ()
+            if not scanner.scan(brace, end, position):
+                _in_text_event(text, start, end, scanner.found)
+            usual.remember(brace, end, len(scanner.found) == seen and pieces.count == count + 1)
     found = scanner.found
     for path, places in pieces.places.items():
         if len(places) > 2:
-            found += _in_pieces(
-                text, places.tolist(), ".".join(name for name in path if name and not name.isdigit())
-            )
+            found += _in_pieces(text, places, ".".join(name for name in path if name and not name.isdigit()))
     return apart(found)
+
+
+def _in_text_event(
+    text: str, start: int, end: int, found: list[Secret], pieces: Pieces | None = None, is_data: bool = False
+) -> None:
+    """Look through an event or a line that is no JSON, and whose data may go on in the next one."""
+    event = text[start:end]
+    found += [Secret(start + a, start + b, "an event") for a, b in secret_spans(event)]
+    if pieces is not None and is_data:
+        pieces.add((), start, end)
+    elif pieces is not None:
+        for match in _DATA.finditer(event):
+            pieces.add((), start + match.start(1), start + match.end(1))
+
+
+class _UsualEvent:
+    """
+    The form of an event that has one piece of a growing string, and nothing to hide.
+
+    Most events of a long answer differ in this piece only, and need not be scanned: the pieces are looked
+    through when they are joined.
+    """
+
+    def __init__(self, text: str, pieces: Pieces) -> None:
+        self._text = text
+        self._pieces = pieces
+        self._path: tuple[str, ...] | None = None
+        self._before = self._after = ""
+
+    def remember(self, start: int, end: int, is_usual: bool) -> None:
+        self._path = None
+        if is_usual:
+            self._path = self._pieces.last
+            at, to = self._pieces.places[self._path][-2:]
+            self._before, self._after = self._text[start:at], self._text[to:end]
+
+    def is_again(self, start: int, end: int) -> bool:
+        """Whether an event is of this form; its piece is then noted."""
+        text = self._text
+        if self._path is None or not text.startswith(self._before, start):
+            return False
+        at, to = start + len(self._before), end - len(self._after)
+        if to < at or not text.startswith(self._after, to) or text.find('"', at, to) >= 0:
+            return False
+        if text.find("\\", at, to) >= 0:
+            return False
+        self._pieces.add(self._path, at, to)
+        return True
 
 
 def _json_start(text: str, start: int, end: int) -> int:
@@ -187,32 +235,37 @@ def _json_start(text: str, start: int, end: int) -> int:
     return first if before in ("", "data:") else -1
 
 
-def _in_pieces(text: str, places: list[int], where: str) -> Iterator[Secret]:
+def _in_pieces(text: str, places: array[int], where: str) -> Iterator[Secret]:
     """The secrets of a string that is sent in pieces: each piece loses its part, the first one says so."""
-    spans = list(zip(places[::2], places[1::2], strict=True))
-    literals = [text[start:end] for start, end in spans]
-    plain = [unescaped(literal) for literal in literals]
-    secrets = iter(secrets_in("".join(plain), where=where))
+    secrets = iter(secrets_in(_joined(text, places), where=where))
     secret = next(secrets, None)
     at = 0
-    for (start, _), literal, piece in zip(spans, literals, plain, strict=True):
+    for number in range(0, len(places), 2):
+        if secret is None:
+            return
+        start, literal = places[number], text[places[number] : places[number + 1]]
+        end = at + len(unescaped(literal))
         here: list[Secret] = []
-        while secret is not None and secret.start < at + len(piece):
-            begins = secret.start >= at
+        while secret is not None and secret.start < end:
+            replacement = REDACTED if secret.start >= at else ""
             here.append(
-                Secret(
-                    max(0, secret.start - at),
-                    min(len(piece), secret.end - at),
-                    secret.where,
-                    REDACTED if begins else "",
-                )
+                Secret(max(secret.start, at) - at, min(secret.end, end) - at, secret.where, replacement)
             )
-            if secret.end > at + len(piece):
+            if secret.end > end:
                 break
             secret = next(secrets, None)
-        for each, begin, end in back_in(literal, here):
-            yield each._replace(start=start + begin, end=start + end)
-        at += len(piece)
+        for each, begin, to in back_in(literal, here):
+            yield each._replace(start=start + begin, end=start + to)
+        at = end
+
+
+def _joined(text: str, places: array[int]) -> str:
+    """The pieces as one; joined by and by, since a list of all of them would be larger than the text."""
+    parts = []
+    for number in range(0, len(places), 2 * _JOINED):
+        some = range(number, min(len(places), number + 2 * _JOINED), 2)
+        parts.append("".join([unescaped(text[places[each] : places[each + 1]]) for each in some]))
+    return "".join(parts)
 
 
 # --- forms -------------------------------------------------------------------------
