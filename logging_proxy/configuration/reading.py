@@ -28,6 +28,7 @@ from logging_proxy.configuration.options import (
     is_required,
     keys_of,
 )
+from logging_proxy.configuration.overlay import Given, blamed_on_options, overlay
 from logging_proxy.configuration.problems import (
     WHOLE_FILE,
     ConfigurationError,
@@ -51,14 +52,16 @@ _OPAQUE = frozenset(
 )
 
 
-def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool = True) -> Configuration:
+def load_configuration(
+    path: str, environ: Mapping[str, str], *, tls_files: bool = True, given: tuple[Given, ...] = ()
+) -> Configuration:
     """
     Read the file at `path`; raises `ConfigurationError` with all of its mistakes.
 
     `Configuration.warnings` reports secrets in a world-readable file, a short token, captures that
     every user of the machine can read, and destinations whose certificate is not verified.  If
     `tls_files` is false, certificates and keys are neither read nor checked: the logging server
-    does not use them.
+    does not use them.  Values in `given` replace those of the file.
     """
     findings = Findings(path)
     try:
@@ -70,7 +73,7 @@ def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool
         findings.add(WHOLE_FILE, (), f"cannot be read: {reason}")
         raise ConfigurationError(findings.problems) from None
     text = _decoded(content, findings)
-    return read_configuration(text, path, environ, exposed=exposed, tls_files=tls_files)
+    return read_configuration(text, path, environ, exposed=exposed, tls_files=tls_files, given=given)
 
 
 def read_small_file(path: str) -> bytes:
@@ -88,6 +91,7 @@ def read_configuration(
     exposed: bool = False,
     tls_files: bool = True,
     now: Callable[[], float] = time.time,
+    given: tuple[Given, ...] = (),
 ) -> Configuration:
     """
     Return the configuration in `text`, with defaults filled in.
@@ -95,15 +99,16 @@ def read_configuration(
     Raises `ConfigurationError`, and nothing else, with all mistakes sorted by position.
     `read_file` reads secret files, and TLS files if `tls_files` is true; `exposed` means that
     other users can read the configuration file; certificates must be valid at the time `now`.
+    Values in `given` replace those in `text`.
     """
     findings = Findings(filename)
-    root = compose(text, findings, _OPAQUE)
+    root = overlay(compose(text, findings, _OPAQUE), given)
     draft = _Reader(findings, Surroundings(environ, read_file, tls_files)).draft(root)
     proxies = outbound.proxy_settings(draft, environ, findings)
     transport.check_tls(draft, now(), findings)
     checks.check(draft, findings)
     if findings.problems:
-        raise ConfigurationError(findings.problems)
+        raise blamed_on_options(ConfigurationError(findings.problems), given)
     return _configuration(draft, proxies, tuple(_warnings(draft, exposed, findings)))
 
 

@@ -136,6 +136,14 @@ class Row(NamedTuple):
     response_bytes: Annotated[int, Column(json="response.bytes", schema=_BYTES)] = 0
     request_file: Annotated[str | None, Column(json="request.filename")] = None
     response_file: Annotated[str | None, Column(json="response.filename")] = None
+    run: Annotated[
+        str | None,
+        Column(
+            "The run of `logging-proxy run -- COMMAND` that it belongs to.",
+            filter=Filter("Name of a run.", "this run of a command"),
+            seldom=True,
+        ),
+    ] = None
 
     def document(self) -> dict[str, Any]:
         """The row as a JSON object, with the member names of the metadata."""
