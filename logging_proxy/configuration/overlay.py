@@ -69,5 +69,3 @@ def _blamed(problem: Problem, given: tuple[Given, ...]) -> Problem:
         if problem.key_path == path or problem.key_path.startswith(f"{path}."):
             return replace(problem, filename=each.option, key_path="")
     return problem
-
-

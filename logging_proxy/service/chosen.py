@@ -1,4 +1,4 @@
-"""The configuration that a command line asks for: a file or the built-in one, with options that replace keys."""
+"""The configuration that a command line asks for: a file or the built-in one, and options for some keys."""
 
 from __future__ import annotations
 

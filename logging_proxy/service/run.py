@@ -27,9 +27,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.configuration import Configuration
+from logging_proxy.configuration.base_urls import VERSION, BaseURL, base_urls, proxy_url, variables_of
 from logging_proxy.recording.rings import SpoolBusy
 from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.service.child import ChildProcess
+from logging_proxy.service.hello import captures_of
 
 HOST = "127.0.0.1"
 """Where a run's proxy listens: reachable by COMMAND, and by no other machine."""
@@ -49,6 +51,36 @@ def settings_of_run(configuration: Configuration) -> Configuration:
     """The configuration of a run's proxy: a plain listener of its own, one process, and a silent console."""
     server = replace(configuration.server, host=HOST, port=0, workers=1, tls=None)
     return replace(configuration, server=server, logging=replace(configuration.logging, console=False))
+
+
+BASE_URL = "LOGGING_PROXY_BASE_URL"
+"""The variable that tells COMMAND the address of the run's proxy, for clients without one of their own."""
+
+
+def hello(configuration: Configuration, port: int, everything: bool) -> dict[str, Any]:
+    """
+    The first line on the link: the variables for COMMAND, and where captures go.
+
+    With `everything` a single destination takes all requests, and so those of every SDK.
+    """
+    urls, root = base_urls(configuration, port), proxy_url(configuration.server, port)
+    variables = dict(variables_of(urls))
+    if everything:
+        variables = {**_variables_for(urls[0], root), **variables}
+    variables[BASE_URL] = root
+    return {"variables": variables, "captures": captures_of(configuration)}
+
+
+def _variables_for(url: BaseURL, root: str) -> dict[str, str]:
+    """
+    The variables of the usual SDKs, for one destination of any kind at `/`.
+
+    A destination that ends in a version is what OpenAI's SDK calls a base URL, and of no use to Anthropic's.
+    """
+    destination = url.route.destination.path.decode().rstrip("/")
+    if VERSION.fullmatch(f"/{destination.rpartition('/')[2]}"):
+        return {"OPENAI_BASE_URL": root}
+    return {"OPENAI_BASE_URL": f"{root}/v1", "ANTHROPIC_BASE_URL": root}
 
 
 # --- spools -------------------------------------------------------------------------------
@@ -166,7 +198,7 @@ class RunService(Service):
         hello: Mapping[str, Any],
         tally: Tally,
         has_reader: Callable[[], bool],
-        make_server: Callable[[], ChildProcess],
+        make_server: Callable[[], ChildProcess | None],
         patience: float,
         stop: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGTERM),
     ) -> None:
@@ -216,7 +248,8 @@ class RunService(Service):
 
     def _start_server(self) -> None:
         self._server = self._make_server()
-        self._server.start()
+        if self._server is not None:
+            self._server.start()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]

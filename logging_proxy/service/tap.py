@@ -32,8 +32,8 @@ from logging_proxy.service.bootstrap import (
     spool_root,
     worker_count,
 )
-from logging_proxy.service.chosen import Chosen, choose
 from logging_proxy.service.child import LINK_FD, NICENESS, ChildProcess
+from logging_proxy.service.chosen import Chosen, choose
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import hand_over
 from logging_proxy.service.invitation import invite
@@ -65,7 +65,12 @@ class Options(usage.Options):
     synopsis = "[--config FILE] [--to URL] [--port PORT] [--log-dir DIR]"
     longdesc = "A reverse proxy that keeps every HTTP request and response byte for byte."
     optParameters = [
-        ["config", "c", None, "The configuration file; by default config.yaml, or built-in routes without it."],
+        [
+            "config",
+            "c",
+            None,
+            "The configuration file; by default config.yaml, or built-in routes without it.",
+        ],
         ["to", None, None, "Forward everything to this URL, in place of the configured routes."],
         ["port", None, None, "Port to listen on, in place of the configured one."],
         ["log-dir", None, None, "Directory for captures, in place of the configured one."],
@@ -191,10 +196,10 @@ def _run(reactor: Any, options: Options) -> IService:
         output,
         lambda: settings_of_run(chosen.absolute().load(os.environ)),
     )
-    RunService(
+    RunService(  # type: ignore[no-untyped-call]
         reactor,
         run.link,
-        hello(configuration, listeners[0].getsockname()[1]),
+        hello(configuration, listeners[0].getsockname()[1], everything=options["to"] is not None),
         tally,
         lambda: own or not spools or is_read(spools[0]),
         lambda: _child(reactor, configuration, _free_listeners(configuration), spools),

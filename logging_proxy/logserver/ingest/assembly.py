@@ -25,7 +25,6 @@ from logging_proxy.captures.events import (
     Started,
     TrailersCame,
 )
-from logging_proxy.captures.names import is_run_name
 from logging_proxy.captures.exchanges import (
     Exchange,
     Half,
@@ -34,6 +33,7 @@ from logging_proxy.captures.exchanges import (
     open_exchange,
     restore_exchange,
 )
+from logging_proxy.captures.names import is_run_name
 from logging_proxy.recording.records import OUTCOMES, Flag, Kind, Record, SpoolDamage
 
 _REQUEST_PIECE, _RESPONSE_PIECE = Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE
