@@ -170,7 +170,7 @@ class Server:
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
             why = _words(value, "detail")
-            where = "give it in LOGGING_PROXY_TOKEN or with --config"
+            where = "give it in LOGGING_PROXY_TOKEN, or as logging_server.token of --config"
             return Refusal(f"{self.url}: {hint}; {where}{why and f' ({why})'}", status)
         text = _words(value, "title", "detail", "reason")
         return Refusal(f"{self.url}: {text or f'the answer has the status {status}'}", status)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
+
+from logging_proxy.service.dressing import colours_allowed
+from logging_proxy.service.figures import columns_of
+from logging_proxy.service.figures import width as width
 
 _CODES = {
     "bold": "1",
@@ -38,18 +41,7 @@ def wants_colour(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> 
     """Whether to use colours; for `auto` that depends on the terminal, `NO_COLOR` and `TERM`."""
     if choice != "auto":
         return choice == "always"
-    return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-
-
-def width(text: str) -> int:
-    """Number of terminal columns that printable `text` occupies."""
-    return len(text) if text.isascii() else sum(map(_width, text))
-
-
-def _width(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return is_terminal and colours_allowed(environ)
 
 
 def cut(text: str, columns: int) -> str:
@@ -58,7 +50,7 @@ def cut(text: str, columns: int) -> str:
         return text
     kept, used = [], 1
     for character in text:
-        used += _width(character)
+        used += columns_of(character)
         if used > columns:
             break
         kept.append(character)

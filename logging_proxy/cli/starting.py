@@ -33,7 +33,8 @@ def service_arguments(options: Namespace) -> list[str]:
 def run_proxy(arguments: list[str]) -> int:
     """Run the proxy in this process, as `twistd -n logging-proxy` does, until a signal ends it."""
     # Imported here, because it takes longer than most commands do.
-    from twisted.scripts.twistd import (
+    from twisted.scripts._twistd_unix import ServerOptions
+    from twisted.scripts.twistd import runApp
         ServerOptions,  # type: ignore[attr-defined]
         runApp,
     )

@@ -5,20 +5,10 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+from logging_proxy.service.figures import size as size
+
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _AGO = re.compile(r"(\d{1,6})\s*(s|m|min|h|d|w)", re.ASCII | re.IGNORECASE)
-
-
-def size(count: int) -> str:
-    """Bytes: `999 B`, `1.2 kB`, `45 MB`."""
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5:
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-    return f"{value / 1000:.1f} TB"
 
 
 def duration(milliseconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from logging_proxy.configuration import listeners
 from logging_proxy.configuration.document import Node, Scalar, Sequence
@@ -11,9 +12,13 @@ from logging_proxy.routing.hosts import fault_of
 from logging_proxy.routing.mapping import Destination, DestinationError, parse_destination
 from logging_proxy.routing.patterns import Pattern, PatternError, parse, uses_wildcards
 
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LAST_LABEL_NUMERIC = re.compile(r"(.*\.)?(0[xX])?[0-9]+\.?")
+
+
+def _check_name(name: str, kind: Kind[Any]) -> None:
+    if fault := fault_of(name):
+        raise Mistake(f"this name {fault}: expected {kind.expected()}")
 
 
 class HostKind(Text):
@@ -23,10 +28,11 @@ class HostKind(Text):
         return "a host name or an IP address"
 
     def check(self, node: Scalar) -> None:
-        name = _NAME.fullmatch(node.text) and len(node.text) <= 253
-        if listeners.address(node.text) or (name and not _LAST_LABEL_NUMERIC.fullmatch(node.text)):
+        if listeners.address(node.text):
             return
-        raise self.unexpected(node, self._hint(node.text))
+        if not _NAME.fullmatch(node.text) or _LAST_LABEL_NUMERIC.fullmatch(node.text):
+            raise self.unexpected(node, self._hint(node.text))
+        _check_name(node.text, self)
 
     def _hint(self, text: str) -> str:
         if text in ("", "*"):
@@ -55,6 +61,7 @@ class HostsKind(Kind[tuple[str, ...]]):
     def _name(self, node: Node) -> str:
         if not isinstance(node, Scalar) or not _NAME.fullmatch(node.text.removeprefix("*.")):
             raise self.unexpected(node, " (without a port)" if ":" in getattr(node, "text", "") else "")
+        _check_name(node.text.removeprefix("*."), self)
         return node.text
 
     def schema(self) -> JSONSchema:
@@ -70,8 +77,7 @@ class ServerNameKind(Matching):
             return
         if ":" in node.text:
             raise self.unexpected(node)
-        if fault := fault_of(node.text):
-            raise Mistake(f"this name {fault}: expected {self.expected()}")
+        _check_name(node.text, self)
 
 
 class URLKind(Text):
@@ -139,8 +145,8 @@ URL = URLKind()
 PATTERN = PatternKind()
 DESTINATION = DestinationKind()
 _PATH = r"[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*"
-DIRECTORY = Matching("a directory (~ is not expanded)", _PATH)
-PATH = Matching("a path (~ is not expanded)", _PATH)
+DIRECTORY = Matching("a directory, relative to this file (~ is not expanded)", _PATH)
+PATH = Matching("a path, relative to this file (~ is not expanded)", _PATH)
 SERVER_NAME = ServerNameKind("a host name or an IP address", r"[A-Za-z0-9._:-]{1,254}")
 NO_PROXY = Matching("domains, addresses and networks, separated by commas", r"[ -~]*")
 NOT_FOUND_PATH = Matching("a path that begins with /, or an empty text", r"(/[!-\"$->@-z|~]*)?")

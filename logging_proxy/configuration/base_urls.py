@@ -77,7 +77,7 @@ def proxy_url(server: ServerOptions, port: int | None = None, *, connect: bool =
     """The URL of the proxy without a path: for clients on this machine, or else as it is configured."""
     scheme = "http" if server.tls is None else "https"
     host = connectable(server.host) if connect else server.host
-    return f"{scheme}://{_authority(host, server.port if port is None else port)}"
+    return f"{scheme}://{authority(host, server.port if port is None else port)}"
 
 
 def connectable(host: str) -> str:
@@ -91,6 +91,11 @@ def provider_of(destination: Destination) -> Provider | None:
     if host in _BY_HOST:
         return _BY_HOST[host]
     return _BY_LOCAL_PORT.get(destination.port) if is_loopback(host) else None
+
+
+def is_provider(destination: Destination) -> bool:
+    """Whether a destination is a provider's public API."""
+    return destination.host.lower().removesuffix(".") in _BY_HOST
 
 
 def base_path(pattern: str, destination: str, base: str) -> str | None:
@@ -131,12 +136,13 @@ def _root_for(route: RouteOptions, root: str) -> str:
     host = route.pattern.host.decode("utf-8", "replace")
     if not host:
         return root
-    scheme, _, authority = root.partition("://")
-    _, _, port = authority.rpartition(":")
-    return f"{scheme}://{_authority(host, int(port))}"
+    scheme, _, old = root.partition("://")
+    _, _, port = old.rpartition(":")
+    return f"{scheme}://{authority(host, int(port))}"
 
 
-def _authority(host: str, port: int) -> str:
+def authority(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 

@@ -106,6 +106,28 @@ class Boolean(Kind[bool]):
         return {"type": "boolean"}
 
 
+class BooleanOr(Kind[bool | str]):
+    """A boolean, or one word."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def expected(self) -> str:
+        return f"true, false or {self.word}"
+
+    def read(self, node: Node, surroundings: Surroundings) -> bool | str:
+        if isinstance(node, Scalar) and node.text == self.word:
+            return self.word
+        try:
+            return BOOLEAN.read(node, surroundings)
+        except Mistake:
+            hint = nearest(node.text, (self.word,)) if isinstance(node, Scalar) else ""
+            raise self.unexpected(node, hint) from None
+
+    def schema(self) -> JSONSchema:
+        return {"anyOf": [BOOLEAN.schema(), {"enum": [self.word]}]}
+
+
 @dataclass(frozen=True, slots=True)
 class Integer(Kind[int]):
     """An integer within bounds, in plain decimal notation."""

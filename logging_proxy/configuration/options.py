@@ -33,6 +33,7 @@ from logging_proxy.configuration.kinds import (
     BOOLEAN,
     DURATION,
     AutoInteger,
+    BooleanOr,
     Choice,
     Integer,
     JSONSchema,
@@ -52,6 +53,9 @@ HalfClose = Literal["cancel", "allow"]
 OnCaptureError = Literal["pass", "block"]
 OpenTo = Literal["user", "machine"]
 MinimumVersion = Literal["1.2", "1.3"]
+
+BRIEF = "brief"
+"""The value of `logging.console` for one line per exchange."""
 
 FORWARDED = Choice(*get_args(Forwarded))
 HALF_CLOSE = Choice(*get_args(HalfClose))
@@ -265,7 +269,13 @@ class HttpClientOptions:
 class LoggingOptions:
     """What is recorded, and where it is stored."""
 
-    console: Annotated[bool, Key(BOOLEAN, "Print one line per exchange.")] = True
+    console: Annotated[
+        bool | str,
+        Key(
+            BooleanOr(BRIEF),
+            "Print a line when an exchange begins and one when it ends; `brief`: only the latter.",
+        ),
+    ] = True
     default: Annotated[
         bool, Key(BOOLEAN, "Capture routes that do not set `logging`, and requests that match no route.")
     ] = True

@@ -38,8 +38,15 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
+        return self._shown()
+
+    def as_warning(self) -> str:
+        """The line for a problem that is no mistake."""
+        return self._shown("warn")
+
+    def _shown(self, mark: str = "") -> str:
         place = f"{self.filename}:{self.line}:{self.column}" if self.line else self.filename
-        return printable(": ".join(part for part in (place, self.key_path, self.message) if part))
+        return printable(": ".join(part for part in (place, mark, self.key_path, self.message) if part))
 
 
 class ConfigurationError(Exception):
@@ -90,7 +97,12 @@ class Findings:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All recorded mistakes, sorted by position."""
-        return tuple(sorted(self._problems, key=lambda problem: (problem.line, problem.column)))
+        return tuple(sorted(self._problems, key=position_of))
+
+
+def position_of(problem: Problem) -> Position:
+    """Where a problem is, for sorting."""
+    return Position(problem.line, problem.column)
 
 
 def printable(text: str) -> str:

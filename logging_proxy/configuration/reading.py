@@ -11,9 +11,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from logging_proxy.configuration import checks, outbound, transport
+from logging_proxy.configuration import checks, outbound, transport, traps
 from logging_proxy.configuration.checks import Draft, RouteDraft
 from logging_proxy.configuration.document import Entry, Node, Refused, Scalar, compose
 from logging_proxy.configuration.document import Mapping as MappingNode
@@ -37,6 +38,7 @@ from logging_proxy.configuration.problems import (
     Position,
     Problem,
     key_name,
+    position_of,
 )
 from logging_proxy.configuration.secret import SecretKind
 from logging_proxy.outbound.settings import ProxySettings
@@ -66,14 +68,23 @@ def load_configuration(
     findings = Findings(path)
     try:
         with open(path, "rb") as file:
-            exposed = bool(os.fstat(file.fileno()).st_mode & stat.S_IROTH)
+            mode = os.fstat(file.fileno()).st_mode
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         findings.add(WHOLE_FILE, (), f"cannot be read: {reason}")
         raise ConfigurationError(findings.problems) from None
     text = _decoded(content, findings)
-    return read_configuration(text, path, environ, exposed=exposed, tls_files=tls_files, given=given)
+    return read_configuration(
+        text,
+        path,
+        environ,
+        exposed=bool(mode & stat.S_IROTH),
+        tls_files=tls_files,
+        # What comes through a pipe, as `--config <(...)`, has no directory.
+        folder=os.path.dirname(os.path.abspath(path)) if stat.S_ISREG(mode) else os.getcwd(),
+        given=given,
+    )
 
 
 def read_small_file(path: str) -> bytes:
@@ -91,6 +102,7 @@ def read_configuration(
     exposed: bool = False,
     tls_files: bool = True,
     now: Callable[[], float] = time.time,
+    folder: str = "",
     given: tuple[Given, ...] = (),
 ) -> Configuration:
     """
@@ -98,18 +110,24 @@ def read_configuration(
 
     Raises `ConfigurationError`, and nothing else, with all mistakes sorted by position.
     `read_file` reads secret files, and TLS files if `tls_files` is true; `exposed` means that
-    other users can read the configuration file; certificates must be valid at the time `now`.
-    Values in `given` replace those in `text`.
+    other users can read the configuration file; certificates must be valid at the time `now`;
+    `folder` is the directory that relative paths start from.  Values in `given` replace those
+    in `text`.
     """
     findings = Findings(filename)
     root = overlay(compose(text, findings, _OPAQUE), given)
-    draft = _Reader(findings, Surroundings(environ, read_file, tls_files)).draft(root)
+
+    def read_in_folder(path: str) -> bytes:
+        return read_file(os.path.join(folder, path))
+
+    draft = _Reader(findings, Surroundings(environ, read_in_folder, tls_files)).draft(root)
     proxies = outbound.proxy_settings(draft, environ, findings)
     transport.check_tls(draft, now(), findings)
     checks.check(draft, findings)
     if findings.problems:
         raise blamed_on_options(ConfigurationError(findings.problems), given)
-    return _configuration(draft, proxies, tuple(_warnings(draft, exposed, findings)))
+    warnings = tuple(sorted(_warnings(draft, exposed, findings), key=position_of))
+    return _configuration(_in_folder(draft, folder), proxies, warnings)
 
 
 def _decoded(content: bytes, findings: Findings) -> str:
@@ -123,6 +141,17 @@ def _decoded(content: bytes, findings: Findings) -> str:
         position = Position(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
         findings.add(position, (), f"not UTF-8: the byte 0x{content[error.start]:02x} does not belong here")
     raise ConfigurationError(findings.problems)
+
+
+def _in_folder(draft: Draft, folder: str) -> Draft:
+    """The draft with all of its directories below `folder`, unless they are absolute."""
+    logging, server = draft.logging, draft.logging_server
+    spool_dir = logging.spool_dir if logging.spool_dir is None else os.path.join(folder, logging.spool_dir)
+    return replace(
+        draft,
+        logging=replace(logging, spool_dir=spool_dir, ring_dir=os.path.join(folder, logging.ring_dir)),
+        logging_server=replace(server, log_dir=os.path.join(folder, server.log_dir)),
+    )
 
 
 def _configuration(draft: Draft, proxies: ProxySettings, warnings: tuple[Problem, ...]) -> Configuration:
@@ -152,6 +181,7 @@ def _warnings(draft: Draft, exposed: bool, findings: Findings) -> Iterator[Probl
             yield findings.problem(findings.position(path), path, message)
     yield from checks.warnings(draft, findings)
     yield from checks.weak_token(draft, findings)
+    yield from traps.warnings(draft, findings)
     yield from transport.warnings(draft, findings)
 
 
@@ -168,6 +198,8 @@ class _Reader:
             name: section(**self._section(nodes, name, section)) for name, section in SECTIONS.items()
         }
         routes = nodes.get("routes")
+        if routes:
+            self._findings.place(("routes",), routes.position)
         return Draft(**sections, routes=tuple(self._routes(routes)) if routes else ())
 
     def _top_level(self, root: Node | None) -> Iterator[Entry]:

@@ -10,6 +10,9 @@ from logging_proxy.configuration.kinds import JSONSchema, Kind, Mistake, Surroun
 from logging_proxy.outbound import addresses
 
 _VISIBLE = re.compile(r"[!-~]{1,4096}")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|[A-Z]{1,12}")
+"""How names of environment variables look, and secrets hardly do."""
+
 _SOURCES = ("file", "env")
 _SCHEMES = tuple(addresses.DEFAULT_PORTS)
 
@@ -23,12 +26,17 @@ class Secret:
     """Whether the secret is written in the configuration file itself."""
 
 
+def _variable(name: str) -> str:
+    """How a message names an environment variable; what does not look like a name may be a secret."""
+    return f"the environment variable {name if _VARIABLE.fullmatch(name) else 'that is named here'}"
+
+
 class SecretKind(Kind[Secret]):
     """
     A secret of visible ASCII characters.
 
-    Error messages never quote the text: it may be a secret written in the place of
-    its file's or variable's name.
+    Error messages never quote the text: it may be a secret written in the place of its file's or
+    variable's name.  A variable is named if it is in capitals.
     """
 
     def expected(self) -> str:
@@ -51,8 +59,8 @@ class SecretKind(Kind[Secret]):
 
     def _from_environment(self, name: str, surroundings: Surroundings) -> str:
         if name not in surroundings.environ:
-            raise Mistake("the environment variable that should hold it is not set")
-        return self._checked(surroundings.environ[name], "the environment variable's value")
+            raise Mistake(f"{_variable(name)}, which should hold it, is not set")
+        return self._checked(surroundings.environ[name], f"the value of {_variable(name)}")
 
     def _from_file(self, path: str, surroundings: Surroundings) -> str:
         try:

@@ -47,7 +47,7 @@ def read_scene(path: Path) -> Scene:
         logging_server=(keeper.host, keeper.port),
         model=(route.destination.host, route.destination.port),
         route=f"http://{server.host}:{server.port}{route.pattern.text}",
-        log_dir=path.parent / keeper.log_dir,
+        log_dir=Path(keeper.log_dir),
     )
 
 

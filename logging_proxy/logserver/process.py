@@ -177,10 +177,6 @@ class Listeners(TypedService):
             family, fd = listener.family, listener.detach()
             self._ports.append(listen(self._reactor, fd, family, self._site, self._site.admission.room))
             os.close(fd)
-        for port in self._ports:
-            where: Any = port.getHost()
-            host = f"[{where.host}]" if ":" in where.host else where.host
-            self._log.info("Logging server on http://{host}:{port}", host=host, port=where.port)
 
     async def _stop(self) -> None:
         ports, self._ports = self._ports, []
@@ -273,8 +269,16 @@ class ServerService(MultiService):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, output: Output | None, observer: Any = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        output: Output | None,
+        observer: Any = None,
+        greet: Callable[[Output], None] = lambda output: None,
+    ) -> None:
+        """`greet` writes a standalone server's first lines, once the reactor runs."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._greet = greet
         self._reactor = reactor
         self._output = output
         self._observer = observer if output is None else output
@@ -290,6 +294,7 @@ class ServerService(MultiService):
             self._output.start()
             signals = Signals(self._reactor, self._reactor.stop, self._output.rotate, self._stay)
             self._reactor.callWhenRunning(signals.install)
+            self._reactor.callWhenRunning(self._greet, self._output)
         super().startService()  # type: ignore[no-untyped-call]
 
     def _stay(self) -> None:

@@ -25,7 +25,9 @@ from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from logging_proxy import __version__
 from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.configuration.base_urls import authority
 from logging_proxy.index import IndexTrouble
 from logging_proxy.index.questions import check_version
 from logging_proxy.index.sqlite import FILE
@@ -41,7 +43,8 @@ from logging_proxy.recording.token_file import token_for
 from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.service.bootstrap import give_up, install_reactor, spare_the_collector, spool_root
 from logging_proxy.service.handover import OtherVersion, take_over
-from logging_proxy.service.invitation import invite
+from logging_proxy.service.hello import capture_lines, look_command
+from logging_proxy.service.invitation import page_of
 from logging_proxy.service.output import CannotLog, Output, sink_for
 from logging_proxy.shipping.bearer import BearerAgent
 from logging_proxy.shipping.shipper import Shipper, Shippers
@@ -148,16 +151,27 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
     listeners = Listeners(reactor, sockets, server.site)
     parts = [server.storing, server.housekeeping, server.viewers, listeners]
     port = sockets[0].getsockname()[1]
-    return _assemble(
-        reactor, options, parts, listeners, server.storing, lambda output: _greet(configuration, port, output)
-    )
+    command = look_command(options["config"], os.getcwd(), path=os.environ.get("PATH", ""))
+
+    def greet(output: Output) -> None:
+        _greet(configuration, command, port, output)
+
+    return _assemble(reactor, options, parts, listeners, server.storing, greet)
 
 
-def _greet(configuration: Configuration, port: int, output: Output) -> None:
-    """Writes the warnings and the invitation of a standalone server; a proxy writes those for its child."""
+def _greet(configuration: Configuration, command: str, port: int, output: Output) -> None:
+    """Writes the first lines of a standalone server; a proxy writes those for its child."""
     for warning in configuration.warnings:
-        output.say(f"warn: {warning}")
-    invite(configuration.logging_server, port, output)
+        output.say(warning.as_warning())
+    options = configuration.logging_server
+    page = page_of(options, port)
+    first = f"Logging server {__version__} on http://{authority(options.host, port)}"
+    captures = os.path.abspath(options.log_dir)
+
+    def lines(address: str) -> str:
+        return "\n".join([first, *capture_lines(captures, command, address)])
+
+    output.confide(lines(page.confided), lines(page.logged))
 
 
 def _shipping(reactor: Any, options: Options, configuration: Configuration) -> IService:
@@ -207,8 +221,7 @@ def _assemble(
     else:
         output = Output(sink_for(options.parent or {"nodaemon": True}))
         atexit.register(output.close)
-        greet(output)
-        service = ServerService(reactor, output)
+        service = ServerService(reactor, output, greet=greet)
     for part in parts:
         part.setServiceParent(service)
     if embedded:

@@ -58,12 +58,15 @@ class Direction:
     One direction of an exchange.
 
     Nothing is passed on before `sink` is set, nor while the spool is full.  Call `finished` after the
-    last bytes; `ended` is then called once everything has been handed to the sink.
+    last bytes; `ended` is then called once everything has been handed to the sink.  Subclasses add to
+    `_counted` what they receive.
     """
 
     __slots__ = (
         "_capture",
+        "_counted",
         "_finished",
+        "_passing",
         "_paused",
         "_registered",
         "_source",
@@ -77,6 +80,8 @@ class Direction:
         self.sink: Sink | None = None
         self._source: Source | None = source
         self._capture = capture
+        self._counted = 0
+        self._passing: Passage | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._paused = 0
@@ -133,7 +138,9 @@ class Direction:
         else:
             writer = capture.writer
             parts |= {"exchange": capture.number, "writer": writer, "writing": writer.writing}
-        return passage(sink, direction=self, kind=kind, unusual=unusual, **parts)
+        self._counted = self.size
+        self._passing = passage(sink, direction=self, kind=kind, unusual=unusual, **parts)
+        return self._passing
 
     def flow_to(self, sink: Sink) -> None:
         """From now on bytes go to `sink`; waiting bytes go at once."""
@@ -147,6 +154,15 @@ class Direction:
             self._end()
 
     @property
+    def size(self) -> int:
+        """Bytes of payload so far: the body's without chunk framing, or what a tunnel has carried."""
+        return self._counted if self._passing is None else self._counted + self._passing.passed
+
+    def count(self, size: int) -> None:
+        """Add bytes of payload that did not come the ordinary way."""
+        self._counted += size
+
+    @property
     def idle(self) -> bool:
         """Whether all bytes have been sent: nothing waits, and the sink applies no back-pressure."""
         return not self._waiting and not self._paused
@@ -155,6 +171,7 @@ class Direction:
         """End the direction and drop what waits; the sink is released, and the source reads again."""
         sink, self.sink = self.sink, None
         source, self._source = self._source, None
+        self._counted, self._passing = self.size, None  # a passage knows its direction
         self._waiting.clear()
         self._finished = False
         if self._registered and sink is not None and sink.transport is not None:

@@ -95,13 +95,15 @@ class Exchange:
         owner: Owner,
         first: bytes,
         done: bool,
+        size: int = 0,
     ) -> None:
+        """`size` is the number of bytes of the body in `first`."""
         self.id = id
         self.connection = connection
         self.head = head
         self.capture = capture
         self.publish = owner.publish
-        self.request = RequestHalf(connection, capture, done)
+        self.request = RequestHalf(connection, capture, done, size)
         self.response: ResponseHalf | None = None
         self._owner = owner
         self._first = first
@@ -212,7 +214,7 @@ class Exchange:
         self._upstream = None
         over = partial(self._owner.exchange_ended, self)
         self._tunnel = Tunnel(self.connection, upstream, self.capture, self.publish_end, over)
-        self._tunnel.begin(waiting + onward_switch(head) + data)
+        self._tunnel.begin(waiting + onward_switch(head) + data, len(data))
 
     # --- the client ---------------------------------------------------------------------------
 
@@ -266,7 +268,7 @@ class Exchange:
         if self.connection.unsent:
             return False
         response.stop()
-        self.response = AwaitingEnd(self, upstream, capture)
+        self.response = AwaitingEnd(self, upstream, capture, response.size)
         upstream.hand_to(self.response)
         return True
 
@@ -330,6 +332,9 @@ class Exchange:
                 "response": answer.head,
                 "outcome": verdict.outcome,
                 "error": verdict.error,
+                "sent": self.request.size,
+                "received": len(answer.body),
+                "ours": True,
             }
         )
         self._let_go_of_upstream()
@@ -344,6 +349,7 @@ class Exchange:
     def publish_end(self, records: Passed, outcome: str, error: str) -> None:
         """Publish that the exchange is over; `records` and the END record are stored if it is recorded."""
         stored = () if self.capture is None else (*records, end_record(outcome, error))
+        sent, received = self._sizes()
         self.publish(
             {
                 "exchange": self.id,
@@ -351,8 +357,17 @@ class Exchange:
                 "records": stored,
                 "outcome": outcome,
                 "error": error,
+                "sent": sent,
+                "received": received,
             }
         )
+
+    def _sizes(self) -> tuple[int, int]:
+        """Bytes of the request's body and of the response's; a tunnel's belong to them."""
+        request, response, tunnel = self.request.size, self.response, self._tunnel
+        if tunnel is not None:
+            return request + tunnel.to_upstream.size, tunnel.to_client.size
+        return request, 0 if response is None else response.size
 
     def _let_go_of_upstream(self) -> None:
         if self.response is not None:

@@ -120,8 +120,10 @@ class ResponseHalf(Direction):
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         if done:
             self._publish(b"", payload, done, trailers)
-        elif payload and self._capture is not None:
-            self._capture.passed((_RESPONSE_PIECE, 0, payload))
+        else:
+            self._counted += len(payload)
+            if payload and self._capture is not None:
+                self._capture.passed((_RESPONSE_PIECE, 0, payload))
         if trailers:
             wire = replace_trailers(wire, trailers, onward_trailers(trailers, self._named))
         self.pass_on(self._frame(payload, wire, done))
@@ -165,6 +167,7 @@ class ResponseHalf(Direction):
     def _publish(self, head: bytes, payload: bytes, done: bool, trailers: bytes) -> None:
         """The response's head, or its end, or both, with the piece of the body that came along."""
         exchange, capture = self._exchange, self._capture
+        self._counted += len(payload)
         event: ExchangeEvent = {"exchange": exchange.id, "capture": capture, "records": ()}
         if capture is not None:
             event["records"] = self._records(head, payload, done, trailers)
@@ -173,6 +176,8 @@ class ResponseHalf(Direction):
         if done:
             event["outcome"] = "complete"
             event["error"] = ""
+            event["sent"] = exchange.request.size
+            event["received"] = self.size
             exchange.end()
         exchange.publish(event)
 
@@ -205,8 +210,10 @@ class AwaitingEnd(ResponseHalf):
 
     __slots__ = ("_timer",)
 
-    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture) -> None:
+    def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture, size: int) -> None:
+        """`size` is what the response has so far."""
         super().__init__(exchange, upstream, capture)
+        self.count(size)
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
 
@@ -236,9 +243,13 @@ class RequestHalf(Direction):
 
     __slots__ = ("done",)
 
-    def __init__(self, connection: ServerConnection, capture: Capture | None, done: bool) -> None:
+    def __init__(
+        self, connection: ServerConnection, capture: Capture | None, done: bool, size: int = 0
+    ) -> None:
+        """`size` is the number of the body's bytes that came with the head."""
         super().__init__(connection, capture)
         self.done = done
+        self.count(size)
 
     def shortcut(
         self,
@@ -266,6 +277,7 @@ class RequestHalf(Direction):
 
     def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
         self.done = done
+        self._counted += len(payload)
         if self._capture is not None:
             records: tuple[tuple[int, int, bytes], ...] = ((_PIECE, LAST if done else 0, payload),)
             if trailers:

@@ -92,6 +92,9 @@ def answer_request(
             "response": ours.head,
             "outcome": "complete",
             "error": "",
+            "sent": len(incoming.payload),
+            "received": len(ours.body),
+            "ours": True,
         }
     )
     ours.send(connection, capture)
@@ -133,6 +136,9 @@ def refuse_request(
             "response": ours.head,
             "outcome": _OUTCOME,
             "error": error,
+            "sent": 0,
+            "received": len(ours.body),
+            "ours": True,
         }
     )
     ours.send(connection, capture)
@@ -173,6 +179,8 @@ def record_unasked(
             "where": f"UNASKED {url.decode('latin-1')}",
             "outcome": _OUTCOME,
             "error": error,
+            "sent": 0,
+            "received": len(kept),
         }
     )
 

@@ -158,7 +158,7 @@ class RouteResource(Resource):
                 "where": plan.where,
             }
         )
-        exchange = Exchange(id, connection, head, capture, self, plan.onward + wire, done)
+        exchange = Exchange(id, connection, head, capture, self, plan.onward + wire, done, len(payload))
         self.exchanges.add(exchange)
         exchange.begin()
         return exchange

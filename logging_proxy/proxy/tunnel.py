@@ -49,6 +49,7 @@ class TunnelDirection(Direction):
         if self.sink is None:
             self._tunnel.undeliverable(self)
             return
+        self._counted += len(data)
         if self._capture is not None:
             self._capture.passed((self.kind, 0, data))
         self.pass_on(data)
@@ -159,8 +160,9 @@ class Tunnel:
         self.ended = False
         """The END record is written."""
 
-    def begin(self, first: bytes) -> None:
-        """Send `first`, which is recorded already, to the client, and let bytes pass."""
+    def begin(self, first: bytes, size: int) -> None:
+        """Send `first`, which is recorded already, and let bytes pass.  Its last `size` are the tunnel's."""
+        self.to_client.count(size)
         self.to_client.pass_on(first)
         self._upstream.switch(self.to_client)
         self._client.switch(self.to_upstream)

@@ -88,6 +88,12 @@ class ExchangeEvent(_OfExchange, total=False):
     """How the exchange ended, one of `records.OUTCOMES`."""
     error: str
     """The reason, if it did not end well."""
+    sent: int
+    """At the end: bytes of the request's body, or of what a tunnel carried to the destination."""
+    received: int
+    """At the end: the same of the response."""
+    ours: bool
+    """Whether the response is the proxy's own; absent if it is the destination's."""
 
 
 Publish = Callable[[ExchangeEvent], None]

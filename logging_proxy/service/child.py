@@ -153,12 +153,15 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start the child; on failure, try again later."""
-        self._again = None
+        again, self._again = self._again, None
         self._started_at = self._clock.seconds()
         try:
             self._spawn()
         except OSError as error:
             self._restart_later(f"could not be started: {error.strerror}")
+            return
+        if again is not None:
+            self._log.info("{name}: started again", name=self._name)
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()

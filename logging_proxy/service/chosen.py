@@ -42,7 +42,10 @@ class Chosen:
         Whether there is a file is decided at each call, so that a reload finds one that was made meanwhile.
         """
         if self.filename is None:
-            return read_configuration(shipped_text(), NAME, environ, tls_files=tls_files, given=self.given)
+            folder = os.path.dirname(os.path.abspath(self.default))
+            return read_configuration(
+                shipped_text(), NAME, environ, tls_files=tls_files, folder=folder, given=self.given
+            )
         return load_configuration(self.filename, environ, tls_files=tls_files, given=self.given)
 
 

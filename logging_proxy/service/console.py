@@ -1,5 +1,5 @@
 """
-Console lines: one for each exchange, and a second one if it does not end well.
+Console lines: one when an exchange begins, and one when it ends.
 
 A client may send any bytes, and a terminal must get only text.  Characters that Unicode does not call
 printable are written as escapes: control characters (C0, DEL, C1), line and paragraph separators,
@@ -8,6 +8,8 @@ bidirectional and other invisible controls.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,15 +17,13 @@ from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
 from logging_proxy.redaction.redact import redact_url
+from logging_proxy.service.figures import elapsed, size
 
 LONGEST = 2048
 """Characters of a text that are shown."""
 
 LONGEST_METHOD = 64
 """Characters of a method that are shown; standard ones have 17 at most."""
-
-_GOOD = frozenset({"complete", "client_closed"})
-"""Outcomes that get no line of their own: clients may leave whenever they like."""
 
 
 class Lines(Protocol):
@@ -38,19 +38,61 @@ class Lines(Protocol):
 
 @implementer(ILogObserver)
 class ConsoleObserver:
-    """Writes a line when an exchange starts, and another if it does not end well."""
+    """Writes a line when an exchange begins, and another when it ends."""
 
-    def __init__(self, output: Lines) -> None:
+    def __init__(
+        self, output: Lines, brief: bool = False, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`brief` leaves out the first line, and the second one tells what was asked for."""
         self._output = output
+        self._brief = brief
+        self._now = now
+        self._under_way: dict[bytes, Progress] = {}
 
     def __call__(self, event: LogEvent) -> None:
-        output = self._output
         if "method" in event:
+            progress = self._begun(event)
+        else:
+            progress = self._under_way[event["exchange"]]
+        if "response" in event:
+            progress.status = event["response"][9:12].decode("ascii")
+            if "ours" not in event:
+                progress.first_byte = self._now() - progress.began
+        if "outcome" in event:
+            self._ended(event, progress)
+
+    def _begun(self, event: LogEvent) -> Progress:
+        output, id = self._output, event["exchange"]
+        method, target = event["method"], event["target"]
+        progress = self._under_way[id] = Progress(self._now(), (method, target))
+        if not self._brief:
             recorded = event["capture"] is not None
-            method, target, where = event["method"], event["target"], event["where"]
-            output.line(exchange_line(output.stamp(), event["exchange"], method, target, where, recorded))
-        if "outcome" in event and event["outcome"] not in _GOOD:
-            output.line(trouble_line(output.stamp(), event["exchange"], event["outcome"], event["error"]))
+            output.line(exchange_line(output.stamp(), id, method, target, event["where"], recorded))
+        return progress
+
+    def _ended(self, event: LogEvent, progress: Progress) -> None:
+        output, id = self._output, event["exchange"]
+        del self._under_way[id]
+        progress.took = self._now() - progress.began
+        asked = asked_for(*progress.asked) if self._brief else ""
+        sizes = (event["sent"], event["received"])
+        output.line(end_line(output.stamp(), id, progress, event["outcome"], sizes, asked, event["error"]))
+
+
+class Progress:
+    """What is to be told of an exchange when it ends; times in seconds."""
+
+    __slots__ = ("asked", "began", "first_byte", "status", "took")
+
+    def __init__(self, began: float, asked: tuple[bytes, bytes]) -> None:
+        self.began = began
+        self.asked = asked
+        """Method and target of the request."""
+        self.status = "-"
+        """The status of the response; `-` before there is one."""
+        self.first_byte: float | None = None
+        """When the destination's response began; None if it has sent none."""
+        self.took = 0.0
 
 
 def safe(text: str, longest: int = LONGEST) -> str:
@@ -78,12 +120,28 @@ def exchange_line(time: str, id: bytes, method: bytes, target: bytes, where: str
 @lru_cache(maxsize=1024)
 def _way(method: bytes, target: bytes, where: str) -> str:
     """The middle of a line, which equal requests have in common."""
+    return f"{asked_for(method, target)} -> {shown(where.encode('utf-8', 'surrogateescape'))}"
+
+
+@lru_cache(maxsize=1024)
+def asked_for(method: bytes, target: bytes) -> str:
+    """`POST /v1/chat/completions`."""
+    return f"{safe(method.decode('ascii', 'backslashreplace'), LONGEST_METHOD)} {shown(target)}"
+
+
+def end_line(
+    time: str,
+    id: bytes,
+    progress: Progress,
+    outcome: str,
+    sizes: tuple[int, int],
+    asked: str = "",
+    error: str = "",
+) -> str:
+    """The line of an exchange's end; `sizes` are the bytes of the request's and the response's body."""
+    first = "" if progress.first_byte is None else f" · first byte {elapsed(progress.first_byte)}"
     return (
-        f"{safe(method.decode('ascii', 'backslashreplace'), LONGEST_METHOD)} "
-        f"{shown(target)} -> {shown(where.encode('utf-8', 'surrogateescape'))}"
+        f"{time} [{id[:4].hex()}] {progress.status} {outcome} {elapsed(progress.took)}{first}"
+        f" · {size(sizes[0])} → {size(sizes[1])}"
+        f"{' · ' + asked if asked else ''}{': ' + safe(redact_url(error)) if error else ''}"
     )
-
-
-def trouble_line(time: str, id: bytes, outcome: str, error: str) -> str:
-    """The second line of an exchange that did not end well."""
-    return f"{time} [{id[:4].hex()}] {outcome}: {safe(redact_url(error))}"

@@ -18,6 +18,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from logging_proxy.configuration import Configuration
+from logging_proxy.configuration.options import BRIEF
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.net.admission import listen
 from logging_proxy.net.listening import drop_syns
@@ -105,8 +106,9 @@ class Serving:
         """The observers of exchanges; a new one has its line here."""
         if self._recording is not None:
             yield self._recording.observer
-        if configuration.logging.console:
-            yield ConsoleObserver(self._output)
+        console = configuration.logging.console
+        if console:
+            yield ConsoleObserver(self._output, brief=console == BRIEF)
         yield from self._more_observers
 
     # --- start ------------------------------------------------------------------------------

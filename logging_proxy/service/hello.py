@@ -6,12 +6,12 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from logging_proxy import __version__
 from logging_proxy.configuration import Configuration
-from logging_proxy.configuration.base_urls import BaseURL, base_urls, connectable, proxy_url
+from logging_proxy.configuration.base_urls import BaseURL, authority, base_urls, connectable, proxy_url
+from logging_proxy.redaction.redact import redact_url
 from logging_proxy.routing.mapping import destination_url
 
 MOST_ROUTES = 50
@@ -24,40 +24,55 @@ NEAR = 3
 def starting_lines(
     configuration: Configuration,
     command: str,
+    page: str = "",
     *,
     port: int | None = None,
-    page: str | None = None,
     workers: int = 1,
-    columns: int | None = None,
-) -> Iterator[str]:
+    columns: int = 0,
+) -> list[str]:
     """
     What a person wants to know at the start, one line for each thing; the page's address is the last.
 
-    `command` is the command line's, see `look_command`.  `port` is where the proxy listens, `page` the
-    logging server's address, if the configuration leaves them open.  Lines of more than `columns`
-    characters leave out where a route leads.
+    `command` is the command line's, see `look_command`.  `port` is where the proxy listens and `page` the
+    page's address, where the configuration leaves that open.  Lines of more than `columns` characters
+    leave out where a route leads.
     """
-    server = configuration.server
     several = f", {workers} workers" if workers > 1 else ""
-    yield f"Logging Proxy {__version__} on {proxy_url(server, port, connect=False)}{several}"
-    for name, text, more in _things(configuration, command, port, page):
-        line = f"{name:{_width(configuration)}}  {text}"
-        yield line + more if columns is None or len(line + more) <= columns else line
+    server = configuration.server
+    return [
+        f"Logging Proxy {__version__} on {proxy_url(server, port, connect=False)}{several}",
+        *route_lines(configuration, port, columns),
+        *_capture_lines(configuration, command, page),
+    ]
 
 
-def _things(
-    configuration: Configuration, command: str, port: int | None, page: str | None
-) -> Iterator[tuple[str, str, str]]:
-    """Name, text, and what may be left out."""
+def route_lines(configuration: Configuration, port: int | None = None, columns: int = 0) -> list[str]:
+    """What clients have to set for each route, and where it leads if there is room for that."""
     urls = base_urls(configuration, port)
-    for url in urls[:MOST_ROUTES]:
-        yield _shown_name(url.route.name), _shown_url(url), f" -> {_destination(url)}"
+    lines = [_route_line(url, _width(configuration), columns) for url in urls[:MOST_ROUTES]]
     if len(urls) > MOST_ROUTES:
-        yield "", f"and {len(urls) - MOST_ROUTES} more routes", ""
-    yield "captures", captures_of(configuration), ""
-    if records(configuration):
-        yield "look", f"{command} tail", ""
-        yield "page", page or page_of(configuration), ""
+        lines.append(f"and {len(urls) - MOST_ROUTES} more routes")
+    return lines
+
+
+def capture_lines(captures: str, command: str, page: str, width: int = len("captures")) -> list[str]:
+    """Where captures go, how to look at them, and the page's address."""
+    things = {"captures": captures, "look": f"{command} tail", "page": page}
+    return [f"{name:{width}}  {text}" for name, text in things.items()]
+
+
+def _capture_lines(configuration: Configuration, command: str, page: str) -> list[str]:
+    width = _width(configuration)
+    if not records(configuration):
+        return [f"{'captures':{width}}  none: logging is off for every route"]
+    where = captures_of(configuration)
+    return capture_lines(where, command, page or address_of(configuration), width)
+
+
+def _route_line(url: BaseURL, width: int, columns: int) -> str:
+    line = f"{_shown_name(url.route.name):{width}}  {_shown_url(url)}"
+    more = f" -> {_destination(url)}"
+    return line + more if not columns or len(line + more) <= columns else line
 
 
 def _width(configuration: Configuration) -> int:
@@ -79,7 +94,8 @@ def _shown_url(base: BaseURL) -> str:
 
 def _destination(base: BaseURL) -> str:
     to = base.route.destination
-    return destination_url(to, to.path).decode()
+    target = to.path + (b"?" + to.query if to.query else b"")
+    return redact_url(destination_url(to, target).decode())
 
 
 def records(configuration: Configuration) -> bool:
@@ -89,18 +105,15 @@ def records(configuration: Configuration) -> bool:
 
 def captures_of(configuration: Configuration) -> str:
     """Where captures go: a directory, absolute, or a logging server's URL."""
-    if not records(configuration):
-        return "none: logging is off for every route"
     return configuration.logging.server_url or os.path.abspath(configuration.logging_server.log_dir)
 
 
-def page_of(configuration: Configuration, port: int | None = None) -> str:
-    """The address of the logging server for a browser."""
+def address_of(configuration: Configuration) -> str:
+    """The address of the logging server, as far as the configuration tells."""
     if configuration.logging.server_url is not None:
         return configuration.logging.server_url
     options = configuration.logging_server
-    host = connectable(options.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{options.port if port is None else port}/"
+    return f"http://{authority(connectable(options.host), options.port)}/"
 
 
 def look_command(config: str | None, folder: str, executable: str = sys.executable, path: str = "") -> str:

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from logging_proxy.redaction.redact import redact_url
 from logging_proxy.service.console import safe
+from logging_proxy.service.dressing import Dress, colours_allowed
 
 MOST_WAITING = 10_000
 """Lines that may wait to be written; further ones are dropped and counted."""
@@ -36,6 +37,9 @@ CLOSE_PATIENCE = 1.0
 
 ROTATE_SIZE = 64 << 20
 """Bytes after which a log file is rotated.  Twisted's 1 MB would hold 7,000 exchanges."""
+
+INDENT = 4
+"""Spaces before the lines of one text after the first."""
 
 MOST_LINES = 200
 """Lines of one event that are written; a traceback may have more."""
@@ -119,18 +123,25 @@ class Output:
 
     def say(self, text: str) -> None:
         """Write `text` with the time and without secrets in URLs; lines after the first are indented."""
-        lines = [safe(redact_url(line)) for line in text.split("\n", MOST_LINES)[:MOST_LINES]]
-        self.line(f"{self.stamp()} {self._name}" + "\n    ".join(lines))
+        self._say([safe(redact_url(line)) for line in text.split("\n", MOST_LINES)])
+
+    def _say(self, lines: list[str]) -> None:
+        self.line(f"{self.stamp()} {self._name}" + ("\n" + " " * INDENT).join(lines[:MOST_LINES]))
 
     def confide(self, secret: str, otherwise: str) -> None:
-        """Write `secret` if the output is a terminal, else `otherwise`."""
+        """Write `secret` as `say` does, secrets included, if the output is a terminal, else `otherwise`."""
         if isinstance(self._sink, Terminal) and self._sink.has_a_person():
-            self.line(f"{self.stamp()} {self._name}{safe(secret)}")
+            self._say([safe(line) for line in secret.split("\n", MOST_LINES)])
         else:
             self.say(otherwise)
 
+    def room(self) -> int:
+        """Columns for the lines of a text after the first; 0 if the output is no terminal."""
+        columns = self._sink.columns() if isinstance(self._sink, Terminal) else 0
+        return max(columns - INDENT, 0)
+
     def line(self, text: str) -> None:
-        """Write `text` as it is."""
+        """Write `text` as it is, if need be cut to the width of a terminal."""
         with self._adding:
             if len(self._lines) >= MOST_WAITING:
                 self.dropped += 1
@@ -181,13 +192,17 @@ class Output:
                 self._rotate = False
                 self._sink.rotate()
             if lines:
-                self._sink.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+                self._sink.write((self._text(lines) + "\n").encode("utf-8", "backslashreplace"))
         except OSError:
             # It cannot be reported now; the count is reported when writing works again.
             with self._adding:
                 self.dropped += dropped + len(lines) - bool(dropped) + more
         finally:
             self._writing = False
+
+    def _text(self, lines: list[str]) -> str:
+        text = "\n".join(lines)
+        return self._sink.dressed(text) if isinstance(self._sink, Terminal) else text
 
 
 # --- sinks ----------------------------------------------------------------------------
@@ -205,7 +220,7 @@ def sink_for(options: Mapping[str, Any]) -> Sink:
     if name == "-" and not options.get("nodaemon"):
         raise CannotLog("a daemon cannot log to standard output")
     if name == "-" or (options.get("nodaemon") and not name):
-        return Terminal(_descriptor_of(sys.stdout))
+        return Terminal(_descriptor_of(sys.stdout), Dress(colours_allowed(os.environ)))
     return LogFile(os.path.abspath(name or "twistd.log"))
 
 
@@ -218,10 +233,11 @@ def _descriptor_of(stream: Any) -> int:
 
 
 class Terminal:
-    """A terminal or a pipe, by its descriptor."""
+    """A terminal or a pipe, by its descriptor; lines are dressed for a terminal only."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, dress: Dress) -> None:
         self._fd = fd
+        self._dress = dress
         self._gone = False
 
     def write(self, data: bytes) -> None:
@@ -240,6 +256,20 @@ class Terminal:
     def has_a_person(self) -> bool:
         """Whether it is a terminal; a pipe may end in a log that other users read."""
         return os.isatty(self._fd)
+
+    def columns(self) -> int:
+        """The terminal's width; 0 if it has none."""
+        try:
+            return os.get_terminal_size(self._fd).columns
+        except OSError:
+            return 0
+
+    def dressed(self, text: str) -> str:
+        """How lines look there."""
+        if not self.has_a_person():
+            return text
+        columns = self.columns()
+        return "\n".join(self._dress(line, columns) for line in text.split("\n"))
 
 
 class Syslog:

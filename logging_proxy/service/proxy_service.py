@@ -17,14 +17,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
-from logging_proxy import __version__
 from logging_proxy.configuration import Configuration, ConfigurationError
+from logging_proxy.configuration.base_urls import proxy_url
 from logging_proxy.net import shortcut
 from logging_proxy.net.listening import CannotListen, bind
-from logging_proxy.routing.mapping import destination_url
 from logging_proxy.service import changes
 from logging_proxy.service.child import ChildProcess
 from logging_proxy.service.engine import one_by_one
+from logging_proxy.service.hello import route_lines
 from logging_proxy.service.output import Output
 from logging_proxy.service.signals import Signals
 from logging_proxy.tls.listener import ListenerTLS
@@ -68,13 +68,13 @@ class ProxyService(MultiService):
         child: ChildProcess | None,
         output: Output,
         reread: Callable[[], Configuration],
-        workers: int = 1,
+        greet: Callable[[Configuration, int], None],
     ) -> None:
         """
         The sockets `listeners` are listening already; everything else begins with `startService`.
 
         `reread` loads the configuration again, and may raise `ConfigurationError`.
-        `workers`, the number of forwarding processes, is used in messages.
+        `greet` writes the lines that tell what was started; it is called with the proxy's port.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
@@ -84,7 +84,8 @@ class ProxyService(MultiService):
         self._child = child
         self._output = output
         self._reread = reread
-        self._workers = workers
+        self._greet = greet
+        self._port = configuration.server.port
         self._stopping = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -106,40 +107,24 @@ class ProxyService(MultiService):
         Deferred.fromCoroutine(self._start()).addErrback(self._cannot_start)
 
     async def _start(self) -> None:
-        port = self._listeners[0].getsockname()[1]
+        self._port = self._listeners[0].getsockname()[1]
         await self._engine.start(self._listeners)
         if not self._stopping:
-            self._say_hello(port)
+            self._say_hello()
 
     def _cannot_start(self, failure: Failure) -> None:
         self._log.failure("the proxy cannot start", failure)
         self._reactor.callWhenRunning(self._reactor.stop)
 
-    def _say_hello(self, port: int) -> None:
-        server = self._configuration.server
-        self._log.info(
-            "Logging Proxy {version} on {scheme}://{host}:{port}{workers}",
-            version=__version__,
-            scheme="http" if server.tls is None else "https",
-            host=f"[{server.host}]" if ":" in server.host else server.host,
-            port=port,
-            workers=f", {self._workers} workers" if self._workers > 1 else "",
-        )
+    def _say_hello(self) -> None:
         if shortcut.trouble is not None:
             self._log.warn("streams cost a fifth more: no part in C: {why}", why=shortcut.trouble)
-        self._say_routes()
+        self._say_warnings()
+        self._greet(self._configuration, self._port)
 
-    def _say_routes(self) -> None:
-        configuration = self._configuration
-        for route in configuration.routes:
-            self._log.info(
-                "  {pattern} -> {destination} {log}",
-                pattern=str(route.pattern),
-                destination=destination_url(route.destination, route.destination.path).decode(),
-                log="[log]" if route.logging else "[no-log]",
-            )
-        for warning in configuration.warnings:
-            self._log.warn("{warning}", warning=str(warning))
+    def _say_warnings(self) -> None:
+        for warning in self._configuration.warnings:
+            self._output.say(warning.as_warning())
 
     # --- a new configuration --------------------------------------------------------------
 
@@ -160,6 +145,8 @@ class ProxyService(MultiService):
             self._log.error("the configuration stays as it was: {why}", why=str(error))
             return
         self._configuration = new
+        if listeners:
+            self._port = listeners[0].getsockname()[1]
         used = Deferred.fromCoroutine(self._engine.use(new, listeners))
         used.addCallbacks(lambda _: self._say_changes(old, new), self._cannot_use, errbackArgs=(old,))
 
@@ -169,11 +156,13 @@ class ProxyService(MultiService):
 
     def _say_changes(self, old: Configuration, new: Configuration) -> None:
         self._log.info("the configuration has been read again")
-        for line in changes.routes(old, new):
-            self._log.info("  {line}", line=line)
+        changed = list(changes.routes(old, new))
+        if changed or proxy_url(old.server) != proxy_url(new.server):
+            lines = route_lines(new, self._port, self._output.room())
+            self._output.say("\n".join([*changed, "the routes are now:", *lines]))
         for key in changes.waiting(old, new):
             self._log.warn("{key} has changed; that takes effect at the next start", key=key)
-        self._say_routes()
+        self._say_warnings()
 
     # --- stop -------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ from logging_proxy.service.child import LINK_FD, NICENESS, ChildProcess
 from logging_proxy.service.chosen import Chosen, choose
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import hand_over
-from logging_proxy.service.invitation import invite
+from logging_proxy.service.hello import look_command, starting_lines
+from logging_proxy.service.invitation import Page, page_of
 from logging_proxy.service.output import CannotLog, Output, sink_for
 from logging_proxy.service.proxy_service import CHILD_PATIENCE, Engine, ProxyService
 from logging_proxy.service.run import (
@@ -154,8 +155,14 @@ def _proxy(reactor: Any, options: Options) -> IService:
     end_sessions(former)
     # Flushes the messages logged until then if the start fails after this point.
     atexit.register(output.close)
+    page = None
     if server_listeners:
-        invite(configuration.logging_server, server_listeners[0].getsockname()[1], output)
+        page = page_of(configuration.logging_server, server_listeners[0].getsockname()[1])
+    if chosen.filename is None and options["to"] is None:
+        output.say(
+            "no config.yaml here: the built-in routes apply, which `logging-proxy init` writes to a file"
+        )
+    command = look_command(options["config"], os.getcwd(), path=os.environ.get("PATH", ""))
     spare_the_collector()
     return ProxyService(
         reactor,
@@ -165,8 +172,29 @@ def _proxy(reactor: Any, options: Options) -> IService:
         _child(reactor, configuration, server_listeners, [*spools, *former]),
         output,
         partial(chosen.absolute().load, os.environ),
-        workers,
+        _greeting(output, command, page, workers),
     )
+
+
+def _greeting(
+    output: Output, command: str, page: Page | None, workers: int
+) -> Callable[[Configuration, int], None]:
+    """Writes the first lines; a terminal is also shown what it takes to open the page."""
+
+    def greet(configuration: Configuration, port: int) -> None:
+        def lines(address: str) -> str:
+            return "\n".join(
+                starting_lines(
+                    configuration, command, address, port=port, workers=workers, columns=output.room()
+                )
+            )
+
+        if page is None:
+            output.say(lines(""))
+        else:
+            output.confide(lines(page.confided), lines(page.logged))
+
+    return greet
 
 
 def _run(reactor: Any, options: Options) -> IService:
@@ -195,6 +223,7 @@ def _run(reactor: Any, options: Options) -> IService:
         _child(reactor, configuration, server_listeners, spools) if own else None,
         output,
         lambda: settings_of_run(chosen.absolute().load(os.environ)),
+        lambda configuration, port: None,
     )
     RunService(  # type: ignore[no-untyped-call]
         reactor,

@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gathe
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.url import URL
 from twisted.web.client import readBody
 
 from logging_proxy.configuration.listeners import is_loopback
@@ -126,6 +127,13 @@ class SpoolReader:
 
     def close(self) -> None:
         self._tail.close()
+
+
+class _AsWritten(URL):
+    """A URL that goes out as it is: treq would refuse hosts that IDNA does not allow, such as `my_logs`."""
+
+    def to_uri(self) -> URL:
+        return self
 
 
 class Shipper(Service):
@@ -245,7 +253,7 @@ class Shipper(Service):
         if status == 404 and "offset" in value:
             return None
         if status != 200:
-            raise _not_taken(status)
+            raise self._not_taken(status)
         return int(value["offset"])
 
     async def _send_in_time(self, name: str, batch: Batch, stored: int | None) -> int:
@@ -269,7 +277,7 @@ class Shipper(Service):
         path = f"/api/spools/{name}/{batch.start}{gap}"
         status, value = await self._ask("POST", path, data, headers)
         if status != 200 or int(value["offset"]) < batch.end:
-            raise _not_taken(status)
+            raise self._not_taken(status)
         self._idle = BUSY_INTERVAL
         return int(value["offset"])
 
@@ -289,7 +297,7 @@ class Shipper(Service):
     ) -> tuple[int, dict[str, Any]]:
         response = await self._client.request(
             method,
-            self._url + path,
+            _AsWritten.from_text(self._url + path),
             data=data,
             headers={**self._headers, **headers},
             allow_redirects=False,  # the token is for this server alone
@@ -302,6 +310,14 @@ class Shipper(Service):
         except ValueError:
             value = {}
         return response.code, value if isinstance(value, dict) else {}
+
+    def _not_taken(self, status: int) -> NotTaken:
+        if status != 401:
+            return NotTaken(f"it answers {status}")
+        what = "refuses the token" if "Authorization" in self._headers else "asks for a token"
+        return NotTaken(
+            f"it {what}: the proxy presents logging_server.token too, set that to the token of the server"
+        )
 
     # --- waiting and logging
 
@@ -340,11 +356,6 @@ class Shippers(MultiService):
     def drain(self) -> Deferred[None]:
         """Fires when each shipper has sent everything, or an attempt of it has failed."""
         return gatherResults([shipper.drain() for shipper in self._shippers]).addCallback(lambda _: None)
-
-
-def _not_taken(status: int) -> NotTaken:
-    what = "asks for a token (logging_server.token)" if status == 401 else f"answers {status}"
-    return NotTaken(f"it {what}")
 
 
 def _describe(error: BaseException) -> str:

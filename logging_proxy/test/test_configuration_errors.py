@@ -178,14 +178,17 @@ MISTAKES = {
         "2:3: http_client.pool_size: expected a whole number from 0 to 65535, not -1"
     ),
     "logging_server:\n  log_dir: ~/logs\n": (
-        "2:3: logging_server.log_dir: expected a directory (~ is not expanded), not '~/logs'"
+        "2:3: logging_server.log_dir: expected a directory, relative to this file "
+        "(~ is not expanded), not '~/logs'"
     ),
     "logging_server:\n  log_dir: 2025-01-01\n": (
-        "2:3: logging_server.log_dir: expected a directory (~ is not expanded), not 2025-01-01 "
+        "2:3: logging_server.log_dir: expected a directory, relative to this file "
+        "(~ is not expanded), not 2025-01-01 "
         "(put it in quotes)"
     ),
     'logging_server:\n  log_dir: "a\\nb"\n': (
-        "2:3: logging_server.log_dir: expected a directory (~ is not expanded), not this text"
+        "2:3: logging_server.log_dir: expected a directory, relative to this file "
+        "(~ is not expanded), not this text"
     ),
     # Tokens.
     "logging_server:\n  token:\n": (
@@ -193,7 +196,11 @@ MISTAKES = {
         "expected 1 to 4096 visible ASCII characters, without spaces"
     ),
     "logging_server:\n  token: {env: UNSET}\n": (
-        "2:3: logging_server.token: the environment variable that should hold it is not set"
+        "2:3: logging_server.token: the environment variable UNSET, which should hold it, is not set"
+    ),
+    "logging_server:\n  token: {env: sk-hunter2-0123456789}\n": (
+        "2:3: logging_server.token: the environment variable that is named here, which should hold it, "
+        "is not set"
     ),
     "logging_server:\n  token: {file: /absent}\n": (
         "2:3: logging_server.token: the file that should hold it cannot be read: No such file or directory"
@@ -380,7 +387,7 @@ class SecretsTests(SynchronousTestCase):
         text = "logging_server: {token: {env: TOKEN}}"
         (line,) = lines_of(text, {"TOKEN": SECRET + " and a space"})
         self.assertNotIn("hunter2", line)
-        self.assertIn("the environment variable's value will not do", line)
+        self.assertIn("the value of the environment variable TOKEN will not do", line)
 
 
 WORDS = st.sampled_from(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.service.console import LONGEST, exchange_line, safe, shown, trouble_line
+from logging_proxy.service.console import LONGEST, Progress, end_line, exchange_line, safe, shown
 
 ID = bytes.fromhex("092d04243f1e4f0f8c5b5c0a7d0e9f11")
 TIME = "2025-09-13 02:11:09"
@@ -95,10 +95,45 @@ class SafeTests(SynchronousTestCase):
         self.assertEqual(shown("/\u009b".encode()), "/\\x9b")
 
 
-class TroubleLineTests(SynchronousTestCase):
-    def test_trouble(self) -> None:
-        """The second line of an exchange names it, the outcome and the reason, and nothing can break it."""
-        line = trouble_line(
-            "2025-09-13 02:11:09", bytes.fromhex("092d0424") + bytes(12), "tls_failed", "a\nb"
-        )
-        self.assertEqual(line, "2025-09-13 02:11:09 [092d0424] tls_failed: a\\x0ab")
+class EndLineTests(SynchronousTestCase):
+    def line(
+        self,
+        outcome: str = "complete",
+        status: str = "200",
+        took: float = 7.94,
+        first_byte: float | None = 0.352,
+        sizes: tuple[int, int] = (1234, 15_900),
+        asked: str = "",
+        error: str = "",
+    ) -> str:
+        progress = Progress(0.0, (b"POST", b"/x"))
+        progress.status, progress.took, progress.first_byte = status, took, first_byte
+        line = end_line("2025-09-13 02:11:10", ID, progress, outcome, sizes, asked, error)
+        begin, _, rest = line.partition("[092d0424] ")
+        self.assertEqual(begin, "2025-09-13 02:11:10 ")
+        return rest
+
+    def test_lines(self) -> None:
+        """The second line has status, outcome, times, sizes, and the reason if there is one."""
+        cases = [
+            (self.line(), "200 complete 7.9 s · first byte 352 ms · 1.2 kB → 16 kB"),
+            (
+                self.line(status="429", took=0.0803, first_byte=0.08),
+                "429 complete 80 ms · first byte 80 ms · 1.2 kB → 16 kB",
+            ),
+            (
+                self.line("client_closed", took=75.0),
+                "200 client_closed 1 min 15 s · first byte 352 ms · 1.2 kB → 16 kB",
+            ),
+            (self.line("client_closed", "-", 2.0, None, (5, 0)), "- client_closed 2.0 s · 5 B → 0 B"),
+            (
+                self.line("connect_failed", "502", 0.0004, None, (0, 85), error="a\nb"),
+                "502 connect_failed 0.4 ms · 0 B → 85 B: a\\x0ab",
+            ),
+            (
+                self.line(asked="POST /v1/x"),
+                "200 complete 7.9 s · first byte 352 ms · 1.2 kB → 16 kB · POST /v1/x",
+            ),
+        ]
+        for line, expected in cases:
+            self.assertEqual(line, expected)

@@ -53,7 +53,7 @@ class SceneTests(SynchronousTestCase):
         self.assertEqual(scene.proxy, ("localhost", 5601))
         self.assertEqual(scene.logging_server, ("localhost", 8080))
         self.assertEqual(scene.route, "http://localhost:5601/m/")
-        self.assertEqual(scene.log_dir, scene.config.parent / "kept")
+        self.assertEqual(scene.log_dir, scene.config.parent.absolute() / "kept")
 
     def test_no_route(self) -> None:
         """Without the model's route there is nothing to show."""

@@ -20,9 +20,9 @@ routes:
 
 
 class StartingLinesTests(SynchronousTestCase):
-    def lines(self, text: str, **more: int | str | None) -> list[str]:
+    def lines(self, text: str, page: str = "", **more: int) -> list[str]:
         configuration = read_configuration(text, "config.yaml", {})
-        return list(starting_lines(configuration, "logging-proxy", **more))  # type: ignore[arg-type]
+        return starting_lines(configuration, "logging-proxy", page, **more)
 
     def test_everything_once(self) -> None:
         """Listener, routes, captures, how to look and the page have one line each, the page the last."""

@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.configuration import LoggingServerOptions, Secret
 from logging_proxy.recording.token_file import token_for
-from logging_proxy.service.invitation import invite
-from logging_proxy.service.output import Output, Terminal
+from logging_proxy.service.invitation import Page, page_of
 
 
 def read_token(log_dir: str) -> str | None:
@@ -18,59 +17,35 @@ def read_token(log_dir: str) -> str | None:
     return token_for("http://localhost:8080", log_dir, lambda address, port: None)
 
 
-class Screen(Terminal):
-    """A terminal with a person before it, or a pipe."""
-
-    def __init__(self, person: bool) -> None:
-        super().__init__(-1)
-        self.text = ""
-        self._person = person
-
-    def write(self, data: bytes) -> None:
-        self.text += data.decode()
-
-    def has_a_person(self) -> bool:
-        return self._person
-
-
 class InvitationTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.options = LoggingServerOptions(log_dir=os.path.abspath(self.mktemp()))
 
-    def said(self, tells: bool = False, person: bool = True, **more: object) -> str:
-        screen = Screen(person)
-        output = Output(screen, lambda: 0.0)
-        invite(replace(self.options, **more), 8080, output, lambda: tells)  # type: ignore[arg-type]
-        output.close()
-        return screen.text
+    def page(self, tells: bool = False, **more: object) -> Page:
+        return page_of(replace(self.options, **more), 8080, lambda: tells)  # type: ignore[arg-type]
 
-    def test_person(self) -> None:
-        """A person at the terminal is told the address with the token of the log directory."""
-        said = self.said()
+    def test_token(self) -> None:
+        """A person is told the address with the token; a log never gets that, but where it is."""
+        page = self.page()
         token = read_token(self.options.log_dir)
         assert token is not None
-        self.assertTrue(said.endswith(f" To look at captures open http://localhost:8080/?token={token}\n"))
-        self.assertIn(f"http://[::1]:8080/?token={token}\n", self.said(host="::1"))
-
-    def test_log(self) -> None:
-        """Anything else than a terminal never gets the token, but where it is."""
-        said = self.said(person=False)
-        token = read_token(self.options.log_dir)
-        assert token is not None
-        self.assertNotIn(token, said)
-        self.assertIn(
-            f"open http://localhost:8080/, its parameter `token` as in {self.options.log_dir}/", said
+        self.assertEqual(page.confided, f"http://localhost:8080/?token={token}")
+        self.assertEqual(
+            page.logged, f"http://localhost:8080/ with the token in {self.options.log_dir}/.token"
         )
+        self.assertEqual(self.page(host="::1").confided, f"http://[::1]:8080/?token={token}")
 
     def test_not_needed(self) -> None:
-        """Nothing is told where the kernel tells, where a token is configured, or where none is asked for."""
-        self.assertEqual(self.said(tells=True), "")
-        self.assertEqual(self.said(token=Secret("x" * 20)), "")
-        self.assertEqual(self.said(open_to="machine"), "")
+        """The address is enough where the kernel tells, a token is configured, or none is asked for."""
+        plain = Page("http://localhost:8080/", "http://localhost:8080/")
+        self.assertEqual(self.page(tells=True), plain)
+        self.assertEqual(self.page(token=Secret("x" * 20)), plain)
+        self.assertEqual(self.page(open_to="machine"), plain)
+        self.assertEqual(self.page(tells=True, host="0.0.0.0"), plain)
         self.assertFalse(os.path.exists(self.options.log_dir))
 
     def test_no_token(self) -> None:
         """Where no token can be kept there is none to tell."""
         with open(self.options.log_dir, "w"):
             pass
-        self.assertEqual(self.said(), "")
+        self.assertEqual(self.page().confided, "http://localhost:8080/")

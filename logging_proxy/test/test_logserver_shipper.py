@@ -318,15 +318,30 @@ class ShipperTests(SynchronousTestCase):
         self.assertEqual(self.arrived(), b"one two")
 
     def test_token_is_asked_for(self) -> None:
-        """Without the token that the server asks for captures wait, and the log says what is missing."""
+        """Without the server's token captures wait, and the log says which key of the proxy's it is."""
         SpoolWriter(self.spool).block(b"one")
         self.agent = self.server(local_hosts("localhost"), "right")
         self.line = Line(self.agent, self.clock)
-        with capturedLogs() as said:
-            self.start()
+        key = "the proxy presents logging_server.token too, set that to the token of the server"
+        for token, what in ((None, "asks for a token"), ("wrong", "refuses the token")):
+            with capturedLogs() as said:
+                self.start(token=token)
+                self.run_for(1)
+                self.stop()
+            reasons = [event["reason"] for event in said if "reason" in event]
+            self.assertEqual(reasons, [f"it {what}: {key}"])
+
+    def test_any_host_name(self) -> None:
+        """Hosts that IDNA does not allow are asked as they are written."""
+        SpoolWriter(self.spool).block(b"one")
+        for host in ("my_logs.internal", "ab--cd.internal", "logs.internal."):
+            self.line.down = True
+            self.line.requests.clear()
+            self.start(f"http://{host}:8080/")
             self.run_for(1)
-        reasons = [event["reason"] for event in said if "reason" in event]
-        self.assertEqual(reasons, ["it asks for a token (logging_server.token)"])
+            self.stop()
+            asked = {uri.split(b"/api/")[0] for _, uri, _ in self.line.requests}
+            self.assertEqual(asked, {f"http://{host}:8080".encode()})
 
     def test_token_of_the_log_directory(self) -> None:
         """The token that a server on this machine keeps is sent as soon as there is one."""

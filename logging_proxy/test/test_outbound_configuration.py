@@ -125,7 +125,7 @@ class FileTests(SynchronousTestCase):
             path.chmod(0o644)
             warnings = load_configuration(str(path), {}).warnings
             self.assertEqual(
-                [str(warning).split(": ")[:2] for warning in warnings],
+                [str(warning).split(": ")[:2] for warning in warnings if warning.key_path != "routes"],
                 count * [[f"{path}:2:3", "http_client.proxy_url"]],
             )
 

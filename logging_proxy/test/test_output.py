@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.service import output
+from logging_proxy.service.dressing import Dress
 from logging_proxy.service.output import CannotLog, LogFile, Output, Syslog, Terminal, sink_for
 
 ID = bytes(range(16))
@@ -47,6 +48,10 @@ class Pipe:
     @property
     def lines(self) -> list[str]:
         return self.data.decode("utf-8").splitlines()
+
+
+def terminal(fd: int) -> Terminal:
+    return Terminal(fd, Dress(colour=False))
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> bool:
@@ -131,7 +136,7 @@ class LineTests(OutputCase):
 
         class Screen(Terminal):
             def __init__(self, person: bool) -> None:
-                super().__init__(-1)
+                super().__init__(-1, Dress(colour=False))
                 self.person = person
                 self.data = b""
 
@@ -156,8 +161,8 @@ class LineTests(OutputCase):
         reading, writing = os.pipe()
         for fd in (screen, end, reading, writing):
             self.addCleanup(os.close, fd)
-        self.assertTrue(Terminal(end).has_a_person())
-        self.assertFalse(Terminal(writing).has_a_person())
+        self.assertTrue(terminal(end).has_a_person())
+        self.assertFalse(terminal(writing).has_a_person())
 
     def test_traceback(self) -> None:
         """A failure comes with its traceback, indented."""
@@ -325,10 +330,10 @@ class TerminalTests(SynchronousTestCase):
         reading, writing = os.pipe()
         self.addCleanup(os.close, writing)
         os.close(reading)
-        terminal = Terminal(writing)
-        self.assertRaises(BrokenPipeError, terminal.write, b"x")
-        terminal.write(b"x")
-        terminal.rotate()
+        ours = terminal(writing)
+        self.assertRaises(BrokenPipeError, ours.write, b"x")
+        ours.write(b"x")
+        ours.rotate()
 
     def test_non_blocking(self) -> None:
         """A descriptor that somebody has made non-blocking gets every byte all the same."""
@@ -343,7 +348,7 @@ class TerminalTests(SynchronousTestCase):
 
         reader = threading.Thread(target=read)
         reader.start()
-        Terminal(writing).write(data)
+        terminal(writing).write(data)
         os.close(writing)
         reader.join(10)
         self.assertEqual(found, [data])

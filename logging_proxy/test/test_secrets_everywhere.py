@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from logging_proxy.recording.records import Kind, RequestHead, encode, encode_request_head
-from logging_proxy.service.console import exchange_line, trouble_line
+from logging_proxy.service.console import Progress, asked_for, end_line, exchange_line
 from logging_proxy.test.cli_stage import command
 from logging_proxy.test.logserver_spools import Script
 from logging_proxy.test.test_secret_names import HARMLESS, SECRET
@@ -87,7 +87,9 @@ class EverywhereTests(ServerTestCase):
         yield "list", json.dumps(self.get("/api/exchanges"))
         yield "metrics", self.ask("GET", "/metrics").body.decode()
         yield "line", exchange_line("", bytes(16), b"GET", TARGET.encode(), NESTED, True)
-        yield "trouble", trouble_line("", bytes(16), "upstream_reset", f"it said GET /?token={CANARY}")
+        progress = Progress(0.0, (b"GET", b"/"))
+        said, asked = f"it said GET /?token={CANARY}", asked_for(b"GET", TARGET.encode())
+        yield "end", end_line("", bytes(16), progress, "upstream_reset", (0, 0), asked, said)
         for words in (
             ("show", id),
             ("show", id, "--headers"),

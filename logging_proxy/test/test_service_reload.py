@@ -71,7 +71,7 @@ class ObserverTests(SynchronousTestCase):
         self.patch(output, "line", lines.append)
         reactor: Any = MemoryReactorClock()
         serving = Serving(reactor, GOOD, None, output)
-        for console, expected in ((True, 1), (False, 1), (True, 2)):
+        for console, expected in ((True, 2), (False, 2), (True, 4), ("brief", 5)):
             configuration = replace(GOOD, logging=replace(GOOD.logging, console=console))
             self.successResultOf(Deferred.fromCoroutine(serving.use(configuration, [])))
             Wire(reactor, serving.site.buildProtocol(None)).connect().deliver(get("/nope"))
@@ -85,7 +85,7 @@ class ServiceTests(SynchronousTestCase):
         reactor: Any = MemoryReactorClock()
         output = Output(Lines())
         serving = Serving(reactor, GOOD, None, output)
-        service = ProxyService(reactor, GOOD, [], serving, None, output, lambda: read.pop(0))
+        service = ProxyService(reactor, GOOD, [], serving, None, output, lambda: read.pop(0), lambda *_: None)
         service.reload()
         self.assertEqual(len(self.flushLoggedErrors(PatternConflict)), 1)
         self.assertIs(service._configuration, GOOD)

@@ -131,6 +131,7 @@ class StopTests(SynchronousTestCase):
             self.child,  # type: ignore[arg-type]
             output,
             lambda: self.configuration,
+            lambda configuration, port: None,
         )
         self.service.startService()
         self.stopped: Deferred[None] | None = None
@@ -188,7 +189,7 @@ class StopTests(SynchronousTestCase):
         for trouble, lines in ((None, 0), ("it was not built", 1)):
             self.patch(shortcut, "trouble", trouble)
             with capturedLogs() as logged:
-                self.service._say_hello(5601)
+                self.service._say_hello()
             told = [event["why"] for event in logged if "part in C" in event["log_format"]]
             self.assertEqual(told, [trouble] * lines)
 
@@ -332,7 +333,7 @@ class HandOverTests(SynchronousTestCase):
         output = Output(lines)
         serving = Serving(reactor, configuration, None, output)
         service = ProxyService(
-            reactor, configuration, listeners, serving, None, output, lambda: configuration
+            reactor, configuration, listeners, serving, None, output, lambda: configuration, lambda *_: None
         )
         service.startService()
         self.assertEqual([listener.fileno() for listener in listeners], [-1])

@@ -107,10 +107,10 @@ class ServerTests(SynchronousTestCase):
             ("expired.pem", "expired-key.pem"): (
                 "3:5: server.tls.certificate: this file cannot be used: it expired on 2020-01-02"
             ),
-            (
-                "5",
-                "key.pem",
-            ): "3:5: server.tls.certificate: expected a path (~ is not expanded), not 5 (put it in quotes)",
+            ("5", "key.pem"): (
+                "3:5: server.tls.certificate: expected a path, relative to this file (~ is not expanded), "
+                "not 5 (put it in quotes)"
+            ),
         }.items():
             self.assertEqual(lines(SERVER.format(certificate, key)), [line])
 

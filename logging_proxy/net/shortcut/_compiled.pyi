@@ -18,6 +18,10 @@ class Passage:
     `receiver`, the direction's sink is `sink`, and no attribute in `unusual` is true.
     """
 
+    @property
+    def passed(self) -> int:
+        """Bytes of payload that it has forwarded."""
+
     def __init__(
         self,
         *,

@@ -4,6 +4,7 @@
 #include "shortcut.h"
 
 #include <string.h>
+#include <structmember.h>
 
 #define MOST_DIGITS 15 /* of a chunk's size, as in grammar.py: it cannot overflow */
 
@@ -147,6 +148,7 @@ forward_chunks(Passage *self, const char *data, Py_ssize_t size)
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
     int may = extend_deadline(self) < 0 ? -1 : record(self, payload);
+    self->passed += PyBytes_GET_SIZE(payload);
     Py_DECREF(payload);
     if (may < 0)
         return -1;
@@ -161,6 +163,7 @@ forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
     if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
         return -1;
     int may = extend_deadline(self) < 0 ? -1 : record(self, piece);
+    self->passed += size;
     if (may < 0)
         return -1;
     int sent = send_onward(self, may, data, size);
@@ -248,12 +251,18 @@ passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+static PyMemberDef passage_attributes[] = {
+    {"passed", T_LONGLONG, offsetof(Passage, passed), READONLY, NULL},
+    {NULL},
+};
+
 PyTypeObject PassageType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "logging_proxy.net.shortcut._compiled.Passage",
     .tp_basicsize = sizeof(Passage),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = passage_new,
+    .tp_members = passage_attributes,
     .tp_traverse = (traverseproc)passage_traverse,
     .tp_dealloc = (destructor)passage_dealloc,
 };

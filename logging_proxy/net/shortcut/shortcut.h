@@ -133,6 +133,7 @@ typedef struct {
     PyObject *sending, *now, *no_flags;
     double patience;
     Py_ssize_t least, largest; /* bytes of a piece of a counted body */
+    long long passed;          /* bytes of payload so far */
     int usual; /* nothing went through Python since the last piece, so that a chunked body needs no checks */
 } Passage;
 
