@@ -35,9 +35,6 @@ def run_proxy(arguments: list[str]) -> int:
     # Imported here, because it takes longer than most commands do.
     from twisted.scripts._twistd_unix import ServerOptions
     from twisted.scripts.twistd import runApp
-        ServerOptions,  # type: ignore[attr-defined]
-        runApp,
-    )
 
     options = ServerOptions()
     options.parseOptions(["-n", "--pidfile=", "logging-proxy", *arguments])
