@@ -25,6 +25,7 @@ ROW = Row(
     outcome="complete",
     model="m",
     session="s",
+    run="nightly",
     head_after=1500,
     request_file="2025-09-13_02-11-09.123_00000001_request.bin",
 )
