@@ -124,9 +124,7 @@ class BehindTests(RunCase):
         self.assertTrue(wait_until(lambda: len(rows()) == 1))
         self.assertEqual(rows()[0]["outcome"], "complete")
         self.assertEqual({each.name for each in self.spools()}, {str(setup.port), "run-1"})
-        self.assertTrue(
-            all(map(is_read, self.spools())), "a spool that the proxy's logging server does not read"
-        )
+        self.assertTrue(all(map(is_read, self.spools())), "a spool has no reader")
 
     def test_signals(self) -> None:
         """A signal goes to the program, which decides; the proxy ends after it."""
