@@ -49,7 +49,7 @@ class RunningProxy:
             service = ["logging-proxy", *self._arguments, f"--link={theirs.fileno()}"]
             twistd = ["-n", "--pidfile=", "--logfile=-", *service]
             self._process = subprocess.Popen(
-                [sys.executable, *PROGRAM, "0", os.getcwd(), *twistd],
+                [sys.executable, *PROGRAM, "proxy of a run", "0", os.getcwd(), *twistd],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,

@@ -118,4 +118,4 @@ def _instead(configuration: Configuration, error: NoServer | None, note: Callabl
             f"{where}{log_dir}: no such directory; select captures with --config, --url or --log-dir"
         )
     note(f"no logging server answers; reading the files in {log_dir}")
-    return DirectorySource(log_dir)
+    return DirectorySource(log_dir, routes=[route.name for route in configuration.routes])

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
+from logging_proxy.index.filters import BadFilter
 from logging_proxy.redaction.redact import redact_url
 from logging_proxy.service.console import safe
 
@@ -165,8 +166,10 @@ class Server:
             return Trouble(f"{self.url}: the server did not answer in time")
         return Trouble(f"{self.url}: {safe(str(getattr(error, 'strerror', None) or error), 200)}")
 
-    def _refusal(self, status: int, value: Any) -> Refusal:
+    def _refusal(self, status: int, value: Any) -> Exception:
         """The error for a problem document (RFC 9457), or for the trouble that `/health` reports."""
+        if status == 400 and (parameter := _words(value, "parameter")):
+            return BadFilter(parameter, _words(value, "detail").removeprefix(f"{parameter}: "))
         if status == 401:
             hint = "the token is wrong" if self._token else "a token is required"
             why = _words(value, "detail")

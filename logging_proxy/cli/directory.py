@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from logging_proxy.captures.reader import CaptureReader
 from logging_proxy.cli.matching import Search
@@ -24,12 +25,14 @@ from logging_proxy.cli.sources import (
     no_such,
 )
 from logging_proxy.cli.stored import Halves, StoredExchanges
-from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, parse_filters
+from logging_proxy.index import Filters, IndexTrouble, Row, TooSlow, check_route, parse_filters
 from logging_proxy.index.entries import BODY_LIMIT
 from logging_proxy.index.questions import IndexQuestions, open_whole
 from logging_proxy.index.sqlite import FILE
 from logging_proxy.understanding.decoding import decode
 from logging_proxy.understanding.text import text_of
+
+T = TypeVar("T")
 
 LOOK_AGAIN = 0.5
 """Seconds between two scans for new files."""
@@ -41,7 +44,11 @@ PAGE = 200
 class DirectorySource:
     """See `Source`.  Shows finished exchanges only: those under way have no metadata yet."""
 
-    def __init__(self, log_dir: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, log_dir: str, sleep: Callable[[float], None] = time.sleep, routes: Sequence[str] = ()
+    ) -> None:
+        """`routes` are the names of the configured ones, if that is known."""
+        self._routes = routes
         self._log_dir = log_dir
         self._sleep = sleep
         self._reader = CaptureReader(log_dir)
@@ -59,8 +66,10 @@ class DirectorySource:
         wanted = parse_filters(filters)
         index = open_whole_index(self._log_dir)
         if index is not None:
-            return (row.document() for row in _rows(index, wanted))
-        return (row.document() for row, _ in self._stored.newest_first(wanted))
+            found = (row.document() for row in _rows(index, wanted))
+        else:
+            found = (row.document() for row, _ in self._stored.newest_first(wanted))
+        return self._told(found, wanted)
 
     def get(self, id: str) -> Exchange:
         prefix = checked_prefix(id)
@@ -87,6 +96,9 @@ class DirectorySource:
             file.close()
 
     def search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
+        return self._told(self._search(text, filters), parse_filters(filters))
+
+    def _search(self, text: str, filters: Mapping[str, str]) -> Iterator[Found]:
         search = Search(text)
         index = open_whole_index(self._log_dir)
         if index is not None:
@@ -112,6 +124,22 @@ class DirectorySource:
                     yield {"type": "indexed", "id": id, "exchange": row}
             seen = now
             yield None
+
+    def _told(self, found: Iterator[T], wanted: Filters) -> Iterator[T]:
+        """What is found; raises `BadFilter` if that is nothing, because there is no such route."""
+        nothing = True
+        for each in found:
+            nothing = False
+            yield each
+        if nothing and "route" in wanted.where:
+            check_route(wanted, {*self._routes, *self._captured_routes()})
+
+    def _captured_routes(self) -> Iterator[str]:
+        index = open_whole_index(self._log_dir)
+        if index is not None:
+            yield from index.counts().values.get("route", {})
+        else:
+            yield from (row.route for row, _ in self._stored.newest_first(Filters()) if row.route)
 
     def _row(self, id: str) -> Document | None:
         try:

@@ -7,7 +7,7 @@ It is derived data: deleting it is safe, because it is rebuilt from the files of
 from logging_proxy.index.columns import Row
 from logging_proxy.index.cursors import BadCursor
 from logging_proxy.index.entries import entry_of
-from logging_proxy.index.filters import BadFilter, parse_filters
+from logging_proxy.index.filters import BadFilter, check_route, parse_filters
 from logging_proxy.index.indexer import Indexer
 from logging_proxy.index.rebuild import Progress, rebuild
 from logging_proxy.index.sqlite import SqliteIndex
@@ -40,6 +40,7 @@ __all__ = [
     "SqliteIndex",
     "Texts",
     "TooSlow",
+    "check_route",
     "entry_of",
     "meets",
     "parse_filters",

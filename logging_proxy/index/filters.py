@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from logging_proxy.index.columns import FILTERS, Filter
+from logging_proxy.index.columns import FILTERS, OUTCOMES, Filter
 from logging_proxy.index.values import Filters, microseconds
 
 _STATUS = re.compile(r"([1-5])(?:xx|\d\d)", re.IGNORECASE | re.ASCII)
@@ -19,17 +19,18 @@ LONGEST = 1000
 
 
 class BadFilter(ValueError):
-    """The value of the filter `name` is invalid."""
+    """The value of the filter `name` is invalid; `known` are the valid ones, where those can be told."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+    def __init__(self, name: str, reason: str, known: Iterable[str] = ()) -> None:
         self.name = name
-        self.reason = reason
+        self.known = tuple(known)
+        self.reason = f"{reason}; known {name}s: {_listed(self.known)}" if self.known else reason
+        super().__init__(f"{name}: {self.reason}")
 
 
 def parse_filters(parameters: Mapping[str, str]) -> Filters:
     """
-    The filters in the API's query parameters.  Empty values and unknown names are ignored.
+    The filters in the API's query parameters.  Empty values and other parameters are ignored.
 
     Raises `BadFilter` for an invalid value.
     """
@@ -56,6 +57,12 @@ def _status(name: str, value: str) -> int:
     if match is None:
         raise BadFilter(name, "neither a status such as 200 nor a class such as 4xx")
     return int(match[1]) if value.lower().endswith("xx") else int(value)
+
+
+def _outcome(name: str, value: str) -> str:
+    if value not in OUTCOMES:
+        raise BadFilter(name, "no outcome", OUTCOMES)
+    return value
 
 
 def _time(name: str, value: str) -> int:
@@ -85,7 +92,29 @@ def _reader(filter: Filter) -> Callable[[str, str], Any]:
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
     **{name: _reader(filter) for name, filter in FILTERS.items()},
+    "outcome": _outcome,
     "since": _time,
     "until": _until,
     "q": _text,
 }
+
+PARAMETERS = frozenset(_READERS)
+"""The names of all filters as parameters."""
+
+MOST_KNOWN = 20
+"""Known values that an error names."""
+
+
+def check_route(filters: Filters, known: Iterable[str]) -> None:
+    """
+    Raise `BadFilter` if the filters ask for a route that is not among `known`, those that have captures or
+    are configured.  To be called when nothing is found; where no route is known, none is wrong.
+    """
+    asked, names = filters.where.get("route"), sorted(filter(None, known))
+    if asked is not None and names and asked not in names:
+        raise BadFilter("route", "there is no such route", names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - MOST_KNOWN} more"] if len(names) > MOST_KNOWN else []
+    return ", ".join([*names[:MOST_KNOWN], *more])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +64,18 @@ def make_server(
     spool_root: str,
     spool_limit: int,
     sockets: list[socket.socket],
+    routes: Sequence[str] = (),
 ) -> Server:
     """
     A logging server that stores captures in `directory` and reads the spools below `spool_root`.
 
-    Each spool may grow to `spool_limit` bytes.  `sockets` are listening already.
+    Each spool may grow to `spool_limit` bytes.  `sockets` are listening already.  `routes` are the names of
+    the configured ones.
     """
     local = all(is_loopback(str(each.getsockname()[0])) for each in sockets)
     gate = make_gate(options, local, reactor.seconds, lambda: kept_token(directory.path), Visitors(look()))
-    parts = ServerParts(reactor, options, directory, spool_root, spool_limit, make_threads(reactor))
+    threads = make_threads(reactor)
+    parts = ServerParts(reactor, options, directory, spool_root, spool_limit, threads, routes=routes)
     return parts.assemble(gate)
 
 
@@ -90,8 +93,10 @@ class ServerParts:
         spool_limit: int,
         threads: Threads,
         wall_seconds: Callable[[], float] = time.time,
+        routes: Sequence[str] = (),
     ) -> None:
         self.reactor = reactor
+        self._routes = tuple(routes)
         self.directory = directory
         self.reader = CaptureReader(directory.path)
         self.threads = threads
@@ -150,6 +155,7 @@ class ServerParts:
             threads.files,
             threads.storage.run,
             threads.queries,
+            self._routes,
         )
         return Resources(
             Health(seconds, time.time_ns, self.status),

@@ -147,6 +147,7 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
         str(spool_root(configuration)),
         configuration.logging.spool_limit,
         sockets,
+        [route.name for route in configuration.routes],
     )
     listeners = Listeners(reactor, sockets, server.site)
     parts = [server.storing, server.housekeeping, server.viewers, listeners]

@@ -11,6 +11,7 @@ import struct
 import sys
 from contextlib import suppress
 
+from logging_proxy.net.holders import holder_of
 from logging_proxy.net.keepalive import keep_alive
 from logging_proxy.net.pacing import do_not_pace, is_local
 
@@ -48,7 +49,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
     except socket.gaierror as error:
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from None
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
+        holder = holder_of(port) if error.errno == errno.EADDRINUSE else ""
+        reason = f"port {port} is in use by {holder}" if holder else os.strerror(error.errno or 0)
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}") from None
 
 

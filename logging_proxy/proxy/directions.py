@@ -171,7 +171,8 @@ class Direction:
         """End the direction and drop what waits; the sink is released, and the source reads again."""
         sink, self.sink = self.sink, None
         source, self._source = self._source, None
-        self._counted, self._passing = self.size, None  # a passage knows its direction
+        if self._passing is not None:  # it knows this direction: a cycle
+            self._counted, self._passing = self.size, None
         self._waiting.clear()
         self._finished = False
         if self._registered and sink is not None and sink.transport is not None:

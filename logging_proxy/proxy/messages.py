@@ -213,7 +213,7 @@ class AwaitingEnd(ResponseHalf):
     def __init__(self, exchange: AroundResponse, upstream: ProxyClient, capture: Capture, size: int) -> None:
         """`size` is what the response has so far."""
         super().__init__(exchange, upstream, capture)
-        self.count(size)
+        self._counted = size
         self.started = True
         self._timer: IDelayedCall | None = exchange.connection.site.clock.callLater(MOMENT, self._give_up)
 
@@ -249,7 +249,7 @@ class RequestHalf(Direction):
         """`size` is the number of the body's bytes that came with the head."""
         super().__init__(connection, capture)
         self.done = done
-        self.count(size)
+        self._counted = size
 
     def shortcut(
         self,

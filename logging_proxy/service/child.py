@@ -42,7 +42,7 @@ NICENESS = 10
 
 
 PROGRAM = ("-P", "-m", "logging_proxy.service.child_main")
-"""Python's arguments for a child process; its niceness, its directory and twistd's arguments follow."""
+"""Python's arguments for a child process; title, niceness, directory and twistd's arguments follow."""
 
 
 def _input(document: bytes) -> IO[bytes]:
@@ -125,6 +125,7 @@ class ChildProcess:
         niceness: int = 0,
         link: Link | None = None,
         heard: Callable[[int, str], None] | None = None,
+        title: str = "",
     ) -> None:
         """
         `arguments` are twistd's arguments.  The sockets `listeners` are inherited, and closed by `stop`.
@@ -132,11 +133,12 @@ class ChildProcess:
         `folder` is the working directory; by default the current one, so that relative paths keep
         their meaning whatever twistd's `--rundir` is.  `document` is given to each process on its standard
         input.  `heard` is called with a descriptor's number and lines written there; without it, the
-        lines are logged.
+        lines are logged.  `title` is what `ps` shows of the process, by default the `name`.
         """
         self._reactor: IReactorProcess = reactor
         self._clock: IReactorTime = reactor
         self._name = name
+        self._title = f"logging-proxy: {title or name}"
         self._arguments = arguments
         self._listeners = listeners
         self._folder = os.getcwd() if folder is None else folder
@@ -173,7 +175,14 @@ class ChildProcess:
                 self._process = self._reactor.spawnProcess(
                     _Child(self),
                     sys.executable,
-                    [sys.executable, *PROGRAM, str(self._niceness), self._folder, *self._arguments],
+                    [
+                        sys.executable,
+                        *PROGRAM,
+                        self._title,
+                        str(self._niceness),
+                        self._folder,
+                        *self._arguments,
+                    ],
                     env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
                     childFDs=descriptors,
                 )

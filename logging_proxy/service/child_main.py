@@ -1,13 +1,15 @@
 """
-Entry point of a child process: lowers its priority, then runs twistd.
+Entry point of a child process: sets its title, lowers its priority, then runs twistd.
 
-    python -m logging_proxy.service.child_main NICENESS FOLDER TWISTD_ARGUMENT...
+    python -m logging_proxy.service.child_main TITLE NICENESS FOLDER TWISTD_ARGUMENT...
 """
 
 from __future__ import annotations
 
 import os
 import sys
+
+from logging_proxy.service.title import set_title
 
 
 def give_way(niceness: int) -> None:
@@ -25,7 +27,7 @@ def give_way(niceness: int) -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH if apart else os.SCHED_IDLE, os.sched_param(0))
 
 
-def main(niceness: str, folder: str, *arguments: str) -> None:
+def main(title: str, niceness: str, folder: str, *arguments: str) -> None:
     """
     Run twistd with these arguments, in `folder` and in a process group of its own.
 
@@ -33,6 +35,7 @@ def main(niceness: str, folder: str, *arguments: str) -> None:
     It is not a session of its own, because Linux gives every session the same share of the
     processor (`sched_autogroup`), whatever its niceness.
     """
+    set_title(title)
     os.setpgrp()
     if int(niceness):
         give_way(int(niceness))

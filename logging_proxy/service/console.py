@@ -50,33 +50,34 @@ class ConsoleObserver:
         self._under_way: dict[bytes, Progress] = {}
 
     def __call__(self, event: LogEvent) -> None:
+        now = self._now()
         if "method" in event:
-            progress = self._begun(event)
+            progress = self._begun(event, now)
         else:
             progress = self._under_way[event["exchange"]]
         if "response" in event:
             progress.status = event["response"][9:12].decode("ascii")
             if "ours" not in event:
-                progress.first_byte = self._now() - progress.began
+                progress.first_byte = now - progress.began
         if "outcome" in event:
-            self._ended(event, progress)
+            del self._under_way[event["exchange"]]
+            progress.took = now - progress.began
+            self._output.line(self._end_line(event, progress))
 
-    def _begun(self, event: LogEvent) -> Progress:
+    def _begun(self, event: LogEvent, now: float) -> Progress:
         output, id = self._output, event["exchange"]
         method, target = event["method"], event["target"]
-        progress = self._under_way[id] = Progress(self._now(), (method, target))
+        progress = self._under_way[id] = Progress(now, (method, target))
         if not self._brief:
             recorded = event["capture"] is not None
             output.line(exchange_line(output.stamp(), id, method, target, event["where"], recorded))
         return progress
 
-    def _ended(self, event: LogEvent, progress: Progress) -> None:
-        output, id = self._output, event["exchange"]
-        del self._under_way[id]
-        progress.took = self._now() - progress.began
+    def _end_line(self, event: LogEvent, progress: Progress) -> str:
         asked = asked_for(*progress.asked) if self._brief else ""
         sizes = (event["sent"], event["received"])
-        output.line(end_line(output.stamp(), id, progress, event["outcome"], sizes, asked, event["error"]))
+        time = self._output.stamp()
+        return end_line(time, event["exchange"], progress, event["outcome"], sizes, asked, event["error"])
 
 
 class Progress:

@@ -17,8 +17,11 @@ DATE = len("2025-09-13 ")
 WITH_DATE = 100
 """Columns from which lines have their date; in fewer there would be no room for what matters."""
 
-LEAST_PATH = 12
+LEAST_PATH = 16
 """Columns of a URL below which it is left out."""
+
+LEAST_ASKED = 24
+"""Columns that method and path have before figures are left out."""
 
 _CODES = {"dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -74,7 +77,7 @@ class Dress:
         given = {name: text or "" for name, text in part.items()}
         start = _stamp(given, columns) + given["id"]
         room = columns - width(start + given["result"])
-        figures = _figures(given, room)
+        figures = _figures(given, room - min(width(given["what"]), LEAST_ASKED))
         room -= width(figures)
         painted = start + self._paint(given["result"], style_of(given["status"], given["outcome"])) + figures
         what, reason = given["what"], given["reason"]

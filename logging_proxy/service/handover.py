@@ -8,6 +8,7 @@ file may be half edited, or have changes that take effect at the next start only
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 from logging_proxy import __version__
 from logging_proxy.configuration import Configuration
@@ -19,8 +20,9 @@ class OtherVersion(Exception):
 
 def hand_over(configuration: Configuration) -> bytes:
     """Serialize the parts that a logging server needs, token included, for `take_over` in its process."""
+    routes = tuple(replace(route, tls=None) for route in configuration.routes)  # keys stay with the proxy
     needed = Configuration(
-        routes=(), logging=configuration.logging, logging_server=configuration.logging_server
+        routes=routes, logging=configuration.logging, logging_server=configuration.logging_server
     )
     return pickle.dumps((__version__, pickle.dumps(needed)))
 

@@ -25,6 +25,7 @@ from logging_proxy.recording.disk import make_private_directory
 from logging_proxy.recording.recorder import RING_SIZE, Recording
 from logging_proxy.recording.rings import remove_unused, salvage_all
 from logging_proxy.recording.spool import Spool, SpoolBusy, describe
+from logging_proxy.redaction.redact import redact_url
 from logging_proxy.service.bootstrap import (
     give_up,
     install_reactor,
@@ -335,8 +336,16 @@ def _child(
         arguments += [f"--ship-to={configuration.logging.server_url}"]
         arguments += [f"--spool={spool}" for spool in spools]
     arguments += [f"--listen-fd={number}" for number, _ in enumerate(listeners, LINK_FD + 1)]
-    document = hand_over(configuration)
-    return ChildProcess(reactor, "logging server", arguments, listeners, document=document, niceness=NICENESS)
+    url = configuration.logging.server_url
+    return ChildProcess(
+        reactor,
+        "logging server",
+        arguments,
+        listeners,
+        document=hand_over(configuration),
+        niceness=NICENESS,
+        title="" if url is None else f"sends captures to {redact_url(url)}",
+    )
 
 
 def _worker_arguments(parent: Any) -> list[str]:

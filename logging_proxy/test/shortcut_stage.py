@@ -208,6 +208,8 @@ class Story:
     records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
     states: list[tuple[Any, ...]] = field(default_factory=list)
     """After each step: whether the source is read, both deadlines, which sides are there, the stride."""
+    ends: list[tuple[str, int, int]] = field(default_factory=list)
+    """Outcome and sizes of both bodies, as observers are told them."""
     short: int = 0
     """How many times the shorter way was there before a step."""
 
@@ -227,7 +229,13 @@ class Play:
     room: int = 4096
 
     def tell(self, steps: list[Any]) -> Story:
-        self.stage, endpoint, story = RingStage(logging=self.logging), Endpoint(self.room), Story()
+        endpoint, story = Endpoint(self.room), Story()
+
+        def observe(event: Any) -> None:
+            if "outcome" in event:
+                story.ends.append((event["outcome"], event["sent"], event["received"]))
+
+        self.stage = RingStage(logging=self.logging, observers=[observe])  # type: ignore[list-item]
         self.stage.pool._endpoint = endpoint  # type: ignore[assignment]
         client = Line(self.stage.site.buildProtocol(None), self.room)
         client.far.send(self.head if self.upload else get())

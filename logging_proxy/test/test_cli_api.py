@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.cli.api import ApiSource
 from logging_proxy.cli.connection import Server
 from logging_proxy.cli.sources import NoServer, Refusal, Trouble
+from logging_proxy.index import BadFilter
 from logging_proxy.logserver.ingest.spools import Status
 from logging_proxy.test.cli_stage import connector, until_none
 from logging_proxy.test.web_stage import ServerTestCase
@@ -70,7 +71,7 @@ class ApiTests(ApiCase):
         (found,) = self.source().search("pears", {})
         self.assertEqual((found.row["id"], found.side), (self.id_of(1), "request"))
         self.assertEqual(found.text, "gpt-5 apples and pears")
-        self.assertEqual(list(self.source().search("pears", {"route": "other"})), [])
+        self.assertEqual(list(self.source().search("pears", {"route": "configured"})), [])
 
     def test_live(self) -> None:
         """The feed tells of start, response, pieces and end."""
@@ -110,8 +111,13 @@ class ApiTests(ApiCase):
 
     def test_bad_filter(self) -> None:
         """What the server refuses is said in its words."""
-        with self.assertRaisesRegex(Refusal, "status"):
-            list(self.source().list({"status": "nine"}))
+        self.capture(1)
+        for name, value, words in (
+            ("status", "nine", "neither a status such as 200 nor a class such as 4xx"),
+            ("route", "nope", "there is no such route; known routes: configured, lmstudio"),
+        ):
+            error = self.assertRaises(BadFilter, list, self.source().list({name: value}))
+            self.assertEqual((error.name, error.reason), (name, words))
 
 
 class TokenTests(ApiCase):

@@ -128,7 +128,7 @@ class OutputTests(CommandCase):
         self.assertEqual([line.split()[0] for line in lines[:1]], ["STARTED"])
         self.assertEqual([line.split()[2] for line in lines[1:]], [id_of(n)[:8] for n in (3, 2, 1)])
         self.assertEqual(len(self.output("ls", "-n", "1").splitlines()), 2)
-        self.assertEqual(self.output("ls", "--route", "none"), "")
+        self.assertEqual(self.output("ls", "--route", "openai", "--status", "1xx"), "")
 
     def test_json(self) -> None:
         """With --json every line is a JSON object."""
@@ -276,10 +276,16 @@ class MistakeTests(CommandCase):
             self.assertIn(words, self.error(*arguments))
 
     def test_usage(self) -> None:
-        """A filter or a command line that makes no sense is status 2."""
-        status, _, err = self.run_command("ls", "--status", "nine")
-        self.assertEqual(status, 2)
-        self.assertIn("--status", err.text)
+        """A filter or a command line that makes no sense is one line and status 2."""
+        for asked in (["ls"], ["search", "apples"], ["stats"], ["tail"]):
+            for option, value, words in (
+                ("--status", "nine", "neither a status such as 200 nor a class such as 4xx"),
+                ("--outcome", "foo", "no outcome; known outcomes: complete, client_closed, "),
+                ("--route", "nope", "there is no such route; known routes: openai"),
+            ):
+                status, out, err = self.run_command(*asked, option, value)
+                self.assertEqual((status, out.text, err.text.count("\n")), (2, "", 1), asked)
+                self.assertIn(f"logging-proxy: {option}: {words}", err.text)
         for arguments in (
             *(
                 ["frobnicate"],

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from logging_proxy.cli.directory import DirectorySource, open_whole_index
 from logging_proxy.cli.rebuilding import InUse, add_missing, rebuild_index
 from logging_proxy.cli.sources import Trouble
-from logging_proxy.index import Filters, Row, SqliteIndex, meets
+from logging_proxy.index import BadFilter, Filters, Row, SqliteIndex, meets
 from logging_proxy.index.sqlite import FILE
 from logging_proxy.test.index_stage import documents, id_of, write_capture
 
@@ -77,6 +77,18 @@ class ListTests(DirectoryCase):
         assert index is not None
         index.close()
         self.check()
+
+    def test_unknown_route(self) -> None:
+        """A route without captures that is not configured either is told, with an index and without."""
+        captured = {str(row["route"]) for row in self.source().list({})}
+        for _ in range(2):
+            for find in (self.source().list, lambda filters: self.source().search("x", filters)):
+                error = self.assertRaises(BadFilter, list, find({"route": "nope"}))
+                self.assertEqual((error.name, set(error.known)), ("route", captured))
+            known = DirectorySource(self.log_dir, routes=("nope",))
+            self.assertEqual(list(known.list({"route": "nope"})), [])
+            self.assertEqual(list(self.source().list({"route": captured.copy().pop(), "status": "1xx"})), [])
+            list(rebuild_index(self.log_dir))
 
     def test_index_in_doubt(self) -> None:
         """An index that may lack something, is damaged or from another version is not asked."""

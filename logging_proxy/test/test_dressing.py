@@ -58,8 +58,12 @@ class WidthTests(SynchronousTestCase):
                 "    no connection to 127.0.0.1:1234 could be made:",
                 "    Connection refused",
             ],
+            (END + " · POST /v1/chat/completions", 120): [END + " · POST /v1/chat/completions"],
+            (END + " · POST /v1/chat/completions", 80): [
+                "02:11:10 [092d0424] 200 complete 7.9 s · 1.2 kB → 16 kB · POST /v1/…/completions"
+            ],
             (BRIEF, 80): ["02:11:10 [092d0424] 404 complete 0.4 ms · 0 B → 85 B · GET /a/path…ugh/to/be/cut"],
-            (BRIEF, 60): ["02:11:10 [092d0424] 404 complete 0.4 ms · 0 B → 85 B"],
+            (BRIEF, 60): ["02:11:10 [092d0424] 404 complete 0.4 ms · GET /a/…/to/be/cut"],
         }
         for (line, columns), expected in cases.items():
             self.assertEqual(self.rows(line, columns), expected, columns)

@@ -55,9 +55,36 @@ class ListTests(ServerTestCase):
             ("q=pears&route=lmstudio", []),
             ("since=2025-09-13T00:11:11Z", [b]),
             ("until=2025-09-13T00:11:11Z", [a]),
-            ("unknown=1", [b, a]),
         ):
             self.assertEqual(self.ids(f"?{query}"), wanted, query)
+
+    def test_unknown(self) -> None:
+        """What cannot have been meant is told, with what is known, and not answered with nothing."""
+        self.capture(1)
+        self.capture(2, route=b"other")
+        id = self.id_of(1)
+        for target, parameter, known in (
+            (
+                "?rout=lmstudio",
+                "rout",
+                "cursor, limit, method, model, outcome, q, route, session, since",
+            ),
+            ("?route=nope", "route", "there is no such route; known routes: configured, lmstudio, other"),
+            (
+                "?outcome=foo",
+                "outcome",
+                "no outcome; known outcomes: complete, client_closed, upstream_closed",
+            ),
+            ("?status=9xx", "status", "neither a status such as 200 nor a class such as 4xx"),
+            (f"/{id}?revael=true", "revael", "there is no such parameter; known parameters: reveal"),
+            (f"/{id}/request?reveal=true", "reveal", "there is no such parameter; known parameters: none"),
+        ):
+            reply = self.ask("GET", f"/api/exchanges{target}")
+            problem = reply.json()
+            self.assertEqual((reply.status, problem["parameter"]), (400, parameter), target)
+            self.assertIn(known, problem["detail"])
+        self.assertEqual(self.ids("?route=configured"), [])
+        self.assertEqual(self.ids("?route=other&status=500"), [])
 
     def test_given_twice(self) -> None:
         """A parameter that is given twice is refused: which one is meant?"""
@@ -75,7 +102,7 @@ class ListTests(ServerTestCase):
         row = self.get("/api/exchanges?status=200&limit=1")["exchanges"][0]
         self.assertEqual((row["status"], row["response"]["bytes"]), (200, 3))
         self.assertEqual(self.ids("?status=5xx"), [])
-        self.assertEqual(self.ids("?route=other"), [])
+        self.assertEqual(self.ids("?route=lmstudio&status=5xx"), [])
         self.assertEqual(self.ids("?outcome=complete"), [done])
         self.assertEqual(self.ids("?q=abc"), [])
 

@@ -85,6 +85,7 @@ class OpenAPITests(ServerTestCase):
         self.assertEqual(len(self.get("/api/exchanges")["exchanges"]), 1)
         parameters = self.document["paths"]["/api/exchanges"]["get"]["parameters"]
         senseless = {"limit": "0", "cursor": "x", "status": "9xx", "since": "x", "until": "x"}
+        senseless |= {"route": "nope", "outcome": "foo"}
         for name in (p["name"] for p in parameters):
             reply = self.ask("GET", f"/api/exchanges?{name}={senseless.get(name, 'other')}")
             if name in senseless:

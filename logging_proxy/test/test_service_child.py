@@ -132,7 +132,7 @@ class RankTests(SynchronousTestCase):
             "import os, sys; from twisted.scripts import twistd\n"
             "from logging_proxy.service import child_main\n"
             "twistd.run = lambda: print(os.getcwd(), os.getpgrp() == os.getpid(), os.nice(0), sys.argv[1:])\n"
-            f"child_main.main('0', {folder!r}, '-n', 'logging-proxy')"
+            f"child_main.main('a title', '0', {folder!r}, '-n', 'logging-proxy')"
         )
         self.assertEqual(said, f"{folder} True {os.nice(0)} ['-n', 'logging-proxy']")
 
@@ -147,7 +147,11 @@ class StartTests(ChildCase):
         self.assertEqual(sorted(process.descriptors), [0, 1, 2, LINK_FD, LINK_FD + 1])
         self.assertEqual(process.arguments[-2:], ["-n", "logging-server"])
         self.assertEqual(
-            process.arguments[2:6], ["-m", "logging_proxy.service.child_main", str(NICENESS), "/some/where"]
+            process.arguments[2:7],
+            [
+                *("-m", "logging_proxy.service.child_main", "logging-proxy: logging server"),
+                *(str(NICENESS), "/some/where"),
+            ],
         )
         self.assertEqual(
             process.environment["PYTHONPATH"].split(os.pathsep), [each for each in sys.path if each]

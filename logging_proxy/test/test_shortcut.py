@@ -75,6 +75,7 @@ class SameTests(ShortcutCase):
         """Whole chunks take the shorter way, which ends with the response."""
         story = self.same(CHUNKS, [chunks(b"a", b"b"), chunk(b"c"), CHUNKED_END, "drain"])
         self.assertEqual(story.short, 3)
+        self.assertEqual(story.ends, [("complete", 0, 3)])
         self.assertEqual(story.received.partition(b"\r\n\r\n")[2], chunks(b"a", b"b", b"c") + CHUNKED_END)
 
     def test_slow_client(self) -> None:

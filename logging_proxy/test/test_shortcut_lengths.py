@@ -136,6 +136,7 @@ class SameTests(ShortcutCase):
         story = self.same(play, [FILLED, FILLED, "drain", "answer", late, "drain"])
         self.assertGreater(story.short, 0)
         self.assertNotIn(late[:KIB], body(play, story))
+        self.assertEqual(story.ends, [("complete", 2 * len(FILLED), 2)])
         self.assertIn(b"200 OK", story.answer)
 
     def test_sink_leaves(self) -> None:
@@ -144,6 +145,7 @@ class SameTests(ShortcutCase):
         play = download(room=400 * KIB)
         story = self.same(play, [FILLED, FILLED, "drain", "leave", late])
         self.assertGreater(story.short, 0)
+        self.assertEqual(story.ends, [("client_closed", 0, 2 * len(FILLED))])
         self.assertNotIn(late[:KIB], body(play, story))
 
 

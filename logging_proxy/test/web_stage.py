@@ -159,6 +159,7 @@ class ServerTestCase(SynchronousTestCase):
             1 << 30,
             at_once(),
             wall_seconds=self.wall_seconds,
+            routes=("configured",),
         )
         self.indexer = IndexAtOnce(self.parts)
         indexer: Any = self.indexer

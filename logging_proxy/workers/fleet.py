@@ -121,7 +121,9 @@ class Fleet:
 
         worker = Worker(self._reactor, attached, lambda: self._board.leave(number))
         self._workers.append(worker)
-        self._children.append(ChildProcess(self._reactor, name, arguments, link=worker, heard=heard))
+        title = f"worker {number} of {self._count}"
+        child = ChildProcess(self._reactor, name, arguments, link=worker, heard=heard, title=title)
+        self._children.append(child)
 
     def _begin(self, worker: Worker, spool: Path | None) -> None:
         begin = Begin(self._configuration, spool, self._logging, self._count, self._server)

@@ -82,7 +82,8 @@ def problem_of(error: Exception) -> Refused:
     if isinstance(error, BadCursor):
         return Refused(Problem.UNKNOWN_CURSOR)
     if isinstance(error, BadFilter):
-        return Refused(Problem.BAD_PARAMETER, f"{error.name}: {error.reason}", parameter=error.name)
+        more = {"known": list(error.known)} if error.known else {}
+        return Refused(Problem.BAD_PARAMETER, str(error), parameter=error.name, **more)
     if isinstance(error, TooSlow):
         return Refused(Problem.TOO_SLOW)
     if isinstance(error, IndexTrouble):

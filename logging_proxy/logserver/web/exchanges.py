@@ -13,7 +13,16 @@ from twisted.web.server import Request
 from logging_proxy.captures.exchanges import Side
 from logging_proxy.captures.names import metadata_name
 from logging_proxy.captures.reader import CaptureReader, OpenFile
-from logging_proxy.index import Abandoned, Index, IndexTrouble, Row, parse_filters
+from logging_proxy.index import (
+    Abandoned,
+    Filters,
+    Index,
+    IndexTrouble,
+    Row,
+    check_route,
+    parse_filters,
+)
+from logging_proxy.index.filters import PARAMETERS
 from logging_proxy.index.values import MAX_LIMIT, is_exchange_id
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.live.feed import row_document
@@ -37,6 +46,8 @@ from logging_proxy.redaction.redact import redact_headers, redact_line, redact_u
 
 DEFAULT_LIMIT = 50
 
+_PARAMETERS = PARAMETERS | {"cursor", "limit"}
+
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
@@ -58,6 +69,15 @@ class Archive:
     run: Run
     run_storage: Run
     run_query: Run
+
+    routes: tuple[str, ...] = ()
+    """The names of the configured routes, as far as they are known here."""
+
+    def known_routes(self) -> set[str]:
+        """The routes that are configured, or have exchanges."""
+        stored = self.require_index().counts().values.get("route", {})
+        under_way = (row.route for row in self.under_way.rows(Filters()))
+        return {*self.routes, *stored, *(route for route in under_way if route)}
 
     def require_index(self) -> Index:
         if self.index is None:
@@ -98,7 +118,7 @@ class Exchanges(ProblemResource):
 
     def render_GET(self, request: Request) -> bytes | int:
         try:
-            given = read_parameters(request)
+            given = read_parameters(request, _PARAMETERS)
             limit = _limit(given.get("limit", ""))
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
@@ -118,10 +138,10 @@ class Exchanges(ProblemResource):
 
     def _list(self, given: dict[str, str], limit: int, abandoned: Callable[[], bool]) -> Answer:
         archive = self._archive
-        cursor = given.get("cursor") or None
-        page = list_exchanges(
-            archive.require_index(), archive.under_way.rows, parse_filters(given), cursor, limit, abandoned
-        )
+        cursor, filters, index = given.get("cursor") or None, parse_filters(given), archive.require_index()
+        page = list_exchanges(index, archive.under_way.rows, filters, cursor, limit, abandoned)
+        if not page.rows and cursor is None:
+            check_route(filters, archive.known_routes())
         rows = [row_document(row) for row in page.rows]
         return json_answer({"exchanges": rows, "next": page.next})
 
@@ -150,7 +170,7 @@ class ExchangeResource(ProblemResource):
 
     def render_GET(self, request: Request) -> bytes | int:
         try:
-            reveal = _flag(read_parameters(request), "reveal")
+            reveal = _flag(read_parameters(request, ("reveal",)), "reveal")
         except Refused as refused:
             return refuse(request, refused.problem, refused.detail, **refused.more)
         return give_later(request, Deferred.fromCoroutine(self._describe(reveal)))
@@ -185,6 +205,10 @@ class Bytes(ProblemResource):
     def render_GET(self, request: Request) -> bytes | int:
         if request.postpath:
             return refuse(request, Problem.NO_ADDRESS)
+        try:
+            read_parameters(request, ())
+        except Refused as refused:
+            return refuse(request, refused.problem, refused.detail, **refused.more)
         opening = Deferred.fromCoroutine(self._open())
         return give_file(request, self._archive.run, opening, self._side)
 

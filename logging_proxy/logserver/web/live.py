@@ -65,7 +65,7 @@ class FeedFilter:
 
 def read_filter(request: Request) -> FeedFilter:
     """The filter in the query.  Raises `Refused`."""
-    given = read_parameters(request)
+    given = read_parameters(request, ("after", "exchange", "pieces"))
     after, exchange, pieces = (given.get(name) for name in ("after", "exchange", "pieces"))
     if after is not None and not _SEQUENCE.fullmatch(after):
         raise Refused(Problem.BAD_PARAMETER, "after: not a sequence", parameter="after")

@@ -86,7 +86,7 @@ class AppendResource(ProblemResource):
         if not _OFFSET.fullmatch(self._offset) or int(self._offset) > MOST_OFFSET:
             return refuse(request, Problem.BAD_OFFSET)
         try:
-            gap = read_parameters(request).get("gap")
+            gap = read_parameters(request, ("gap",)).get("gap")
             if gap not in (None, "1"):
                 raise Refused(Problem.BAD_PARAMETER, "gap: not 1", parameter="gap")
             data = decoded_body(request)

@@ -60,7 +60,7 @@ class WorkersCase(EndToEndCase):
         found = {}
         for pid in descendants(self.proxy.process.pid):
             try:
-                number = re.search(rb"--worker=(\d+)", (PROC / str(pid) / "cmdline").read_bytes())
+                number = re.search(rb"worker (\d+) of", (PROC / str(pid) / "cmdline").read_bytes())
             except OSError:
                 continue
             if number is not None:
