@@ -33,10 +33,11 @@ class RunningProxy:
     Its output is kept, for a program that uses the whole terminal must not be disturbed.
     """
 
-    def __init__(self, arguments: list[str]) -> None:
-        """`arguments` are those of the service."""
+    def __init__(self, name: str, arguments: list[str]) -> None:
+        """`name` is the run's, `arguments` are those of the service."""
         self.variables: Mapping[str, str] = {}
-        self._arguments = arguments
+        self._name = name
+        self._arguments = [*arguments, f"--run={name}"]
         self._output: IO[bytes] = tempfile.TemporaryFile()
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
@@ -49,7 +50,7 @@ class RunningProxy:
             service = ["logging-proxy", *self._arguments, f"--link={theirs.fileno()}"]
             twistd = ["-n", "--pidfile=", "--logfile=-", *service]
             self._process = subprocess.Popen(
-                [sys.executable, *PROGRAM, "proxy of a run", "0", os.getcwd(), *twistd],
+                [sys.executable, *PROGRAM, f"logging-proxy: run {self._name}", "0", os.getcwd(), *twistd],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,

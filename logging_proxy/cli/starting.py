@@ -48,7 +48,7 @@ def run_proxy(arguments: list[str]) -> int:
 def run_behind(context: Context, words: list[str]) -> int:
     """Run a program behind a proxy of its own; the program's exit status."""
     name = context.options.name or name_for(words[0])
-    proxy = RunningProxy([*service_arguments(context.options), f"--run={name}"])
+    proxy = RunningProxy(name, service_arguments(context.options))
     program = Program(context.environ)
     try:
         path = find_program(words[0], context.environ)

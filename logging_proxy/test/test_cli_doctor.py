@@ -18,6 +18,7 @@ from logging_proxy.cli.doctor import machine, network
 from logging_proxy.cli.doctor.check import Check, State, fail, lines, ok, warn
 from logging_proxy.cli.paint import Paint
 from logging_proxy.configuration import Configuration
+from logging_proxy.net import shortcut
 from logging_proxy.recording.tail import SpoolLock
 from logging_proxy.service.chosen import choose
 from logging_proxy.test.certificates import self_signed
@@ -121,7 +122,7 @@ class MachineTests(SynchronousTestCase):
 
     def test_parts(self) -> None:
         """A part in C that was not built, and codings without a decoder, are warned of."""
-        self.patch(machine.shortcut, "trouble", "it was not built")
+        self.patch(shortcut, "trouble", "it was not built")
         self.patch(machine, "_is_installed", lambda name: name == "backports.zstd")
         parts, decoders = machine.check_parts()
         self.assertIn("no part in C (it was not built)", parts.text)

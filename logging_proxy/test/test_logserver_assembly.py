@@ -51,7 +51,8 @@ class RunTests(SynchronousTestCase):
     def test_names(self) -> None:
         """A run is what its session names; a name that no command line takes is none, whatever it is."""
         good = {"a": "a", "Agent_1.2-x": "Agent_1.2-x", "a" * 64: "a" * 64}
-        for name in (*good, "", "a" * 65, "-x", "a b", "a\x1b", "é", 1, None, ["a"], {}):
+        names: list[Any] = [*good, "", "a" * 65, "-x", "a b", "a\x1b", "é", 1, None, ["a"], {}]
+        for name in names:
             exchange = ended(assemble(session(run=name), *Script(1).simple()))
             self.assertEqual(exchange.run, good.get(name, "") if isinstance(name, str) else "", name)
 

@@ -87,7 +87,7 @@ class TallyTests(SynchronousTestCase):
         ):
             id = b"1" * 16
             at_once = {"exchange": id, "method": b"GET", "response": response, "outcome": outcome}
-            steps = [
+            steps: list[dict[str, Any]] = [
                 {"exchange": id, "method": b"GET"},
                 {"exchange": id, "response": response},
                 {"exchange": id, "outcome": outcome},
