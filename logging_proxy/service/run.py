@@ -258,10 +258,19 @@ class RunService(Service):
     async def _leave(self) -> None:
         if self._next is not None:
             self._next.cancel()
+        try:
+            await self._store()
+        finally:
+            await self._say_goodbye()
+
+    async def _store(self) -> None:
+        """Let the run's own logging server, if one is needed, store everything."""
         if self._server is None and not self._has_reader():
             self._start_server()
         if self._server is not None:
             await self._server.stop(self._patience)
+
+    async def _say_goodbye(self) -> None:
         if self._link.transport is not None and not self._link.closed.called:
             self._link.say(self._tally.document())
             self._link.transport.loseConnection()

@@ -207,8 +207,7 @@ def _run(reactor: Any, options: Options) -> IService:
     output = Output(sink_for(options.parent or {"nodaemon": True}))
     atexit.register(output.close)
     root = spool_root(configuration)
-    shared = configuration.embedded and any_is_read(root)
-    server_listeners = [] if shared else _free_listeners(configuration)
+    server_listeners = [] if any_is_read(root) else _listeners_if_free(configuration)
     recording = _recording_of_run(reactor, configuration, root, run.name)
     spools = [] if recording is None else [recording.directory]
     tally = Tally()
@@ -232,21 +231,26 @@ def _run(reactor: Any, options: Options) -> IService:
         hello(configuration, listeners[0].getsockname()[1], everything=options["to"] is not None),
         tally,
         lambda: own or not spools or is_read(spools[0]),
-        lambda: _child(reactor, configuration, _free_listeners(configuration), spools),
+        lambda: _child(reactor, configuration, _listeners_anywhere(configuration), spools),
         CHILD_PATIENCE,
     ).setServiceParent(service)
     return service
 
 
-def _free_listeners(configuration: Configuration) -> list[socket.socket]:
-    """The logging server's sockets; on another port if the configured one is taken."""
+def _listeners_if_free(configuration: Configuration) -> list[socket.socket]:
+    """The embedded logging server's sockets; none if its port is taken, perhaps by one that reads the spools."""
     server = configuration.logging_server
     if not configuration.embedded:
         return []
     try:
         return bind(server.host, server.port)
     except CannotListen:
-        return bind(server.host, 0)
+        return []
+
+
+def _listeners_anywhere(configuration: Configuration) -> list[socket.socket]:
+    """The same, on another port if the configured one is taken."""
+    return _listeners_if_free(configuration) or bind(configuration.logging_server.host, 0)
 
 
 def _recording_of_run(reactor: Any, configuration: Configuration, root: Path, name: str) -> Recording | None:

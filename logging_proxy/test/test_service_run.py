@@ -175,7 +175,7 @@ class RunServiceTests(SynchronousTestCase):
             {"variables": {}},
             self.tally,
             lambda: self.has_reader,
-            lambda: cast(ChildProcess, self.server),
+            self.make_server,
             1.0,
             self.stop_process,
         )
@@ -183,6 +183,9 @@ class RunServiceTests(SynchronousTestCase):
         for call, args, kwargs in self.reactor.whenRunningHooks:
             call(*args, **kwargs)
         return service
+
+    def make_server(self) -> ChildProcess:
+        return cast(ChildProcess, self.server)
 
     def stop_process(self) -> None:
         self.stops += 1
@@ -237,6 +240,19 @@ class RunServiceTests(SynchronousTestCase):
         service = self.start()
         self.stop(service)
         self.assertEqual(self.server.done, ["start", "stop"])
+
+    def test_server_cannot_start(self) -> None:
+        """The counts are said even if nothing can be stored now; the spool has it."""
+
+        def fail() -> ChildProcess:
+            raise OSError("no port")
+
+        self.patch(self, "make_server", fail)
+        service = self.start()
+        stopped = service.stopService()
+        self.reactor.link.connectionLost()
+        self.failureResultOf(stopped, OSError)
+        self.assertEqual(self.said()[1:], [{"exchanges": 0, "errors": 0}])
 
     def test_command_line_is_gone(self) -> None:
         """Nothing is said when nobody listens any more."""
