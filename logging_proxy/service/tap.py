@@ -238,7 +238,7 @@ def _run(reactor: Any, options: Options) -> IService:
 
 
 def _listeners_if_free(configuration: Configuration) -> list[socket.socket]:
-    """The embedded logging server's sockets; none if its port is taken, perhaps by one that reads the spools."""
+    """The embedded logging server's sockets; none if its port is taken, as by one that reads the spools."""
     server = configuration.logging_server
     if not configuration.embedded:
         return []

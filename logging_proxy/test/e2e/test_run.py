@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,18 @@ signal.pause()
 def said(received: upstream.Received) -> Iterable[upstream.Step]:
     """The request's target, as the answer."""
     yield upstream.answer(received.target)
+
+
+COUNTING = """\
+import os, signal, sys, time, urllib.request
+got = []
+signal.signal(signal.SIGINT, lambda number, frame: got.append(number))
+print("ready", flush=True)
+while not got:
+    time.sleep(0.05)
+urllib.request.urlopen(os.environ["LOGGING_PROXY_BASE_URL"] + "/one").read()
+sys.exit(40 + len(got))
+"""
 
 
 class RunCase(EndToEndCase):
@@ -138,6 +152,30 @@ class BehindTests(RunCase):
             self.assertEqual(program.process.wait(PATIENCE), 40, program.last_words())
         self.assertIn("got SIGTERM", program.words())
         self.assertIn("no exchange came through the proxy", program.words())
+
+    def test_interrupt_key(self) -> None:
+        """Ctrl-C on the terminal reaches the program once, and the proxy outlives it."""
+        ours, theirs = os.openpty()
+        self.addCleanup(os.close, ours)
+        with os.fdopen(theirs, "wb") as terminal:
+            process = subprocess.Popen(
+                module("logging_proxy", "run", *self.to_peer(), "--", sys.executable, "-c", COUNTING),
+                cwd=self.folder,
+                env=environment(),
+                stdin=terminal,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        os.write(ours, b"\x03")
+        rest = process.stdout.read().decode()
+        self.assertEqual(process.wait(PATIENCE), 41, rest)
+        self.assertIn("1 exchange, no errors", rest)
 
     def test_ended_by_a_signal(self) -> None:
         """A program that a signal ended has a shell's status for that."""
