@@ -86,8 +86,8 @@ class Half:
         self.tunnel_from = tunnel_from
         self.refused_from = refused_from
         """Offset of the first byte that was not forwarded; the bytes before it are the body."""
-        self.file: Any = None
-        """A slot for the store: its `HalfFile` for this half."""
+        self.file: object | None = None
+        """A slot for the store, which keeps its own state of this half there."""
 
     def add(self, size: int, time: int) -> None:
         """Counts `size` more bytes, received at `time`."""
@@ -110,6 +110,10 @@ class Half:
         self.file = None
         if len(self.pieces) > FEW_TIMES:
             self.pieces = array("Q")
+
+
+OpeningRow = tuple[str | None, str | None, str, str, str | None]
+"""Route, pattern, method, source URL and destination URL as the index stores them."""
 
 
 class Opening:
@@ -148,8 +152,8 @@ class Opening:
         """The bytes before the body in the request's `.bin`."""
         self.json = _common_json(self)
         """The members of the metadata from `route` to `destination_url`."""
-        self.row: Any = None
-        """A slot for the index: the row fields that it derived from this."""
+        self.row: OpeningRow | None = None
+        """A slot for the index: the fields of a row that it has derived from this."""
 
 
 def _common_json(opening: Opening) -> str:
@@ -169,7 +173,7 @@ class Exchange:
     """One exchange, with what its records have told so far; `outcome` is empty while it is open."""
 
     __slots__ = (
-        "again",
+        "replayed",
         "began",
         "client",
         "damage",
@@ -214,7 +218,7 @@ class Exchange:
         self.outcome = self.error = self.damage = ""
         self.run = ""
         """The name of the run that it belongs to; empty for most."""
-        self.again = False
+        self.replayed = False
         """Whether this process has read the exchange from the spool before: this is a replay."""
         text = uuid.hex()
         self.id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -353,5 +357,5 @@ def snapshot(exchange: Exchange) -> Exchange:
     """A copy for another thread, while this thread continues to change the exchange."""
     made = restore_exchange(exchange_state(exchange))
     made.notes = exchange.notes[:]
-    made.outcome, made.error, made.again = exchange.outcome, exchange.error, exchange.again
+    made.outcome, made.error, made.replayed = exchange.outcome, exchange.error, exchange.replayed
     return made

@@ -16,5 +16,5 @@ class Stored(NamedTuple):
     request_body: bytes | None = None
     response_body: bytes | None = None
     """The bytes of small bodies, so that the index need not read the files."""
-    again: bool = False
+    replayed: bool = False
     """Whether the files existed already, because the spool was replayed after a crash."""

@@ -12,7 +12,7 @@ from logging_proxy.configuration import listeners
 from logging_proxy.configuration.base_urls import VERSION, is_provider, provider_of
 from logging_proxy.configuration.checks import Draft, RouteDraft
 from logging_proxy.configuration.problems import Findings, Problem
-from logging_proxy.routing.mapping import Destination
+from logging_proxy.routing.mapping import Destination, destination_url
 from logging_proxy.routing.paths import END, clean_path
 from logging_proxy.routing.patterns import Pattern, printable
 
@@ -76,14 +76,18 @@ def _host(pattern: Pattern, allowed_hosts: tuple[str, ...]) -> str:
         return f"a pattern has no scheme: '{host}' is taken for a host, and never matches; expected {meant}"
     if "*" in host:
         return f"* is no wildcard: only requests for a host that is called '{host}' match"
-    if ":" in host and not host.startswith("["):
+    if host.startswith("["):
+        bare = host.strip("[]")
+        return f"only requests without a port match; with one, as clients send it, the host is {bare}"
+    if listeners.address(host):
+        return ""
+    if ":" in host:
         return f"the host of a pattern has no port: '{host}' never matches"
     if "" in host.removesuffix(".").split("."):
         return f"the host '{host}' has an empty label: it never matches"
     if host != host.lower():
         return f"hosts are compared as they are written, and clients send {host.lower()}"
-    known = "." in host or host == "localhost" or host in allowed_hosts or listeners.address(host.strip("[]"))
-    if known:
+    if "." in host or host == "localhost" or host in allowed_hosts:
         return ""
     meant = f"for the path write /{host}{path}"
     return f"'{host}' is a host here: only requests for http://{host}{path} match; {meant}"
@@ -129,7 +133,7 @@ def _endpoint(pattern: Pattern, destination: Destination) -> str:
     if not pattern.is_subtree or not to.endswith(_ENDPOINTS):
         return ""
     base = next(to.removesuffix(end) for end in _ENDPOINTS if to.endswith(end))
-    return f"what is below the pattern is appended to this URL: expected one that ends in {base or '/'}"
+    return f"what is below the pattern is appended to this URL: expected {_url(destination, base)}"
 
 
 def _version(pattern: Pattern, destination: Destination) -> str:
@@ -139,15 +143,18 @@ def _version(pattern: Pattern, destination: Destination) -> str:
     to, path = destination.path.decode().rstrip("/"), _path_of(pattern).rstrip("/")
     theirs, ours = _last(to), _last(path)
     if VERSION.fullmatch(theirs) and ours != theirs:
-        wrong, base = f"{path}{theirs}/models", to.removesuffix(theirs) or "/"
-        return (
-            f"a request for {wrong} would go to {to}{theirs}/models: expected a destination that ends in "
-            f"{base}, or the pattern {path}{theirs}/"
-        )
-    if VERSION.fullmatch(ours) and provider_of(destination) is not None and ours not in to:
-        meant = f"expected a destination that ends in {ours}/"
-        return f"a request for {path}/models would go to {to}/models: {meant}"
-    return ""
+        meant = f"{_url(destination, to.removesuffix(theirs))}, or the pattern {path}{theirs}/"
+        asked, sent = f"{path}{theirs}/models", f"{to}{theirs}/models"
+    elif VERSION.fullmatch(ours) and provider_of(destination) is not None and ours not in to:
+        meant = _url(destination, to + ours)
+        asked, sent = f"{path}/models", f"{to}/models"
+    else:
+        return ""
+    return f"a request for {asked} would go to {sent}: expected {meant}"
+
+
+def _url(destination: Destination, path: str) -> str:
+    return destination_url(destination, f"{path}/".encode()).decode()
 
 
 def _last(path: str) -> str:

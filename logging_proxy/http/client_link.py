@@ -25,7 +25,7 @@ from logging_proxy.net.wire import half_closer
 
 @implementer(IHalfCloseableProtocol)
 class ClientLink(Link):
-    """One client's connection, whatever is said on it."""
+    """A client's connection, without requests and responses."""
 
     def __init__(self, site: ConnectionSite[Any]) -> None:
         super().__init__(site.now)
@@ -56,7 +56,7 @@ class ClientLink(Link):
     # --- a client that stalls ---------------------------------------------------------
 
     def stalls(self) -> None:
-        """The client applies back-pressure: it has `send_timeout` seconds to take some of what waits."""
+        """The client applies back-pressure: it has `send_timeout` seconds to read some bytes."""
         if self._lost:
             return
         if self._stall is None:
@@ -64,7 +64,7 @@ class ClientLink(Link):
         self._stall.begin()
 
     def flows(self) -> None:
-        """The client has taken what waited, or nothing waits for it any more."""
+        """The client has read the waiting bytes, or none are waiting any more."""
         if self._stall is not None:
             self._stall.end()
 
@@ -75,10 +75,10 @@ class ClientLink(Link):
     # --- closing --------------------------------------------------------------------
 
     def _linger(self) -> None:
-        """End our direction, and read until the client ends its own or has had time enough."""
+        """Half-close, and read until the client ends its direction or its time is up."""
         half_close = half_closer(self.transport)
         if half_close is None:
-            self._close()  # TLS says that it closes, and reads until the client says so too
+            self._close()  # TLS sends its close_notify, and reads until the client's
             return
         self._receive = self._lingering
         self._linger_until = self._now() + LONGEST_LINGER
@@ -87,11 +87,11 @@ class ClientLink(Link):
         half_close()
 
     def _lingering(self, data: bytes) -> None:
-        """What still comes while the last answer is on its way, and after that."""
+        """Discard input while the last response is on its way, and after that."""
         self._linger_on()
 
     def _linger_on(self) -> None:
-        """As long as more comes the client is not reading yet: closing now could destroy its answer."""
+        """While input arrives, the client is not reading yet: closing now could destroy its answer."""
         if not (self._lost or self.site.closing or self._queue_length()):
             self.deadline = min(self._now() + LINGER, self._linger_until)
 
@@ -103,7 +103,7 @@ class ClientLink(Link):
         self.transport.loseConnection()
 
     def _closing(self, data: bytes) -> None:
-        """What still comes on a connection that has been closed, as it may over TLS."""
+        """Discard input on a closed connection; it can arrive over TLS."""
         self._linger_on()
 
     def _watch_queue(self) -> None:
@@ -115,7 +115,7 @@ class ClientLink(Link):
         super()._reset()
 
     def timedOut(self) -> None:
-        """It has been idle for too long, or its end takes too long."""
+        """The connection has been idle for too long, or its end takes too long."""
         if self._receive not in (self._lingering, self._closing, self._receive_tunnel):
             self._close()
         elif self._queue_length() < self._unsent:

@@ -1,8 +1,8 @@
 """
-One client's connection: it reads requests and hands each to the site's resource when its head is complete.
+One client's connection: it reads requests, and passes each to the site's resource when its head is complete.
 
-The answer comes back through `send` and `finish`.  Requests that arrive meanwhile wait in a bounded
-buffer, so that answers keep the order of the requests.
+The resource answers with `send` and `finish`.  Requests that arrive meanwhile wait in a bounded buffer, so
+that answers keep the order of the requests.
 
 The state of the connection is the method that receives its bytes:
 
@@ -23,7 +23,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.http.bodies import NO_BODY, BodyReader, LengthReader, faulty_line, request_body
+from logging_proxy.http.bodies import (
+    BARE_END,
+    NO_BODY,
+    BodyReader,
+    LengthReader,
+    Piece,
+    faulty_line,
+    request_body,
+)
 from logging_proxy.http.client_link import ClientLink
 from logging_proxy.http.deadlines import NEVER
 from logging_proxy.http.diagnosis import is_faulty_so_far, request_fault
@@ -70,7 +78,7 @@ class ServerConnection(ClientLink):
         self.site.opened(self)
 
     def _peer_ended(self) -> None:
-        """The client has left, unless the configuration lets it wait for an answer after a half-close."""
+        """A half-close: the client has left, unless the configuration lets it wait for its answer."""
         self._finish_gathering()
         if self._refused and self._busy:
             return  # the error response is sent first, and then the connection is closed
@@ -124,7 +132,7 @@ class ServerConnection(ClientLink):
             data, self._buffer = self._buffer, b""
 
     def _await_head(self, data: bytes, start: int) -> None:
-        """The head is not complete: keep what is there, unless it cannot become one."""
+        """The head is not complete: keep its bytes, unless they cannot become a valid one."""
         if data == b"\r" or data == b"\r\n":
             self._buffer = data  # an empty line begins no request: the connection remains idle
             return
@@ -153,9 +161,9 @@ class ServerConnection(ClientLink):
 
     def _dispatch(self, head: RequestHead, data: bytes) -> None:
         body = request_body(head)
-        payload = wire = b""
+        piece = BARE_END
         if body is not NO_BODY:
-            payload, wire, data = body.feed(data)
+            piece, data = body.feed(data)
         self._body = body
         self._buffer = b"" if body.fault else data
         self._asked = self._busy = True
@@ -165,18 +173,17 @@ class ServerConnection(ClientLink):
             self.deadline = NEVER
         else:
             self._receive = self._receive_body
-            self._awaits_continue = head.expect_continue and not (wire or data)
+            self._awaits_continue = head.expect_continue and not (piece.framed or data)
             self._await_body()
             if self._awaits_continue:
                 self.send = self._send_first
-        self._respond(head, payload, wire)
+        self._respond(head, piece)
         if body.fault and self._receive == self._receive_body:
             self._refuse_body(data)
 
-    def _respond(self, head: RequestHead, payload: bytes, wire: bytes) -> None:
-        body = self._body
+    def _respond(self, head: RequestHead, piece: Piece) -> None:
         try:
-            responder = self.site.respond(self, head, payload, wire, body.done, body.trailers)
+            responder = self.site.respond(self, head, piece)
         except RequestFault as fault:
             self.refuse(fault, head.raw)
             return
@@ -195,38 +202,38 @@ class ServerConnection(ClientLink):
 
     def _receive_body(self, data: bytes) -> None:
         body, responder = self._body, self._responder
-        payload, wire, rest = body.feed(data)
+        piece, rest = body.feed(data)
         self._awaits_continue = False
         if body.done:
             self.deadline = NEVER
             self._receive = self._receive_ahead
             self._buffer = rest
             if self._reader is not None:
-                self._reader.passage = None
+                self._reader.fast_path = None
         elif not self._paused:
             self._await_body()
-        if responder is not None and (payload or wire or body.done):
-            responder.bodyReceived(payload, wire, body.done, body.trailers)
+        if responder is not None and (piece.framed or piece.last):
+            responder.bodyReceived(piece)
         if body.fault and self._receive == self._receive_body:
             self._refuse_body(rest)
 
-    def _landing(self) -> memoryview | None:
+    def _read_buffer(self) -> memoryview | None:
         """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         responder = self._responder
         if responder is None or self._receive != self._receive_body:
             return None
-        place = responder.landing(self._body.ahead - 1)
+        place = responder.read_buffer(self._body.ahead - 1)
         reader, body = self._reader, self._body
-        if place is not None and reader and reader.passage is None and isinstance(body, LengthReader):
-            reader.passage = responder.shortcut(self, body, self._now, self._limits.body_timeout)
+        if place is not None and reader and reader.fast_path is None and isinstance(body, LengthReader):
+            reader.fast_path = responder.fast_path(self, body, self._now, self._limits.body_timeout)
         return place
 
     def _await_body(self) -> None:
-        """The client has time to go on, unless it is the client that waits (RFC 9110 §10.1.1)."""
+        """Start the time for more of the body, unless the client waits for a 100 (RFC 9110 §10.1.1)."""
         self.deadline = NEVER if self._awaits_continue else self._now() + self._limits.body_timeout
 
     def _send_first(self, data: bytes) -> bool:
-        """Stands in for `send` until the client, which waits for a 100, has a 100 or a final answer."""
+        """Takes the place of `send` until a client that waits for a 100 has got it, or a final answer."""
         if tells_to_go_on(data):
             self.send = self._send
             self._awaits_continue = False
@@ -262,7 +269,7 @@ class ServerConnection(ClientLink):
 
     @property
     def may_keep_alive(self) -> bool:
-        """Whether the answer may leave the connection open, as far as client, request and site go."""
+        """Whether client, request and site allow that the connection stays open after the answer."""
         is_last = self._read_ended and not self._buffer
         return self._keep_alive and self._body.done and not self.site.closing and not is_last
 
@@ -284,9 +291,9 @@ class ServerConnection(ClientLink):
 
     def _go_on(self) -> None:
         """
-        Take up the next request, or read on, but not before the client has read of the answers it has.
+        Process the next request, or continue to read, once the client has read enough of its answers.
 
-        Not at once: this may be the middle of the previous request's `respond`.
+        Not in this call, which may be within the previous request's `respond`.
         """
         delay = 0.0
         if self._queue_length() > MOST_UNSENT:
@@ -316,9 +323,9 @@ class ServerConnection(ClientLink):
 
     def switch(self, tunnel: TunnelEnd) -> None:
         """
-        The answer is a change of protocols: what comes, and what has come already, is for `tunnel`.
+        The response is a change of protocols: all input, received already or not, is for `tunnel`.
 
-        It ends with `finish` or `abort`, as any answer does.
+        The tunnel ends with `finish` or `abort`, as any response does.
         """
         self._responder = None
         data, self._buffer = self._buffer, b""
@@ -366,7 +373,7 @@ class ServerConnection(ClientLink):
         self.site.refuse(self, fault, kept)
 
     def abort(self) -> None:
-        """Reset the connection: the client must see that the answer is not whole."""
+        """Reset the connection, so that the client sees that the answer is incomplete."""
         self._busy = False
         self._responder = self._tunnel = None
         self._stop_gathering()
@@ -378,7 +385,7 @@ class ServerConnection(ClientLink):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the connection has been idle, or within a head; None while a request is under way."""
+        """The time since which no request is under way; None while one is."""
         if self._later is not None or self._queue_length():
             return None
         if self._receive == self._receive_head:
@@ -409,7 +416,7 @@ class ServerConnection(ClientLink):
         A connection without a request yet probably has one on its way; closing it now would fail that
         client's first request.  A head that has begun has as much time for its rest.
         """
-        begun = self._buffer.lstrip(b"\r\n")  # an empty line is nothing of a request
+        begun = self._buffer.lstrip(b"\r\n")  # an empty line does not begin a request
         if self._receive == self._receive_head and not (begun or looks_closed(self.transport)):
             if self._asked:
                 self._close()

@@ -21,7 +21,7 @@ INTERVAL = 0.5
 
 class Watched(Protocol):
     deadline: float
-    """When to time out, in the clock's seconds; `NEVER` while nothing is awaited."""
+    """The time of the time-out, in the clock's seconds; `NEVER` while there is none."""
 
     def timedOut(self) -> None:
         """The deadline has passed."""
@@ -41,7 +41,7 @@ class Deadlines:
         self._watched: set[Watched] = set()
         self._call: IDelayedCall | None = None
         self.now = clock.seconds
-        """The clock that deadlines are told in."""
+        """The clock of the deadlines."""
 
     def watch(self, watched: Watched) -> None:
         self._watched.add(watched)

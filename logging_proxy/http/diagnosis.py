@@ -1,8 +1,9 @@
 """
-What is wrong with a head, told by the bytes that have come of it.
+Diagnosis of malformed heads.
 
-While a head comes, it is looked at for what can become of none; afterwards, for the line that is at
-fault.  The first one decides, so that it is the same however the bytes came in pieces.
+While a head is arriving, it is only checked whether the bytes so far can still become a valid head.  Once
+it is refused, the first faulty line determines the error, so that the error does not depend on how TCP
+cut the bytes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from logging_proxy.http.heads import parse_request_head, parse_response_head, re
 
 def is_faulty_so_far(begun: bytes, known: int) -> bool:
     """
-    Whether what has begun with `begun` cannot become a request's head.
+    Whether no valid request head can begin with `begun`.
 
-    The first `known` bytes of it have been looked at before.
+    Its first `known` bytes were checked before.
     """
-    # A bare LF at once, for its sender waits for an answer as we would wait for a CRLF.
+    # A bare LF is refused at once: its sender expects a response, while we would wait for a CRLF.
     if not 0x21 <= begun[0] <= 0x7E or grammar.stray_line_end.search(begun, max(0, known - 3)):
         return True
     end = begun.find(b"\n")
@@ -29,9 +30,9 @@ def is_faulty_so_far(begun: bytes, known: int) -> bool:
 
 def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
     """
-    What is wrong with a request's head that is known to be faulty, or that is too long.
+    The fault in a request's head that is malformed, incomplete or too long.
 
-    The first line that is at fault decides, so that it is the same however the bytes came in pieces.
+    It is that of the first faulty line, and so does not depend on how the bytes were cut.
     """
     head, complete = _head_of(begun)
     first, *fields = _LINES.findall(head)
@@ -61,16 +62,16 @@ _LINES = re.compile(rb"[^\n]*+\n|[^\n]++")
 
 
 def _head_of(begun: bytes) -> tuple[bytes, bool]:
-    """The part of `begun` that is a head, and whether it is all there."""
+    """The part of `begun` that belongs to the head, and whether the head is complete."""
     end = begun.find(b"\r\n\r\n") + 4
     return (begun[:end], True) if end >= 4 else (begun, False)
 
 
 def is_faulty_response_so_far(begun: bytes, known: int) -> bool:
     """
-    Whether what has begun with `begun` cannot become a response's head.
+    Whether no valid response head can begin with `begun`.
 
-    The first `known` bytes of it have been looked at before.
+    Its first `known` bytes were checked before.
     """
     if not begun.startswith(b"HTTP/1."[: len(begun)]):
         return True
@@ -82,9 +83,9 @@ def is_faulty_response_so_far(begun: bytes, known: int) -> bool:
 
 def response_fault(begun: bytes, most_fields: int, limit: int) -> ResponseFault:
     """
-    What is wrong with a response's head that is known to be faulty, or that is too long.
+    The fault in a response's head that is malformed, incomplete or too long.
 
-    The first line that is at fault decides, so that it is the same however the bytes came in pieces.
+    It is that of the first faulty line, and so does not depend on how the bytes were cut.
     """
     head, complete = _head_of(begun)
     first, *fields = _LINES.findall(head)

@@ -71,7 +71,7 @@ def handshake_failure(reason: Failure) -> Failure:
 
 
 def shown(line: bytes) -> str:
-    """A line that is at fault as one line of printable text, cut, and without secrets."""
+    """A faulty line as printable text: shortened, in one line, and without secrets."""
     text = line.removesuffix(b"\r\n").decode("latin-1")
     if text[:1] in (" ", "\t"):
         return f"(a continuation) {REDACTED}"  # of an unknown field, perhaps of a credential
@@ -93,5 +93,5 @@ def _without_secrets(text: str) -> str:
 
 
 def _is_request_line(text: str) -> bool:
-    """Paths such as `/v1/sessions` are shown; the query's secrets are taken out by their names."""
+    """A request target as text; secrets in the query are recognised by their names and removed."""
     return bool(re.match(r"[A-Z]+ (?:/|\*|https?://)", text))

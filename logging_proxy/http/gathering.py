@@ -76,11 +76,11 @@ class Refusing:
     _gathering: Gathering | None = None
 
     def _gather(self, data: bytes, clock: IReactorTime, limit: int, done: Callable[[bytes], None]) -> None:
-        """`data` is refused: `done` is called with it and what comes with it."""
+        """`data` is refused: `done` is called with it and the input that follows."""
         self.deadline = NEVER
         self._receive = self._receive_refused
         if self._reader is not None:
-            self._reader.passage = None
+            self._reader.fast_path = None
         self._gathering = Gathering(clock, limit, done)
         self._gathering.begin(data)
 

@@ -1,13 +1,13 @@
 """
 Heads: start line and header fields, parsed once and then only read.
 
-A head keeps its field lines as they came, so that what is passed on has the
-sender's order, case and blanks.  Everything that is derived from the lines is
-computed when the head is parsed: heads repeat, and are cached by their bytes.
+A head keeps its field lines as they came, so that the forwarded head has the sender's order, case and
+blanks.  All values derived from the lines are computed when the head is parsed, because heads repeat and
+are cached by their bytes.
 
-Requests are read strictly.  Responses come from a destination that somebody has
-chosen: what is harmless in them, and what Go and curl take, is taken and put
-right in the lines that go on (`raw` stays as it came).
+Requests are read strictly.  The destination of a response was chosen in the configuration, so harmless
+deviations, which Go and curl accept as well, are accepted; they are corrected in `lines`, and `raw` keeps
+the bytes as they came.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _RULING = frozenset(
         b"upgrade",
     }
 )
-"""The fields that decide how a message is read, and what becomes of its connection."""
+"""The fields that decide on the framing of a message and on its connection."""
 
 
 class _Head:
-    """What requests and responses have in common."""
+    """The common part of request heads and response heads."""
 
     __slots__ = (
         "chunked",
@@ -60,7 +60,7 @@ class _Head:
         for line in self.lines:
             name, _, value = line.partition(b":")
             name = name.rstrip().lower()
-            value = value.strip()  # blanks and CRLF: no other white space has got this far
+            value = value.strip()  # blanks and CRLF; the grammar has refused other white space
             fields.append((name, value))
             if name in _RULING:
                 self.ruling.setdefault(name, []).append(value)
@@ -78,12 +78,12 @@ class _Head:
 
 class RequestHead(_Head):
     """
-    A request's head that keeps every rule of RFC 9112 that does not need the body.
+    A request's head that satisfies all rules of RFC 9112 that can be checked without the body.
 
     `raw` ends with the blank line; `lines` are the field lines with their CRLF.
-    `minor` is 0 or 1: what calls itself HTTP/1.2 is read as HTTP/1.1.
-    `content_length` is None without the field; `chunked` excludes it.
-    `prepared` holds what consumers derive from the head, keyed as they like.
+    `minor` is 0 or 1: a message with the version HTTP/1.2 is read as HTTP/1.1.
+    `content_length` is None without the field, and with `chunked`.
+    `prepared` is for results that consumers derive from the head, under keys of their own.
     """
 
     __slots__ = ("expect_continue", "host", "method", "target", "upgrade")
@@ -101,7 +101,7 @@ class ResponseHead(_Head):
     """
     A response's head; attributes as in `RequestHead`.
 
-    What its body is depends on the request too: see `bodies.response_body`.
+    The framing of its body depends on the request as well, see `bodies.response_body`.
     """
 
     __slots__ = ("reason", "status")
@@ -113,7 +113,7 @@ class ResponseHead(_Head):
 
 
 def _connection_options(values: Sequence[bytes]) -> frozenset[bytes]:
-    """What the Connection fields name, in lower case (RFC 9110 §7.6.1)."""
+    """The connection options in the Connection fields, in lower case (RFC 9110 §7.6.1)."""
     return frozenset([option.strip().lower() for value in values for option in value.split(b",")]) - {b""}
 
 
@@ -147,7 +147,7 @@ def parse_request_head(raw: bytes, most_fields: int) -> RequestHead:
 
 
 def request_line_fault(line: bytes) -> RequestFault | None:
-    """What is wrong with `line`, which comes without its CRLF, as the first of an HTTP/1 request."""
+    """The fault in `line`, the request line without its CRLF; None if it is valid."""
     match = grammar.request_line.fullmatch(line)
     if match is None:
         return RequestFault(400, "malformed request line", line)
@@ -157,7 +157,7 @@ def request_line_fault(line: bytes) -> RequestFault | None:
 
 
 def _check_target(head: RequestHead) -> None:
-    """RFC 9112 §3.2: which form of target goes with which method."""
+    """RFC 9112 §3.2: the form of the target must fit the method."""
     target = head.target
     if head.method == b"CONNECT":
         if not _is_host(target):
@@ -209,7 +209,7 @@ def _request_framing(head: RequestHead) -> tuple[int | None, bool]:
         raise RequestFault(400, "malformed Transfer-Encoding field")
     coding = codings[0].lower()
     if coding != b"chunked":
-        # RFC 9112 §6.1: 501 for a coding that is not known; but "chunked" in other company is an attack.
+        # RFC 9112 §6.1: 501 for an unknown coding; but "chunked" together with others is an attack.
         raise RequestFault(400 if b"chunked" in coding else 501, "transfer coding not supported")
     return None, True
 
@@ -231,7 +231,7 @@ def _content_length(lengths: Sequence[bytes]) -> int | None:
 def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
     """The head in `raw`, which ends with the blank line.  Raises `ResponseFault`."""
     head = parse_tunnel_head(raw, most_fields)
-    _put_names_right(head)
+    _remove_blanks(head)
     lengths = head.ruling.get(b"content-length", ())
     if lengths:
         head.content_length = _agreed_length(head, lengths)
@@ -248,9 +248,9 @@ def parse_response_head(raw: bytes, most_fields: int) -> ResponseHead:
 
 def parse_tunnel_head(raw: bytes, most_fields: int) -> ResponseHead:
     """
-    As `parse_response_head`, but whatever the fields say of a body means nothing.
+    As `parse_response_head`, but the framing fields are ignored.
 
-    So it is for a 2xx answer to CONNECT (RFC 9110 §9.3.6).
+    This is the rule for a 2xx response to CONNECT (RFC 9110 §9.3.6).
     """
     match = grammar.response_head.fullmatch(raw)
     if match is None:
@@ -264,11 +264,11 @@ def parse_tunnel_head(raw: bytes, most_fields: int) -> ResponseHead:
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def _put_names_right(head: ResponseHead) -> None:
+def _remove_blanks(head: ResponseHead) -> None:
     """RFC 9112 §5.1: a proxy removes blanks between a response field's name and its colon."""
     spaced = [line for line in head.lines if line[: line.index(b":")].endswith((b" ", b"\t"))]
     for line in spaced:
-        if line[: line.index(b":")].strip().lower() in _FRAMING:  # readers differ on whether it counts
+        if line[: line.index(b":")].strip().lower() in _FRAMING:  # some recipients ignore such a field
             raise ResponseFault("a blank before the colon of a framing field", line)
     if spaced:
         head.lines = tuple(without_blanks(line) for line in head.lines)
@@ -282,10 +282,10 @@ def without_blanks(line: bytes) -> bytes:
 
 def _agreed_length(head: ResponseHead, lengths: Sequence[bytes]) -> int:
     """
-    The length that all `lengths`, which may be lists, agree on; the head has it once then.
+    The common value of `lengths`, which may be lists; afterwards the head has it only once.
 
-    RFC 9110 §8.6: several equal ones are either refused or replaced by a single one.  Leading zeros are
-    its grammar's, too.
+    RFC 9110 §8.6: repeated equal values are either refused or replaced by one.  Its grammar allows leading
+    zeros.
     """
     numbers = {
         number.strip(b" \t").lstrip(b"0") or number.strip(b" \t")[-1:]
@@ -298,12 +298,12 @@ def _agreed_length(head: ResponseHead, lengths: Sequence[bytes]) -> int:
     if not grammar.content_length.fullmatch(number):
         raise ResponseFault("malformed Content-Length field", _line_of(head, b"content-length"))
     if list(lengths) != [number]:
-        _say_once(head, number)
+        _keep_one_length(head, number)
     return int(number)
 
 
-def _say_once(head: ResponseHead, length: bytes) -> None:
-    """Replace all Content-Length fields by one, in the place of the first."""
+def _keep_one_length(head: ResponseHead, length: bytes) -> None:
+    """Replace the Content-Length fields by a single one in the place of the first."""
     lines, fields = [], []
     said = False
     for line, (name, value) in zip(head.lines, head.fields, strict=True):
@@ -322,7 +322,7 @@ def _line_of(head: ResponseHead, name: bytes) -> bytes:
 
 
 def tells_to_go_on(data: bytes) -> bool:
-    """Whether `data`, what a client that awaits a 100 is sent first, is more than 102 and 103."""
+    """Whether `data`, sent to a client that awaits a 100, is more than 102 and 103 responses."""
     while data.startswith((b"HTTP/1.1 102 ", b"HTTP/1.1 103 ")):
         data = data[data.index(b"\r\n\r\n") + 4 :]
     return bool(data)
@@ -337,9 +337,8 @@ class HeadCache(Generic[Head]):
     """
     Parsed heads by their bytes.
 
-    A client sends the same head again and again, an upstream does within one
-    second (its Date).  Looking one up costs 0.4 to 1 µs where parsing costs 5 to 10.
-    Bounded: emptied when `limit` heads are held; long heads are never kept.
+    A client repeats its heads, and an upstream does so within one second (its Date); a look-up takes about a
+    tenth of the time of parsing.  The cache is emptied when it has `limit` heads; long heads are not kept.
     """
 
     LONGEST = 4096
@@ -352,7 +351,7 @@ class HeadCache(Generic[Head]):
         self.get: Callable[[bytes], Head | None] = self._heads.get
 
     def parse(self, raw: bytes) -> Head:
-        """The head in `raw`, kept for the next time.  Raises what the parser raises."""
+        """Parse the head in `raw`, and keep it for the next time.  Raises the exceptions of the parser."""
         head: Head = self._parse(raw, self._most_fields)
         if len(raw) <= self.LONGEST:
             if len(self._heads) >= self._limit:

@@ -18,7 +18,7 @@ large body before it reads gets its answer.  nginx's lingering_time is 30 s as w
 """
 
 STALL = 60.0
-"""Seconds that the last bytes of a closing connection may wait with the client taking none: nginx's 60 s."""
+"""Seconds without progress that the last bytes of a closing connection may wait; nginx has 60 s."""
 
 NEWCOMER = 1.0
 """Seconds that a client which has just connected has for its first request when the service stops; Go: 5."""
@@ -27,10 +27,10 @@ MOST_PIPELINED = 65536
 """Bytes of further requests that are read ahead, so that a client that leaves is noticed."""
 
 MOST_UNSENT = 262144
-"""Bytes of answers that a client may leave unread before its next request is taken up."""
+"""Bytes of answers that a client may leave unread before its next request is processed."""
 
 UNSENT_LOOK = 0.05
-"""Seconds between two checks whether such a client has read on."""
+"""Seconds between two checks whether such a client has read more."""
 
 
 RESPONSE_HEAD_LIMIT, RESPONSE_FIELDS = 262144, 1000

@@ -31,10 +31,10 @@ from logging_proxy.net.wire import (
 
 class Link(Refusing, protocol.Protocol):
     """
-    One connection, whatever is said on it.
+    One connection to a peer.
 
-    A subclass sets `_receive`, which is called with every read.  `_peer_ended` tells it that the peer sends
-    nothing more, and `_peer_lost` that nothing can be said to the peer any more.
+    A subclass sets `_receive`, which is called with every read.  `_peer_ended` is called when the peer
+    has ended its direction, and `_peer_lost` when nothing can be sent to the peer any more.
     """
 
     transport: Any
@@ -50,9 +50,9 @@ class Link(Refusing, protocol.Protocol):
         self._paused = False
         self._read_ended = False
         self._lost = False
-        """The peer is gone, or has been given up: nothing can be said to it any more."""
+        """The connection is lost, or has been given up: nothing can be sent any more."""
         self._send_failed = False
-        """A send has met the loss of the connection, which a read would now take for an end in good order."""
+        """A send has found the connection lost; a read would now report an orderly end instead."""
 
     # --- the transport's calls ----------------------------------------------------
 
@@ -63,7 +63,7 @@ class Link(Refusing, protocol.Protocol):
             transport.setTcpNoDelay(True)
         self.send = sender(transport, self._note_failed_send)
         self._queue_length = queue_length(transport)
-        self._reader = read_directly(transport, self.dataReceived, self._landing)
+        self._reader = read_directly(transport, self.dataReceived, self._read_buffer)
 
     def dataReceived(self, data: bytes) -> None:
         self._receive(data)
@@ -94,7 +94,7 @@ class Link(Refusing, protocol.Protocol):
 
     # --- for subclasses -------------------------------------------------------------
 
-    def _landing(self) -> memoryview | None:
+    def _read_buffer(self) -> memoryview | None:
         """Memory to read the next piece of a long body into; None for any."""
         return None
 
@@ -102,7 +102,7 @@ class Link(Refusing, protocol.Protocol):
         """The peer has ended its sending, and there is no tunnel."""
 
     def _peer_lost(self, reason: Failure) -> None:
-        """The peer is gone, or has been given up; called once."""
+        """The connection is lost, or has been given up; called once."""
 
     def hurry(self) -> None:
         """The peer must end its side of the tunnel soon."""
@@ -122,13 +122,13 @@ class Link(Refusing, protocol.Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for the peer to read what was sent before them."""
+        """Bytes that wait until the peer has read those sent before them."""
         return self._queue_length()
 
     # --- after a switch of protocols ----------------------------------------------------
 
     def _begin_tunnel(self, tunnel: TunnelEnd, data: bytes) -> None:
-        """Everything received from now on is for `tunnel`, and first of all `data`, which is here already."""
+        """All input from now on is for `tunnel`, beginning with `data`, which has been received already."""
         self._tunnel = tunnel
         self._receive = self._receive_tunnel
         if self._paused:
@@ -143,7 +143,7 @@ class Link(Refusing, protocol.Protocol):
             self._tunnel.bytesReceived(data)
 
     def endSending(self) -> None:
-        """Half-close: nothing more goes into the tunnel.  TLS closes both halves, and still reads awhile."""
+        """Half-close: no more bytes go into the tunnel.  TLS closes both directions, and still reads."""
         end_sending(self.transport, self.hurry)
 
     # --- the end ----------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Link(Refusing, protocol.Protocol):
         self._reset()
 
     def _lose(self, reason: Failure) -> None:
-        """Nothing more can be said to the peer: pass `reason` on, once."""
+        """The connection is lost, or is given up: pass `reason` on, once."""
         if self._lost:
             return
         self._lost = True

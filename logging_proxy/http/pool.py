@@ -24,7 +24,7 @@ from logging_proxy.http.reuse import REST, Reuse
 
 
 class _Clients(Factory):
-    """Makes the one client of one connection attempt."""
+    """Makes the protocol of one connection attempt."""
 
     noisy = False
 
@@ -44,7 +44,7 @@ class _Clients(Factory):
             self.ready.errback(reason)
 
     def _give_up(self, _: object) -> None:
-        """The endpoint is done once TCP stands; TLS may still be shaking hands."""
+        """TCP is connected; the TLS handshake may still be under way."""
         if self.connecting is not None:
             self.connecting.cancel()
         if self._client is not None:
@@ -78,7 +78,7 @@ class Pool:
         self._name = name
         self._idle: list[ProxyClient] = []
         self._resting: deque[ProxyClient] = deque()
-        """The oldest first: each will be idle when it has rested."""
+        """The oldest first; each becomes idle after its rest."""
         self._open: set[ProxyClient] = set()
         self._closed = False
 
@@ -86,7 +86,7 @@ class Pool:
         return self._name
 
     def take(self) -> ProxyClient | None:
-        """An idle connection that is good as far as can be known, or None."""
+        """An idle connection that is still open, as far as can be known; or None."""
         now = self.now()
         while self._resting and self._resting[0].idle_since + REST <= now:
             self._idle.append(self._resting.popleft())
@@ -102,7 +102,7 @@ class Pool:
         """
         A new connection, TLS verified.  Cancelling it gives it up.
 
-        Fails with what the endpoint fails with, or `HandshakeFailed` and the errors of pyOpenSSL.
+        Fails with the endpoint's failure, with `HandshakeFailed`, or with an error of pyOpenSSL.
         """
         factory = _Clients(self, self._secure)
         factory.connecting = self._endpoint.connect(factory)
@@ -137,7 +137,7 @@ class Pool:
         self._deadlines.forget(client)
 
     def close(self) -> None:
-        """Close what is idle now, and everything else when its response is complete."""
+        """Close idle connections now, and the others when their responses are complete."""
         self._closed = True
         kept = [*self._idle, *self._resting]
         self._idle.clear()

@@ -1,8 +1,7 @@
 """
-What the connections of the engine rely on: in those they serve, and in the site or pool that keeps them.
+Interfaces that the engine's connections depend on: responders, receivers, tunnels, sites and pools.
 
-The connections know these protocols and not the classes that fulfil them, so that no file needs the one
-above it.
+The connections depend on these protocols and not on classes, so that there is no import cycle.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from logging_proxy.http.bodies import ChunkedReader, LengthReader
+from logging_proxy.http.bodies import ChunkedReader, LengthReader, Piece
 from logging_proxy.http.deadlines import Deadlines, Watched
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import HeadCache, RequestHead, ResponseHead
@@ -21,7 +20,7 @@ from logging_proxy.http.limits import ClientLimits, ServerLimits
 from logging_proxy.http.reuse import Reuse
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import FastPath
 
 Connection = TypeVar("Connection", contravariant=True)
 
@@ -35,23 +34,23 @@ class Responder(Protocol):
     come by then, nothing more is passed to it.
     """
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         """More of the request's body, or its end."""
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """
         Memory to read the next piece of the body into, at most `most` bytes; None for any.
 
-        A piece that is read into it is given to `bodyReceived` at once, as both payload and wire bytes.
+        A piece that is read into it is given to `bodyReceived` at once.
         """
 
-    def shortcut(
+    def fast_path(
         self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
+    ) -> FastPath | None:
         """
-        A shorter way for what is usual of `body`, if there is one.  Asked for after a `landing` was given.
+        A faster implementation of passing `body` on, if there is one; asked for once there is a read buffer.
 
-        Each piece gives `source`, the connection, time until `patience` seconds from `now`.
+        With each piece, `source`, the connection, gets a new deadline: `patience` seconds from `now`.
         """
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
@@ -78,29 +77,27 @@ class ResponseReceiver(Protocol):
 
     def switchReceived(self, head: ResponseHead, data: bytes) -> None:
         """
-        A 101, and the bytes behind it.  Calls the connection's `switch`.
+        A 101, and the bytes after it.  Calls the connection's `switch`.
 
         Raises `ResponseFault` if the request has not asked for it.
         """
 
-    def headReceived(
-        self, head: ResponseHead, payload: bytes, wire: bytes, done: bool, trailers: bytes
-    ) -> None:
+    def headReceived(self, head: ResponseHead, piece: Piece) -> None:
         """The final response's head, and the part of the body that was received with it."""
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         """More of the body, or its end."""
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """Memory to read the next piece of the body into, at most `most` bytes; None for any."""
 
-    def shortcut(
+    def fast_path(
         self, source: Watched, body: ChunkedReader | LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
+    ) -> FastPath | None:
         """
-        A shorter way for what is usual of `body`, if there is one.
+        A faster implementation of passing `body` on, if there is one.
 
-        Each piece gives `source`, the connection, time until `patience` seconds from `now`.
+        With each piece, `source`, the connection, gets a new deadline: `patience` seconds from `now`.
         """
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:
@@ -112,7 +109,7 @@ class ResponseReceiver(Protocol):
 
 
 class TunnelEnd(Protocol):
-    """Has a connection's bytes once protocols have been switched (RFC 9110 §7.8)."""
+    """Receives a connection's bytes once protocols have been switched (RFC 9110 §7.8)."""
 
     def bytesReceived(self, data: bytes) -> None:
         """The peer has sent `data`."""
@@ -141,10 +138,10 @@ class ConnectionSite(Protocol[Connection]):
 
     @property
     def wall_seconds(self) -> Callable[[], float]:
-        """The clock of what clients are told."""
+        """The wall clock, for dates in responses."""
 
     @property
-    def respond(self) -> Callable[[Connection, RequestHead, bytes, bytes, bool, bytes], Responder | None]:
+    def respond(self) -> Callable[[Connection, RequestHead, Piece], Responder | None]:
         """Starts to answer a request (see `IExchangeResource`)."""
 
     @property

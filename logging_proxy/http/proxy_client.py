@@ -18,7 +18,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from logging_proxy.http.bodies import (
+    BARE_END,
     NO_BODY,
+    NOTHING_YET,
     BodyReader,
     ChunkedReader,
     CloseReader,
@@ -86,7 +88,7 @@ class ProxyClient(UpstreamLink):
             self.deadline = self._handshake_until
 
     def handshakeCompleted(self) -> None:
-        """The upstream is authenticated only now; until now nothing of a request has been written."""
+        """The upstream is authenticated only now; no byte of a request has been written before."""
         self.deadline = NEVER
         self._become_ready()
 
@@ -109,7 +111,7 @@ class ProxyClient(UpstreamLink):
             return
         in_order = reason.check(ConnectionDone) or closed_by_peer(self.transport)
         if in_order and self._receive == self._receive_body and self._body.finish():
-            receiver.bodyReceived(b"", b"", True, b"")
+            receiver.bodyReceived(BARE_END)
         else:
             receiver.upstreamLost(self._close_reason or reason, self._held())
 
@@ -133,7 +135,7 @@ class ProxyClient(UpstreamLink):
         self._expect(self._pool.limits.head_timeout)
 
     def sending(self) -> None:
-        """More of the request has been sent, or of the tunnel: the time for a response starts again."""
+        """More bytes of the request or of the tunnel were sent: restart the time for a response."""
         if self._receive == self._receive_head or self._tunnel is not None:
             self.deadline = self._now() + self._wait
 
@@ -192,7 +194,7 @@ class ProxyClient(UpstreamLink):
         self._gather(data, self._pool.clock, self._pool.limits.head_limit, done)
 
     def _refuse_head(self, data: bytes, fault: Exception | None = None) -> None:
-        """The head that `data` begins with is refused, for `fault` or for what is wrong with its lines."""
+        """The head at the beginning of `data` is refused, because of `fault` or of a fault in its lines."""
         limits = self._pool.limits
 
         def refuse(kept: bytes) -> None:
@@ -228,7 +230,7 @@ class ProxyClient(UpstreamLink):
             return
         unasked, self._unasked = self._unasked, None
         if unasked is not None and not kept.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
-            self._log.warn("{pool}: {size} bytes nobody asked for; closing", pool=self._pool, size=len(kept))
+            self._log.warn("{pool}: {size} unsolicited bytes; closing", pool=self._pool, size=len(kept))
             unasked(kept)
         self.abort()
 
@@ -294,10 +296,11 @@ class ProxyClient(UpstreamLink):
         self.reuse = reuse_after(head, self._method, body)
         if self.reuse is None:
             self._reusable = False
-        payload = wire = b""
+        piece = BARE_END
         if body is not NO_BODY:
+            piece = NOTHING_YET
             if data:
-                payload, wire, data = body.feed(data)
+                piece, data = body.feed(data)
             if not body.done:
                 self._receive = self._receive_body
                 self._expect(self._pool.limits.stream_timeout)
@@ -305,42 +308,42 @@ class ProxyClient(UpstreamLink):
         if body.done:
             self._ended(data)
         if receiver is not None:
-            receiver.headReceived(head, payload, wire, body.done, body.trailers)
+            receiver.headReceived(head, piece)
         # Not if that was all of the body: the receiver may be the next response's by now.
         if receiver is None or receiver is not self._receiver:
             return
         if body.fault:
             self._refuse_body(data)
         elif isinstance(body, ChunkedReader):
-            self._shorten(receiver, body)
+            self._use_fast_path(receiver, body)
 
     def _receive_body(self, data: bytes) -> None:
         body = self._body
-        payload, wire, rest = body.feed(data)
+        piece, rest = body.feed(data)
         receiver = self._receiver
         if body.done:
             self._ended(rest)
         else:
             self.deadline = self._now() + self._wait
-        if receiver is not None and (wire or body.done):
-            receiver.bodyReceived(payload, wire, body.done, body.trailers)
+        if receiver is not None and (piece.framed or piece.last):
+            receiver.bodyReceived(piece)
         if body.fault and receiver is self._receiver:
             self._refuse_body(rest)
 
-    def _landing(self) -> memoryview | None:
+    def _read_buffer(self) -> memoryview | None:
         """The buffer to read the next piece of a long body into; its last byte is read the ordinary way."""
         receiver = self._receiver
         if receiver is None or self._receive != self._receive_body:
             return None
-        place = receiver.landing(self._body.ahead - 1)
+        place = receiver.read_buffer(self._body.ahead - 1)
         if place is not None and isinstance(self._body, LengthReader):
-            self._shorten(receiver, self._body)
+            self._use_fast_path(receiver, self._body)
         return place
 
-    def _shorten(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
-        """From the next read on the body takes the faster way, where there is one."""
-        if self._reader is not None and self._reader.passage is None:
-            self._reader.passage = receiver.shortcut(self, body, self._now, self._wait)
+    def _use_fast_path(self, receiver: ResponseReceiver, body: ChunkedReader | LengthReader) -> None:
+        """Use a fast path for the body from the next read on, if there is one."""
+        if self._reader is not None and self._reader.fast_path is None:
+            self._reader.fast_path = receiver.fast_path(self, body, self._now, self._wait)
 
     def _ended(self, rest: bytes) -> None:
         self._receiver = None
@@ -348,7 +351,7 @@ class ProxyClient(UpstreamLink):
         self.deadline = NEVER
         self.idle_since = self._now()
         if self._reader is not None:
-            self._reader.passage = None
+            self._reader.fast_path = None
         if rest:
             self._receive_unasked(rest)
 
@@ -366,11 +369,11 @@ class ProxyClient(UpstreamLink):
         elif self._tunnel is not None:
             self.give_up(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
         elif self._receiver is not None:
-            what = "head" if self._receive == self._receive_head else "body"
+            part = "head" if self._receive == self._receive_head else "body"
             receiver, self._receiver = self._receiver, None
             kept = self._held()
             self.abort()
-            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {what} in time")), kept)
+            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {part} in time")), kept)
         else:
             self._pool.forget(self)
             self.close()

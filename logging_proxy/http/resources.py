@@ -1,10 +1,9 @@
 """
 Standard twisted.web resources on our engine.
 
-A mounted resource gets a real `twisted.web.server.Request`; what that class
-expects of its channel is `ResourceChannel`.  As in twisted.web, the request's
-body is complete before the resource renders: this way is for small things, the
-routes go another (`IExchangeResource`).
+A mounted resource gets a `twisted.web.server.Request`, for which `ResourceChannel` stands in as its
+channel.  As in twisted.web, the resource renders when the request's body is complete, so this is for small
+bodies; the resources of routes are `IExchangeResource`s, which stream.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from zope.interface import implementer
 
 from logging_proxy.http import grammar
 from logging_proxy.http.answers import own_answer
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.connection import ServerConnection
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
@@ -35,21 +35,13 @@ class ResourceRoot:
     def __init__(self, root: IResource, clock: IReactorTime) -> None:
         self._site = ResourceSite(root, parsePOSTFormSubmission=False, reactor=clock)
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> ResourceChannel:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> ResourceChannel:
         if head.method == b"CONNECT":
             raise RequestFault(501, "no tunnels here")
         channel = ResourceChannel(self._site, connection, head)
-        if head.expect_continue and not done:
+        if head.expect_continue and not piece.last:
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        channel.bodyReceived(payload, wire, done, trailers)
+        channel.bodyReceived(piece)
         return channel
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
@@ -57,17 +49,17 @@ class ResourceRoot:
 
 
 def answer_fault(connection: ServerConnection, fault: RequestFault, now: float) -> None:
-    """Say what is wrong with a request, as the end of it."""
+    """Answer a request with its fault, and close the connection."""
     connection.send(own_answer(fault.status, fault.reason, now))
     connection.finish(False)
 
 
 class ResourceChannel:
     """
-    Between one `Request` of twisted.web and the connection it came on.
+    Connects a `Request` of twisted.web with the client's connection.
 
-    Writes go the transport's ordinary way: a pull producer is asked for more
-    only when the transport's queue has been emptied, so everything has to go through it.
+    It writes with `transport.write`: a pull producer is asked for more only when the transport's queue has
+    been emptied, so all bytes have to pass through that queue.
     """
 
     factory = None
@@ -85,23 +77,23 @@ class ResourceChannel:
         self._request.parseCookies()
         self._request.gotLength(head.content_length if not head.chunked else None)
 
-    # --- what the engine calls ----------------------------------------------------
+    # --- called by the engine ----------------------------------------------------
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        if payload:
-            self._request.handleContentChunk(payload)
-        if done:
+    def bodyReceived(self, piece: Piece) -> None:
+        if piece.content:
+            self._request.handleContentChunk(piece.content)
+        if piece.last:
             head = self._head
             self._request.requestReceived(head.method, _origin_form(head.target), b"HTTP/1.%d" % head.minor)
 
-    def shortcut(self, *of: object) -> None:
-        """There is none."""
+    def fast_path(self, *of: object) -> None:
+        """Requests with a Resource of twisted.web have no fast path."""
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         return None
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
-        """Nothing has been answered, since the request renders when its body is complete."""
+        """No response has begun, since the resource renders when the body is complete."""
         self.clientLost(Failure(fault))
         answer_fault(self._connection, fault, self._connection.site.wall_seconds())
 
@@ -112,7 +104,7 @@ class ResourceChannel:
             producer.stopProducing()
         self._request.connectionLost(reason)
 
-    # --- what the request calls ---------------------------------------------------
+    # --- called by the request ---------------------------------------------------
 
     def getPeer(self) -> IAddress:
         peer: IAddress = self.transport.getPeer()
@@ -167,7 +159,7 @@ class ResourceChannel:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """Path and query of `target`: all that a tree of resources knows of a URL."""
+    """Path and query of `target`, the only parts of a URL that a tree of resources uses."""
     match = grammar.absolute_form.fullmatch(target)
     if match is None:
         return target

@@ -18,7 +18,7 @@ connection is closed; without the rest the body would answer the next request.
 """
 
 MARGIN = 1.0
-"""Seconds before the upstream closes a connection in which it is not used: requests take time to arrive."""
+"""Seconds before the upstream's time-out in which a connection is not used: requests take time to arrive."""
 
 _TIMEOUT = re.compile(rb"(?i)(?:^|[\s,;])timeout[ \t]*=[ \t]*\"?(\d{1,9})(?!\d)")
 _WITHOUT_CONTENT = frozenset({204, 205})
@@ -70,6 +70,6 @@ def _reuse_after(head: ResponseHead, to_head: bool, until_close: bool) -> Reuse 
 
 
 def _announced(head: ResponseHead) -> float:
-    """After how many idle seconds the upstream says it will close (`Keep-Alive: timeout=5`)."""
+    """The idle seconds after which the upstream announces to close (`Keep-Alive: timeout=5`)."""
     values = head.ruling.get(b"keep-alive", ())
     return min((int(found) for value in values for found in _TIMEOUT.findall(value)), default=math.inf)

@@ -29,7 +29,7 @@ class Site(ServerFactory):
     Carries a tree of twisted.web resources over HTTP/1.1.
 
     `root` is any `IResource`; one that provides `IExchangeRoot` is given
-    requests at the end of their heads, any other the twisted.web way.
+    requests at the end of their heads; any other gets them complete, as from twisted.web.
     """
 
     noisy = False
@@ -42,7 +42,7 @@ class Site(ServerFactory):
         secure: bool = False,
         wall_seconds: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` is for deadlines and may count from anywhere; `wall_seconds` gives the time for clients."""
+        """`clock` is for deadlines, and may be monotonic; `wall_seconds` gives the time for clients."""
         self.clock = clock
         self.wall_seconds = wall_seconds
         self.limits = limits

@@ -1,4 +1,4 @@
-"""A connection to an upstream below its responses: whether it is still good, how it waits, how it ends."""
+"""A connection to an upstream below its responses: whether it is still open, its deadline, its end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLOSING_TIME = 5.0
 
 
 class UpstreamLink(Link):
-    """One connection to an upstream, whatever is said on it."""
+    """A connection to an upstream, without requests and responses."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(now)
         self._look: Callable[[], bool] = lambda: True
         self._close_reason: Failure | None = None
         self._wait = NEVER
-        """Seconds that the upstream may take for what comes next."""
+        """Seconds that the upstream may take until its next bytes."""
         self._closing = False
 
     def connectionMade(self) -> None:

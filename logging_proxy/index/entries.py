@@ -13,7 +13,7 @@ from functools import lru_cache
 from time import thread_time
 from typing import Any
 
-from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Opening, verdict
+from logging_proxy.captures.exchanges import LONGEST_METHOD, Exchange, Opening, OpeningRow, verdict
 from logging_proxy.captures.heads import Head, known_head, relevant_headers
 from logging_proxy.captures.metadata import client_of
 from logging_proxy.captures.stored import Stored
@@ -131,7 +131,7 @@ def opening_row(exchange: Exchange) -> Row:
     )
 
 
-def _opened(opening: Opening) -> tuple[str | None, str | None, str, str, str | None]:
+def _opened(opening: Opening) -> OpeningRow:
     """Route, pattern, method and URLs of a row, cached in `opening`, which many exchanges share."""
     opening.row = row = (
         opening.route_name or None,

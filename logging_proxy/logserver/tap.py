@@ -163,7 +163,8 @@ def _serving(reactor: Any, options: Options, configuration: Configuration) -> IS
 def _greet(configuration: Configuration, command: str, port: int, output: Output) -> None:
     """Writes the first lines of a standalone server; a proxy writes those for its child."""
     for warning in configuration.warnings:
-        output.say(warning.as_warning())
+        if not warning.key_path.startswith("routes"):  # the proxy's business
+            output.say(warning.as_warning())
     options = configuration.logging_server
     page = page_of(options, port)
     first = f"Logging server {__version__} on http://{authority(options.host, port)}"

@@ -53,7 +53,7 @@ _SOCKET = _PORTS.size + 2 * _ADDRESS + 4 + len(_NO_COOKIE)
 """struct inet_diag_sockid: two ports, two addresses, an interface, a cookie."""
 
 _REST = struct.Struct("=IIIII")
-"""What follows the socket in struct inet_diag_msg: expires, two queues, user, inode."""
+"""The fields after the socket in struct inet_diag_msg: expires, two queues, user, inode."""
 
 _LONGEST_ANSWER = 8192
 
@@ -168,7 +168,7 @@ def ask_kernel(message: bytes) -> bytes:
 
 def user_of(connection: Connection, inode: int, ask: Ask = ask_kernel) -> int | None:
     """
-    The user who owns the far end of `connection`; `inode` is that of the socket at its near end.
+    The user that owns the far end of `connection`; `inode` is that of the socket at its near end.
 
     None if it cannot be determined: the connection leaves this machine, an end is closed, this process is
     in a user namespace, or the kernel cannot be asked.
@@ -200,7 +200,7 @@ def user_of_peer(ours: socket.socket) -> int | None:
 
 
 def user_of_listener(address: Address, port: int, ask: Ask = ask_kernel) -> int | None:
-    """The user who listens at an address of this machine; None if none does, or it cannot be determined."""
+    """The user that listens at an address of this machine; None if none does, or it cannot be determined."""
     if not _has_every_user():
         return None
     nowhere = End(type(address)(0), 0)

@@ -2,14 +2,14 @@
 The reactor: Twisted's epoll reactor with less work between the kernel and a transport.
 
 In every iteration Twisted checks delayed calls and thread calls, and it sets a log
-context around every event.  Here an iteration does only what is due, and
+context around every event.  Here an iteration does only due work, and
 readable sockets are read at once, which is a considerable part of the cost of
 small events.  Connections to this machine are not paced.
 
 Its clock is monotonic.  Twisted's is the wall clock, and a step of that clock
 would end every delay at once, or extend it by the size of the step.
 
-Everything else is Twisted's, including what happens when something fails.  Private
+Everything else is Twisted's, including its handling of exceptions.  Private
 names of `EPollReactor` are used only here; if one is missing, the start fails with
 an AttributeError.
 """
@@ -79,7 +79,7 @@ class ProxyReactor(EPollReactor):
                     self.doIteration(self._until_due())
 
     def _until_due(self) -> float | None:
-        """Run what is due; seconds until the next delayed call, None if there is none."""
+        """Run the due calls; returns the seconds until the next delayed call, None if there is none."""
         pending: list[Any] = self._pendingTimedCalls
         if self.threadCallQueue or self._newTimedCalls or self._justStopped or not pending:
             self.runUntilCurrent()

@@ -129,29 +129,31 @@ def lost(reason: Failure) -> Failure:
 
 
 def read_directly(
-    transport: Any, received: Callable[[bytes], object], landing: Callable[[], memoryview | None]
+    transport: Any, received: Callable[[bytes], object], read_buffer: Callable[[], memoryview | None]
 ) -> Reader | None:
     """
-    Pass what `transport` reads to `received`, until `read_no_more`.
+    Pass bytes that `transport` reads to `received`, until `read_no_more`.
 
     This saves Twisted's own calls, and those of the wrappers that
     endpoints put around a protocol.  A connection that fills a read gets larger ones,
     as long as they are filled well enough, and these go into the memory that
-    `landing` returns: `received` then gets a view, which is valid during the call.
+    `read_buffer` returns: `received` then gets a view, which is valid during the call.
     As with sending, this is for plain TCP only; other transports stay as they are.
 
-    The returned reader, if any, can be given a `Passage`.
+    The returned reader, if any, can be given a `FastPath`.
     """
     if not isinstance(transport, tcp.Connection) or transport.TLS:
         return None
     _require(transport, "bufferSize", "doRead")
-    reader = shortcut.reader(transport, received, landing, _keep_queue_short, LARGEST_READ)
-    transport.doRead = reader or _reading(transport, received, landing)  # type: ignore[method-assign,assignment]
+    reader = shortcut.reader(transport, received, read_buffer, _keep_queue_short, LARGEST_READ)
+    transport.doRead = reader or _reading(transport, received, read_buffer)  # type: ignore[method-assign,assignment]
     return reader
 
 
 def _reading(
-    transport: tcp.Connection, received: Callable[[bytes], object], landing: Callable[[], memoryview | None]
+    transport: tcp.Connection,
+    received: Callable[[bytes], object],
+    read_buffer: Callable[[], memoryview | None],
 ) -> Callable[[], Exception | None]:
     receive_some, receive_into = transport.socket.recv, transport.socket.recv_into
     size = smallest = transport.bufferSize
@@ -160,8 +162,8 @@ def _reading(
         nonlocal size
         data: Any  # bytes, or a view that is used like them
         try:
-            land = landing() if size > smallest else None
-            data = receive_some(size) if land is None else land[: receive_into(land)]
+            buffer = read_buffer() if size > smallest else None
+            data = receive_some(size) if buffer is None else buffer[: receive_into(buffer)]
         except BlockingIOError:
             return None
         except OSError:

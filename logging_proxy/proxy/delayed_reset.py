@@ -1,8 +1,8 @@
 """
-The end of an incomplete response: a reset of the client's connection, after it has received what came.
+The end of an incomplete response: the client's connection is reset after the client has received all bytes.
 
-A reset discards what the client has not received yet, in our queue and in the
-kernel's, so it has to wait; but not for ever, since the client may have stopped reading.
+A reset discards unsent and unacknowledged bytes, in our queue and in the kernel's, so it is delayed until
+there are none, but not for ever: the client may have stopped reading.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.net.wire import unreceived
 
 PATIENCE = 5.0
-"""Seconds without progress after which the reset comes all the same."""
+"""Seconds without progress after which the connection is reset nevertheless."""
 
 
 def reset_when_received(connection: ServerConnection) -> None:

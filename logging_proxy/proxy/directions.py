@@ -13,24 +13,24 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from logging_proxy.http.bodies import ChunkedReader, LengthReader
-from logging_proxy.net.shortcut import passage
+from logging_proxy.net.shortcut import fast_path
 from logging_proxy.net.wire import unreceived
 from logging_proxy.recording.events import Capture
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import FastPath
 
 MOST_WAITING = 65536
 """Bytes that wait in a direction, beside one read and the transport's 64 KiB, before the source is paused."""
 
-LEAST_STRIDE, LARGEST_STRIDE = 64 << 10, 1 << 20
+LEAST_READ_SIZE, LARGEST_READ_SIZE = 64 << 10, 1 << 20
 """
 Bytes of one read of a large body: doubled with each read, and back to the least where a sink is slow.
 
 Large reads wake the peers up less often, which makes the same body cheaper.
 """
 
-_shared = memoryview(bytearray(LARGEST_STRIDE))
+_shared = memoryview(bytearray(LARGEST_READ_SIZE))
 """Read buffer for bodies that are not recorded; a piece is sent or copied before the next read."""
 
 _SINK, _SPOOL, _FULL = 1, 2, 4
@@ -70,7 +70,7 @@ class Direction:
         "_paused",
         "_registered",
         "_source",
-        "_stride",
+        "_read_size",
         "_waiting",
         "_waiting_size",
         "sink",
@@ -81,23 +81,23 @@ class Direction:
         self._source: Source | None = source
         self._capture = capture
         self._counted = 0
-        self._passing: Passage | None = None
+        self._passing: FastPath | None = None
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._paused = 0
         self._registered = False
         self._finished = False
-        self._stride = LEAST_STRIDE
+        self._read_size = LEAST_READ_SIZE
 
     def pass_on(self, data: bytes) -> None:
-        """`data` has been recorded: send it, or keep it until it may be sent."""
+        """Send `data`, which has been recorded, or keep it until it may be sent."""
         sink, capture = self.sink, self._capture
         if sink is None or self._waiting or (capture is not None and capture.writer.full):
             self._wait(data)
         elif data and not sink.send(data) and not self._registered:
             self._register(sink)
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """
         Memory to read the next piece into, that of the recording if there is one; None for any.
 
@@ -107,30 +107,32 @@ class Direction:
         sink, capture = self.sink, self._capture
         if sink is None or self._waiting or (capture is not None and capture.writer.full):
             return None
-        if self._stride > LEAST_STRIDE and unreceived(sink.transport) >= self._stride:
-            self._stride = max(LEAST_STRIDE, self._stride // 4)
-        size = min(most, self._stride)
-        if size < LEAST_STRIDE:
+        if self._read_size > LEAST_READ_SIZE and unreceived(sink.transport) >= self._read_size:
+            self._read_size = max(LEAST_READ_SIZE, self._read_size // 4)
+        size = min(most, self._read_size)
+        if size < LEAST_READ_SIZE:
             return None  # an ordinary read has the body's end in it as well
-        self._stride = min(2 * self._stride, LARGEST_STRIDE)
-        return _shared[:size] if capture is None else capture.landing(size)
+        self._read_size = min(2 * self._read_size, LARGEST_READ_SIZE)
+        return _shared[:size] if capture is None else capture.read_buffer(size)
 
-    def _passage(
-        self, body: ChunkedReader | LengthReader, kind: int, *unusual: tuple[object, str], **parts: Any
-    ) -> Passage | None:
+    def _fast_path(
+        self, body: ChunkedReader | LengthReader, kind: int, *must_be_false: tuple[object, str], **parts: Any
+    ) -> FastPath | None:
         """
-        A faster implementation of reading, recording and passing on `body`, while nothing is `unusual`.
+        A faster implementation of reading, recording and passing on `body`, if the sink has one.
 
-        Pieces of a body with a length are read into the memory that `landing` would give.
+        It is used while the attributes in `must_be_false`, pairs of an object and a name, are false.
+
+        Pieces of a body with a length are read into the memory that `read_buffer` would give.
         """
         sink, capture = self.sink, self._capture
         if sink is None:
             return None
-        unusual += ((self, "_waiting"),)
+        must_be_false += ((self, "_waiting"),)
         if isinstance(body, ChunkedReader):
-            unusual += ((body, "_held"), (body, "_left"), (body, "_last"))
+            must_be_false += ((body, "_held"), (body, "_left"), (body, "_last"))
         else:
-            parts |= {"counted": body, "least": LEAST_STRIDE, "largest": LARGEST_STRIDE}
+            parts |= {"counted": body, "least": LEAST_READ_SIZE, "largest": LARGEST_READ_SIZE}
         if capture is None:
             parts["shared"] = _shared
         elif capture.writer.writing is None:
@@ -139,7 +141,7 @@ class Direction:
             writer = capture.writer
             parts |= {"exchange": capture.number, "writer": writer, "writing": writer.writing}
         self._counted = self.size
-        self._passing = passage(sink, direction=self, kind=kind, unusual=unusual, **parts)
+        self._passing = fast_path(sink, direction=self, kind=kind, must_be_false=must_be_false, **parts)
         return self._passing
 
     def flow_to(self, sink: Sink) -> None:
@@ -149,17 +151,18 @@ class Direction:
 
     def finished(self) -> None:
         """No more bytes will come."""
-        self._finished = True
-        if not self._waiting:
-            self._end()
+        if self._waiting:
+            self._finished = True
+        else:
+            self.ended()
 
     @property
     def size(self) -> int:
-        """Bytes of payload so far: the body's without chunk framing, or what a tunnel has carried."""
+        """Bytes of content so far: the body without chunk framing, or what a tunnel has carried."""
         return self._counted if self._passing is None else self._counted + self._passing.passed
 
     def count(self, size: int) -> None:
-        """Add bytes of payload that did not come the ordinary way."""
+        """Add bytes of content that did not come the ordinary way."""
         self._counted += size
 
     @property
@@ -168,7 +171,7 @@ class Direction:
         return not self._waiting and not self._paused
 
     def stop(self) -> None:
-        """End the direction and drop what waits; the sink is released, and the source reads again."""
+        """End the direction and drop the waiting bytes; the sink is released, and the source reads again."""
         sink, self.sink = self.sink, None
         source, self._source = self._source, None
         if self._passing is not None:  # it knows this direction: a cycle
@@ -235,17 +238,14 @@ class Direction:
                 self._register(sink)
         self._resume(_FULL)
         if self._finished:
-            self._end()
+            self._finished = False
+            self.ended()
 
     def withdraw(self) -> bytes:
         """Stop, and return the bytes that still wait."""
         waiting = b"".join(self._waiting)
         self.stop()
         return waiting
-
-    def _end(self) -> None:
-        self._finished = False
-        self.ended()
 
     # --- flow control ------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Direction:
             sink.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
-        self._stride = LEAST_STRIDE
+        self._read_size = LEAST_READ_SIZE
         self._pause(_SINK)
         self.sink_stalls()
 

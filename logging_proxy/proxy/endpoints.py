@@ -1,4 +1,4 @@
-"""Where connections to a destination go: the one module that knows how to reach one."""
+"""Endpoints for connections to a destination: by address or name, with TLS, through an outbound proxy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from logging_proxy.tls.names import address_of
 from logging_proxy.tls.upstream import client_creator
 
 ATTEMPT_DELAY = 0.25
-"""Seconds until the next address is tried beside one that does not answer (RFC 8305 §8 recommends 250 ms)."""
+"""Seconds until the next address is tried in parallel (RFC 8305 §8 recommends 250 ms)."""
 
 NOBODY = Ourselves()
 
@@ -44,10 +44,10 @@ def endpoint_for(
     """
     TCP or TLS to `destination`, through `proxy` if there is one.
 
-    What is below TLS must stand within `timeout` seconds.  TLS verifies the
-    certificate's chain and name before anything is sent, unless `tls` says
-    otherwise, and offers HTTP/1.1 alone.  What leads to `ourselves` fails with
-    `LeadsToOurselves`, and nothing is connected.
+    The connection below TLS must be established within `timeout` seconds.  TLS verifies the certificate's
+    chain and name before any byte of a request is sent, unless `tls` says otherwise, and offers only
+    HTTP/1.1 in ALPN.  A connection that would lead to `ourselves` is not made, and fails with
+    `LeadsToOurselves`.
     """
     if proxy is None:
         endpoint = _tcp(reactor, destination, timeout, ourselves)
@@ -62,7 +62,7 @@ def endpoint_for(
 def _to_proxy(
     reactor: Any, proxy: ProxyAddress, timeout: float, ourselves: Ourselves
 ) -> IStreamClientEndpoint:
-    """An https:// proxy is verified as destinations are, by the system's CAs."""
+    """TCP, or TLS for an https:// proxy, whose certificate is verified with the system's CAs."""
     endpoint = _tcp(reactor, proxy, timeout, ourselves)
     if proxy.scheme == "https":
         endpoint = wrapClientTLS(client_creator(proxy.host), endpoint)
@@ -72,7 +72,7 @@ def _to_proxy(
 def _tcp(
     reactor: Any, peer: Destination | ProxyAddress, timeout: float, ourselves: Ourselves
 ) -> IStreamClientEndpoint:
-    """An address needs no resolving, and then no thread."""
+    """TCP to `peer`; only a name has to be resolved, which needs a thread."""
     address = address_of(peer.host)
     if address is None:
         return NameEndpoint(reactor, peer.host, peer.port, timeout, ourselves)
@@ -84,7 +84,7 @@ def _tcp(
 
 @implementer(IStreamClientEndpoint)
 class AddressEndpoint:
-    """TCP to an address, unless it is our own: listeners may change after the configuration was checked."""
+    """TCP to an address, unless it is our own: listeners may change after the configuration is checked."""
 
     def __init__(self, endpoint: IStreamClientEndpoint, host: str, port: int, ourselves: Ourselves) -> None:
         self._endpoint = endpoint
@@ -103,14 +103,13 @@ class AddressEndpoint:
 @implementer(IStreamClientEndpoint)
 class NameEndpoint:
     """
-    TCP to a name, whichever of its addresses answers.
+    TCP to a name, at the first of its addresses that accepts.
 
-    The addresses are tried in the resolver's order: the next one at once when
-    one fails, and beside one that is silent for `ATTEMPT_DELAY`.  (Twisted's
-    `HostnameEndpoint` waits for its delay even after a refusal: 300 ms for
-    every connection to a `localhost` that listens on 127.0.0.1 only.)  All of
-    it, resolving included, has `timeout` seconds.  Addresses that lead to
-    `ourselves` are not tried.
+    The addresses are tried in the resolver's order: the next one at once when an attempt fails, and in
+    parallel when an attempt has taken `ATTEMPT_DELAY`.  (Twisted's `HostnameEndpoint` waits for its delay
+    even after a refusal: 300 ms for each connection to a `localhost` that listens on 127.0.0.1 only.)
+    `timeout` seconds are for all of this, name resolution included.  Addresses that lead to `ourselves` are
+    not tried.
     """
 
     def __init__(
@@ -136,7 +135,7 @@ class NameEndpoint:
 
 
 class _Attempts:
-    """The attempts of one connect.  `winner` fires or fails once; then all others are given up."""
+    """The attempts of one `connect`.  `winner` fires or fails once; then the others are cancelled."""
 
     def __init__(self, reactor: Any, factory: IProtocolFactory, timeout: float, ourselves: Ourselves) -> None:
         self.winner: Deferred[IProtocol] = Deferred(lambda _: self._end())

@@ -1,8 +1,7 @@
 """
 An exchange: one request on its way to a destination, and the response on its way back.
 
-What both halves need of each other is decided here: which upstream connection,
-whether to try again, how it ended.
+It decides for both directions: on the upstream connection, on a retry, and on the outcome.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from logging_proxy.http.bodies import LengthReader
+from logging_proxy.http.bodies import LengthReader, Piece
 from logging_proxy.http.deadlines import Watched
 from logging_proxy.http.faults import ClientGivenUp, RequestFault, ResponseFault
 from logging_proxy.http.heads import RequestHead, ResponseHead
@@ -26,10 +25,10 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.delayed_reset import reset_when_received
-from logging_proxy.proxy.endings import end_record, refused_record
 from logging_proxy.proxy.failures import Verdict, verdict
-from logging_proxy.proxy.headers import onward_switch, onward_trailers, replace_trailers
-from logging_proxy.proxy.messages import AwaitingEnd, RequestHalf, ResponseHalf
+from logging_proxy.proxy.headers import onward_switch
+from logging_proxy.proxy.messages import AwaitingEnd, RequestDirection, ResponseDirection
+from logging_proxy.proxy.stored import Records, end_record, refused_record
 from logging_proxy.proxy.tunnel import Tunnel
 from logging_proxy.proxy.upgrade import asked_protocols, switches_to
 from logging_proxy.recording.events import Capture, Publish
@@ -37,34 +36,34 @@ from logging_proxy.recording.records import Kind
 from logging_proxy.recording.writer import Passed
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage
+    from logging_proxy.net.shortcut._compiled import FastPath
 
 _SAFE_TO_REPEAT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
-"""Go's list, which leaves out the idempotent PUT and DELETE: nobody relies on them being sent twice."""
+"""Go's list, which leaves out the idempotent PUT and DELETE: no server expects them a second time."""
 
 
 class Owner(Protocol):
-    """Who starts exchanges: a route."""
+    """The starter of exchanges: a route."""
 
     pool: Pool
     publish: Publish
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
-        """What the client is told."""
+        """The response for the client."""
 
     def unasked(self, after: bytes, kept: bytes) -> None:
-        """The upstream has sent `kept` behind the response of exchange `after`, unasked."""
+        """The upstream has sent `kept` after the response of exchange `after`, without a request."""
 
     def exchange_ended(self, exchange: Exchange) -> None:
-        """The exchange is over, and its capture with it.  May be said more than once."""
+        """The exchange is over, and its capture with it.  May be called more than once."""
 
 
 class Exchange:
     """
     Forwards one request and its response.
 
-    Is the `Responder` of the client's connection.  `first` is the request's
-    head and what of its body was there with it, already recorded.
+    It is the `Responder` of the client's connection.  `first` is the request's head and the part of its
+    body that was received with it; both are recorded already.
     """
 
     _log = Logger()
@@ -103,8 +102,8 @@ class Exchange:
         self.head = head
         self.capture = capture
         self.publish = owner.publish
-        self.request = RequestHalf(connection, capture, done, size)
-        self.response: ResponseHalf | None = None
+        self.request = RequestDirection(connection, capture, done, size)
+        self.response: ResponseDirection | None = None
         self._owner = owner
         self._first = first
         self._upstream: ProxyClient | None = None
@@ -141,7 +140,7 @@ class Exchange:
 
     def _start_on(self, upstream: ProxyClient) -> None:
         self._upstream = upstream
-        self.response = ResponseHalf(self, upstream, self.capture)
+        self.response = ResponseDirection(self, upstream, self.capture)
         upstream.begin(self.response, self.head.method, partial(self._owner.unasked, self.id))
 
     def _send_on(self, upstream: ProxyClient) -> None:
@@ -150,7 +149,7 @@ class Exchange:
         self.request.pass_on(self._first)
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:
-        """The response will not become complete; `kept` is what came of it and was not passed on."""
+        """The response will not become complete; `kept` was received of it and not passed on."""
         upstream = self._upstream
         if self._ended or upstream is None:
             return
@@ -161,9 +160,9 @@ class Exchange:
 
     def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
         """
-        Only what is safe to do twice, once, and only when the connection was an old one.
+        Whether to send the request again: once, if its method is safe, and if the connection was reused.
 
-        It may have been closed before the request came (RFC 9110 §9.2.2).
+        The upstream may have closed that connection before it received the request (RFC 9110 §9.2.2).
         """
         response = self.response
         return (
@@ -185,7 +184,7 @@ class Exchange:
         if self.response is not None:
             self.response.stop()
         self.request.stop()
-        self.request = RequestHalf(self.connection, self.capture, True)
+        self.request = RequestDirection(self.connection, self.capture, True)
         if self.capture is not None:
             note = {"retry": {"reason": verdict(reason).error}}
             self.capture.passed((int(Kind.NOTE), 0, json.dumps(note).encode()))
@@ -194,9 +193,9 @@ class Exchange:
 
     def switch(self, head: ResponseHead, data: bytes) -> None:
         """
-        The upstream has answered 101; `data` came behind it.
+        The upstream has answered 101, followed by `data`.
 
-        Raises `ResponseFault` if that is no answer to this request.
+        Raises `ResponseFault` if the request has not asked for this switch.
         """
         request, response, upstream = self.request, self.response, self._upstream
         assert response is not None and upstream is not None
@@ -218,32 +217,29 @@ class Exchange:
 
     # --- the client ---------------------------------------------------------------------------
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         if self._ended:
             return
-        if trailers:
-            kept = onward_trailers(trailers, self.head.connection_options)
-            wire, trailers = replace_trailers(wire, trailers, kept), kept
-        self.request.bodyReceived(payload, wire, done, trailers)
+        self.request.bodyReceived(piece)
         if self._upstream is not None:
             self._upstream.sending()
 
-    def landing(self, most: int) -> memoryview | None:
-        return None if self._ended else self.request.landing(most)
+    def read_buffer(self, most: int) -> memoryview | None:
+        return None if self._ended else self.request.read_buffer(most)
 
-    def shortcut(
+    def fast_path(
         self, source: Watched, body: LengthReader, now: Callable[[], float], patience: float
-    ) -> Passage | None:
+    ) -> FastPath | None:
         if self._ended or self._upstream is None:
             return None
-        return self.request.shortcut(self, source, body, now, patience)
+        return self.request.fast_path(self, source, body, now, patience)
 
     def clientLost(self, reason: Failure) -> None:
         if self._ended:
             # The response was complete, or cut, but not all of it has been handed over.
             self._owner.exchange_ended(self)
             self._let_go_of_upstream()
-        elif not self._part():
+        elif not self._awaits_end():
             self.client_left(str(reason.value) if reason.check(ClientGivenUp) else "")
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
@@ -258,8 +254,8 @@ class Exchange:
         self._end("client_closed", error)
         self._let_go_of_upstream()
 
-    def _part(self) -> bool:
-        """Whether nothing but its end is missing of the response, for all we know: then it has a moment."""
+    def _awaits_end(self) -> bool:
+        """Wait a moment for the response's end if presumably nothing else is missing; whether that is so."""
         response, upstream, capture = self.response, self._upstream, self.capture
         if response is None or upstream is None or capture is None:
             return False
@@ -282,7 +278,7 @@ class Exchange:
     # --- the end ----------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """The response is complete, and so is the recording: nothing that happens now changes the outcome."""
+        """Response and recording are complete: later events do not change the outcome."""
         self._ended = True
 
     def response_ended(self) -> None:
@@ -292,11 +288,11 @@ class Exchange:
         assert response is not None and upstream is not None
         request = self.request
         keep_alive = response.keep_alive and request.done
-        # What still waits here would never follow; the upstream would take the next request for it.
+        # Unsent bytes of the request will not be sent: the upstream would take the next request for them.
         request_sent = request.done and request.idle
         request.stop()
         response.stop()
-        # The half knows its exchange: without this each exchange would be left to the garbage collector.
+        # The direction refers to its exchange: without this each exchange would be a reference cycle.
         self.response = self._upstream = None
         if request_sent:
             upstream.release()
@@ -306,13 +302,13 @@ class Exchange:
         self.connection.finish(keep_alive)
 
     def response_cut(self) -> None:
-        """All that came of a response that is not whole has been handed to the client's connection."""
+        """All received bytes of an incomplete response have been handed to the client's connection."""
         if self.response is not None:
             self.response.stop()
         reset_when_received(self.connection)
 
-    def _fail(self, verdict: Verdict, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
-        """There will be no complete response; `refused` is recorded of what was not passed on."""
+    def _fail(self, verdict: Verdict, refused: Records = ()) -> None:
+        """There will be no complete response; `refused` are records of bytes that were not passed on."""
         response = self.response
         if response is not None and response.started:
             self._end(verdict.outcome, verdict.error, refused)
@@ -341,7 +337,7 @@ class Exchange:
         self._owner.exchange_ended(self)
         answer.send(self.connection, self.capture)
 
-    def _end(self, outcome: str, error: str, refused: tuple[tuple[int, int, bytes], ...] = ()) -> None:
+    def _end(self, outcome: str, error: str, refused: Records = ()) -> None:
         self._ended = True
         self.publish_end(refused, outcome, error)
         self._owner.exchange_ended(self)

@@ -1,8 +1,8 @@
 """
-What went wrong with an exchange: one table from failures to outcome and status.
+The mapping of failures to an exchange's outcome, the status, and the text for the client.
 
-The text that a client gets names the exchange and the kind of failure, nothing
-that an exception, an address or a header says.  The capture has the rest.
+The text names the exchange and the kind of failure, and nothing from an exception, an address or a header.
+The capture has the details.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def verdict(failure: Failure) -> Verdict:
     """
     The verdict on an exchange that `failure` has ended on the upstream's side.
 
-    What is in neither table is a fault of ours: 500, and the outcome says only
-    that the exchange was interrupted.
+    A failure in neither table is a fault of the proxy: 500, and the outcome `interrupted`.
     """
     for kind, outcome, status, text in _CONNECTING + _WAITING:
         if failure.check(kind):

@@ -46,7 +46,7 @@ class Forwarding:
         hostname: str = "",
     ) -> None:
         """
-        `observers` gives those that a configuration asks for.
+        `observers` gives the observers that a configuration asks for.
 
         `ourselves` are listeners that no request may be forwarded to; `hostname` is this machine's.
         """
@@ -113,7 +113,7 @@ class Forwarding:
         return tree
 
     def _host_check(self, configuration: Configuration) -> Callable[[bytes], bool]:
-        """Whether a host may be named in a request: any, unless the listeners are on loopback alone."""
+        """The check of a request's host: any is allowed, unless all listeners are on loopback."""
         server = configuration.server
         patterns = (route.pattern.host.decode("latin-1") for route in configuration.routes)
         hosts = local_hosts([server.host, self._hostname, *server.allowed_hosts, *filter(None, patterns)])

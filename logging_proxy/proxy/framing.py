@@ -3,34 +3,34 @@ How a response is sent to the client: its head, the framing of its body, and whe
 
 Bodies keep the upstream's own framing where the client can read it.  A body
 that only the upstream's close would end is chunked for HTTP/1.1; HTTP/1.0
-knows no chunks and gets our close instead (RFC 9112 §6.1, §6.3).
+has no chunks, and there our close ends the body (RFC 9112 §6.1, §6.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from logging_proxy.http.bodies import CHUNKED_END, chunk
+from logging_proxy.http.bodies import CHUNKED_END, Piece, chunk
 from logging_proxy.http.heads import ResponseHead
 from logging_proxy.proxy.headers import onward_response
 
-Frame = Callable[[bytes, bytes, bool], bytes]
-"""Turns a piece's payload, its wire bytes and whether the body ends with it into the bytes for the client."""
+Frame = Callable[[Piece], bytes]
+"""Turns a piece of the body into the bytes for the client."""
 
 Way = tuple[bytes, Frame, bool]
 """The onward head, how pieces are framed for the client, and whether its connection stays."""
 
 
-def as_it_came(payload: bytes, wire: bytes, done: bool) -> bytes:
-    return wire
+def as_it_came(piece: Piece) -> bytes:
+    return piece.framed
 
 
-def bare(payload: bytes, wire: bytes, done: bool) -> bytes:
-    return payload
+def bare(piece: Piece) -> bytes:
+    return piece.content
 
 
-def chunked_anew(payload: bytes, wire: bytes, done: bool) -> bytes:
-    return (chunk(payload) if payload else b"") + (CHUNKED_END if done else b"")
+def chunked_anew(piece: Piece) -> bytes:
+    return (chunk(piece.content) if piece.content else b"") + (CHUNKED_END if piece.last else b"")
 
 
 def way_to_client(head: ResponseHead, to_head_request: bool, client_minor: int, may_keep_alive: bool) -> Way:

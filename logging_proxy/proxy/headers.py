@@ -1,9 +1,9 @@
 """
-What of a head goes on to the other side (RFC 9110 §7.6).
+The heads that are forwarded (RFC 9110 §7.6).
 
-Field lines are passed on as they came, in order, case and blanks.  Left out is
-what belongs to one connection only; changed is `Host`; added is nothing but
-the framing that the next connection needs, unless the configuration asks.
+Field lines are passed on as they came, with their order, case and blanks.  Hop-by-hop fields are left out,
+`Host` is changed, and no field is added except the framing that the next connection needs, unless the
+configuration asks for it.
 """
 
 from __future__ import annotations
@@ -11,50 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from logging_proxy.http.heads import RequestHead, ResponseHead, without_blanks
+from logging_proxy.http.heads import RequestHead, ResponseHead
+from logging_proxy.http.trailers import HOP_BY_HOP
 from logging_proxy.proxy.upgrade import UPGRADE, asked_protocols, only
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""The list of Go's ReverseProxy, of RFC 2616 §13.5.1, RFC 7540 §3.2.1 and of what clients send."""
 
 _NOT_REMOVABLE = frozenset({b"content-length", b"host"})
 """`Connection: Content-Length` must not change where a message ends, nor `Connection: Host` where it goes."""
-
-_NOT_IN_TRAILERS = HOP_BY_HOP | frozenset(
-    {
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"max-forwards",
-        b"set-cookie",
-        b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-    }
-)
-"""Framing, routing, credentials and what says how to read the content (RFC 9110 §6.5.1): a receiver that
-merges trailers into the head must not be led to think otherwise of a message that it has read already."""
 
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
@@ -63,14 +25,14 @@ PSEUDONYM = b"logging-proxy"
 
 @dataclass(frozen=True, slots=True)
 class ForwardedPolicy:
-    """What is said about the client; `keep` leaves everything as the client sent it."""
+    """The fields about the client; with `keep` they stay as the client sent them."""
 
     forwarded: str = "keep"
     via: bool = False
 
     @property
     def needs_client(self) -> bool:
-        """Whether the head that goes on depends on the client's address."""
+        """Whether the forwarded head depends on the client's address."""
         return self.forwarded != "keep"
 
 
@@ -83,7 +45,7 @@ def onward_request(
         lines.append(b"Host: " + authority + b"\r\n")
     named = head.connection_options - _NOT_REMOVABLE
     if policy.forwarded != "keep":
-        named -= _FORWARDED  # a client must not be able to hide by naming these
+        named -= _FORWARDED  # otherwise a client could remove these by naming them
     last_for = max((at for at, (name, _) in enumerate(head.fields) if name == b"x-forwarded-for"), default=-1)
     for at, (line, (name, value)) in enumerate(zip(head.lines, head.fields, strict=True)):
         if name == b"host":
@@ -109,7 +71,7 @@ def _name(line: bytes) -> bytes:
 
 
 def _request_exception(head: RequestHead, line: bytes, name: bytes, value: bytes) -> list[bytes]:
-    """Hop-by-hop fields that are said anew to the next hop, in the same place."""
+    """The line for the next hop in the place of a hop-by-hop field; none for most of them."""
     if name == b"transfer-encoding":
         return [_chunked_line(line)]
     if name == b"trailer" and head.chunked:
@@ -123,12 +85,12 @@ def _request_exception(head: RequestHead, line: bytes, name: bytes, value: bytes
 
 
 def _chunked_line(line: bytes) -> bytes:
-    """As plain as can be, but for the name: not every reader knows `CHUNKED`, or one behind a tab."""
+    """In the plainest form, apart from the name: not every recipient reads `CHUNKED`, or a tab before it."""
     return _name(line) + b": chunked\r\n"
 
 
 def forwards_left(head: RequestHead) -> int | None:
-    """What Max-Forwards allows of a TRACE or OPTIONS; None where it sets no limit (RFC 9110 §7.6.2)."""
+    """The Max-Forwards of a TRACE or OPTIONS request; None if there is no limit (RFC 9110 §7.6.2)."""
     if head.method not in (b"TRACE", b"OPTIONS"):
         return None
     left = [int(value) for value in head.values(b"max-forwards") if value.isdigit() and len(value) < 10]
@@ -142,7 +104,7 @@ def _one_forward_less(head: RequestHead, line: bytes, value: bytes) -> bytes:
 
 
 def _added(head: RequestHead, policy: ForwardedPolicy, client: bytes, scheme: bytes) -> list[bytes]:
-    """What the configuration adds behind the client's fields."""
+    """The fields that the configuration adds after the client's."""
     added = []
     if policy.forwarded != "keep":
         told = {name for name, _ in head.fields} if policy.forwarded == "append" else set()
@@ -167,7 +129,7 @@ def asked_host(head: RequestHead) -> bytes:
 
 
 def loops(head: RequestHead) -> bool:
-    """Whether the request has been here before, as its Via fields tell."""
+    """Whether the request has passed this proxy before, according to its Via fields."""
     received = (entry.split() for value in head.values(b"via") for entry in value.split(b","))
     return any(len(entry) >= 2 and entry[1] == PSEUDONYM for entry in received)
 
@@ -178,14 +140,14 @@ def onward_response(
     """
     The whole head for the client, blank line included.
 
-    `body_is_close_delimited` says that the upstream's close would be the body's end; a client that
-    knows chunks is told to expect them instead.
+    `body_is_close_delimited` says that the upstream's close would be the body's end; for a
+    client that knows chunks, the body is chunked instead.
     """
     lines = [_status_line(head)]
     named = head.connection_options - _NOT_REMOVABLE
     for line, (name, _) in zip(head.lines, head.fields, strict=True):
         if head.status == 426 and name == b"upgrade":
-            lines.append(line)  # RFC 9110 §15.5.22: without it the client cannot know what is required
+            lines.append(line)  # RFC 9110 §15.5.22: without it the client cannot know the required protocol
         elif name in HOP_BY_HOP:
             if (
                 name in (b"transfer-encoding", b"trailer")
@@ -239,18 +201,6 @@ def onward_switch(head: ResponseHead) -> bytes:
 
 
 def _status_line(head: ResponseHead) -> bytes:
-    """As it came but for the version, and with the blank that some leave out before an empty reason."""
+    """The status line with our version, and with the space before an empty reason that some servers omit."""
     line, _, _ = head.raw.partition(b"\r\n")
     return b"HTTP/1.1" + (line[8:] if len(line) > 12 else line[8:12] + b" ") + b"\r\n"
-
-
-def onward_trailers(section: bytes, options: frozenset[bytes]) -> bytes:
-    """Of raw trailer lines, those that go on; `options` are the message's connection options."""
-    dropped = _NOT_IN_TRAILERS | options
-    lines = [without_blanks(line) for line in section.splitlines(keepends=True)]
-    return b"".join(line for line in lines if _name(line).lower() not in dropped)
-
-
-def replace_trailers(wire: bytes, came: bytes, kept: bytes) -> bytes:
-    """`wire`, the end of a chunked body with the trailer lines `came`, with the lines `kept` instead."""
-    return wire if kept == came else wire[: -len(came) - 2] + kept + b"\r\n"

@@ -1,9 +1,9 @@
 """
-Which hosts a listener is asked for that only this machine can reach.
+The hosts for which a listener on loopback answers.
 
-A page whose name was bound to 127.0.0.1 after it had been loaded (DNS rebinding) may read what the
-proxy answers: for the browser it is the page's own server.  Servers on this machine keep such pages out
-by looking at Host, which a destination does not see as the client sent it.
+A web page whose name is bound to 127.0.0.1 after it was loaded (DNS rebinding) could read the proxy's
+responses: to the browser, the proxy is the page's own server.  Other servers on this machine defend
+themselves by checking Host, but behind the proxy they do not see the client's value, so the proxy checks it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from logging_proxy.routing.targets import strip_port
 
 _NO_DOMAIN = re.compile(r"[a-z0-9_-]*")
-"""Nobody elsewhere can own a name without a dot: no top-level domain has addresses of its own."""
+"""A name without a dot cannot be registered: top-level domains have no addresses of their own."""
 
 _ADDRESS = re.compile(r"\[.*\]|(.*\.)?([0-9]+|0x[0-9a-f]*)")
-"""What browsers take for an address: brackets, or a number as last label (WHATWG's URL standard)."""
+"""A host that browsers read as an address: brackets, or a number as last label (WHATWG's URL standard)."""
 
 WRONG_HOST = (
     b"requests are taken for this machine's own names only, as nobody else can connect: "
     b"server.allowed_hosts in the configuration adds the host that this one is for\n"
 )
-"""What a request for another host is told."""
+"""The response to a request for another host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class LocalHosts:
 
     names: frozenset[str]
     domains: tuple[str, ...]
-    """Everything below these is meant; they begin with a dot."""
+    """All names that end in one of these; they begin with a dot."""
 
     def include(self, host: bytes) -> bool:
-        """Whether a request for `host`, with a port or without, is for this machine; one for none is."""
+        """Whether `host`, with or without a port, is one of these.  An empty host is."""
         name = _canonical(strip_port(host).decode("latin-1"))
         if _NO_DOMAIN.fullmatch(name) or _ADDRESS.fullmatch(name) or ":" in name:
             return True
@@ -44,7 +44,7 @@ class LocalHosts:
 
 
 def local_hosts(names: Iterable[str]) -> LocalHosts:
-    """`names`, of which `*.name` is everything below a name, and what is local anyway."""
+    """`names`, where `*.name` stands for all subdomains, and the names that are always local."""
     known = [_canonical(name) for name in names]
     below = [name.removeprefix("*") for name in known if name.startswith("*.")]
     return LocalHosts(frozenset(known), (".localhost", *below))

@@ -13,11 +13,12 @@ from http import HTTPStatus
 from uuid import UUID
 
 from logging_proxy.configuration.options import RouteOptions
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault, shown
 from logging_proxy.http.heads import RequestHead, request_line_fault
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.answers import Reply, answer, refusal
-from logging_proxy.proxy.endings import (
+from logging_proxy.proxy.stored import (
     ANSWERED_EARLY,
     COMPLETE,
     end_record,
@@ -39,9 +40,8 @@ class Incoming:
 
     connection: ServerConnection
     head: RequestHead
-    payload: bytes
-    done: bool
-    trailers: bytes
+    piece: Piece
+    """The part of the body that came with the head."""
 
 
 def source_url(connection: ServerConnection, head: RequestHead) -> bytes:
@@ -72,8 +72,8 @@ def answer_request(
         opening = identify(id, surroundings.wall_ns(), client_field(connection)) + describe(
             name, pattern, source_url(connection, head), b"", received
         )
-        start = request_records(opening, incoming.payload, incoming.done, incoming.trailers)
-        end = (*ours.records, *(() if incoming.done else (ANSWERED_EARLY,)), COMPLETE)
+        start = request_records(opening, incoming.piece, incoming.piece.trailers)
+        end = (*ours.records, *(() if incoming.piece.last else (ANSWERED_EARLY,)), COMPLETE)
     surroundings.publish(
         {
             "exchange": id,
@@ -92,7 +92,7 @@ def answer_request(
             "response": ours.head,
             "outcome": "complete",
             "error": "",
-            "sent": len(incoming.payload),
+            "sent": len(incoming.piece.content),
             "received": len(ours.body),
             "ours": True,
         }
@@ -154,7 +154,7 @@ def record_unasked(
     No client receives them.
     """
     line = kept[: kept.find(b"\r\n") + 2] or kept
-    error = f"upstream: {len(kept)} bytes nobody asked for: {shown(line)}"
+    error = f"upstream: {len(kept)} unsolicited bytes: {shown(line)}"
     url = destination_url(route.destination, route.destination.path)
     capture = _capture(surroundings.recorder if route.logging else None)
     records: Passed = ()

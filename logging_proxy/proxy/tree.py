@@ -4,7 +4,7 @@ The Resource tree of the routes.
 `RouteTree` is the root.  Its children are found by `getChild`, twisted.web's hook for dynamic look-up, with
 the whole raw target as their name: split and decoded segments, which twisted.web's own server would look up,
 have lost the difference between `/` and `%2F`.  A child is the `RouteResource` of the route that takes the
-request, or one that answers what no route takes.
+request, or one that answers requests without a route.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from logging_proxy.configuration.options import RouteOptions
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeResource, IExchangeRoot
@@ -24,7 +25,6 @@ from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.forwarding import Forwarding
 from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
-from logging_proxy.proxy.endings import request_records
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
 from logging_proxy.proxy.headers import (
@@ -32,11 +32,10 @@ from logging_proxy.proxy.headers import (
     forwards_left,
     loops,
     onward_request,
-    onward_trailers,
-    replace_trailers,
 )
 from logging_proxy.proxy.hosts import WRONG_HOST
 from logging_proxy.proxy.refusals import Incoming, answer_request, record_unasked, refuse_request, source_url
+from logging_proxy.proxy.stored import request_records
 from logging_proxy.proxy.surroundings import Surroundings, client_address, client_field, local_address
 from logging_proxy.proxy.upgrade import asked_protocols
 from logging_proxy.recording.events import Capture
@@ -123,10 +122,7 @@ class RouteResource(Resource):
         self,
         connection: ServerConnection,
         head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
+        piece: Piece,
         target: bytes = b"",
     ) -> Exchange | None:
         surroundings = self._surroundings
@@ -137,17 +133,14 @@ class RouteResource(Resource):
                 raise Refused(Reply(503, b"captures cannot be written\n", "REFUSED"))
             plan = self._plan(connection, head, target or head.target)
         except Refused as refused:
-            self._refuse(Incoming(connection, head, payload, done, trailers), id, refused.reply)
+            self._refuse(Incoming(connection, head, piece), id, refused.reply)
             return None
-        if trailers:
-            kept = onward_trailers(trailers, head.connection_options)
-            wire, trailers = replace_trailers(wire, trailers, kept), kept
         capture: Capture | None = None
         records: Passed = ()
         if recorder is not None:
             capture = recorder.capture()
             start = identify(id, surroundings.wall_ns(), client_field(connection)) + plan.description
-            records = request_records(start, payload, done, trailers)
+            records = request_records(start, piece, piece.onward_trailers)
         self.publish(
             {
                 "exchange": id,
@@ -158,7 +151,8 @@ class RouteResource(Resource):
                 "where": plan.where,
             }
         )
-        exchange = Exchange(id, connection, head, capture, self, plan.onward + wire, done, len(payload))
+        first, size = plan.onward + piece.framed, len(piece.content)
+        exchange = Exchange(id, connection, head, capture, self, first, piece.last, size)
         self.exchanges.add(exchange)
         exchange.begin()
         return exchange
@@ -224,7 +218,7 @@ class RouteResource(Resource):
 
 @implementer(IExchangeResource)
 class ReplyResource(Resource):
-    """Answers with the same reply each time: what no route takes."""
+    """Answers requests without a route, each time with the same reply."""
 
     def __init__(self, reply: Reply, ids: Ids, surroundings: Surroundings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -232,19 +226,12 @@ class ReplyResource(Resource):
         self._ids = ids
         self._surroundings = surroundings
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> None:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> None:
         surroundings = self._surroundings
         recorder = surroundings.recorder if surroundings.record_unknown else None
-        incoming = Incoming(connection, head, payload, done, trailers)
-        answer_request(incoming, self._ids.next(), self._reply, surroundings, recorder)
+        answer_request(
+            Incoming(connection, head, piece), self._ids.next(), self._reply, surroundings, recorder
+        )
 
 
 @implementer(IExchangeResource)
@@ -256,16 +243,8 @@ class NotFoundResource(Resource):
         self._route = route
         self._target = target
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Exchange | None:
-        return self._route.respond(connection, head, payload, wire, done, trailers, self._target)
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Exchange | None:
+        return self._route.respond(connection, head, piece, self._target)
 
 
 Child = RouteResource | NotFoundResource | ReplyResource
@@ -287,31 +266,23 @@ class RouteTree(Resource):
         self._mux.add(route.options.pattern, route)
         self.routes.append(route)
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Exchange | None:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Exchange | None:
         child: Child | None = head.prepared.get(self)
         if child is None:
             child = self.getChildWithDefault(head.target, head)  # type: ignore[no-untyped-call]
             head.prepared[self] = child
-        return child.respond(connection, head, payload, wire, done, trailers)
+        return child.respond(connection, head, piece)
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         refuse_request(connection, fault, kept, self._ids.next(), self._surroundings)
 
     def getChild(self, path: bytes, request: RequestHead) -> Child:
-        """The resource that answers `request`, whose raw target is `path`."""
+        """The resource that answers `request`; `path` is its raw target."""
         found = self._find(path, request)
         return ReplyResource(found, self._ids, self._surroundings) if isinstance(found, Reply) else found
 
     def _find(self, target: bytes, head: RequestHead) -> Child | Reply:
-        """The resource of a route, perhaps by way of the not-found path; else what to answer."""
+        """The resource of a route, possibly through the not-found path; without one, the reply."""
         if head.method == b"CONNECT":
             return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
         if not self._takes(head):

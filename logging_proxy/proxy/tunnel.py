@@ -1,5 +1,5 @@
 """
-A tunnel: what a connection becomes when protocols have been switched (RFC 9110 §7.8).
+A tunnel: the two connections of an exchange after a switch of protocols (RFC 9110 §7.8).
 
 Raw bytes pass in two directions, each with its own flow control, and each piece is
 recorded before it is passed on.  A half-close of one direction is passed on and
@@ -69,7 +69,7 @@ class TunnelDirection(Direction):
 
 
 class ToUpstream(TunnelDirection):
-    """What the client sends."""
+    """The direction of bytes from the client."""
 
     __slots__ = ("_upstream",)
 
@@ -88,7 +88,7 @@ class ToUpstream(TunnelDirection):
 
 
 class ToClient(TunnelDirection):
-    """What the upstream sends."""
+    """The direction of bytes from the upstream."""
 
     __slots__ = ("_client", "_cut")
 
@@ -103,7 +103,7 @@ class ToClient(TunnelDirection):
         self.sink = client
 
     def cut(self) -> None:
-        """Nothing more comes: the client gets what was received, and is reset."""
+        """No more bytes come: the client gets those that were received, and is reset."""
         self._cut = True
         self.finished()
 

@@ -24,7 +24,7 @@ def switches_to(head: ResponseHead, asked: frozenset[bytes]) -> bool:
     """
     Whether a 101 switches to something that was asked for, and to nothing else.
 
-    That its Connection field does not name Upgrade is forgiven: what it means is clear.
+    A missing `Upgrade` in its Connection field is tolerated, since the meaning is clear.
     """
     chosen = _members(head.ruling.get(b"upgrade", ()))
     return bool(chosen) and chosen <= asked

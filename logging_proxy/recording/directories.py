@@ -71,7 +71,7 @@ def _flag(directory: Path) -> None:
 
 
 def check_private(path: str, found: os.stat_result) -> None:
-    """Raise `UnsafeDirectory` unless the directory belongs to us and nobody else may write to it."""
+    """Raise `UnsafeDirectory` unless the directory belongs to us and no other user may write to it."""
     if found.st_uid != os.geteuid():
         raise UnsafeDirectory(f"{path}: belongs to user {found.st_uid}, not to {os.geteuid()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -4,10 +4,10 @@ The events of exchanges, their publisher, and the observer that stores them.
 An exchange publishes an event (a dict in the shape of `ExchangeEvent`) when it starts, when it has the
 head of its response, and when it ends.  The observers of one publisher are isolated from one another.
 
-The pieces of a body, of an event stream or of a tunnel are *not* events: they would pay for a dict, and
-for a call of each observer, several thousand times a second.  They go to the writer of the capture
-directly, through `Capture.passed` or, where the part in C passes them on, through what that has of the
-same writer.  An observer that is to see bodies belongs into the logging server, which reads the spool.
+The pieces of a body, of an event stream or of a tunnel are *not* events: each would cost a dict and a call
+of each observer, several thousand times a second.  They go directly to the capture's writer, through
+`Capture.passed`, or through the C extension's `Writing` of the same writer.  An observer of bodies belongs
+in the logging server, which reads the spool.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Capture:
         """
         self._write(self.number, records)
 
-    def landing(self, most: int) -> memoryview | None:
-        """Memory to read the next piece of a body into, see `CaptureWriter.landing`."""
-        return self.writer.landing(most)
+    def read_buffer(self, most: int) -> memoryview | None:
+        """Memory to read the next piece of a body into, see `CaptureWriter.read_buffer`."""
+        return self.writer.read_buffer(most)
 
     @property
     def full(self) -> bool:
@@ -71,9 +71,9 @@ class ExchangeEvent(_OfExchange, total=False):
     A step of an exchange.
 
     Which keys there are tells which step it is: `method` at the start, `response` at the response's head,
-    `outcome` at the end.  What happens at once is one event: a short response arrives with its end, and a
+    `outcome` at the end.  Simultaneous steps are one event: a short response arrives with its end, and a
     malformed request is refused in one step.  Each of the three happens once, but for `response` where
-    there is none.  The values are what was sent and received: a text for people has to redact them.
+    there is none.  The values are as they were sent and received: a text for people has to redact them.
     """
 
     method: bytes
@@ -103,7 +103,7 @@ def publisher(*observers: ILogObserver) -> Publish:
     """
     Calls each of `observers` with each event; one that raises disturbs neither the others nor the exchange.
 
-    What it raised is in the process's log, and it is called with the next event again.  The others are
+    Its exception is logged in the process's log, and it is called with the next event again.  The others are
     called with its failure as well, an event without `exchange`.
     Observers are called on the reactor's thread, before the bytes of the step are sent on: they must not
     block.

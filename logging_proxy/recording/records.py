@@ -1,5 +1,5 @@
 """
-The records of the spool: what the proxy appends, what the logging server reads.
+The records of the spool, which the proxy appends and the logging server reads.
 
 The spool is one endless stream of bytes, records back to back.  A record is a
 fixed header and a payload::
@@ -32,7 +32,7 @@ MAX_PAYLOAD = 16 << 20
 
 
 class Kind(enum.IntEnum):
-    """What a record says about its exchange."""
+    """The meaning of a record for its exchange."""
 
     SESSION = 0
     """
@@ -108,7 +108,7 @@ OUTCOMES = (
 
 
 class SpoolDamage(ValueError):
-    """Bytes that cannot be records.  The text says what was found, and where."""
+    """Bytes that cannot be records.  The text names the fault and its place."""
 
 
 _KINDS = tuple(Kind)

@@ -72,8 +72,8 @@ class Ring:
         self.wake_at = 0
         self._sums: deque[Sum] = deque()
         """Checksums of pieces that were read into the ring; their positions are stream offsets."""
-        self._landing = -1
-        """The stream offset at which `landing` last returned memory."""
+        self._buffer_offset = -1
+        """The stream offset at which `read_buffer` last returned memory."""
 
     @classmethod
     def create(cls, fd: int, capacity: int, start: int, piece: int = PIECE, spool: bytes = b"") -> Ring:
@@ -168,22 +168,22 @@ class Ring:
         self._marks.append(self.stored)
         self._next_mark = self.stored + self._piece
 
-    def landing(self, ahead: int, least: int, most: int) -> memoryview | None:
+    def read_buffer(self, ahead: int, least: int, most: int) -> memoryview | None:
         """
-        Free memory of the ring, `least` to `most` bytes, to read into before `land`; None if there is none.
+        Free memory to read into before `store_read`, `least` to `most` bytes; None if there is none.
 
-        `ahead` bytes in front of it are free as well.
+        The `ahead` bytes before it are free as well.
         """
         start = self.stored % self.capacity + ahead
         size = min(self.capacity - start, self.room - ahead, most)
         if size < least:
             return None
-        self._landing = self.stored
+        self._buffer_offset = self.stored
         return self._bytes[start : start + size]
 
-    def land(self, ahead: bytes, size: int) -> None:
-        """Store `ahead` and the first `size` bytes of the last `landing`, with no other store in between."""
-        assert self._landing == self.stored
+    def store_read(self, ahead: bytes, size: int) -> None:
+        """Store `ahead`, then `size` bytes of the last `read_buffer`, with no other store in between."""
+        assert self._buffer_offset == self.stored
         if size >= self._piece:
             self._mark()  # separate this piece, so that none is much larger than one read
         start = self.stored % self.capacity
@@ -205,7 +205,7 @@ class Ring:
                 self._sums.append((offset, size, crc32(piece)))
 
     def sums(self, size: int) -> list[Sum]:
-        """The checksums of pieces among the first `size` bytes of what `peek` returned, in order."""
+        """The checksums of the pieces within the first `size` bytes that `peek` returned, in order."""
         sums, taken = self._sums, self.taken
         found: list[Sum] = []
         # By index, since the other thread appends meanwhile.

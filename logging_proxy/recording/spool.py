@@ -50,7 +50,7 @@ class Pace:
 
 class Spool:
     """
-    Writes what is stored in `ring` to segment files below `directory`.
+    Writes the bytes stored in `ring` to segment files below `directory`.
 
     `moved` is called on the spool's thread whenever the ring has more room than
     before, and whenever `failure` (None, or why nothing can be written) changes.
@@ -170,7 +170,7 @@ class Spool:
 
     def write_out(self) -> bool:
         """
-        Write what the ring holds now; False when the disk refused.  For the spool's thread.
+        Write the ring's present content; False if writing failed.  For the spool's thread.
 
         Records stored meanwhile wait for the next block: following the reactor a few
         records at a time would cost far more processor time with many streams.

@@ -157,7 +157,7 @@ class SpoolTail:
             return newest
 
     def sync(self) -> None:
-        """Make what was read of the current segment durable."""
+        """Make the part of the current segment that was read durable."""
         if self._fd >= 0:
             os.fsync(self._fd)
 
@@ -247,7 +247,7 @@ class SpoolTail:
 
     def _look_for_blocks(self, later: int | None) -> None:
         """
-        Search from the end of the last payload on, padding included: its length may be what is damaged.
+        Search from the end of the last payload on, padding included: its length field may be damaged.
 
         Not repeated before the segment has grown or ended.
         """

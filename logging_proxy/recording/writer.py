@@ -27,13 +27,13 @@ Passed = Sequence[tuple[int, int, bytes]]
 """
 Kind, flags and payload of some records of one exchange.
 
-A payload that was read into memory from `landing` is a view of it, and its record comes alone.
+A payload that was read into memory from `read_buffer` is a view of it, and its record comes alone.
 """
 
 _pack = HEADER.pack
 _now = time.monotonic_ns
 
-LEAST_LANDING = 64 << 10
+LEAST_READ_BUFFER = 64 << 10
 """Bytes of the smallest piece read into the ring; smaller ones are cheaper to copy."""
 
 STALL = 30.0
@@ -45,7 +45,7 @@ NO_EXCHANGE = 0
 
 @dataclass(slots=True)
 class _Losing:
-    """What one exchange has lost; `known` if its head is in the spool."""
+    """The losses of one exchange; `known` if its head is in the spool."""
 
     known: bool
     bytes: int = 0
@@ -87,7 +87,7 @@ class CaptureWriter:
         self._stall: IDelayedCall | None = None
         ring.tell("")
         self.writing = shortcut.writing(self, ring, stored, _now) if type(ring) is Ring else None
-        """The C version of `write` and `landing` for the ordinary case; None without the C extension."""
+        """The C version of `write` and `read_buffer` for the ordinary case; None without the C extension."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiters: list[Deferred[None]] = []
         self._losing: dict[int, _Losing] = {}
@@ -101,13 +101,13 @@ class CaptureWriter:
         return self.failure is not None and not self._pass_on_failure
 
     def write(self, exchange: int, records: Passed) -> None:
-        """Record what passed, in order.  The caller then checks `full`."""
+        """Store `records` in order.  The caller then checks `full`."""
         now = _now()
         payload: Any
         if len(records) == 1:  # a piece of a stream
             ((kind, flags, payload),) = records
             if type(payload) is memoryview:
-                self._ring.land(_pack(len(payload), kind, flags, 0, exchange, now), len(payload))
+                self._ring.store_read(_pack(len(payload), kind, flags, 0, exchange, now), len(payload))
                 self._stored()
                 return
             data = _pack(len(payload), kind, flags, 0, exchange, now) + payload
@@ -124,10 +124,10 @@ class CaptureWriter:
         self._stored()
 
     def shortest_write(self) -> Callable[[int, Passed], None]:
-        """The fastest function that does what `write` does."""
+        """The fastest implementation of `write`."""
         return self.writing or self.write
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         """
         Memory for the payload of the next record, at most `most` bytes; None if there is none now.
 
@@ -136,7 +136,7 @@ class CaptureWriter:
         """
         if self._waiting or self._losing:
             return None
-        return self._ring.landing(HEADER.size, LEAST_LANDING, most)
+        return self._ring.read_buffer(HEADER.size, LEAST_READ_BUFFER, most)
 
     def when_room(self) -> Deferred[None]:
         """Fires when everything written so far is in the spool, or has been discarded."""

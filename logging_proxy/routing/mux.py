@@ -133,14 +133,6 @@ class Mux(Generic[T]):
         moved = cleaned != path
         return self._decide(method, parts.authority or host, cleaned, split_segments(cleaned), query, moved)
 
-    def look_up(self, method: bytes, host: bytes, path: bytes) -> Entry[T] | None:
-        """Return the entry for exactly this escaped path, without cleaning, redirects or stripping ports."""
-        return self._look_up(method, host, split_segments(path))
-
-    def allowed_methods(self, host: bytes, path: bytes) -> list[bytes]:
-        """Return the methods, sorted, of patterns with a method that match this escaped path."""
-        return sorted(self._allowed(host, split_segments(path)))
-
     def _decide(
         self,
         method: bytes,
@@ -199,13 +191,6 @@ class Mux(Generic[T]):
         for methods in (self._hosts.get(host, {}), self._any_host):
             allowed.update(name for name, root in methods.items() if name and _find(root, segments))
         return allowed | {b"HEAD"} if b"GET" in allowed else allowed
-
-
-def is_exact(pattern: Pattern, path: bytes) -> bool:
-    """Tell whether `pattern`, which matches the escaped `path`, leaves no segment to a multi."""
-    if not pattern.multi:
-        return True
-    return path.endswith(b"/") and path.count(b"/") == len(pattern.segments)
 
 
 def _redirect(path: bytes, query: bytes) -> Redirect:

@@ -30,7 +30,7 @@ def routes(old: Configuration, new: Configuration) -> Iterator[str]:
     before = {route.name: route for route in old.routes}
     after = {route.name: route for route in new.routes}
     for name in before.keys() - after.keys():
-        yield f"route {name} is gone; what it has in flight finishes"
+        yield f"route {name} is gone; its exchanges in flight finish"
     for name, route in after.items():
         was = before.get(name)
         if was is None:

@@ -118,7 +118,7 @@ class ProxyService(MultiService):
 
     def _say_hello(self) -> None:
         if shortcut.trouble is not None:
-            self._log.warn("streams cost a fifth more: no part in C: {why}", why=shortcut.trouble)
+            self._log.warn("streams cost a third more without the C extension: {why}", why=shortcut.trouble)
         self._say_warnings()
         self._greet(self._configuration, self._port)
 
@@ -145,16 +145,16 @@ class ProxyService(MultiService):
             self._log.error("the configuration stays as it was: {why}", why=str(error))
             return
         self._configuration = new
-        if listeners:
-            self._port = listeners[0].getsockname()[1]
+        port = listeners[0].getsockname()[1] if listeners else self._port
         used = Deferred.fromCoroutine(self._engine.use(new, listeners))
-        used.addCallbacks(lambda _: self._say_changes(old, new), self._cannot_use, errbackArgs=(old,))
+        used.addCallbacks(lambda _: self._say_changes(old, new, port), self._cannot_use, errbackArgs=(old,))
 
     def _cannot_use(self, failure: Failure, old: Configuration) -> None:
         self._configuration = old
         self._log.failure("the configuration stays as it was: it cannot be used", failure)
 
-    def _say_changes(self, old: Configuration, new: Configuration) -> None:
+    def _say_changes(self, old: Configuration, new: Configuration, port: int) -> None:
+        self._port = port
         self._log.info("the configuration has been read again")
         changed = list(changes.routes(old, new))
         if changed or proxy_url(old.server) != proxy_url(new.server):

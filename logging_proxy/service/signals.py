@@ -56,9 +56,9 @@ class Signals:
 
     def _stop(self) -> None:
         if self._stopping:
-            self._log.warn("told to stop again: what is in flight is interrupted")
+            self._log.warn("stopping at once: exchanges in flight are interrupted")
             self._hurry()
             return
         self._stopping = True
-        self._log.info("told to stop: no new connections, what is in flight may finish")
+        self._log.info("stopping: no new connections; exchanges in flight may finish")
         self._reactor.stop()

@@ -253,7 +253,7 @@ class Shipper(Service):
         if status == 404 and "offset" in value:
             return None
         if status != 200:
-            raise self._not_taken(status)
+            raise self._not_taken(status, value)
         return int(value["offset"])
 
     async def _send_in_time(self, name: str, batch: Batch, stored: int | None) -> int:
@@ -277,7 +277,7 @@ class Shipper(Service):
         path = f"/api/spools/{name}/{batch.start}{gap}"
         status, value = await self._ask("POST", path, data, headers)
         if status != 200 or int(value["offset"]) < batch.end:
-            raise self._not_taken(status)
+            raise self._not_taken(status, value)
         self._idle = BUSY_INTERVAL
         return int(value["offset"])
 
@@ -311,9 +311,10 @@ class Shipper(Service):
             value = {}
         return response.code, value if isinstance(value, dict) else {}
 
-    def _not_taken(self, status: int) -> NotTaken:
+    def _not_taken(self, status: int, value: dict[str, Any]) -> NotTaken:
         if status != 401:
-            return NotTaken(f"it answers {status}")
+            title = value.get("title")
+            return NotTaken(f"it answers {status}" + (f", {title[:100]}" if isinstance(title, str) else ""))
         what = "refuses the token" if "Authorization" in self._headers else "asks for a token"
         return NotTaken(
             f"it {what}: the proxy presents logging_server.token too, set that to the token of the server"

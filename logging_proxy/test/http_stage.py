@@ -1,4 +1,4 @@
-"""What the engine's tests share: clients in memory, and resources that leave the answering to the test."""
+"""For the engine's tests: clients in memory, and resources whose requests the test answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeRoot
@@ -27,15 +28,13 @@ WALL = 1_700_000_000.0
 class Pending:
     """A request that waits for the test to answer it."""
 
-    def __init__(
-        self, connection: ServerConnection, head: RequestHead, payload: bytes, wire: bytes, done: bool
-    ) -> None:
+    def __init__(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> None:
         self.connection = connection
         self.head = head
-        self.payload = payload
-        self.wire = wire
-        self.done = done
-        self.trailers = b""
+        self.content = piece.content
+        self.framed = piece.framed
+        self.done = piece.last
+        self.trailers = piece.trailers
         self.lost: list[Failure] = []
         self.refused = 0
         """The status of the fault that the body had."""
@@ -43,17 +42,17 @@ class Pending:
         self.begun = False
         """Whether the test has begun to answer."""
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         assert not self.done, "more of a body that was complete"
-        self.payload += payload
-        self.wire += wire
-        self.done = done
-        self.trailers = trailers
+        self.content += piece.content
+        self.framed += piece.framed
+        self.done = piece.last
+        self.trailers = piece.trailers
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         return None
 
-    def shortcut(self, *of: object) -> None: ...
+    def fast_path(self, *of: object) -> None: ...
 
     def requestRefused(self, fault: RequestFault, kept: bytes) -> None:
         self.refused, self.kept = fault.status, kept
@@ -82,19 +81,10 @@ class Desk(Resource):
         super().__init__()
         self.pending: list[Pending] = []
         self.refused: list[bytes] = []
-        """What came of requests that were none."""
+        """The bytes of malformed requests."""
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Pending | None:
-        pending = self.take(Pending(connection, head, payload, wire, done))
-        pending.trailers = trailers
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Pending | None:
+        pending = self.take(Pending(connection, head, piece))
         self.pending.append(pending)
         return pending
 
@@ -109,13 +99,13 @@ class Desk(Resource):
 class Prompt(Pending):
     """Answers with the target, a colon and the body as soon as the body is complete."""
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
-        super().bodyReceived(payload, wire, done, trailers)
-        if done:
+    def bodyReceived(self, piece: Piece) -> None:
+        super().bodyReceived(piece)
+        if piece.last:
             self.answer_now()
 
     def answer_now(self) -> None:
-        connection, body = self.connection, self.head.target + b":" + self.payload
+        connection, body = self.connection, self.head.target + b":" + self.content
         keep = connection.may_keep_alive
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body)
         self.answer(head + (b"" if keep else b"Connection: close\r\n") + b"\r\n" + body, keep)
@@ -124,24 +114,16 @@ class Prompt(Pending):
 class PromptDesk(Desk):
     """Answers inside `respond`, if the body is there."""
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Pending | None:
-        prompt = Prompt(connection, head, payload, wire, done)
-        if not done:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Pending | None:
+        prompt = Prompt(connection, head, piece)
+        if not piece.last:
             return prompt
         prompt.answer_now()
         return None
 
 
 class WireTransport(StringTransport):
-    """Keeps what has been sent, and knows half-close and abort."""
+    """Keeps the sent bytes, and supports half-close and abort."""
 
     half_closed = False
     protocol: Any = None
@@ -227,7 +209,7 @@ class Client:
         self.connection.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
-        """The client sends `data`, and then nothing for a while, so that what is faulty in it is judged."""
+        """The client sends `data`, and then nothing for a while, so that a fault in it is judged."""
         self.connection.dataReceived(data)
         self.turn()
 
@@ -249,7 +231,7 @@ class Client:
                 self.send(piece)
 
     def read(self) -> bytes:
-        """What has been sent to the client since the last time."""
+        """The bytes sent to the client since the last call."""
         data: bytes = self.transport.value()
         self.transport.clear()
         return data

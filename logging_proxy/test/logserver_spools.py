@@ -154,6 +154,14 @@ def body_of(path: str, document: dict[str, Any]) -> bytes:
     return content.partition(b"\r\n\r\n")[2]
 
 
+class Unobserved:
+    """The observer of a consumer that only stores."""
+
+    def event(self, event: Event) -> None: ...
+
+    def stored(self, stored: Stored) -> None: ...
+
+
 class Told:
     """An observer that hands on the exchanges that were stored."""
 

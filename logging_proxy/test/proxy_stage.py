@@ -36,7 +36,7 @@ from logging_proxy.routing.mapping import parse_destination
 from logging_proxy.routing.patterns import parse
 
 READ_SIZE = 65536
-"""What a transport reads at most before it lets others have their turn."""
+"""The most bytes that a transport reads at a time."""
 
 WALL = 1_000_000_000_000_000_000
 
@@ -87,7 +87,7 @@ class Wire:
             self.settle()
 
     def settle(self) -> None:
-        """Nothing more comes for a moment: what is faulty in what has come is judged."""
+        """No more bytes come for a moment, so that a fault is judged."""
         gathering = getattr(self.protocol, "_gathering", None)
         if gathering is not None:
             gathering.finish()
@@ -110,7 +110,7 @@ class Wire:
         self.protocol.handshakeCompleted()
 
     def take(self, size: int | None = None) -> bytes:
-        """The peer reads what waits, or `size` bytes of it; returns them."""
+        """The peer reads the waiting bytes, or `size` of them; returns them."""
         taken = bytes(self.buffer[:size])
         del self.buffer[: len(taken)]
         self.sent += taken
@@ -118,14 +118,14 @@ class Wire:
         return taken
 
     def received(self) -> bytes:
-        """What has arrived at the peer since the last call."""
+        """The bytes that have arrived at the peer since the last call."""
         data = bytes(self.sent)
         self.sent.clear()
         return data
 
     @property
     def waiting(self) -> int:
-        """Bytes that the peer has sent and nobody has read."""
+        """Bytes that the peer has sent and our side has not read."""
         return sum(len(each) for each in self._inbox if isinstance(each, bytes))
 
     def _read(self) -> None:
@@ -253,8 +253,8 @@ class FakeRing:
         self.data = bytearray()
         self.frozen = False
         self.stored = 0
-        self.landed = 0
-        """How many times something was read into it."""
+        self.read_into = 0
+        """How many times bytes were read into it."""
 
     @property
     def taken(self) -> int:
@@ -265,20 +265,20 @@ class FakeRing:
         return self.capacity - (self.stored - self.taken)
 
     def tell(self, trouble: str) -> None:
-        """Nobody listens."""
+        """The test does not need it."""
 
     def store(self, data: bytes) -> None:
         self.stored += len(data)
         self.data += data
 
-    def landing(self, ahead: int, least: int, most: int) -> memoryview | None:
+    def read_buffer(self, ahead: int, least: int, most: int) -> memoryview | None:
         if self.frozen or most < least:
             return None
         self._place = memoryview(bytearray(most))
         return self._place
 
-    def land(self, ahead: bytes, size: int) -> None:
-        self.landed += 1
+    def store_read(self, ahead: bytes, size: int) -> None:
+        self.read_into += 1
         self.store(ahead + self._place[:size])
 
 
@@ -292,11 +292,11 @@ class Captured:
         return [record.content for record in self.records if record.kind == kind]
 
     def body(self, kind: Kind) -> bytes:
-        """What passed as pieces of `kind`."""
+        """The content of the pieces of `kind`."""
         return self._pieces(kind, 0)
 
     def refused(self, kind: Kind) -> bytes:
-        """What is kept as pieces of `kind` and did not pass."""
+        """The content of the refused pieces of `kind`."""
         return self._pieces(kind, Flag.REFUSED)
 
     def _pieces(self, kind: Kind, flag: int) -> bytes:
@@ -334,7 +334,7 @@ LIMITS = ClientLimits()
 
 
 def route(name: str, pattern: str, destination: str, logging: bool = True) -> RouteOptions:
-    """A route's options; what they hold beyond these is left out."""
+    """A route's options, with these values only."""
     known = {
         "name": name,
         "pattern": parse(pattern),
@@ -435,7 +435,7 @@ class Stage:
 
     @property
     def captures(self) -> list[Captured]:
-        """What was recorded of each exchange, in the order of their beginnings."""
+        """The records of each exchange, in the order of their beginnings."""
         found: dict[int, Captured] = {}
         for record in RecordReader().feed(bytes(self.ring.data)):
             found.setdefault(record.exchange, Captured()).records.append(record)
@@ -443,7 +443,7 @@ class Stage:
 
     @property
     def capture(self) -> Captured:
-        """What was recorded of the only exchange."""
+        """The records of the only exchange."""
         (only,) = self.captures
         return only
 
@@ -456,7 +456,7 @@ class Stage:
         return sum(len(route.exchanges) for route in self.tree.routes)
 
     def problems(self) -> list[str]:
-        """What must not be, whatever has happened: a capture that does not end, or goes on after its end."""
+        """Faults that no exchange may have: a capture without an end, or records after it."""
         wrong = []
         for capture in self.captures:
             kinds = capture.kinds

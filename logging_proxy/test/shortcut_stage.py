@@ -1,8 +1,8 @@
 """
-Tests with the part in C, and without it.
+Tests with the C extension, and without it.
 
 A play is one exchange through a proxy whose connections are sockets: the same play
-must become the same story whether the part in C is there or not.
+must become the same story whether the C extension is there or not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from logging_proxy.test.proxy_stage import Stage, get
 
 
 class InPython:
-    """The same tests without the part in C; to be named before their class."""
+    """The same tests without the C extension; to be named before their class."""
 
     def setUp(self) -> None:
         self.patch(shortcut, "compiled", False)  # type: ignore[attr-defined]
@@ -60,11 +60,11 @@ def require_compiled() -> None:
         raise SkipTest("PURE_PYTHON is set")
     if not can_compile():
         raise SkipTest("there is no C compiler here, or Python's headers are missing")
-    raise AssertionError(f"there is no part in C: {shortcut.trouble}")
+    raise AssertionError(f"there is no C extension: {shortcut.trouble}")
 
 
 class Selected:
-    """The reactor's part of a transport: who is read and who is written."""
+    """The reactor of a transport: the descriptors that are read and written."""
 
     def __init__(self) -> None:
         self.reads: set[object] = set()
@@ -84,7 +84,7 @@ class Selected:
         self.later.append((call, of))
 
     def turn(self) -> None:
-        """What was left for the next turn."""
+        """The calls left for the next turn."""
         later, self.later = self.later, []
         for call, of in later:
             call(*of)
@@ -99,7 +99,7 @@ class Line(tcp.Connection):
         room: int = 4096,
         pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair,
     ) -> None:
-        """There is `room` for what the peer has not read yet, and nobody here keeps."""
+        """The kernel has `room` for bytes that the peer has not read yet."""
         ours, self.far = pair()
         for each in (ours, self.far):
             each.setblocking(False)
@@ -123,13 +123,13 @@ class Line(tcp.Connection):
         return self in self.reactor.reads  # type: ignore[attr-defined]
 
     def read(self) -> None:
-        """What is there is read, as long as anything wants to."""
+        """Available bytes are read, as long as the transport reads."""
         while self.connected and self.reading and select.select([self.socket], [], [], 0)[0]:
             if why := self.doRead():
                 self.connectionLost(Failure(why))
 
     def drain(self) -> bytes:
-        """What has come to the peer, and what waits behind it."""
+        """The bytes that have arrived at the peer, and those that wait."""
         taken = b""
         while True:
             try:
@@ -148,7 +148,7 @@ class Line(tcp.Connection):
                     return taken
 
     def sip(self) -> bytes:
-        """The peer takes what has come: then there is room in the kernel, ahead of what waits here."""
+        """The peer reads: then the kernel has room, before the transport's waiting bytes are sent."""
         try:
             return self.far.recv(1 << 20)
         except OSError:
@@ -199,17 +199,17 @@ class Endpoint:
 
 @dataclass
 class Story:
-    """What became of a body on its way."""
+    """The story of a body on its way."""
 
     received: bytes = b""
-    """What has come out on the other side."""
+    """The bytes that have arrived on the other side."""
     answer: bytes = b""
-    """What the body's sender was sent."""
+    """The bytes sent to the body's sender."""
     records: list[tuple[Kind, int, bytes]] = field(default_factory=list)
     states: list[tuple[Any, ...]] = field(default_factory=list)
-    """After each step: whether the source is read, both deadlines, which sides are there, the stride."""
+    """After each step: whether the source is read, both deadlines, which sides are there, a read's size."""
     ends: list[tuple[str, int, int]] = field(default_factory=list)
-    """Outcome and sizes of both bodies, as observers are told them."""
+    """Outcome and sizes of both bodies, as in the events of their ends."""
     short: int = 0
     """How many times the shorter way was there before a step."""
 
@@ -248,7 +248,7 @@ class Play:
         try:
             for step in steps:
                 self.stage.clock.advance(MOMENT / 2)
-                story.short += bool(getattr(vars(self.source).get("doRead"), "passage", None))
+                story.short += bool(getattr(vars(self.source).get("doRead"), "fast_path", None))
                 self._step(step, story)
                 for line in (self.source, self.sink):
                     line.reactor.turn()  # type: ignore[attr-defined]
@@ -270,8 +270,8 @@ class Play:
         source, sink = self.source, self.sink
         deadlines = (source.ours.deadline, sink.ours.deadline)
         half = source.ours._responder.request if self.upload and source.ours._responder else None
-        stride = getattr(half if self.upload else source.ours._receiver, "_stride", None)
-        return source.reading, *deadlines, bool(source.connected), bool(sink.connected), stride
+        read_size = getattr(half if self.upload else source.ours._receiver, "_read_size", None)
+        return source.reading, *deadlines, bool(source.connected), bool(sink.connected), read_size
 
     def _step(self, step: Any, story: Story) -> None:
         source, sink = self.source, self.sink
@@ -317,7 +317,7 @@ class ShortcutCase(SynchronousTestCase):
         require_compiled()
 
     def same(self, play: Play, steps: list[Any]) -> Story:
-        """What becomes of these steps with the part in C, which must be what becomes of them without."""
+        """The story of these steps with the C extension; it must be the same without."""
         with mock.patch.object(shortcut, "compiled", False):
             expected = play.tell(steps)
         found = play.tell(steps)
@@ -326,15 +326,15 @@ class ShortcutCase(SynchronousTestCase):
         return found
 
     def watch_sources(self) -> list[weakref.ref[object]]:
-        """The sources of all passages that are made from now on."""
+        """The sources of all fast paths that are made from now on."""
         made: list[weakref.ref[object]] = []
-        real = shortcut.passage
+        real = shortcut.fast_path
 
         def watched(sink: Any, **parts: Any) -> Any:
             made.append(weakref.ref(parts["source"]))
             return real(sink, **parts)
 
-        self.patch(directions, "passage", watched)
+        self.patch(directions, "fast_path", watched)
         return made
 
 

@@ -80,7 +80,7 @@ class SplitTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=300)
     @given(streams, st.lists(st.integers(0, 120), max_size=4))
     def test_same(self, stream: bytes, cuts: list[int]) -> None:
-        """Whatever the bytes and wherever they are cut, the part in C gives what there is without it."""
+        """Whatever the bytes and wherever they are cut, the C extension gives what there is without it."""
         places = [0, *sorted(cuts), len(stream)]
         parts = [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
         with mock.patch.object(shortcut, "compiled", False):

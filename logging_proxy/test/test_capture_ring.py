@@ -40,7 +40,7 @@ class Life:
 
     def move(self, data: bytes | tuple[bytes, bytes] | int) -> None:
         if isinstance(data, tuple):
-            self.land(*data)
+            self.store_read(*data)
         elif isinstance(data, int):
             with self.ring.peek(data) as piece:
                 size, content = len(piece), bytes(piece)
@@ -51,12 +51,12 @@ class Life:
             self.ring.store(data)
             self.put_in += data
 
-    def land(self, ahead: bytes, data: bytes) -> None:
-        place = self.ring.landing(len(ahead), 1, CAPACITY)
+    def store_read(self, ahead: bytes, data: bytes) -> None:
+        place = self.ring.read_buffer(len(ahead), 1, CAPACITY)
         if place is not None:
             size = min(len(data), len(place))
             place[:size] = data[:size]
-            self.ring.land(ahead, size)
+            self.ring.store_read(ahead, size)
             self.put_in += ahead + data[:size]
 
     def rest(self, most: int) -> list[tuple[bytes, int, bool]]:
@@ -142,30 +142,30 @@ class RingTests(SynchronousTestCase):
             self.assertLessEqual(len(piece), 10 + 9)
         life.end()
 
-    def test_landing(self) -> None:
+    def test_read_buffer(self) -> None:
         """What it gives is free, in one stretch, and as large as was asked, or nothing at all."""
         life = Life()
         life.move(b"x" * 20)
         sizes = [
-            [None if place is None else len(place) for place in (life.ring.landing(4, least, 100), None)][0]
-            for least in (1, 40, 41)
+            None if buffer is None else len(buffer)
+            for buffer in (life.ring.read_buffer(4, least, 100) for least in (1, 40, 41))
         ]
         self.assertEqual(sizes, [40, 40, None])
-        place = life.ring.landing(4, 1, 10)
+        place = life.ring.read_buffer(4, 1, 10)
         assert place is not None
         self.assertEqual(len(place), 10)
         life.move(0)
         life.move(b"y" * 42)
-        self.assertIsNone(life.ring.landing(4, 1, 100))
+        self.assertIsNone(life.ring.read_buffer(4, 1, 100))
         del place
         life.end()
 
     def test_nothing_between(self) -> None:
         """What was landed is not stored once something else has been: it lies in the wrong place."""
         life = Life()
-        life.ring.landing(4, 1, 10)
+        life.ring.read_buffer(4, 1, 10)
         life.move(b"x")
-        self.assertRaises(AssertionError, life.ring.land, b"head", 10)
+        self.assertRaises(AssertionError, life.ring.store_read, b"head", 10)
         life.end()
 
     def test_around_the_end(self) -> None:
@@ -200,7 +200,7 @@ class RingTests(SynchronousTestCase):
         self.assertEqual(life.rest(CAPACITY), [(b"x", 12, False), (b"x", 15, False)])
         life.end()
 
-    def test_landed_up_to_the_end(self) -> None:
+    def test_read_up_to_the_end(self) -> None:
         """What was landed at the ring's end and what follows at its beginning are two pieces, not copied."""
         life = Life(piece=1 << 20)
         life.move(b"x" * 30)

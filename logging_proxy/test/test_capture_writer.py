@@ -93,13 +93,13 @@ class WriterCase(SynchronousTestCase):
         return stage
 
 
-class LandingTests(WriterCase):
+class ReadBufferTests(WriterCase):
     def test_same(self) -> None:
         """A payload that was read into the ring is recorded as one that was copied to it."""
-        self.patch(writer_module, "LEAST_LANDING", 4)
+        self.patch(writer_module, "LEAST_READ_BUFFER", 4)
         stage = self.stage()
         stage.write(7, [(HEAD, 0, b"head")])
-        place = stage.writer.landing(5)
+        place = stage.writer.read_buffer(5)
         assert place is not None
         place[:] = b"bytes"
         stage.write(7, [(PIECE, 0, place[:4])])  # type: ignore[list-item]
@@ -112,23 +112,23 @@ class LandingTests(WriterCase):
 
     def test_none(self) -> None:
         """Nothing is given while records wait, or some are lost, or for what is too little."""
-        self.patch(writer_module, "LEAST_LANDING", 4)
+        self.patch(writer_module, "LEAST_READ_BUFFER", 4)
         stage = self.stage()
-        self.assertIsNone(stage.writer.landing(3))
+        self.assertIsNone(stage.writer.read_buffer(3))
         stage.fill()
-        self.assertIsNone(stage.writer.landing(4))
+        self.assertIsNone(stage.writer.read_buffer(4))
         stage.write(1, [(HEAD, 0, b"a")])
         with stage.ring.peek() as piece:
             size = len(piece)
         stage.ring.take(size)
-        self.assertIsNone(stage.writer.landing(4))
+        self.assertIsNone(stage.writer.read_buffer(4))
         stage.writer.spool_moved(None)
-        self.assertIsNotNone(stage.writer.landing(4))
+        self.assertIsNotNone(stage.writer.read_buffer(4))
         stage.fail()
         stage.fill(2)
         stage.write(3, [(HEAD, 0, b"lost")])
         stage.drain()
-        self.assertIsNone(stage.writer.landing(4))
+        self.assertIsNone(stage.writer.read_buffer(4))
 
 
 class RoomTests(WriterCase):
@@ -639,7 +639,7 @@ _step = st.one_of(
 
 
 class SameTests(SynchronousTestCase):
-    """The part in C leaves the same ring behind, byte for byte."""
+    """The C extension leaves the same ring behind, byte for byte."""
 
     def setUp(self) -> None:
         require_compiled()
@@ -652,7 +652,7 @@ class SameTests(SynchronousTestCase):
         self.assertEqual(self.rings(steps, passes, True), self.rings(steps, passes, False))
 
     def test_is_used(self) -> None:
-        """What is plain and fits is stored by the part in C, and by it alone."""
+        """What is plain and fits is stored by the C extension, and by it alone."""
         stage = Stage()
         with mock.patch.object(Ring, "store", side_effect=AssertionError):
             stage.write(7, [(PIECE, 1, b"abc"), COMPLETE])
@@ -686,12 +686,12 @@ class SameTests(SynchronousTestCase):
             self.assertEqual((stage.ring.stored, stage.stored), (0, 0))
 
     def test_piece(self) -> None:
-        """A piece that was read into the ring is stored by the part in C alone, also at the ring's end."""
-        self.patch(writer_module, "LEAST_LANDING", 4)
+        """A piece that was read into the ring is stored by the C extension alone, also at the ring's end."""
+        self.patch(writer_module, "LEAST_READ_BUFFER", 4)
         self.patch(ring_module, "LEAST_SUMMED", 4)
         stage = Stage(size=HEADER.size + 10)
-        with mock.patch.object(Ring, "land", side_effect=AssertionError):
-            self.land(stage, 10, 10)
+        with mock.patch.object(Ring, "store_read", side_effect=AssertionError):
+            self.store_read(stage, 10, 10)
         self.assertEqual((stage.stored, list(stage.ring._marks)), (1, [stage.ring.capacity]))
         self.assertEqual(stage.ring.sums(stage.ring.capacity), [(HEADER.size, 10, crc32(b"l" * 10))])
         stage.drain()
@@ -699,17 +699,17 @@ class SameTests(SynchronousTestCase):
 
     def test_piece_out_of_place(self) -> None:
         """What was stored meanwhile lies where the piece was read to: that is a mistake, and not recorded."""
-        self.patch(writer_module, "LEAST_LANDING", 4)
+        self.patch(writer_module, "LEAST_READ_BUFFER", 4)
         stage = Stage()
-        place: Any = stage.writer.landing(10)
+        place: Any = stage.writer.read_buffer(10)
         stage.write(1, [(PIECE, 0, b"abc")])
         stored = stage.ring.stored
         self.assertRaises(AssertionError, stage.write, 7, [(PIECE, 0, place)])
         self.assertEqual(stage.ring.stored, stored)
 
-    def land(self, stage: Stage, most: int, size: int) -> None:
+    def store_read(self, stage: Stage, most: int, size: int) -> None:
         """A piece is read into the ring, if it gives room for one."""
-        place = stage.writer.landing(most)
+        place = stage.writer.read_buffer(most)
         if place is not None:
             piece: Any = place[: min(size, len(place))]
             piece[:] = b"l" * len(piece)
@@ -719,7 +719,7 @@ class SameTests(SynchronousTestCase):
         """What the ring and the writer are after each step."""
         with (
             mock.patch.object(shortcut, "compiled", compiled),
-            mock.patch.object(writer_module, "LEAST_LANDING", 4),
+            mock.patch.object(writer_module, "LEAST_READ_BUFFER", 4),
             mock.patch.object(writer_module, "_now", iter(range(1 << 60, 1 << 61)).__next__),
         ):
             stage = Stage(passes, 300)
@@ -735,7 +735,7 @@ class SameTests(SynchronousTestCase):
                 elif step in ("fail", "work"):
                     stage.writer.spool_moved("no" if step == "fail" else None)
                 elif step[0] == "land":
-                    self.land(stage, *step[1:])
+                    self.store_read(stage, *step[1:])
                 else:
                     stage.write(*step)
                 ring, writer = stage.ring, stage.writer

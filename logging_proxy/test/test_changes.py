@@ -37,7 +37,7 @@ class ChangesTests(SynchronousTestCase):
             lines,
             [
                 "route comes is new",
-                "route goes is gone; what it has in flight finishes",
+                "route goes is gone; its exchanges in flight finish",
                 "route moves has changed",
             ],
         )

@@ -37,6 +37,8 @@ http://a.example/x/ -> https://llm.example/
     a.example/x/
 a.example:80/x/ -> https://llm.example/
     pattern: the host of a pattern has no port: 'a.example:80' never matches
+[::1]/x/ -> https://llm.example/
+    pattern: only requests without a port match; with one, as clients send it, the host is ::1
 a..example/x/ -> https://llm.example/
     pattern: the host 'a..example' has an empty label: it never matches
 *.a.example/ -> https://llm.example/
@@ -51,24 +53,25 @@ get /x/ -> https://llm.example/
 /a/../b/ -> https://llm.example/
     pattern: it never matches: clients are redirected to paths without '.' and '..'
 /openai/ -> https://api.openai.com/v1/
-    destination: a request for /openai/v1/models would go to /v1/v1/models: expected a destination
-    that ends in /, or the pattern /openai/v1/
+    destination: a request for /openai/v1/models would go to /v1/v1/models: expected
+    https://api.openai.com/, or the pattern /openai/v1/
 / -> https://api.openai.com/v1
-    destination: a request for /v1/models would go to /v1/v1/models: expected a destination that
-    ends in /, or the pattern /v1/
+    destination: a request for /v1/models would go to /v1/v1/models: expected
+    https://api.openai.com/, or the pattern /v1/
 /or/ -> https://openrouter.ai/api/v1/
-    destination: a request for /or/v1/models would go to /api/v1/v1/models: expected a destination
-    that ends in /api, or the pattern /or/v1/
+    destination: a request for /or/v1/models would go to /api/v1/v1/models: expected
+    https://openrouter.ai/api/, or the pattern /or/v1/
 /openai/v1/ -> https://api.openai.com/
-    destination: a request for /openai/v1/models would go to /models: expected a destination that
-    ends in /v1/
+    destination: a request for /openai/v1/models would go to /models: expected
+    https://api.openai.com/v1/
 /a/v1/ -> https://api.anthropic.com
-    destination: a request for /a/v1/models would go to /models: expected a destination that ends in
-    /v1/
+    destination: a request for /a/v1/models would go to /models: expected
+    https://api.anthropic.com/v1/
 /openai/ -> http://api.openai.com/
     destination: API keys would be sent without encryption: expected https://
 /openai/ -> https://api.openai.com/v1/chat/completions
-    destination: what is below the pattern is appended to this URL: expected one that ends in /v1
+    destination: what is below the pattern is appended to this URL: expected
+    https://api.openai.com/v1/
 """
 """Routes, and what is said to them below."""
 
@@ -85,7 +88,8 @@ FINE = [
     ("/x/v1/", "http://10.0.0.1:9000/"),
     ("api.example/", ANY),
     ("localhost/", ANY),
-    ("[::1]/", ANY),
+    ("::1/", ANY),
+    ("127.0.0.1/", ANY),
     ("ab--cd.example/", ANY),
     ("a_b.example./", ANY),
     ("/{$}", ANY),

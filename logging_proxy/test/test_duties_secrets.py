@@ -127,7 +127,7 @@ class SecretsTests(SynchronousTestCase):
         stage = self.stage()
         client = stage.client(post(BODY, *FIELDS, target=TARGET))
         stage.upstream.deliver(ok() + CANARY.encode())
-        self.assertSilent(client, "bytes nobody asked for")
+        self.assertSilent(client, "unsolicited bytes")
         self.assertTrue(self.events)
 
     def test_faults_of_ours(self) -> None:

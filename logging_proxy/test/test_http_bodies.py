@@ -1,4 +1,4 @@
-"""Bodies: where they end, what their payload is, and that nothing malformed is passed on."""
+"""Bodies: their ends, their content, and that no malformed byte is passed on."""
 
 from __future__ import annotations
 
@@ -32,16 +32,21 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def read(reader: BodyReader, pieces: list[bytes]) -> tuple[bytes, bytes, bytes]:
-    """Everything that comes out of `reader`; after the body's end it is fed no more."""
-    payload = wire = rest = b""
+    """Content, framed content and rest, all that `reader` gives; after the body's end it is fed no more."""
+    content = framed = rest = b""
     for piece in pieces:
         if reader.done:
             rest += piece
             continue
-        more, onward, rest = reader.feed(piece)
-        payload += more
-        wire += onward
-    return payload, wire, rest
+        read, rest = reader.feed(piece)
+        content += read.content
+        framed += read.framed
+    return content, framed, rest
+
+
+def trailers_of(reader: BodyReader, pieces: list[bytes]) -> bytes:
+    """The trailer lines of the body in `pieces`."""
+    return next(last.trailers for piece in pieces if (last := reader.feed(piece)[0]).last)
 
 
 CUTS = st.lists(st.integers(0, 10_000), max_size=12)
@@ -69,14 +74,15 @@ class ChunkedTests(SynchronousTestCase):
     def test_any_split(
         self, chunks: Chunks, last: bytes, trailers: bytes, cuts: list[int], after: bytes
     ) -> None:
-        """However it arrives: payload, bytes less extensions, trailers, and what follows the body."""
+        """For any split: content, framed bytes without extensions, trailers, and the bytes after the body."""
         reader = ChunkedReader()
         body = encode(chunks, last, trailers)
         payload, wire, rest = read(reader, split(body + after, cuts))
         self.assertTrue(reader.done and reader.finish())
         self.assertEqual(payload, b"".join(data for data, _, _ in chunks))
         self.assertEqual(wire, encode(chunks, b"0", trailers, extensions=False))
-        self.assertEqual((reader.trailers, rest), (trailers, after))
+        self.assertEqual(rest, after)
+        self.assertEqual(trailers_of(ChunkedReader(), split(body, cuts)), trailers)
 
     @given(_chunks, _trailers, CUTS, CUTS)
     @settings(max_examples=150, deadline=None)
@@ -87,7 +93,7 @@ class ChunkedTests(SynchronousTestCase):
         payload, wire, _ = read(ChunkedReader(), split(encode(chunks, b"0", trailers), cuts))
         again = ChunkedReader()
         self.assertEqual(read(again, split(wire, others)), (payload, wire, b""))
-        self.assertEqual(again.trailers, trailers)
+        self.assertEqual(trailers_of(ChunkedReader(), [wire]), trailers)
 
     @given(_chunks, _trailers, CUTS, st.integers(1, 10_000))
     @settings(max_examples=150, deadline=None)
@@ -103,7 +109,7 @@ class ChunkedTests(SynchronousTestCase):
     @given(_chunks, st.integers(0, 10_000), st.binary(min_size=1, max_size=3), CUTS)
     @settings(max_examples=300, deadline=None)
     def test_spoilt(self, chunks: Chunks, at: int, junk: bytes, cuts: list[int]) -> None:
-        """What is refused, and why, does not depend on the split; nothing malformed is passed on."""
+        """The refusal and its reason do not depend on the split; no malformed byte is passed on."""
         body = encode(chunks, b"0", b"A: b\r\n")
         at %= len(body)
         body = body[:at] + junk + body[at + len(junk) :]
@@ -116,13 +122,13 @@ class ChunkedTests(SynchronousTestCase):
             self.assertEqual((again.done, again.fault), (verdict[0] == "done", ""))
 
     def outcome(self, pieces: list[bytes]) -> tuple[tuple[object, ...], bytes]:
-        """How the body ended, and what of it was passed on."""
+        """How the body ended, and the framed bytes."""
         reader = ChunkedReader()
         payload = wire = b""
         for number, piece in enumerate(pieces):
-            more, onward, rest = reader.feed(piece)
-            payload += more
-            wire += onward
+            read, rest = reader.feed(piece)
+            payload += read.content
+            wire += read.framed
             rest += b"".join(pieces[number + 1 :])
             if reader.fault:
                 return ("fault", reader.fault, faulty_line(reader, rest), payload, rest), wire
@@ -133,7 +139,7 @@ class ChunkedTests(SynchronousTestCase):
     @given(st.sampled_from([b"", b"3\r\nabc\r\n"]), CUTS)
     @settings(max_examples=20, deadline=None)
     def test_malformed(self, before: bytes, cuts: list[int]) -> None:
-        """What is not a chunk is at fault, whatever the split, and nothing of it is passed on."""
+        """Malformed chunks are refused, for any split, and no byte of them is passed on."""
         for bad in MALFORMED:
             for pieces in (
                 [before + bad],
@@ -174,7 +180,7 @@ class ChunkedTests(SynchronousTestCase):
             for _ in range(limit - len(start.split(b"\n")[-1]) - 1):
                 reader.feed(byte)
             self.assertEqual(reader.fault, "")
-            _, _, rest = reader.feed(byte)
+            _, rest = reader.feed(byte)
             self.assertIn("too long", reader.fault)
             self.assertEqual(len(rest), limit + len(start.partition(b"A")[0]) * (limit == LONGEST_TRAILERS))
 
@@ -186,7 +192,7 @@ class ChunkedTests(SynchronousTestCase):
         self.assertLess(thread_time() - start, 5)
 
     def test_chunk(self) -> None:
-        """`chunk` and `CHUNKED_END` make what a reader reads."""
+        """A reader reads the bytes of `chunk` and `CHUNKED_END`."""
         body = chunk(b"a" * 17) + chunk(b"b") + CHUNKED_END
         self.assertEqual(body[:4], b"11\r\n")
         self.assertEqual(read(ChunkedReader(), [body]), (b"a" * 17 + b"b", body, b""))
@@ -194,7 +200,7 @@ class ChunkedTests(SynchronousTestCase):
 
 class RefusedTests(SynchronousTestCase):
     def test_good_bytes_come_before_the_fault(self) -> None:
-        """What is good is given out, also when the fault came with it, and then everything from there on."""
+        """The bytes before a fault are in the piece, also when they came with it; all others are the rest."""
         for good, payload, bad, line in (
             (b"5\r\nhello\r\n", b"hello", b"zz\r\nX\r\n", b"zz\r\n"),
             (b"5\r\nhello", b"hello", b"!!5\r\n", b""),
@@ -202,11 +208,11 @@ class RefusedTests(SynchronousTestCase):
             (b"2\r\nab\r\n", b"ab", b"0;e=1\r\nA: b\r\nC d\r\n\r\n", b"C d\r\n"),
         ):
             reader = ChunkedReader()
-            self.assertEqual(reader.feed(good + bad), (payload, good, bad))
+            self.assertEqual(read(reader, [good + bad]), (payload, good, bad))
             self.assertEqual((bool(reader.fault), faulty_line(reader, bad)), (bool(bad), line))
 
     def test_held(self) -> None:
-        """What waits for more of its line, or of the trailers, is told when the body ends there."""
+        """`held` has the bytes of an incomplete line or trailer section when the body ends there."""
         for body, held in (
             (b"5\r\nhello\r\n1", b"1"),
             (b"5\r\nhello\r", b"\r"),
@@ -239,10 +245,12 @@ class RefusedTests(SynchronousTestCase):
             self.assertTrue(reader.fault, line)
 
     def test_trailers(self) -> None:
-        """A blank before the colon of a response's trailer is kept as it came, for the proxy to remove."""
+        """A blank before the colon of a response's trailer is kept as it came, and not passed on."""
         reader = ChunkedReader(lenient=True)
-        reader.feed(b"0\r\nA : b\r\n\r\n")
-        self.assertEqual((reader.done, reader.trailers), (True, b"A : b\r\n"))
+        piece, _ = reader.feed(b"0\r\nA : b\r\n\r\n")
+        self.assertEqual(
+            (reader.done, piece.trailers, piece.onward_trailers), (True, b"A : b\r\n", b"A: b\r\n")
+        )
 
 
 MALFORMED = (
@@ -331,10 +339,11 @@ class KindTests(SynchronousTestCase):
     def test_until_close(self) -> None:
         """A close-delimited body takes everything, and the close is its proper end."""
         reader = CloseReader()
-        self.assertEqual(reader.feed(b"ab"), (b"ab", b"ab", b""))
+        self.assertEqual(read(reader, [b"ab"]), (b"ab", b"ab", b""))
         self.assertEqual((reader.done, reader.finish()), (False, True))
 
     def test_none(self) -> None:
-        """Where there is no body, everything is what follows."""
-        self.assertEqual(NO_BODY.feed(b"ab"), (b"", b"", b"ab"))
+        """Without a body, all bytes come after it."""
+        piece, rest = NO_BODY.feed(b"ab")
+        self.assertEqual((piece.content, piece.framed, piece.last, rest), (b"", b"", True, b"ab"))
         self.assertTrue(NO_BODY.done and NO_BODY.finish())

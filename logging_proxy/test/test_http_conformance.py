@@ -17,6 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
+from logging_proxy.http.bodies import Piece
 from logging_proxy.test.http_stage import Client, Desk, Prompt
 
 CASES = Path(__file__).parents[2].parent / "shared" / "conformance" / "http11probe_cases.json"
@@ -33,7 +34,7 @@ READ_TIME = 1.5
 
 
 class Seen(NamedTuple):
-    """What a client saw of one case."""
+    """The responses that a client received in one case."""
 
     answers: list[list[tuple[int, bytes]]]
     """For each message, the statuses and bodies of the responses; 100 left out."""
@@ -115,7 +116,7 @@ def judge(case: dict[str, Any], seen: Seen) -> str:
 
 
 def fits(token: str, status: int, closed: bool) -> bool:
-    """Whether an outcome is what `token` stands for; `status` 0 is no response."""
+    """Whether `token` stands for this outcome; `status` 0 is no response."""
     if token == "close":
         return not status and closed
     if token == "timeout":
@@ -137,11 +138,9 @@ def fits(token: str, status: int, closed: bool) -> bool:
 class EchoDesk(Desk):
     """An upstream of the other kind: every request gets 200 and its body back."""
 
-    def respond(
-        self, connection: Any, head: Any, payload: bytes, wire: bytes, done: bool, trailers: bytes
-    ) -> Any:
-        echo = Echo(connection, head, payload, wire, done)
-        if done:
+    def respond(self, connection: Any, head: Any, piece: Piece) -> Any:
+        echo = Echo(connection, head, piece)
+        if piece.last:
             echo.answer_now()
         return echo
 
@@ -149,9 +148,9 @@ class EchoDesk(Desk):
 class Echo(Prompt):
     def answer_now(self) -> None:
         keep = self.connection.may_keep_alive
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(self.payload)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(self.content)
         head += b"\r\n" if keep else b"Connection: close\r\n\r\n"
-        self.answer(head + (b"" if self.head.method == b"HEAD" else self.payload), keep)
+        self.answer(head + (b"" if self.head.method == b"HEAD" else self.content), keep)
 
 
 class EchoResource(Resource):

@@ -27,7 +27,7 @@ class DeadlineTests(SynchronousTestCase):
         self.deadlines = Deadlines(self.clock)
 
     def test_once_and_in_time(self) -> None:
-        """What has passed its deadline is told once, at most one interval late and never early."""
+        """A passed deadline is reported once, at most one interval late and never early."""
         early, late, never = Wait(1.2), Wait(5), Wait(NEVER)
         for wait in (early, late, never):
             self.deadlines.watch(wait)
@@ -50,7 +50,7 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual(wait.times, 2)
 
     def test_one_ends_another(self) -> None:
-        """Who is prolonged or forgotten by an earlier time-out of the same look is not told."""
+        """An object whose deadline an earlier time-out has extended or dropped is not called."""
         waits = [Wait(1), Wait(1), Wait(1)]
 
         def end_the_others() -> None:

@@ -1,4 +1,4 @@
-"""What comes with a fault: all of it that comes soon, and no more than there is room for."""
+"""Bytes that come with a fault: all that come soon, up to the limit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.done, [b"abbb"])
 
     def test_not_for_ever(self) -> None:
-        """What goes on coming is waited for a second in all."""
+        """Gathering takes at most one second, also while bytes keep coming."""
         gathering = self.gathering()
         gathering.begin(b"a")
         for _ in range(int(LONGEST / MOMENT * 2) - 1):
@@ -41,7 +41,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(len(self.done), 1)
 
     def test_limit(self) -> None:
-        """What is over the limit is dropped, and nothing more waited for; so it is at the beginning."""
+        """Bytes over the limit are dropped, and gathering ends at once; also in `begin`."""
         gathering = self.gathering(4)
         gathering.begin(b"abc")
         gathering.add(b"def")
@@ -50,7 +50,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_finish_and_cancel(self) -> None:
-        """It can be ended at once, with what there is, once; or given up."""
+        """It can be finished early, once, with the bytes so far; or cancelled."""
         gathering = self.gathering()
         gathering.begin(b"a")
         gathering.finish()

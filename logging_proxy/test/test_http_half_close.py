@@ -32,7 +32,7 @@ class CancelTests(SynchronousTestCase):
         self.assertEqual((client.closed, client.aborted, desk.pending[0].lost), (True, False, []))
 
     def test_lingering(self) -> None:
-        """Its end is what lingering waits for."""
+        """Lingering waits for the client's FIN."""
         desk = Desk()
         client = Client(desk)
         client.send(BODY)
@@ -56,7 +56,7 @@ class AllowTests(SynchronousTestCase):
         self.assertEqual((client.read(), client.closed, client.aborted), (OK, True, False))
 
     def test_promised_to_stay(self) -> None:
-        """Also when the answer began before, and said keep-alive: nobody will ask here again."""
+        """Also when the answer had begun, with keep-alive: no further request can come."""
         desk = Desk()
         client = Client(desk, ALLOW)
         client.send(GET)

@@ -1,4 +1,4 @@
-"""Heads: what is accepted, what is refused and how, and what is kept of them."""
+"""Heads: which are accepted, how others are refused, and which values are kept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RequestHeadTests(SynchronousTestCase):
             self.assertEqual(parse(request(first=first)).target, target)
 
     def test_malformed(self) -> None:
-        """What is no HTTP/1.1 request is refused with 400, another version with 505."""
+        """Input that is no HTTP/1.1 request is refused with 400, another version with 505."""
         for first, status in (
             (b"GET  / HTTP/1.1", 400),
             (b"GET / HTTP/1.1 ", 400),
@@ -155,7 +155,7 @@ class RequestHeadTests(SynchronousTestCase):
             self.assertEqual((head.content_length, head.chunked), framing)
 
     def test_bad_framing(self) -> None:
-        """What two readers could understand differently is refused; an unknown coding is 501."""
+        """Ambiguous framing is refused; an unknown coding is 501."""
         for lines, status in (
             ((b"Content-Length: 1", b"Content-Length: 1"), 400),
             ((b"Content-Length: 1, 1",), 400),
@@ -226,7 +226,7 @@ class RequestHeadTests(SynchronousTestCase):
                 self.assertLess(thread_time() - start, 2, raw[:40])
 
     def test_no_group_is_possessive(self) -> None:
-        """Python up to 3.11.4 matches what it should not with one that is repeated so (gh-106052)."""
+        """Python up to 3.11.4 matches too much with a group that is repeated so (gh-106052)."""
         patterns = [each.pattern for each in vars(grammar).values() if isinstance(each, re.Pattern)]
         patterns += [
             each.pattern for chunks in (grammar.STRICT_CHUNKS, grammar.LENIENT_CHUNKS) for each in chunks
@@ -298,7 +298,7 @@ class OffendingLineTests(SynchronousTestCase):
             self.assertEqual(response_fault(raw, 200, 1000).line, line)
 
     def test_line_in_the_error(self) -> None:
-        """The text shows the line, printable, cut, and without what may be a secret."""
+        """The text shows the line: printable, shortened, and without possible secrets."""
         for line, text in (
             (b"X y: z\r\n", "X y: z"),
             (b"X\x00\x1b[2J\xe9: z\r\n", "X\\x00\\x1b[2J\\xe9: z"),
@@ -329,7 +329,7 @@ class ResponseHeadTests(SynchronousTestCase):
             self.assertEqual((head.minor, head.status, head.reason), (minor, status, reason))
 
     def test_malformed(self) -> None:
-        """What is no HTTP/1.x response raises `ResponseFault`."""
+        """Input that is no HTTP/1.x response raises `ResponseFault`."""
         for first in (
             b"HTTP/2 200 OK",
             b"HTTP/1.1 20 OK",
@@ -498,14 +498,14 @@ def read_with_ours(raw: bytes) -> Reading | None:
     try:
         head = parse(raw[:end])
         body = request_body(head)
-        payload, _, _ = body.feed(raw[end:])
+        piece, _ = body.feed(raw[end:])
     except RequestFault:
         return None
     if not body.done:
         return None
     # h11 gives this one value in lower case.
     fields = [(name, value.lower() if name == b"transfer-encoding" else value) for name, value in head.fields]
-    return head.method, head.target, fields, payload
+    return head.method, head.target, fields, piece.content
 
 
 def read_with_h11(raw: bytes) -> Reading:

@@ -40,17 +40,17 @@ class SizeTests(SynchronousTestCase):
         self.check(b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\nA: b\r\n\r\n", 431)
 
     def test_garbage(self) -> None:
-        """What cannot begin a request is refused without waiting for a line's end."""
+        """Bytes that cannot begin a request are refused before their line is complete."""
         self.check(b"\x16\x03\x01\x02\x00\x01", 400)
         self.check(b"\x00", 400)
         self.check(b"\r\r", 400)
         self.check(b"GET / HTTP/1.1\nHost: a\n\n", 400)
 
     def test_body_behind_the_head_does_not_count(self) -> None:
-        """The limit of the head is no limit of what comes in the same read."""
+        """The limit of the head does not apply to a body in the same read."""
         desk = Desk()
         Client(desk, LIMITS).send(BODY.replace(b"9", b"900") + b"x" * 900)
-        self.assertEqual(len(desk.pending[0].payload), 900)
+        self.assertEqual(len(desk.pending[0].content), 900)
 
 
 class HeadTimeTests(SynchronousTestCase):
@@ -110,7 +110,7 @@ class BodyTimeTests(SynchronousTestCase):
         self.assertEqual((desk.pending[0].refused, desk.pending[0].lost), (408, []))
 
     def test_idle_while_we_hold_it(self) -> None:
-        """The time does not run while it is we who do not read."""
+        """The time does not run while we pause reading."""
         desk = Desk()
         client = Client(desk)
         client.send(BODY)

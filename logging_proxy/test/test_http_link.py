@@ -1,4 +1,4 @@
-"""What both ends of HTTP have in common: sending, a tunnel, and the loss of a connection."""
+"""The common part of both ends of HTTP: sending, a tunnel, and the loss of a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from logging_proxy.http.link import Link
 
 
 class End:
-    """A tunnel's end that writes down what it is told."""
+    """A tunnel's end that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[object] = []

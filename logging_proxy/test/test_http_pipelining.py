@@ -47,7 +47,7 @@ class OrderTests(SynchronousTestCase):
             client.send_pieces([data[start:end]])
             while desk.pending and desk.pending[0].done:
                 pending = desk.pending.pop()
-                body = pending.head.target + b":" + pending.payload
+                body = pending.head.target + b":" + pending.content
                 pending.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 client.clock.advance(0)
         bodies = [answer.partition(b"\r\n\r\n")[2] for answer in client.read().split(b"HTTP/1.1 200 OK")[1:]]
@@ -61,7 +61,7 @@ class OrderTests(SynchronousTestCase):
         self.assertLessEqual(len(client.clock.getDelayedCalls()), 2)
 
     def test_after_close(self) -> None:
-        """What follows a request that closes is not answered; the answer survives it."""
+        """Input after a request that closes the connection is not answered; the answer arrives intact."""
         desk = Desk()
         client = Client(desk)
         client.send(GET[:-2] + CLOSE + GET)
@@ -117,7 +117,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(client.transport.producerState, "producing")
 
     def test_client_that_does_not_read(self) -> None:
-        """Who asks without reading the answers is not read from, until it has read; nothing is lost."""
+        """A client that reads no answers is not read from until it does; no request is lost."""
         transport = SlowTransport()
         client = Client(PromptDesk(), transport=transport)
         target = b"/" + b"x" * 999

@@ -31,7 +31,7 @@ def answer(data: bytes) -> Answer:
 
 
 class Mirror(Resource):
-    """Says what it was asked."""
+    """Answers with the request."""
 
     isLeaf = True
 

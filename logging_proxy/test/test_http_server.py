@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy.http.bodies import BARE_END, NOTHING_YET
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.limits import NEWCOMER
 from logging_proxy.http.protocols import Responder
@@ -32,21 +33,21 @@ class RequestTests(SynchronousTestCase):
                 pending.head.lines,
                 (b"host: a\r\n", b"X-B: 1\r\n", b"x-a:  2 \r\n", b"X-B: 3\r\n", b"Content-Length: 5\r\n"),
             )
-            self.assertEqual((pending.payload, pending.wire, pending.done), (b"hello", b"hello", True))
+            self.assertEqual((pending.content, pending.framed, pending.done), (b"hello", b"hello", True))
 
     def test_chunked(self) -> None:
         """A chunked body arrives as payload and as wire bytes without extensions, with its trailers."""
         for bytewise in (False, True):
             pending = self.ask(CHUNKED, bytewise)
-            self.assertEqual(pending.payload, b"hello")
-            self.assertEqual(pending.wire, b"5\r\nhello\r\n0\r\nT: 1\r\n\r\n")
+            self.assertEqual(pending.content, b"hello")
+            self.assertEqual(pending.framed, b"5\r\nhello\r\n0\r\nT: 1\r\n\r\n")
             self.assertEqual((pending.done, pending.trailers), (True, b"T: 1\r\n"))
 
     def test_no_body(self) -> None:
         """Without framing there is no body, whatever the method."""
         for bytewise in (False, True):
             pending = self.ask(POST + b"\r\n", bytewise)
-            self.assertEqual((pending.payload, pending.done), (b"", True))
+            self.assertEqual((pending.content, pending.done), (b"", True))
 
     def test_head_first(self) -> None:
         """The request is handed over at the end of its head, and the body piece by piece as it comes."""
@@ -54,11 +55,11 @@ class RequestTests(SynchronousTestCase):
         client = Client(desk)
         client.send(POST + b"Content-Length: 5\r\n\r\n")
         (pending,) = desk.pending
-        self.assertEqual((pending.payload, pending.done), (b"", False))
+        self.assertEqual((pending.content, pending.done), (b"", False))
         client.send(b"he")
-        self.assertEqual((pending.payload, pending.done), (b"he", False))
+        self.assertEqual((pending.content, pending.done), (b"he", False))
         client.send(b"llo")
-        self.assertEqual((pending.payload, pending.done), (b"hello", True))
+        self.assertEqual((pending.content, pending.done), (b"hello", True))
 
     def test_empty_line_before(self) -> None:
         """One empty line before a request is ignored, a second is not; wherever the input is split."""
@@ -112,7 +113,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(client.read(), OK)
         self.assertEqual((client.half_closed, client.closed), (True, False))
         client.send(b"x" * 94 + GET)
-        self.assertEqual((client.read(), len(desk.pending), pending.payload), (b"", 1, b"hello"))
+        self.assertEqual((client.read(), len(desk.pending), pending.content), (b"", 1, b"hello"))
 
     def test_upload_goes_on(self) -> None:
         """After an early answer a body is taken as long as more of it comes, half a minute at most."""
@@ -255,7 +256,7 @@ class FaultTests(SynchronousTestCase):
 
 class LossTests(SynchronousTestCase):
     def test_client_leaves(self) -> None:
-        """The responder is told once; what it says afterwards goes nowhere."""
+        """The responder is told once; bytes that it sends afterwards are discarded."""
         desk = Desk()
         client = Client(desk)
         client.send(GET)
@@ -301,7 +302,7 @@ class LossTests(SynchronousTestCase):
 
         class AbortingDesk(Desk):
             def take(self, pending: Pending) -> Pending:
-                return Aborting(pending.connection, pending.head, b"", b"", pending.done)
+                return Aborting(pending.connection, pending.head, BARE_END if pending.done else NOTHING_YET)
 
         for lose in (Client.reset, Client.leave, lambda client: client.connection.readConnectionLost()):
             desk = AbortingDesk()
@@ -387,7 +388,7 @@ class CloseTests(SynchronousTestCase):
             self.assertTrue(client.closed)
 
     def test_newcomer(self) -> None:
-        """Who has connected and not asked yet is answered if it does so soon, and closed if not."""
+        """A new connection without a request is closed, unless the request comes soon."""
         desk = Desk()
         client, silent = Client(desk), Client(desk)
         for each in (client, silent):

@@ -98,7 +98,7 @@ def reset(pair: Pair) -> None:
 
 class UnreceivedTests(SynchronousTestCase):
     def test_counted(self) -> None:
-        """What the kernel and the transport hold, until the peer has it."""
+        """Bytes in the kernel's and the transport's queue count until the peer has received them."""
         for pair in (Pair(self, pair=tcp_pair), Pair(self)):
             self.assertEqual(unreceived(pair.transport), 0)
             while sender(pair.transport)(bytes(LARGE)):
@@ -138,7 +138,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(queue_length(pair.transport)(), 0)
 
     def test_behind_what_is_queued(self) -> None:
-        """Nothing overtakes what the transport already has, in either of its two queues."""
+        """No byte overtakes those in either of the transport's two queues."""
         for partly_sent in (False, True):
             pair = Pair(self)
             pair.transport.write(b"first ")
@@ -150,7 +150,7 @@ class DirectTests(SynchronousTestCase):
             self.assertEqual(pair.peer.recv(99), b"first second")
 
     def test_full(self) -> None:
-        """What the kernel does not take is queued, in order and once."""
+        """Bytes that the kernel does not take are queued, in order and once."""
         pair = Pair(self)
         pair.peer.settimeout(60)
         send = sender(pair.transport)
@@ -212,7 +212,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(failed, [])
 
     def test_no_room(self) -> None:
-        """What the kernel has no room for now is no loss."""
+        """A full socket buffer is no loss of the connection."""
         pair, failed = Pair(self), []
         send = sender(pair.transport, lambda: failed.append("full"))
         while send(bytes(LARGE)):
@@ -220,7 +220,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual(failed, [])
 
     def test_nothing(self) -> None:
-        """Nothing has left as soon as it is sent, even behind what waits."""
+        """An empty send counts as sent, also behind waiting bytes."""
         pair = Pair(self)
         pair.transport.write(b"first")
         self.assertTrue(sender(pair.transport)(b""))
@@ -232,7 +232,7 @@ class DirectTests(SynchronousTestCase):
         self.assertEqual((transport.value(), queue_length(transport)()), (b"hello", 0))
 
     def test_gone(self) -> None:
-        """The sender of a lost connection takes everything, so that nobody waits."""
+        """The sender of a lost connection accepts all bytes, so that no direction waits for it."""
         self.assertTrue(discard_data(b"hello"))
 
     def test_renamed_names(self) -> None:
@@ -253,17 +253,17 @@ class ReadTests(SynchronousTestCase):
 
     def begin(self, pair: Pair) -> None:
         self.pair = pair
-        read_directly(pair.transport, self.hear, self.landing)
+        read_directly(pair.transport, self.hear, self.read_buffer)
         self.read = pair.transport.doRead
 
     def hear(self, data: bytes) -> None:
         self.heard.append(bytes(data))
 
-    def landing(self) -> memoryview | None:
+    def read_buffer(self) -> memoryview | None:
         return self.memory.pop(0) if self.memory else None
 
     def test_what_is_there(self) -> None:
-        """What the peer has sent is handed over in one piece; nothing there is nothing said."""
+        """The peer's bytes are delivered in one piece; without bytes there is no call."""
         self.pair.peer.send(b"hello")
         self.assertIsNone(self.read())
         self.assertIsNone(self.read())
@@ -337,7 +337,7 @@ class ReadTests(SynchronousTestCase):
             self.read()
             self.assertEqual(seen, [self.pair.transport.socket] * times)
 
-    def test_landing(self) -> None:
+    def test_read_buffer(self) -> None:
         """Where much comes it goes where it is wanted, if it is wanted; little does not."""
         usual = self.pair.transport.bufferSize
         places = [bytearray(usual), bytearray(usual + 7)]
@@ -354,8 +354,8 @@ class ReadTests(SynchronousTestCase):
         self.read()
         self.assertEqual((self.heard, len(self.memory)), ([b"hello"], 1))
 
-    def test_end_and_loss_when_landing(self) -> None:
-        """The end and the loss of a connection are what they are without."""
+    def test_end_and_loss_with_a_read_buffer(self) -> None:
+        """The end and the loss of a connection are reported as without a read buffer."""
         usual = self.pair.transport.bufferSize
         self.pair.peer.sendall(bytes(usual))
         self.read()
@@ -368,7 +368,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual((len(self.heard), self.memory), (1, []))
 
     def test_let_go(self) -> None:
-        """Afterwards the transport reads as Twisted does, and holds nobody."""
+        """Afterwards the transport reads as Twisted does, and does not refer to the protocol."""
         read_no_more(self.pair.transport)
         self.assertNotIn("doRead", vars(self.pair.transport))
         self.pair.peer.send(b"hello")
@@ -378,7 +378,7 @@ class ReadTests(SynchronousTestCase):
     def test_without_tcp(self) -> None:
         """Other transports, TLS above all, stay as they are."""
         transport = StringTransport()
-        read_directly(transport, self.hear, self.landing)
+        read_directly(transport, self.hear, self.read_buffer)
         self.assertNotIn("doRead", vars(transport))
 
 
@@ -410,7 +410,7 @@ class LooksClosedTests(SynchronousTestCase):
         self.assertTrue(looks_closed(pair.transport))
 
     def test_data(self) -> None:
-        """Nor does one with bytes that nobody asked for; they stay where they are."""
+        """Nor does one with unsolicited bytes; they stay where they are."""
         pair = Pair(self)
         pair.peer.send(b"x")
         self.assertTrue(looks_closed(pair.transport))
@@ -422,7 +422,7 @@ class LooksClosedTests(SynchronousTestCase):
 
 
 class _Anonymous(tcp.Connection):
-    """What a socket pair can do of TCP."""
+    """A transport of TCP over a socket pair."""
 
     def getPeer(self) -> None:
         return None

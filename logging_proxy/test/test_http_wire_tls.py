@@ -1,4 +1,4 @@
-"""Idle connections over TLS: which are still good is known only when what has come is read."""
+"""Idle connections over TLS: only a read tells whether a readable one is still open."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NoReactor:
 
 
 class Idle(Protocol):
-    """Nobody asked for anything: whatever comes ends it, as in `ProxyClient`."""
+    """Without a request: any input ends it, as in `ProxyClient`."""
 
     transport: Any
 
@@ -75,7 +75,7 @@ class SecurePair:
         raise AssertionError("no handshake")
 
     def _pump(self) -> None:
-        """What our side has to say reaches the peer."""
+        """Our side's bytes reach the peer."""
         if self.below.dataBuffer or self.below._tempDataBuffer:
             self.below.doWrite()
         try:
@@ -85,7 +85,7 @@ class SecurePair:
             pass
 
     def say(self) -> None:
-        """The peer sends what it has to."""
+        """The peer's bytes are sent."""
         self.peer.sendall(self._out.read())
 
     def close_notify(self) -> None:
@@ -130,7 +130,7 @@ class IdleTests(SynchronousTestCase):
             self.assertFalse(pair.look())
 
     def test_tickets_and_the_end(self) -> None:
-        """What comes behind tickets is seen as well."""
+        """Bytes after session tickets are noticed as well."""
         pair = SecurePair(self, ssl.TLSVersion.TLSv1_3, 2)
         pair.waits()
         pair.close_notify()
@@ -158,7 +158,7 @@ class IdleTests(SynchronousTestCase):
         self.assertOpen(pair, False)
 
     def test_unasked(self) -> None:
-        """Bytes that nobody asked for end the connection."""
+        """Unsolicited bytes end the connection."""
         for version in VERSIONS:
             pair = SecurePair(self, version)
             pair.server.write(b"HTTP/1.1 200 OK\r\n\r\n")

@@ -331,6 +331,17 @@ class ShipperTests(SynchronousTestCase):
             reasons = [event["reason"] for event in said if "reason" in event]
             self.assertEqual(reasons, [f"it {what}: {key}"])
 
+    def test_refusal_in_words(self) -> None:
+        """What the server says of a refusal is in the log."""
+        SpoolWriter(self.spool).block(b"one")
+        self.agent = self.server(local_hosts("localhost"), None)
+        self.line = Line(self.agent, self.clock)
+        with capturedLogs() as said:
+            self.start("http://logs.internal:8080")
+            self.run_for(1)
+        reasons = [event["reason"] for event in said if "reason" in event]
+        self.assertEqual(reasons, ["it answers 403, This is not a name of this server."])
+
     def test_any_host_name(self) -> None:
         """Hosts that IDNA does not allow are asked as they are written."""
         SpoolWriter(self.spool).block(b"one")

@@ -12,7 +12,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.logserver.ingest import backoff, closed
-from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.remote import RemoteSpools
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.process import DRAIN_LIMIT, StorageService
@@ -20,7 +19,7 @@ from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.file_store import FileStore
 from logging_proxy.logserver.store.system import System
 from logging_proxy.recording.tail import SpoolLock
-from logging_proxy.test.logserver_spools import Script, SpoolWriter, documents, other_id, session
+from logging_proxy.test.logserver_spools import Script, SpoolWriter, Unobserved, documents, other_id, session
 
 
 class Moody(System):

@@ -13,13 +13,12 @@ from logging_proxy.captures.exchanges import Exchange
 from logging_proxy.captures.stored import Stored
 from logging_proxy.index import Row
 from logging_proxy.index.sqlite import SqliteIndex
-from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.retention.policy import Limits, Retention
 from logging_proxy.logserver.store.protocol import CaptureWriter, Preview, What
 from logging_proxy.logserver.telemetry.counters import Sizes
 from logging_proxy.test.index_stage import entry, id_of
-from logging_proxy.test.logserver_spools import ID, Script, SpoolWriter, Told, session
+from logging_proxy.test.logserver_spools import ID, Script, SpoolWriter, Told, Unobserved, session
 
 
 class MemoryWriter:

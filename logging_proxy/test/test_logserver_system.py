@@ -78,12 +78,12 @@ class Create(SynchronousTestCase):
 
 
 class CreateInPython(InPython, Create):
-    """Without the part in C."""
+    """Without the C extension."""
 
 
 class Chosen(SynchronousTestCase):
     def test_in_c(self) -> None:
-        """Where it is compiled the part in C makes the files, but those of a system that was handed in."""
+        """Where it is compiled the C extension makes the files, but those of a system that was handed in."""
         require_compiled()
         self.assertNotEqual(usual_system().create, System().create)
         made: list[str] = []

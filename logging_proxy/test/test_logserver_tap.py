@@ -138,6 +138,17 @@ class AloneTests(TapTestCase):
         self.assertIn("warn: ", said)
         self.assertIn("logging_server.open_to: every user of this machine can read all that is", said)
 
+    def test_first_lines(self) -> None:
+        """It says once where it listens, where captures go, how to look, and the page's address."""
+        self.configure(0)
+        process = self.start()
+        assert process.stdout is not None
+        first, captures, look, page = (process.stdout.readline().decode() for _ in range(4))
+        self.assertRegex(first, r"^\S+ \S+ Logging server \S+ on http://127\.0\.0\.1:\d+\n$")
+        self.assertEqual(captures, f"    captures  {self.log_dir}\n")
+        self.assertRegex(look, r"^    look      .*logging-proxy.* tail\n$")
+        self.assertRegex(page, r"^    page      http://127\.0\.0\.1:\d+/")
+
 
 class ProcessTests(TapTestCase):
     def get(self, port: int, path: str) -> tuple[int, Any]:

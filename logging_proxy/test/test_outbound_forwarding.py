@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.deadlines import Deadlines
 from logging_proxy.http.gathering import MOMENT
 from logging_proxy.http.pool import ClientLimits, Pool
@@ -41,18 +42,18 @@ class Receiver:
         raise AssertionError("there is none")
 
     def switchReceived(self, head: Any, data: bytes) -> None:
-        raise AssertionError("nobody asked for it")
+        raise AssertionError("there is no request for it")
 
-    def headReceived(self, head: Any, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def headReceived(self, head: Any, piece: Piece) -> None:
         self.statuses.append(head.status)
 
-    def bodyReceived(self, payload: bytes, wire: bytes, done: bool, trailers: bytes) -> None:
+    def bodyReceived(self, piece: Piece) -> None:
         raise AssertionError("there is none")
 
-    def landing(self, most: int) -> memoryview | None:
+    def read_buffer(self, most: int) -> memoryview | None:
         raise AssertionError("there is no body")
 
-    def shortcut(self, *way: object) -> None:
+    def fast_path(self, *way: object) -> None:
         raise AssertionError("there is no body")
 
     def upstreamLost(self, reason: Failure, kept: bytes) -> None:

@@ -114,7 +114,7 @@ class InstallTests(SynchronousTestCase):
         """
         The package of `home` is what the environment imports, and twistd offers both commands.
 
-        `shortcut` is whether it has the part in C.
+        `shortcut` is whether it has the C extension.
         """
         where = run(python, "-c", "import logging_proxy; print(logging_proxy.__file__)", folder=self.folder)
         self.assertEqual(Path(where.strip()).resolve(), home / "logging_proxy" / "__init__.py")

@@ -51,6 +51,17 @@ class CaptureRecordTests(SynchronousTestCase):
         self.assertEqual(pieces, [(b"a", 0), (b"bc", 0), (b"", Flag.LAST)])
         self.assertEqual(stage.capture.kinds[-1], "END")
 
+    def test_line_of_a_chunk(self) -> None:
+        """A read with the line of a chunk alone is passed on, and adds no record."""
+        stage = Stage()
+        client = stage.client(b"POST /api/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        stage.upstream.received()
+        client.deliver(b"2\r\n")
+        self.assertEqual(stage.upstream.received(), b"2\r\n")
+        client.deliver(b"ok\r\n0\r\n\r\n")
+        pieces = [(r.payload, r.flags) for r in stage.captures[0].records if r.kind is Kind.REQUEST_PIECE]
+        self.assertEqual(pieces, [(b"ok", Flag.LAST)])
+
     def test_no_body(self) -> None:
         """A request without a body has an empty last piece too."""
         stage = Stage()

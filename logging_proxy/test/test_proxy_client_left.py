@@ -39,7 +39,7 @@ class ClientLeftTests(SynchronousTestCase):
             self.assertGone(stage)
 
     def test_while_shaking_hands(self) -> None:
-        """A TLS connection that nobody waits for any more is reset, not kept, and nothing is logged."""
+        """A TLS connection whose exchange is over is reset, not kept, and there is no log message."""
         stage = Stage(secure=True)
         client = stage.client(get())
         client.rst()
@@ -64,7 +64,7 @@ class ClientLeftTests(SynchronousTestCase):
             self.assertGone(stage)
 
     def test_during_stream(self) -> None:
-        """In the middle of a stream: what had come is in the capture, and is not called complete."""
+        """In the middle of a stream: the bytes so far are in the capture, which is not complete."""
         for leave in LEAVING:
             stage = Stage()
             client = stage.client(get())
@@ -75,7 +75,7 @@ class ClientLeftTests(SynchronousTestCase):
             self.assertFalse(stage.capture.complete(Kind.RESPONSE_PIECE))
 
     def test_while_spool_is_full(self) -> None:
-        """While its response waits for the spool; room that comes later is nobody's any more."""
+        """While its response waits for the spool; room in it afterwards has no effect."""
         stage = Stage()
         client = stage.client(get())
         stage.upstream.deliver(STREAM)
@@ -139,7 +139,7 @@ class ClientLeftTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_interrupt(self) -> None:
-        """When the proxy stops, what is in flight ends as interrupted; a response that began is reset."""
+        """When the proxy stops, exchanges under way end as interrupted; a response that began is reset."""
         stage = Stage()
         waiting, streaming = stage.client(get("/api/1")), stage.client(get("/api/2"))
         stage.upstream.deliver(STREAM)
@@ -230,7 +230,7 @@ class LastMomentTests(SynchronousTestCase):
         self.assertEnded(stage, "client_closed")
 
     def test_malformed_end(self) -> None:
-        """What is no end does not make it complete."""
+        """Further content does not make it complete."""
         stage = self.left(Wire.fin)
         stage.upstream.deliver(b"zz\r\n")
         self.assertEnded(stage, "client_closed")

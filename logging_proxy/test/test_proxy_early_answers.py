@@ -23,7 +23,7 @@ class EarlyAnswerTests(SynchronousTestCase):
         self.assertTrue(client.closed)
 
     def test_no_more_goes_up(self) -> None:
-        """What the client still sends goes nowhere, and the upstream's connection is not used again."""
+        """Further bytes of the client are discarded, and the upstream's connection is not used again."""
         stage = Stage()
         client = stage.client(BEGUN)
         stage.upstream.deliver(REFUSED)
@@ -36,7 +36,7 @@ class EarlyAnswerTests(SynchronousTestCase):
         self.assertEqual(client.waiting, 0)
 
     def test_captured(self) -> None:
-        """The capture has what went up, no last piece of the request, a note, and is complete."""
+        """The capture has the bytes that were sent up, no last piece, and a note; it is complete."""
         stage = Stage()
         stage.client(BEGUN)
         stage.upstream.deliver(REFUSED)
@@ -48,7 +48,7 @@ class EarlyAnswerTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_upstream_resets_behind_it(self) -> None:
-        """What was read before the reset stands: the client gets the answer, not a 502."""
+        """An answer that was read before the reset counts: the client gets it, not a 502."""
         for end in (Wire.rst, Wire.fin):
             stage = Stage()
             client = stage.client(BEGUN)
@@ -99,7 +99,7 @@ class EarlyAnswerTests(SynchronousTestCase):
         self.assertEqual(stage.captures[0].outcome, "complete")
 
     def test_rest_waits_for_the_upstream(self) -> None:
-        """So is one whose upstream has not read what it was sent."""
+        """So is one whose upstream has not read all of the request."""
         stage = Stage()
         client = stage.client(post(b"x" * 400_000)[:-300_000])
         stage.upstream.stalled = True

@@ -132,7 +132,7 @@ class NameEndpointTests(SynchronousTestCase):
         self.assertOver()
 
     def test_cancel_while_resolving(self) -> None:
-        """What the resolver finds afterwards is not tried."""
+        """Addresses that the resolver finds afterwards are not tried."""
         self.connect(V4)
         self.connected.cancel()
         self.failureResultOf(self.connected)
@@ -141,7 +141,7 @@ class NameEndpointTests(SynchronousTestCase):
         self.assertOver()
 
     def test_ourselves(self) -> None:
-        """What leads to one of our own listeners is not connected to, whatever else the name leads to."""
+        """No connection is made to one of our own listeners, whatever other addresses the name has."""
         ourselves = Ourselves()
         ourselves.listen_on([("127.0.0.1", 80)])
         self.connect(V4, ourselves=ourselves)
@@ -164,7 +164,7 @@ class NameEndpointTests(SynchronousTestCase):
 
 class EndpointForTests(SynchronousTestCase):
     def connected(self, url: str, ourselves: Ourselves = NOBODY, proxy: str | None = None) -> Any:
-        """The reactor, and what became of a connection to `url`."""
+        """The reactor, and the result of a connection to `url`."""
         reactor: Any = MemoryReactorClock()
         through = parse_proxy_url(proxy) if proxy else None
         endpoint = endpoint_for(reactor, parse_destination(url), 1.0, None, through, ourselves)

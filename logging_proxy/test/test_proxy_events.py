@@ -121,7 +121,7 @@ class StepTests(EventCase):
             self.assertEqual((len(ends), stage.in_flight), (1, 0))
 
     def test_our_own(self) -> None:
-        """What no route takes, and what is no request, has start, response and end."""
+        """A request without a route, and a malformed one, have start, response and end."""
         stage = self.stage()
         stage.client(get("/nope"))
         self.assertEqual(self.steps, [["method"], ["response", "outcome"]])
@@ -132,7 +132,7 @@ class StepTests(EventCase):
         self.assertEqual(self.events[0]["outcome"], "protocol_error")
 
     def test_tunnel(self) -> None:
-        """A tunnel has the head that switched protocols, and its end; what passes has no events."""
+        """A tunnel has the head that switched protocols, and its end; its bytes are no events."""
         stage = self.stage()
         client = stage.client(get("/api/x", *ASKED))
         stage.upstream.deliver(SWITCH)

@@ -16,7 +16,7 @@ BODY_TIMEOUT = ServerLimits().body_timeout
 
 class ExpectContinueTests(SynchronousTestCase):
     def test_the_upstream_decides(self) -> None:
-        """The expectation goes up before any body, and nothing comes back but what the upstream says."""
+        """The expectation is forwarded before any body, and only the upstream's responses come back."""
         stage = Stage()
         client = stage.client(HEAD)
         self.assertIn(b"\r\nExpect: 100-continue\r\n", stage.upstream.received())
@@ -53,7 +53,7 @@ class ExpectContinueTests(SynchronousTestCase):
         self.assertEqual(client.received(), CONTINUE + ok())
 
     def test_our_own_answer(self) -> None:
-        """What we answer ourselves is the final answer: no 100 before it."""
+        """The proxy's own response is final: there is no 100 before it."""
         stage = Stage()
         client = stage.client(HEAD.replace(b"/api/x", b"/nowhere"))
         self.assertTrue(client.received().startswith(b"HTTP/1.1 404 "))

@@ -1,4 +1,4 @@
-"""What a client is told, and what the capture says, when there is no response."""
+"""The proxy's response, and the capture's outcome, when the destination gives no response."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class VerdictTests(SynchronousTestCase):
                 self.assertNotIn("\n", found.error)
 
     def test_a_fault_of_ours(self) -> None:
-        """What nobody foresaw is told by its kind alone, even in the capture."""
+        """Of an unexpected failure only the type is told, even in the capture."""
         self.assertEqual(verdict(Failure(RuntimeError(SECRET))).error, "internal error: RuntimeError")
 
 
@@ -95,7 +95,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_malformed_heads(self) -> None:
-        """What is no proper response is a 502, and its connection is dropped."""
+        """A malformed response is a 502, and its connection is dropped."""
         for head in (
             b"garbage\r\n\r\n",
             b"g",

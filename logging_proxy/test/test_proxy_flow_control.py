@@ -230,7 +230,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertTrue(stage.upstream.received().startswith(b"GET /1 "))
 
     def test_filled_again_by_another(self) -> None:
-        """Room that somebody else takes first is waited for again."""
+        """If another waiter takes the room first, the direction waits again."""
         stage = Stage()
         client = stage.client(get("/api/1"))
         stage.freeze_spool()
@@ -249,7 +249,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertTrue(stage.pool.take() is client_of(stage.upstream))
 
     def test_our_answers_wait_too(self) -> None:
-        """What we say ourselves is recorded before it is said: a 404, and a 502."""
+        """The proxy's own responses are recorded before they are sent: a 404, and a 502."""
         stage = Stage()
         stage.endpoint.failure = ConnectionRefusedError()
         stage.freeze_spool()
@@ -273,7 +273,7 @@ class FullSpoolTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_passing_on_a_failed_spool(self) -> None:
-        """With `on_capture_error: pass`, a spool that fails releases what waited for it."""
+        """With `on_capture_error: pass`, a spool that fails releases the waiting bytes."""
         stage = Stage()
         client = stage.client(get())
         stage.freeze_spool()
@@ -297,13 +297,13 @@ class FullSpoolTests(SynchronousTestCase):
 
 
 def response_waiting(client: Wire) -> list[bytes]:
-    """What the proxy itself holds for a client."""
+    """Bytes that the proxy itself holds for a client."""
     exchange = connection_of(client)._responder
     response = getattr(exchange, "response", None)
     return response._waiting if response is not None else []
 
 
-class StrideTests(SynchronousTestCase):
+class ReadSizeTests(SynchronousTestCase):
     """How much of a large body is read at a time, straight into the spool."""
 
     def setUp(self) -> None:
@@ -311,8 +311,8 @@ class StrideTests(SynchronousTestCase):
         self.client = self.stage.client(get())
         self.upstream = client_of(self.stage.upstream)
 
-    def landing(self) -> int:
-        place = self.upstream._landing()
+    def next_read(self) -> int:
+        place = self.upstream._read_buffer()
         return 0 if place is None else len(place)
 
     def begin(self, length: int) -> None:
@@ -321,12 +321,12 @@ class StrideTests(SynchronousTestCase):
     def test_grows(self) -> None:
         """Twice as much each time, up to a limit, and from the least on again when the client is slow."""
         self.begin(GIB)
-        sizes = [self.landing() for _ in range(6)]
+        sizes = [self.next_read() for _ in range(6)]
         self.assertEqual(sizes, [64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB, MIB, MIB])
         half: Any = self.upstream._receiver
         half.pauseProducing()
         half.resumeProducing()
-        self.assertEqual(self.landing(), 64 * KIB)
+        self.assertEqual(self.next_read(), 64 * KIB)
 
     def test_client_falls_behind(self) -> None:
         """Less, soon no more than the least, while the client has not received as much as would be read."""
@@ -339,22 +339,22 @@ class StrideTests(SynchronousTestCase):
 
         self.patch(directions, "unreceived", unreceived)
         self.begin(GIB)
-        self.assertEqual([self.landing() for _ in range(3)], [64 * KIB, 128 * KIB, 256 * KIB])
+        self.assertEqual([self.next_read() for _ in range(3)], [64 * KIB, 128 * KIB, 256 * KIB])
         missing = 512 * KIB - 1
-        self.assertEqual(self.landing(), 512 * KIB)
+        self.assertEqual(self.next_read(), 512 * KIB)
         missing = MIB
-        sizes = [self.landing() for _ in range(4)]
+        sizes = [self.next_read() for _ in range(4)]
         self.assertEqual(sizes, [256 * KIB, 128 * KIB, 64 * KIB, 64 * KIB])
         missing = 0
-        self.assertEqual([self.landing() for _ in range(2)], [128 * KIB, 256 * KIB])
+        self.assertEqual([self.next_read() for _ in range(2)], [128 * KIB, 256 * KIB])
         self.assertEqual(set(asked), {connection_of(self.client).transport})
 
     def test_not_the_last_byte(self) -> None:
         """With the last byte of a body comes its end: that is read the ordinary way."""
         self.begin(100 * KIB)
-        self.assertEqual([self.landing(), self.landing()], [64 * KIB, 100 * KIB - 1])
+        self.assertEqual([self.next_read(), self.next_read()], [64 * KIB, 100 * KIB - 1])
         self.begin_another(64 * KIB)
-        self.assertEqual(self.landing(), 0)
+        self.assertEqual(self.next_read(), 0)
 
     def begin_another(self, length: int) -> None:
         self.stage.upstream.deliver(bytes(100 * KIB))
@@ -363,18 +363,18 @@ class StrideTests(SynchronousTestCase):
 
     def test_never(self) -> None:
         """Not between bodies, not of chunks, and not while something waits."""
-        self.assertEqual(self.landing(), 0)
+        self.assertEqual(self.next_read(), 0)
         self.begin(GIB)
         self.stage.freeze_spool()
-        self.assertEqual(self.landing(), 0)
+        self.assertEqual(self.next_read(), 0)
         self.stage.thaw_spool()
-        self.assertGreater(self.landing(), 0)
+        self.assertGreater(self.next_read(), 0)
         half: Any = self.upstream._receiver
         half._waiting.append(b"x")
-        self.assertEqual(self.landing(), 0)
+        self.assertEqual(self.next_read(), 0)
 
     def test_not_recorded(self) -> None:
-        """What nobody records is read into memory that is used again, and is sent before that."""
+        """Unrecorded bodies are read into shared memory, and sent before it is used again."""
         stage = Stage(logging=False)
         client = stage.client(get())
         upstream = client_of(stage.upstream)
@@ -382,7 +382,7 @@ class StrideTests(SynchronousTestCase):
         client.received()
         sent = b""
         for letter in b"ab":
-            place = upstream._landing()
+            place = upstream._read_buffer()
             assert place is not None
             place[:] = bytes([letter]) * len(place)
             sent += bytes(place)
@@ -392,4 +392,4 @@ class StrideTests(SynchronousTestCase):
     def test_chunks(self) -> None:
         """Chunks are taken apart first."""
         self.stage.upstream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n")
-        self.assertEqual(self.landing(), 0)
+        self.assertEqual(self.next_read(), 0)

@@ -1,4 +1,4 @@
-"""How bodies are framed towards the client, and what becomes of its connection."""
+"""The framing of bodies towards the client, and the reuse of its connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def through(
     request: bytes, response: bytes, size: int = 65536, end: bool = False
 ) -> tuple[bytes, Stage, Wire]:
-    """What the client receives for `response`, which comes in pieces of `size`."""
+    """The bytes that the client receives for `response`, which comes in pieces of `size`."""
     stage = Stage()
     client = stage.client(request)
     stage.upstream.deliver(response, size)
@@ -78,7 +78,7 @@ class ToHTTP11Tests(SynchronousTestCase):
                 self.assertEqual(stage.capture.outcome, "complete")
 
     def test_body_after_head(self) -> None:
-        """An upstream that answers HEAD with a body is not asked again, and nobody gets the body."""
+        """After a HEAD answered with a body the connection is not used again; no client gets the body."""
         head = get().replace(b"GET", b"HEAD")
         received, stage, _ = through(head, ok(b"body"))
         self.assertTrue(received.endswith(b"Content-Length: 4\r\n\r\n"))

@@ -1,4 +1,4 @@
-"""What of a head reaches the other side, and how it looks there."""
+"""The heads that are forwarded."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RequestHeaderTests(SynchronousTestCase):
         )
 
     def test_hop_by_hop(self) -> None:
-        """What concerns the client's connection only stays here (RFC 9110 §7.6.1)."""
+        """Fields of the client's connection are not forwarded (RFC 9110 §7.6.1)."""
         dropped = (
             "Connection: close, X-Named",
             "connection: x-too",
@@ -125,7 +125,7 @@ class ForwardedTests(SynchronousTestCase):
         return onward(Stage(policy=ForwardedPolicy(forwarded)), get("/api/x", *fields))[2:]
 
     def test_keep(self) -> None:
-        """By default the destination sees what the client said."""
+        """By default the destination gets the client's fields."""
         self.assertEqual(self.with_policy("keep", *self.SENT), list(self.SENT))
 
     def test_replace(self) -> None:
@@ -134,7 +134,7 @@ class ForwardedTests(SynchronousTestCase):
         self.assertEqual(self.with_policy("replace", *self.SENT, "A: 1"), expected)
 
     def test_append(self) -> None:
-        """`append` goes behind the last that came, and adds what was not said."""
+        """`append` extends the client's last field, and adds the missing ones."""
         self.assertEqual(
             self.with_policy("append", *self.SENT),
             [
@@ -178,7 +178,7 @@ class ForwardedTests(SynchronousTestCase):
         )
 
     def test_loop(self) -> None:
-        """With `via`, a request that has been here is answered 508; without, nobody looks."""
+        """With `via`, a request that has passed here before is answered 508; without, there is no check."""
         stage = Stage(policy=ForwardedPolicy(via=True))
         client = stage.client(get("/api/x", "via: 1.0 a, 1.1 logging-proxy (x)"))
         self.assertTrue(client.received().startswith(b"HTTP/1.1 508 Loop Detected\r\n"))
@@ -195,7 +195,7 @@ class ResponseHeaderTests(SynchronousTestCase):
         self.assertEqual(back(ok(b"x", *fields)), ["HTTP/1.1 200 OK", *fields, "Content-Length: 1"])
 
     def test_hop_by_hop(self) -> None:
-        """What concerns the upstream's connection only stays here."""
+        """Fields of the upstream's connection are not forwarded."""
         dropped = (
             "Connection: close, X-Named",
             "X-Named: 1",

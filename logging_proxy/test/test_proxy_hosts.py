@@ -63,7 +63,7 @@ class LocalHostsTests(SynchronousTestCase):
             self.assertTrue(self.hosts.include(host), host)
 
     def test_foreign(self) -> None:
-        """Anything else may be somebody's page."""
+        """Any other name may belong to a web page."""
         for host in FOREIGN:
             self.assertFalse(self.hosts.include(host), host)
 
@@ -90,13 +90,13 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.stage.problems(), [])
 
     def test_whatever_is_asked(self) -> None:
-        """What no route takes, redirects and `OPTIONS *` are answered alike."""
+        """Requests without a route, redirects and `OPTIONS *` are answered alike."""
         for line in (b"GET /nope", b"GET /api", b"OPTIONS *", b"GET /api/../api/x"):
             request = line + b" HTTP/1.1\r\nHost: evil.example\r\n\r\n"
             self.assertTrue(self.ask(request).startswith(b"HTTP/1.1 421 "), line)
 
     def test_absolute_form(self) -> None:
-        """The target's host is what the request is for, whatever Host says (RFC 9112 §3.2.2)."""
+        """An absolute target's host counts, whatever Host says (RFC 9112 §3.2.2)."""
         wrong = b"GET http://evil.example/api/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
         self.assertTrue(self.ask(wrong).startswith(b"HTTP/1.1 421 "))
         self.ask(b"GET http://localhost/api/x HTTP/1.1\r\nHost: evil.example\r\n\r\n")
@@ -134,7 +134,7 @@ class ListenerTests(SynchronousTestCase):
         return forwarding.use(configuration)._surroundings.takes_host(asked)
 
     def test_loopback_alone(self) -> None:
-        """Where others can connect they may use any name; the sockets tell, not what the host is called."""
+        """Where other machines can connect, any name is allowed; the sockets decide, not the name."""
         for listeners, taken in (
             (["127.0.0.1"], False),
             (["127.0.0.1", "::1"], False),
@@ -146,7 +146,7 @@ class ListenerTests(SynchronousTestCase):
             self.assertIs(self.takes(b"evil.example", *listeners), taken, listeners)
 
     def test_names(self) -> None:
-        """The machine's, the listener's, those of patterns, and what the configuration adds."""
+        """The names of the machine, the listener and the patterns, and those from the configuration."""
         for host in (
             b"vm.office.example",
             b"proxy.example:5601",

@@ -25,7 +25,7 @@ class InformationalTests(SynchronousTestCase):
             self.assertEqual(stage.problems(), [])
 
     def test_cleaned(self) -> None:
-        """What concerns one connection is not passed on, nor a length where no body can be."""
+        """Fields of one connection are not passed on, nor a length where there is no body."""
         raw = b"HTTP/1.1 103 Early Hints\r\nConnection: X-A\r\nX-A: 1\r\nContent-Length: 5\r\nA: 1\r\n\r\n"
         stage = Stage()
         client = stage.client(get())
@@ -35,7 +35,7 @@ class InformationalTests(SynchronousTestCase):
         self.assertEqual(stage.capture.body(Kind.INFORMATIONAL), raw)
 
     def test_switching_protocols(self) -> None:
-        """A 101 that nobody asked for is a fault: 502, and the connection is dropped."""
+        """A 101 without a request for it is a fault: 502, and the connection is dropped."""
         stage = Stage()
         client = stage.client(get("/api/x", "Connection: upgrade", "Upgrade: websocket"))
         switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\nraw"

@@ -1,4 +1,4 @@
-"""What a destination may get wrong: put right for the client, and kept as it came."""
+"""Tolerated faults of a destination: corrected for the client, and recorded as they came."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LeniencyTests(SynchronousTestCase):
         self.assertEqual(stage.capture.body(Kind.RESPONSE_TRAILERS), trailers)
 
     def test_blanks_in_chunk_lines(self) -> None:
-        """They mean nothing to anybody, and do not go on; neither do extensions, whatever they say."""
+        """Blanks around a size have no meaning and are not forwarded; neither are extensions."""
         for line in (b"2  ", b"2\t", b"2 ;a=b", b"2;", b"2; a b"):
             self.check(CHUNKED + line + b"\r\nok\r\n0 \r\n\r\n", CHUNKED + b"2\r\nok\r\n0\r\n\r\n")
 
@@ -76,7 +76,7 @@ class LeniencyTests(SynchronousTestCase):
             self.check(answer, answer)
 
     def test_upgrade_required(self) -> None:
-        """A 426 says to what (RFC 9110 §15.5.22), and its Connection says that this is for the next hop."""
+        """A 426 names the protocol, in Upgrade and in Connection (RFC 9110 §15.5.22)."""
         self.check(
             b"HTTP/1.1 426 X\r\nConnection: upgrade\r\nUpgrade: TLS/1.3\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 426 X\r\nUpgrade: TLS/1.3\r\nContent-Length: 0\r\nConnection: Upgrade\r\n\r\n",
@@ -99,7 +99,7 @@ class LeniencyTests(SynchronousTestCase):
         self.assertEqual(stage.capture.of(Kind.RESPONSE_HEAD), [head])
 
     def test_requests_are_read_strictly(self) -> None:
-        """Who comes to us is not chosen: nothing of this is taken in a request."""
+        """None of this is tolerated in requests, whose senders are not chosen by the operator."""
         start = b"POST /api/x HTTP/1.1\r\nHost: here\r\n"
         for request in (
             start + b"X-A : b\r\n\r\n",

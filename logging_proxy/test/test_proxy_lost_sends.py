@@ -1,4 +1,4 @@
-"""A send that meets a reset: what was cut is cut, whatever the next read says."""
+"""A send that meets a reset: the message is incomplete, whatever the next read reports."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TcpLine(Line):
         self.read()
 
     def reset(self) -> None:
-        """The peer resets; nobody here has looked yet."""
+        """The peer resets; our side has not noticed yet."""
         self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.far.close()
         poller = select.poll()
@@ -90,7 +90,7 @@ class LostSendTests(SynchronousTestCase):
         return any(record.kind is kind and record.flags & Flag.LAST for record in records)
 
     def received(self) -> bytes:
-        """What the client got until its connection was reset; an end in good order fails."""
+        """The bytes that the client received until the reset; an orderly end fails."""
         got = b""
         self.client.far.settimeout(0.05)
         for _ in range(1200):  # the reset waits for acknowledgements, which may be late
@@ -122,7 +122,7 @@ class LostSendTests(SynchronousTestCase):
             self.assertFalse(got.endswith(END_OF_CHUNKS))
 
     def test_what_came_before_the_reset(self) -> None:
-        """What the upstream had sent before it was reset is read first, recorded and passed on."""
+        """The bytes that the upstream sent before its reset are read first, recorded and passed on."""
         self.play(UPLOAD + b"some")
         self.upstream.comes(RESPONSES[0])
         self.upstream.far.sendall(b" and more")

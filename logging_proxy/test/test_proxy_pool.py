@@ -98,7 +98,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual([event["size"] for event in logs], [len(ok(b"stray"))])
 
     def test_bytes_behind_a_response(self) -> None:
-        """Bytes behind a complete response end the connection, and reach nobody."""
+        """Bytes after a complete response end the connection, and reach no client."""
         for response in (ok(b"one"), b"HTTP/1.1 204 No Content\r\n\r\n"):
             stage = Stage()
             client = stage.client(get())
@@ -132,7 +132,7 @@ class PoolTests(SynchronousTestCase):
         self.assertTrue(stage.upstream.lost)
 
     def test_closing_the_pool(self) -> None:
-        """`close` ends what is idle now, and what is in use after its response."""
+        """`close` ends idle connections at once, and the others after their responses."""
         stage = Stage()
         (idle,) = used(stage)
         client = stage.client(get())

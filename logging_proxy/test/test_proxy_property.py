@@ -73,7 +73,7 @@ def messages(*framings: str) -> st.SearchStrategy[Message]:
 
 @dataclass
 class Parsed:
-    """What h11 makes of bytes that are to be one message."""
+    """h11's reading of bytes that are one message."""
 
     start: h11.Request | h11.Response
     body: bytes = b""
@@ -101,7 +101,7 @@ def parsed(data: bytes, role: Any, method: bytes = b"", ended: bool = False) -> 
 
 
 def plain(fields: Fields) -> Fields:
-    """What both sides must agree on: without framing and the connection's own."""
+    """The fields that must be equal on both sides: without framing and hop-by-hop fields."""
     own = (b"host", b"connection", b"content-length", b"transfer-encoding")
     return [(name, value) for name, value in fields if name.lower() not in own]
 

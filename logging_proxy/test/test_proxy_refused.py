@@ -1,4 +1,4 @@
-"""What is refused is kept, told, and the same however TCP has cut it."""
+"""Refused input is recorded and named in the error, and both are the same for any split by TCP."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ RESPONSES: dict[str, tuple[bytes, bytes, str]] = {
         "a malformed trailer field: C d",
     ),
 }
-"""What is good, what is refused, and how the error begins."""
+"""The valid part, the refused part, and the beginning of the error."""
 
 REQUESTS: dict[str, tuple[bytes, bytes, int, str]] = {
     "request line": (
@@ -102,7 +102,7 @@ REQUESTS: dict[str, tuple[bytes, bytes, int, str]] = {
 
 
 def told(records: list[Record]) -> list[Any]:
-    """What the records say, whatever pieces a body came in."""
+    """The records' content, independent of the pieces of a body."""
     found: list[Any] = []
     for kind, flags, _, _, content in records:
         if found and found[-1][:2] == [kind, flags] and kind in (Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE):
@@ -132,7 +132,7 @@ class ResponseTests(SynchronousTestCase):
         return stage, client
 
     def test_same_however_it_is_cut(self) -> None:
-        """Client and capture are given the same: what is good, then the refusal, and all of it is kept."""
+        """For any split, the client gets the valid part and then the refusal, and all of it is recorded."""
         for name, (good, bad, error) in RESPONSES.items():
             stage, client = self.play([good + bad])
             capture, received = stage.capture, client.received()
@@ -156,7 +156,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(stage.capture.body(Kind.RESPONSE_PIECE), b"ok")
 
     def test_at_most_a_head(self) -> None:
-        """Of what was not passed on as much is kept as a head may have, and at once."""
+        """Of refused input as many bytes are recorded as a head may have, and at once."""
         for begun in (OK + b"A: " + b"b" * 300, b"x" * 300):
             stage = Stage(limits=limits(head_limit=200))
             client = stage.client(get())
@@ -165,7 +165,7 @@ class ResponseTests(SynchronousTestCase):
             self.assertEqual(stage.capture.refused(Kind.RESPONSE_PIECE), begun[:200])
 
     def test_not_whole(self) -> None:
-        """What waits for more of a head or a line, when the connection ends, is kept as well."""
+        """An incomplete head or line at the end of the connection is recorded as well."""
         for good, held in ((b"", OK + b"Conte"), (CHUNKED, b"2"), (CHUNKED, b"0\r\nA: b\r\n")):
             for end in (Wire.fin, Wire.rst, None):
                 stage = Stage(limits=limits(head_timeout=5, stream_timeout=5))
@@ -190,7 +190,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_upstream_ends_meanwhile(self) -> None:
-        """The end of the connection is the end of what comes with the fault."""
+        """The end of the connection ends the gathering of refused input."""
         for end in (Wire.fin, Wire.rst):
             stage = Stage()
             client = stage.client(get())
@@ -203,7 +203,7 @@ class ResponseTests(SynchronousTestCase):
 
 class UnaskedTests(SynchronousTestCase):
     def test_same_however_it_is_cut(self) -> None:
-        """What comes behind a response has a capture of its own; the response was complete."""
+        """Bytes after a response get a capture of their own; the response is complete."""
         more = b"secret\r\nHTTP/1.1 200 OK\r\n\r\n"
         self.check(b"HTTP/1.1 204 No Content\r\n\r\n", more)
         self.check(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", more)
@@ -221,7 +221,7 @@ class UnaskedTests(SynchronousTestCase):
             complete, unasked = stage.captures
             self.assertEqual((complete.outcome, unasked.outcome), ("complete", "protocol_error"))
             self.assertEqual(unasked.refused(Kind.RESPONSE_PIECE), more)
-            self.assertEqual(unasked.error, f"upstream: {len(more)} bytes nobody asked for: secret REDACTED")
+            self.assertEqual(unasked.error, f"upstream: {len(more)} unsolicited bytes: secret REDACTED")
             self.assertEqual(stage.console[1:], ["- - -> UNASKED http://up.example/ [log]"])
             self.assertEqual(stage.problems(), [])
             self.assertTrue(stage.upstream.aborted)
@@ -301,7 +301,7 @@ class RequestTests(SynchronousTestCase):
                 self.assertEqual([bytes(wire.sent) for wire in again.endpoint.wires], sent, (name, pieces))
 
     def test_good_bytes_are_passed_on(self) -> None:
-        """The upstream has what came before the fault, also when that came with the head."""
+        """The upstream gets the bytes before the fault, also when they came with the head."""
         stage, _ = self.play([CHUNKED_POST + b"2\r\nok\r\n2 \r\nko\r\n"])
         self.assertTrue(stage.upstream.received().endswith(b"\r\n\r\n2\r\nok\r\n"))
         self.assertEqual(stage.capture.body(Kind.REQUEST_PIECE), b"ok")
@@ -321,7 +321,7 @@ class RequestTests(SynchronousTestCase):
                 self.assertEqual(stage.capture.refused(Kind.REQUEST_PIECE), data[:200])
 
     def test_too_late(self) -> None:
-        """A head that has begun and does not come is a 408, and kept; who only waits has asked nothing."""
+        """An incomplete head is a 408, and recorded; a connection that only waits is no request."""
         stage = Stage()
         idle = stage.client(b"\r\n")
         client = stage.client(b"GET /x HTTP/1.1\r\nHo")
@@ -358,7 +358,7 @@ class RequestTests(SynchronousTestCase):
         self.assertTrue(client.received().startswith(b"HTTP/1.1 400 "))
 
     def test_full_spool(self) -> None:
-        """The answer waits for what is recorded of it."""
+        """The answer is sent when its records have room."""
         for data in (b"x\r\n\r\n", CHUNKED_POST + b"x\r\n"):
             stage = Stage()
             client = stage.client()

@@ -55,7 +55,7 @@ class RetryTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_not_on_a_new_connection(self) -> None:
-        """What fails on a connection that was made for it has failed."""
+        """A request is not sent again after a failure on a new connection."""
         stage = Stage()
         client = stage.client(get())
         stage.upstream.fin()

@@ -1,4 +1,4 @@
-"""When a connection to an upstream is used again: what a response says of that, and what it shows."""
+"""The reuse of a connection to an upstream: what a response announces, and how it ends."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AnnouncedBodyTests(SynchronousTestCase):
             self.assertIs(stage.pool.take(), upstream.protocol, response)
 
     def test_body_that_may_not_come(self) -> None:
-        """After a HEAD or 304 that announces a body a connection rests: what comes then answers nobody."""
+        """After a HEAD or 304 that announces a body a connection rests: bytes of it reach no client."""
         for request, status in ((HEAD, "200 OK"), (HEAD, "404 Not Found"), (get(), "304 Not Modified")):
             stage, upstream = answered(request, respond(status, f"Content-Length: {len(ok(b'late'))}"))
             self.assertFalse(upstream.closed)
@@ -117,7 +117,7 @@ class AnnouncedBodyTests(SynchronousTestCase):
 
 class AnnouncedTimeTests(SynchronousTestCase):
     def test_heeded(self) -> None:
-        """What the upstream says that it keeps a connection for is heeded, less one second."""
+        """The upstream's announced time-out is respected, less one second."""
         for field, used, not_used in (
             ("Keep-Alive: timeout=5", 3.9, 4.0),
             ("keep-alive: max=100, Timeout = 5", 3.9, 4.0),
@@ -136,7 +136,7 @@ class AnnouncedTimeTests(SynchronousTestCase):
             self.assertTrue(upstream.closed)
 
     def test_nothing_said(self) -> None:
-        """What says nothing, or more than we keep a connection anyway, changes nothing."""
+        """A missing time-out, or one above our own, has no effect."""
         for field in (
             "Keep-Alive: timeout",
             "Keep-Alive: max=1",

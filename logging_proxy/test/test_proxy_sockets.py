@@ -186,7 +186,7 @@ class SocketTests(TestCase):
             upstream = self.upstream.peers[0]
             await upstream.until(lambda: upstream.data.endswith(sent[-100:]))
             self.assertEqual(upstream.data.partition(b"\r\n\r\n")[2], sent)
-            uploaded = self.ring.landed
+            uploaded = self.ring.read_into
             upstream.transport_.write(ok(answer))
             await client.until(lambda: len(client.data) >= len(ok(answer)))
             self.assertEqual(client.data, ok(answer))
@@ -194,12 +194,12 @@ class SocketTests(TestCase):
             self.assertEqual(self.capture.body(Kind.RESPONSE_PIECE), answer)
             self.assertTrue(self.capture.complete(Kind.REQUEST_PIECE))
             self.assertTrue(self.capture.complete(Kind.RESPONSE_PIECE))
-            self.assertTrue(0 < uploaded < self.ring.landed)
+            self.assertTrue(0 < uploaded < self.ring.read_into)
 
         return Deferred.fromCoroutine(run())
 
     def test_refused(self) -> Deferred[None]:
-        """A port that nobody listens on is a 502 at once."""
+        """A port without a listener is a 502 at once."""
 
         async def run() -> None:
             self.upstream = Upstream(None)
@@ -214,7 +214,7 @@ class SocketTests(TestCase):
         return Deferred.fromCoroutine(run())
 
     def test_reset_in_a_stream(self) -> Deferred[None]:
-        """An upstream's reset becomes a reset of the client, behind what came before it."""
+        """An upstream's reset becomes a reset of the client, after the bytes that came before it."""
 
         async def run() -> None:
             def answer(peer: Peer) -> None:
@@ -232,7 +232,7 @@ class SocketTests(TestCase):
         return Deferred.fromCoroutine(run())
 
     def test_cut_while_the_client_is_slow(self) -> Deferred[None]:
-        """What still waits for a slow client when its response is cut is sent before the reset."""
+        """Bytes that wait for a slow client when its response is cut are sent before the reset."""
 
         async def run() -> None:
             size = 4 << 20

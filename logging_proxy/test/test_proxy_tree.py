@@ -1,4 +1,4 @@
-"""Which route takes a request, and what is said when none does."""
+"""The route of a request, and the response when there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from logging_proxy.test.proxy_stage import WALL, Stage, get, ok, post
 
 
 def answered(stage: Stage, request: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
-    """Status line, fields and body of what the client is told."""
+    """Status line, fields and body of the client's response."""
     head, _, body = stage.client(request).received().partition(b"\r\n\r\n")
     line, *lines = head.split(b"\r\n")
     fields = dict(line.split(b": ", 1) for line in lines)
@@ -23,7 +23,7 @@ def answered(stage: Stage, request: bytes) -> tuple[bytes, dict[bytes, bytes], b
 
 class UnroutedTests(SynchronousTestCase):
     def test_not_found(self) -> None:
-        """What no route takes is told so by its path, without the query, below `not_found`."""
+        """The response to a request without a route names its path below `not_found`, without the query."""
         stage = Stage()
         line, fields, body = answered(stage, get("/nope/x?key=sk-secret"))
         self.assertEqual(line, b"HTTP/1.1 404 Not Found")
@@ -46,14 +46,14 @@ class UnroutedTests(SynchronousTestCase):
         self.assertEqual(answered(Stage(not_found=""), get("/nope"))[2], b"404 page not found\n")
 
     def test_not_found_as_a_route(self) -> None:
-        """A route at `not_found` takes what no other does, with the path behind it."""
+        """A route at `not_found` gets the requests without another route, with their path appended."""
         stage = Stage({"lost": ("/404/", "http://up.example/lost/")})
         for target in ("/nope?q=1", "http://h.example/nope?q=1"):
             stage.client(get(target))
             self.assertTrue(stage.upstream.received().startswith(b"GET /lost/nope?q=1 HTTP/1.1\r\n"))
 
     def test_looked_up_once(self) -> None:
-        """For the same head again nothing is looked up: what nobody takes is asked for again and again."""
+        """For equal heads there is one look-up: requests without a route are repeated as well."""
         for target in ("/nope", "/api"):
             stage = Stage()
             first = answered(stage, get(target))
@@ -71,7 +71,7 @@ class UnroutedTests(SynchronousTestCase):
         self.assertEqual(stage.problems(), [])
 
     def test_method_not_allowed(self) -> None:
-        """405 names what is allowed."""
+        """405 names the allowed methods."""
         stage = Stage({"one": ("POST /x", "http://up/"), "two": ("GET /x", "http://up/")})
         line, fields, _ = answered(stage, get("/x").replace(b"GET", b"PUT"))
         self.assertEqual(line, b"HTTP/1.1 405 Method Not Allowed")
@@ -150,7 +150,7 @@ class UnroutedTests(SynchronousTestCase):
         self.assertTrue(client.closed)
 
     def test_recorded(self) -> None:
-        """What no route takes is captured as it came, body and all, and our answer as ours."""
+        """A request without a route is captured as it came, with its body, and the response as our own."""
         stage = Stage()
         stage.client(post(b"hello", "X-A:  1", target="/nope"))
         capture = stage.capture
@@ -166,7 +166,7 @@ class UnroutedTests(SynchronousTestCase):
         self.assertEqual(capture.outcome, "complete")
 
     def test_body_still_coming(self) -> None:
-        """A body that nobody waits for is dropped, not recorded, and noted as missing."""
+        """The rest of a body after an early answer is dropped, not recorded, and noted as missing."""
         stage = Stage()
         client = stage.client(post(b"x" * 10, target="/nope")[:-4])
         client.deliver(b"yyyy")
@@ -185,7 +185,7 @@ class UnroutedTests(SynchronousTestCase):
 
 
 class LookUpTests(SynchronousTestCase):
-    """What `getChildWithDefault` of the tree finds is what answers."""
+    """The Resource that the tree's `getChildWithDefault` finds answers."""
 
     def child(self, stage: Stage, target: str) -> Any:
         head = parse_request_head(get(target), 100)
@@ -199,7 +199,7 @@ class LookUpTests(SynchronousTestCase):
         self.assertIs(self.child(stage, "/a/b/x"), two)
 
     def test_no_route(self) -> None:
-        """The child for what no route takes answers that, or is led to the route at `not_found`."""
+        """The child for a request without a route answers itself, or leads to the route at `not_found`."""
         self.assertIsInstance(self.child(Stage(), "/nope"), ReplyResource)
         lost = Stage({"lost": ("/404/", "http://up.example/lost/")})
         self.assertIsInstance(self.child(lost, "/nope"), NotFoundResource)

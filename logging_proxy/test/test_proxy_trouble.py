@@ -79,7 +79,7 @@ class ConsoleTests(SynchronousTestCase):
         self.assertTrue(self.said[3].endswith("] 200 client_closed 0.0 ms · first byte 0.0 ms · 0 B → 3 B"))
 
     def test_malformed(self) -> None:
-        """What is no request has its first line as well, and then the fault."""
+        """A malformed request has a first line as well, and then the fault."""
         self.stage.client(b"nonsense\r\n\r\n")
         first, second = self.said
         self.assertIn("- - -> BAD_REQUEST [log]", first)

@@ -31,7 +31,7 @@ class TruncationTests(SynchronousTestCase):
         return stage, client
 
     def test_fin(self) -> None:
-        """An upstream that ends in the middle of a framed body: what came is passed on, then a reset."""
+        """An upstream that ends within a framed body: the bytes so far are passed on, then a reset."""
         for name in ("length", "chunked", "in a chunk", "in the last chunk"):
             for version in ("1.1", "1.0"):
                 with self.subTest(name, version=version):
@@ -58,7 +58,7 @@ class TruncationTests(SynchronousTestCase):
                     self.assertEqual(stage.problems(), [])
 
     def test_rst_after_close_notify(self) -> None:
-        """What TLS has ended in good order is whole, whatever becomes of TCP, if nothing else ends it."""
+        """A body that ends with the connection is complete after a close_notify, however TCP ends."""
         self.patch(proxy_client, "closed_by_peer", lambda transport: True)
         for name, response in BEGINNINGS.items():
             stage, _ = self.cut(response, Wire.rst)
@@ -101,7 +101,7 @@ class TruncationTests(SynchronousTestCase):
             self.assertEqual(stage.problems(), [])
 
     def test_waits_for_the_spool(self) -> None:
-        """What came while the spool was full is passed on before the reset."""
+        """Bytes that came while the spool was full are passed on before the reset."""
         stage = Stage()
         client = stage.client(get())
         stage.upstream.deliver(BEGINNINGS["length"])

@@ -1,4 +1,4 @@
-"""Upgrades: who may switch protocols, and bytes in a tunnel both ways, with their ends and their records."""
+"""Upgrades: allowed switches of protocols; a tunnel's bytes in both directions, ends and records."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tunnel:
 
     @property
     def pieces(self) -> list[tuple[str, bytes]]:
-        """What was recorded in the tunnel, in order."""
+        """The tunnel's records, in order."""
         kinds = {Kind.TUNNEL_CLIENT: "client", Kind.TUNNEL_UPSTREAM: "upstream"}
         return [(kinds[each.kind], each.content) for each in self.stage.capture.records if each.kind in kinds]
 
@@ -73,7 +73,7 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(self.onward(*fields), list(fields))
 
     def test_connection_anew(self) -> None:
-        """Connection says no more than Upgrade; what else it named stays here."""
+        """Connection is reduced to Upgrade; other options are not forwarded."""
         fields = ("Connection: keep-alive, Upgrade, X-Mine", "X-Mine: 1", "Upgrade: websocket")
         self.assertEqual(self.onward(*fields), ["Connection: Upgrade", "Upgrade: websocket"])
         fields = ("Connection: keep-alive", "Connection: upgrade", "Upgrade: a/1, b")
@@ -194,7 +194,7 @@ class AnswerTests(TunnelCase):
             self.assertEqual(client.received(), b"HTTP/1.1 103 Hints\r\n\r\n" + SWITCH + b"hello")
 
     def test_faulty(self) -> None:
-        """A 101 that nobody asked for, or to something else, is a protocol error: 502."""
+        """A 101 without a request for it, or to another protocol, is a protocol error: 502."""
         other = SWITCH.replace(b"websocket", b"other")
         nameless = SWITCH.replace(b"Upgrade: websocket\r\n", b"")
         more = SWITCH.replace(b"websocket", b"websocket, other")
@@ -210,7 +210,7 @@ class AnswerTests(TunnelCase):
             self.assertEqual(stage.problems(), [])
 
     def test_not_named(self) -> None:
-        """A 101 to what was asked for switches though its Connection does not say so; ours does."""
+        """A 101 with a requested protocol switches also without Upgrade in Connection; ours has it."""
         stage = Stage()
         client = stage.client(get("/api/x", *ASKED))
         silent = SWITCH.replace(b"Connection: Upgrade\r\n", b"")
@@ -255,7 +255,7 @@ class BytesTests(TunnelCase):
         )
 
     def test_behind_the_heads(self) -> None:
-        """What came in one read with the request or with the 101 is the tunnel's."""
+        """Bytes in one read with the request or with the 101 belong to the tunnel."""
         stage = Stage()
         client = stage.client(get("/api/x", *ASKED) + b"early")
         stage.upstream.received()
@@ -266,7 +266,7 @@ class BytesTests(TunnelCase):
         self.assertEqual(stage.capture.body(Kind.TUNNEL_UPSTREAM), b"prompt")
 
     def test_held_until_the_switch(self) -> None:
-        """What the client sends before the 101 waits, and no more than a little of it is read."""
+        """Bytes that the client sends before the 101 wait, and only few are read."""
         stage = Stage()
         client = stage.client(get("/api/x", *ASKED))
         stage.upstream.received()
@@ -280,7 +280,7 @@ class BytesTests(TunnelCase):
         self.assertEqual(stage.capture.body(Kind.TUNNEL_CLIENT), data)
 
     def test_any_split(self) -> None:
-        """However the bytes come, they arrive, and what is recorded is what passed."""
+        """For any split all bytes arrive, and the records equal them."""
 
         @settings(deadline=None, max_examples=60)
         @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=200)), max_size=12), st.integers(1, 40))
@@ -301,7 +301,7 @@ class BytesTests(TunnelCase):
         run()
 
     def test_slow_readers(self) -> None:
-        """Who does not read holds the other side back; memory stays flat, the other direction passes."""
+        """A side that does not read stops the other; memory stays flat, and the other direction continues."""
         data = bytes(range(256)) * 16384
         for slow, fast in (("client", "upstream"), ("upstream", "client")):
             tunnel = Tunnel()
@@ -365,7 +365,7 @@ class EndTests(TunnelCase):
             self.assertFalse(one.aborted or other.aborted)
 
     def test_end_waits_for_bytes(self) -> None:
-        """The end of a direction does not overtake what waits in it, behind a slow reader or the spool."""
+        """The end of a direction does not overtake its waiting bytes, behind a slow reader or the spool."""
         tunnel = Tunnel()
         tunnel.client.stalled = True
         tunnel.upstream.deliver(b"x" * 200_000)
@@ -411,7 +411,7 @@ class EndTests(TunnelCase):
             self.assertOver(tunnel, "client_closed")
 
     def test_upstream_resets(self) -> None:
-        """An upstream that vanishes: the client gets what had come, then a reset."""
+        """An upstream that resets: the client gets the bytes so far, then a reset."""
         for ended in (False, True):
             tunnel = Tunnel()
             tunnel.upstream.deliver(b"a")
@@ -423,7 +423,7 @@ class EndTests(TunnelCase):
             self.assertOver(tunnel, "upstream_reset")
 
     def test_client_ends_after_all(self) -> None:
-        """What still comes from a client that has yet to get its reset changes nothing."""
+        """Bytes from a client whose reset is pending have no effect."""
         tunnel = Tunnel()
         tunnel.stage.freeze_spool()
         tunnel.upstream.deliver(b"a")
@@ -436,7 +436,7 @@ class EndTests(TunnelCase):
         self.assertOver(tunnel, "upstream_reset")
 
     def test_upstream_resets_while_spool_is_full(self) -> None:
-        """... also what was still waiting for the spool."""
+        """... also those that were waiting for the spool."""
         tunnel = Tunnel()
         tunnel.stage.freeze_spool()
         tunnel.upstream.deliver(b"a")
@@ -582,7 +582,7 @@ class SecureTests(TunnelCase):
         self.assertEqual(tunnel.stage.capture.body(Kind.TUNNEL_CLIENT), b"")
 
     def test_end_towards_tls(self) -> None:
-        """Where the end cannot be passed on alone the connection closes, and what comes until then passes."""
+        """Without half-close the connection closes, and bytes that come until then are passed on."""
         tunnel = Tunnel(tls="upstream")
         tunnel.client.fin()
         self.assertTrue(tunnel.upstream.disconnecting)

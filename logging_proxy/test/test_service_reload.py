@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.configuration import Configuration
+from logging_proxy.configuration import Configuration, read_configuration
 from logging_proxy.configuration.options import ServerOptions, ServerTLS
 from logging_proxy.proxy.forwarding import Forwarding
 from logging_proxy.routing.mux import PatternConflict
@@ -92,3 +92,27 @@ class ServiceTests(SynchronousTestCase):
         service.reload()
         self.assertEqual(read, [])
         self.assertEqual([each.options.name for each in serving.forwarding.tree.routes], ["a"])
+
+    def test_changes(self) -> None:
+        """Changed routes are told, with what clients have to set from now on, and so are warnings."""
+        text = "server: {port: 7}\nroutes:\n  b: {pattern: /b/, destination: 'https://api.openai.com/v1/'}\n"
+        new = read_configuration(text, "config.yaml", {})
+        lines, reactor = Lines(), cast(Any, MemoryReactorClock())
+        output = Output(lines, lambda: 0.0)
+        old = replace(new, routes=GOOD.routes)
+        serving = Serving(reactor, old, None, output)
+        service = ProxyService(reactor, old, [], serving, None, output, lambda: new, lambda *_: None)
+        service.reload()
+        output.close()
+        told = [line.partition(" ")[2].partition(" ")[2] for line in lines.data.decode().splitlines()]
+        self.assertEqual(
+            [line.strip() for line in told],
+            [
+                "route a is gone; its exchanges in flight finish",
+                "route b is new",
+                "the routes are now:",
+                "b         OPENAI_BASE_URL=http://localhost:7/b -> https://api.openai.com/v1/",
+                "config.yaml:3:21: warn: routes.b.destination: a request for /b/v1/models would go to "
+                "/v1/v1/models: expected https://api.openai.com/, or the pattern /b/v1/",
+            ],
+        )

@@ -14,17 +14,17 @@ from twisted.application.service import Application
 from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
+from logging_proxy import tap
 from logging_proxy.demo.processes import free_port
 from logging_proxy.outbound.ourselves import LeadsToOurselves, addresses_of
 from logging_proxy.recording.recorder import Recording
 from logging_proxy.recording.rings import lock_spool, open_ring
-from logging_proxy.service import tap
 from logging_proxy.service.child import NICENESS
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import take_over
 from logging_proxy.service.output import Output
 from logging_proxy.service.proxy_service import ProxyService
-from logging_proxy.service.tap import Options, makeService
+from logging_proxy.tap import Options, makeService
 from logging_proxy.test.capture_stage import stream
 from logging_proxy.workers.fleet import Fleet
 from logging_proxy.workers.worker import WorkerService
@@ -364,3 +364,22 @@ class SalvageTests(StartCase):
         spool = self.leave("1")
         self.make(self.configuration(logging="default: false"))
         self.assertEqual(stream(spool), b"left")
+
+
+class GreetingTests(StartCase):
+    def test_first_lines(self) -> None:
+        """The service says what was started, with the addresses that the system chose."""
+        service = self.make(self.configuration())
+        child = service._child
+        assert child is not None
+        service._port = service._listeners[0].getsockname()[1]
+        page = child._listeners[0].getsockname()[1]
+        service._greet(service._configuration, service._port)
+        service._output.close()
+        first, route, captures, look, last = self.log.read_text().splitlines()
+        self.assertRegex(first, rf"^\S+ \S+ Logging Proxy \S+ on http://127\.0\.0\.1:{service._port}$")
+        base = f"http://127.0.0.1:{service._port}/api/v1"
+        self.assertEqual(route, f"    api       OPENAI_BASE_URL={base} -> http://127.0.0.1:9/")
+        self.assertEqual(captures, f"    captures  {self.logs}")
+        self.assertRegex(look, rf"^    look      .* --config {self.folder}/config\.yaml tail$")
+        self.assertTrue(last.startswith(f"    page      http://127.0.0.1:{page}/"), last)

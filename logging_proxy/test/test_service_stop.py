@@ -185,12 +185,12 @@ class StopTests(SynchronousTestCase):
     # --- what is promised
 
     def test_no_part_in_c(self) -> None:
-        """The first lines say that the part in C could not be built or loaded, and why."""
+        """The first lines say that the C extension could not be built or loaded, and why."""
         for trouble, lines in ((None, 0), ("it was not built", 1)):
             self.patch(shortcut, "trouble", trouble)
             with capturedLogs() as logged:
                 self.service._say_hello()
-            told = [event["why"] for event in logged if "part in C" in event["log_format"]]
+            told = [event["why"] for event in logged if "C extension" in event["log_format"]]
             self.assertEqual(told, [trouble] * lines)
 
     def test_waiting_to_be_accepted(self) -> None:

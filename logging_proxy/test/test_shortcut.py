@@ -1,4 +1,4 @@
-"""Whole chunks: the part in C does what Python does."""
+"""Whole chunks: the C extension does what Python does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def chunks(*payloads: bytes) -> bytes:
 
 
 NESTED = [b"8\r\nab", b"1\r\nx\r\n", b"\r\n"]
-"""In the middle of a chunk, what would be one elsewhere."""
+"""Bytes within a chunk that look like a chunk."""
 
 _payload = st.binary(min_size=1, max_size=30)
 _whole = st.lists(_payload, min_size=1, max_size=4).map(lambda some: chunks(*some))
@@ -85,7 +85,7 @@ class SameTests(ShortcutCase):
         self.assertIn(False, [reading for reading, *_ in story.states])
 
     def test_full_spool(self) -> None:
-        """What has no room in the spool does not leave before it has."""
+        """Bytes without room in the spool are not sent before they have it."""
         story = self.same(CHUNKS, [chunk(b"a"), "freeze", chunk(b"b"), "drain"])
         self.assertFalse(story.states[-1][0])
         self.assertTrue(story.received.endswith(chunk(b"a") + chunk(b"b")))
@@ -93,7 +93,7 @@ class SameTests(ShortcutCase):
         self.assertEqual(pieces, [b"a", b"b"])
 
     def test_nothing_overtakes(self) -> None:
-        """What waits in the transport goes first, though the kernel has room again."""
+        """Bytes that wait in the transport go first, although the kernel has room again."""
         first, second = chunk(os.urandom(30_000)), chunk(b"second")
         story = self.same(CHUNKS, [first, "sip", second, "drain"])
         self.assertTrue(story.received.endswith(first + second))
@@ -106,13 +106,13 @@ class SameTests(ShortcutCase):
         self.assertTrue(story.received.endswith(chunk(b"a") + b"3\r\nabc"))
 
     def test_client_leaves(self) -> None:
-        """What comes for a client that has left is nobody's: it is not recorded."""
+        """Bytes for a client that has left are not recorded."""
         story = self.same(CHUNKS, [chunk(b"a"), "drain", "leave", chunk(b"late")])
         self.assertNotIn(b"late", [payload for _, _, payload in story.records])
         self.assertEqual(story.short, 4)
 
     def test_closed_way(self) -> None:
-        """What must wait in the half is the half's, and with a full spool only once it has been recorded."""
+        """Bytes that must wait do so in the direction; with a full spool only after they are recorded."""
         for waiting, full in ((False, False), (True, False), (False, True)):
             upstream, client, writer = Line(Protocol()), Line(Protocol()), self.writer(full)
             received: list[bytes] = []
@@ -122,13 +122,13 @@ class SameTests(ShortcutCase):
             source = SimpleNamespace(_receiver=half, deadline=0.0)
             reader = wire.read_directly(upstream, received.append, lambda: None)
             assert reader is not None
-            reader.passage = shortcut.passage(
+            reader.fast_path = shortcut.fast_path(
                 sink,
                 source=source,
                 role="_receiver",
                 receiver=half,
                 direction=half,
-                unusual=((half, "_waiting"),),
+                must_be_false=((half, "_waiting"),),
                 exchange=3,
                 writer=writer,
                 writing=writer.writing,
@@ -159,7 +159,7 @@ class SameTests(ShortcutCase):
         return writer
 
     def recorded(self, writer: CaptureWriter) -> list[tuple[int, int, int, bytes]]:
-        """What was written for exchange 3, whether it is in the ring or waits."""
+        """The records of exchange 3, in the ring or waiting."""
         with writer._ring.peek() as stored:
             data = b"".join([bytes(stored), *(data for _, data in writer._waiting)])
         found = RecordReader().feed(data)
@@ -204,7 +204,7 @@ class MemoryTests(ShortcutCase):
         self.assertLess(grown(1000), 500)
 
     def test_failure(self) -> None:
-        """What a recording raises is the reactor's to log, as without."""
+        """An exception of the recording reaches the reactor, as without the C extension."""
 
         real = RingStage._take
 

@@ -1,4 +1,4 @@
-"""Bodies with a length: the part in C does what Python does."""
+"""Bodies with a length: the C extension does what Python does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def upload(length: int = LENGTH, **parts: Any) -> Play:
 
 
 def body(play: Play, story: Story) -> bytes:
-    """What was recorded of the body that the play is about."""
+    """The records of the body under test."""
     piece = Kind.REQUEST_PIECE if play.upload else Kind.RESPONSE_PIECE
     return b"".join(payload for kind, _, payload in story.records if kind == piece)
 
@@ -113,7 +113,7 @@ class SameTests(ShortcutCase):
             self.assertTrue(story.received.endswith(body(play, story)[-100 * KIB :]))
 
     def test_full_spool(self) -> None:
-        """What has no room in the spool does not leave before it has."""
+        """Bytes without room in the spool are not sent before they have it."""
         secret = os.urandom(100 * KIB)
         for play in (download(room=400 * KIB), upload(room=400 * KIB)):
             story = self.same(play, [FILLED, "drain", "freeze", secret, "drain"])
@@ -130,7 +130,7 @@ class SameTests(ShortcutCase):
             self.assertEqual(body(play, story), FILLED + b"".join(sent))
 
     def test_answered_early(self) -> None:
-        """What comes of a request after the whole of its answer is nobody's."""
+        """Bytes of a request after its complete answer are not recorded."""
         late = os.urandom(100 * KIB)
         play = upload(room=400 * KIB)
         story = self.same(play, [FILLED, FILLED, "drain", "answer", late, "drain"])
@@ -140,7 +140,7 @@ class SameTests(ShortcutCase):
         self.assertIn(b"200 OK", story.answer)
 
     def test_sink_leaves(self) -> None:
-        """What comes for a client that has left is not recorded."""
+        """Bytes for a client that has left are not recorded."""
         late = os.urandom(100 * KIB)
         play = download(room=400 * KIB)
         story = self.same(play, [FILLED, FILLED, "drain", "leave", late])

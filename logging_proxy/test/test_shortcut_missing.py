@@ -1,4 +1,4 @@
-"""What is said where the part in C is not there, or what it rests on makes no sense."""
+"""Messages when the C extension is missing, and its behaviour when the ring's figures are invalid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAM = "from logging_proxy.net import shortcut; print(shortcut.compiled, shor
 
 
 class MissingTests(SynchronousTestCase):
-    """The package in a directory of its own, without what was built."""
+    """The package in a directory of its own, without the built extension."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -59,7 +59,7 @@ class MissingTests(SynchronousTestCase):
         self.assertEqual(self.said(), "False undefined symbol: _PyLong_AsInt")
 
     def test_wished(self) -> None:
-        """Who wants none of it hears nothing."""
+        """With PURE_PYTHON there is no message."""
         self.assertEqual(self.said(PURE_PYTHON="1"), "False None")
 
     def test_tests(self) -> None:
@@ -98,7 +98,7 @@ class BoundsTests(SynchronousTestCase):
         self.writing = writing
 
     def test_numbers(self) -> None:
-        """Whatever they are, nothing is written outside the ring: what makes no sense is left to Python."""
+        """For any figures, no byte is written outside the ring: invalid ones are left to Python."""
         record = ((int(Kind.RESPONSE_PIECE), 0, b"x" * 100),)
         biggest = (1 << 64) - 1
         for stored, capacity, taken in (
@@ -121,7 +121,7 @@ class BoundsTests(SynchronousTestCase):
         self.ring._header[1] = 8192
 
     def test_usual(self) -> None:
-        """With those of a ring, what is recorded is in it."""
+        """With a ring's own figures, the records are in it."""
         self.writing(7, ((int(Kind.RESPONSE_PIECE), 0, b"abc"),))
         with self.ring.peek() as stored:
             self.assertEqual(bytes(stored[HEADER.size :]), b"abc")

@@ -20,7 +20,6 @@ from logging_proxy.captures.events import BodyPiece, Ended, Started
 from logging_proxy.captures.exchanges import Side, verdict
 from logging_proxy.logserver.ingest.assembly import Assembler
 from logging_proxy.logserver.ingest.consumer import SpoolConsumer
-from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.records import Damage, RecordStream
 from logging_proxy.logserver.ingest.remote import RemoteSpool, stored_end
 from logging_proxy.logserver.store.directory import LogDirectory
@@ -31,7 +30,7 @@ from logging_proxy.recording.rings import open_ring
 from logging_proxy.recording.segments import BLOCK, block_header, segment_name
 from logging_proxy.recording.tail import SpoolTail
 from logging_proxy.shipping.shipper import SpoolReader
-from logging_proxy.test.logserver_spools import MS, Script, other_id, session
+from logging_proxy.test.logserver_spools import MS, Script, Unobserved, other_id, session
 
 SALT = 0x5EED5A17
 EARLIER = "<4sIIHHQ"

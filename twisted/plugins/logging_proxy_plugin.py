@@ -2,7 +2,7 @@ from twisted.application.service import ServiceMaker
 
 logging_proxy = ServiceMaker(
     "Logging Proxy",
-    "logging_proxy.service.tap",
+    "logging_proxy.tap",
     "A reverse proxy that keeps every request and response byte for byte.",
     "logging-proxy",
 )

@@ -224,7 +224,7 @@ class SpoolConsumer:
 
     def _tell(self, committed: list[Stored]) -> None:
         self.assembler.stored()
-        self.stored += sum([not stored.again for stored in committed])
+        self.stored += sum([not stored.replayed for stored in committed])
         for stored in committed:
             self._observer.stored(stored)
         self._committed_at, self._gathered = self._seconds(), 0

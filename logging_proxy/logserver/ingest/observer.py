@@ -21,11 +21,3 @@ class Observer(Protocol):
 
     def stored(self, stored: Stored) -> None:
         """An exchange whose files are complete and have their names."""
-
-
-class Unobserved:
-    """The observer of a consumer that only stores."""
-
-    def event(self, event: Event) -> None: ...
-
-    def stored(self, stored: Stored) -> None: ...

@@ -27,7 +27,7 @@ class Observers:
 
     def event(self, event: Event) -> None:
         """From the storage thread."""
-        if type(event) is BodyPiece and not event[0].again:
+        if type(event) is BodyPiece and not event[0].replayed:
             # Nearly all events are pieces, and most of the time the feed has no viewer.
             if not self.feed.resting:
                 self.feed.publish(event)

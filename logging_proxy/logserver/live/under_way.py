@@ -48,7 +48,7 @@ class _Member:
         """The exchange is replayed, and its pieces will be too."""
         old, self.exchange = _sizes(self.exchange), exchange
         self.seen = max(old[0], self.seen[0]), max(old[1], self.seen[1])
-        exchange.again = True
+        exchange.replayed = True
 
     def passed(self) -> tuple[int, int]:
         """Bytes of the bodies that have passed since this process started."""
@@ -87,7 +87,7 @@ class UnderWay:
         Notes an event, and returns the new events in it: none in a replay, and `Started` before any other
         event.
 
-        Pieces need be observed only for exchanges that are marked `again`.
+        Pieces need be observed only for exchanges that are marked `replayed`.
         """
         exchange = event[0]
         id = exchange.id
@@ -96,12 +96,12 @@ class UnderWay:
             if member is not None and not member.ended:
                 if member.exchange is not exchange:
                     if not _is_same(member.exchange, exchange):
-                        exchange.again = True
+                        exchange.replayed = True
                         return _NOTHING
                     member.replace(exchange)
                 return (event,) if self._is_news(id, member, event) else _NOTHING
             if id in self._remembered or id in self._remembered_longer:
-                exchange.again = True
+                exchange.replayed = True
                 return _NOTHING
             member = self._members[id] = _Member(exchange)
             self._in_flight[exchange.opening.route_name] += 1

@@ -90,7 +90,7 @@ class Housekeeping(TypedService):
 
     def stored(self, stored: Stored) -> None:
         """Notes an exchange whose files are on disk.  Called on the storage thread."""
-        if stored.again:
+        if stored.replayed:
             return
         exchange = stored.exchange
         self._new_files += FILES

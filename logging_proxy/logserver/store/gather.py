@@ -15,7 +15,7 @@ from typing import Any
 
 from logging_proxy.captures import metadata
 from logging_proxy.captures.events import BodyPiece, Ended, Event, ResponseStarted, Started
-from logging_proxy.captures.exchanges import Exchange, Side, snapshot
+from logging_proxy.captures.exchanges import Exchange, Half, Side, snapshot
 from logging_proxy.captures.stored import Stored
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.halves import Finished, HalfFile
@@ -112,7 +112,7 @@ class FileWriter:
         """
         names = {Side.REQUEST: "", Side.RESPONSE: ""}
         for half in (exchange.request, exchange.response):
-            if half is not None and half.file is not None and half.file.base:
+            if half is not None and isinstance(half.file, HalfFile) and half.file.base:
                 names[half.file.side] = f"{half.file.base}.bin"
         now = snapshot(exchange)
         return partial(metadata.preview, now, names[Side.REQUEST], names[Side.RESPONSE])
@@ -156,7 +156,7 @@ class FileWriter:
     def _piece(self, event: BodyPiece) -> None:
         exchange, side, _, data, _ = event
         tracked = exchange.request if side is _REQUEST else exchange.response
-        half: HalfFile = tracked.file  # type: ignore[union-attr]
+        half = _file_of(tracked)
         size = len(data)
         half.waiting.append(data)
         half.waiting_size += size
@@ -177,16 +177,22 @@ class FileWriter:
 
     def _ended(self, event: Ended) -> None:
         (exchange,) = event
-        request: HalfFile = exchange.request.file
+        request = _file_of(exchange.request)
         if exchange.response is None:
             response = HalfFile(exchange, _RESPONSE, b"")
         else:
-            response = exchange.response.file
+            response = _file_of(exchange.response)
             del self._open[response]
             self._unwritten.pop(response, None)
         del self._open[request]
         self._unwritten.pop(request, None)
         self._finished.append(_new(Finished, (exchange, request, response)))
+
+
+def _file_of(half: Half | None) -> HalfFile:
+    """The state of a half that has been started."""
+    assert half is not None and isinstance(half.file, HalfFile)
+    return half.file
 
 
 def _prefix(exchange: Exchange, side: Side) -> bytes:
@@ -198,5 +204,5 @@ def _prefix(exchange: Exchange, side: Side) -> bytes:
 
 def _stored(exchange: Exchange, request: HalfFile, response: HalfFile) -> Stored:
     files = f"{request.base}.bin", f"{response.base}.bin"
-    again = request.stored and response.stored
-    return _new(Stored, (exchange, *files, request.body, response.body, again))
+    replayed = request.stored and response.stored
+    return _new(Stored, (exchange, *files, request.body, response.body, replayed))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from logging_proxy.net.shortcut._compiled import Passage, Reader, Sender, Writing
+    from logging_proxy.net.shortcut._compiled import FastPath, Reader, Sender, Writing
 
 trouble: str | None = None
 """Why the C extension is missing, unless PURE_PYTHON is set."""
@@ -38,11 +38,11 @@ def reader(transport: Any, *parts: Any) -> Reader | None:
     return _compiled.Reader(transport, *parts) if compiled else None
 
 
-def passage(sink: Any, **parts: Any) -> Passage | None:
+def fast_path(sink: Any, **parts: Any) -> FastPath | None:
     """A fast path from a `Reader` to the sender of `sink`; None if there is none."""
     if not compiled or not isinstance(sink.send, _compiled.Sender):
         return None
-    return _compiled.Passage(sink=sink, send=sink.send, **{**_WITHOUT, **parts})
+    return _compiled.FastPath(sink=sink, send=sink.send, **{**_WITHOUT, **parts})
 
 
 _WITHOUT: dict[str, Any] = {

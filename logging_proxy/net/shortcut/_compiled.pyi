@@ -4,18 +4,18 @@ from typing import Any, TypeVar
 _Record = TypeVar("_Record", bound=tuple[Any, ...])
 
 class Sender:
-    """The C version of what `net.wire._direct` returns, for one plain TCP transport."""
+    """The C version of the function from `net.wire._direct`, for one plain TCP transport."""
 
     def __init__(self, transport: Any, failed: Callable[[], object], /) -> None: ...
     def __call__(self, data: bytes, /) -> bool: ...
 
-class Passage:
+class FastPath:
     """
     Forwards a body, as `_receive_body` of its source and `bodyReceived` of its direction would.
 
     It handles whole chunks without extensions, except the last one, of a chunked body, and all but the last
     byte of a body with a length (`counted`).  It does so only while the source's attribute `role` is
-    `receiver`, the direction's sink is `sink`, and no attribute in `unusual` is true.
+    `receiver`, the direction's sink is `sink`, and no attribute in `must_be_false` is true.
     """
 
     @property
@@ -35,7 +35,7 @@ class Passage:
         writer: Any,
         writing: Writing | None,
         kind: int,
-        unusual: tuple[tuple[object, str], ...],
+        must_be_false: tuple[tuple[object, str], ...],
         counted: Any,
         shared: memoryview | None,
         sending: Callable[[], object] | None,
@@ -48,14 +48,14 @@ class Passage:
 class Reader:
     """The C version of the `doRead` that `net.wire.read_directly` installs."""
 
-    passage: Passage | None
-    """Gets data first; `received` gets what it does not handle."""
+    fast_path: FastPath | None
+    """Gets data first; `received` gets the data that it does not handle."""
 
     def __init__(
         self,
         transport: Any,
         received: Callable[[bytes], object],
-        landing: Callable[[], memoryview | None],
+        read_buffer: Callable[[], memoryview | None],
         filled: Callable[[Any], object],
         largest: int,
         /,

@@ -44,7 +44,7 @@ PyInit__compiled(void)
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL)
         return NULL;
-    if (PyModule_AddType(module, &SenderType) < 0 || PyModule_AddType(module, &PassageType) < 0 ||
+    if (PyModule_AddType(module, &SenderType) < 0 || PyModule_AddType(module, &FastPathType) < 0 ||
         PyModule_AddType(module, &ReaderType) < 0 || PyModule_AddType(module, &WritingType) < 0)
         Py_CLEAR(module);
     return module;

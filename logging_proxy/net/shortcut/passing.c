@@ -1,5 +1,5 @@
-/* A Passage forwards from a Reader to a Sender: whole chunks, or pieces of a body with a length
-   (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the halves). */
+/* A FastPath forwards from a Reader to a Sender: whole chunks, or pieces of a body with a length
+   (`_receive_body` of `ProxyClient` and `ServerConnection`, `bodyReceived` of the two directions). */
 
 #include "shortcut.h"
 
@@ -61,31 +61,31 @@ payload_of_chunks(const char *data, Py_ssize_t length)
     return payload;
 }
 
-/* 1 while none of the attributes in `unusual`, pairs of an object and a name, is true. */
+/* 1 if all attributes, given as pairs of an object and a name, are false; 0 if not, -1 with an exception. */
 static int
-looks_usual(PyObject *unusual)
+all_false(PyObject *pairs)
 {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(unusual); i++) {
-        PyObject *pair = PyTuple_GET_ITEM(unusual, i), *attribute = PyTuple_GET_ITEM(pair, 1);
-        int usual = none_is_true(PyTuple_GET_ITEM(pair, 0), &attribute, 1);
-        if (usual != 1)
-            return usual;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(pairs, i), *attribute = PyTuple_GET_ITEM(pair, 1);
+        int is_false = none_is_true(PyTuple_GET_ITEM(pair, 0), &attribute, 1);
+        if (is_false != 1)
+            return is_false;
     }
     return 1;
 }
 
 int
-is_usual(Passage *self)
+preconditions_hold(FastPath *self)
 {
-    if (self->usual)
+    if (self->checked)
         return 1;
-    int usual = is_still(self->direction, name.sink, self->sink);
-    return usual == 1 ? looks_usual(self->unusual) : usual;
+    int hold = is_still(self->direction, name.sink, self->sink);
+    return hold == 1 ? all_false(self->must_be_false) : hold;
 }
 
 /* Extends the source's deadline; 0, or -1 with an exception. */
 static int
-extend_deadline(Passage *self)
+extend_deadline(FastPath *self)
 {
     PyObject *now = PyObject_CallNoArgs(self->now);
     if (now == NULL)
@@ -102,10 +102,10 @@ extend_deadline(Passage *self)
     return result;
 }
 
-/* Records a piece, as `Capture.passed` does.  1 if the payload may be sent, 0 if the direction has to wait because the spool
-   is full, -1 with an exception. */
+/* Records a piece, as `Capture.passed` does.  1 if the payload may be sent, 0 if the direction has to wait because the
+   spool is full, -1 with an exception. */
 static int
-record(Passage *self, PyObject *payload)
+record(FastPath *self, PyObject *payload)
 {
     if (self->writing == Py_None)
         return 1;
@@ -117,14 +117,15 @@ record(Passage *self, PyObject *payload)
     return stored == 0 ? none_is_true(self->writer, &name.full, 1) : stored;
 }
 
-/* Sends `data` if `may` is 1, and leaves the rest to the direction: 1 if all was sent, 0 if not, -1 with an exception. */
+/* Sends `data` if `may` is 1, and leaves the rest to the direction: 1 if all was sent, 0 if not, -1 with an
+   exception. */
 static int
-send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
+send_onward(FastPath *self, int may, const char *data, Py_ssize_t size)
 {
     Py_ssize_t sent = may ? send_directly((Sender *)self->send, data, size) : 0;
     if (sent < 0 || sent == size)
         return sent < 0 ? -1 : 1;
-    self->usual = 0;
+    self->checked = 0;
     PyObject *rest = PyBytes_FromStringAndSize(data + sent, size - sent);
     PyObject *done = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->direction, name.pass_on, rest);
     Py_XDECREF(rest);
@@ -132,18 +133,18 @@ send_onward(Passage *self, int may, const char *data, Py_ssize_t size)
 }
 
 int
-is_current(Passage *self)
+is_current(FastPath *self)
 {
     return is_still(self->source, self->role, self->receiver);
 }
 
 /* Whole chunks: 1 if `data` is that and was forwarded, 0 if it is not, -1 with an exception. */
 static int
-forward_chunks(Passage *self, const char *data, Py_ssize_t size)
+forward_chunks(FastPath *self, const char *data, Py_ssize_t size)
 {
-    int usual = is_usual(self);
-    if (usual != 1)
-        return usual;
+    int hold = preconditions_hold(self);
+    if (hold != 1)
+        return hold;
     PyObject *payload = payload_of_chunks(data, size);
     if (payload == NULL)
         return PyErr_Occurred() ? -1 : 0;
@@ -152,12 +153,12 @@ forward_chunks(Passage *self, const char *data, Py_ssize_t size)
     Py_DECREF(payload);
     if (may < 0)
         return -1;
-    self->usual = 1;
+    self->checked = 1;
     return send_onward(self, may, data, size) < 0 ? -1 : 1;
 }
 
 int
-forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
+forward_piece(FastPath *self, PyObject *piece, const char *data, Py_ssize_t size)
 {
     long long ahead;
     if (get_number(self->counted, name.ahead, &ahead) < 0 || set_number(self->counted, name.ahead, ahead - size) < 0)
@@ -174,12 +175,12 @@ forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size)
 
 /* A piece of a counted body: 1 if it was forwarded, 0 if it may be the last piece, -1 with an exception. */
 static int
-forward_small(Passage *self, const char *data, Py_ssize_t size)
+forward_small(FastPath *self, const char *data, Py_ssize_t size)
 {
     long long ahead;
-    int usual = is_usual(self);
-    if (usual != 1)
-        return usual;
+    int hold = preconditions_hold(self);
+    if (hold != 1)
+        return hold;
     if (get_number(self->counted, name.ahead, &ahead) < 0)
         return -1;
     if (size >= ahead)
@@ -191,19 +192,19 @@ forward_small(Passage *self, const char *data, Py_ssize_t size)
 }
 
 int
-forward(Passage *self, const char *data, Py_ssize_t size)
+forward(FastPath *self, const char *data, Py_ssize_t size)
 {
     return self->counted == Py_None ? forward_chunks(self, data, size) : forward_small(self, data, size);
 }
 
-HOLDS(passage, Passage, source, no_flags)
+HOLDS(fast_path, FastPath, source, no_flags)
 
 /* Checks that it is a tuple of pairs; 0 with an exception if not. */
 static int
-are_pairs(PyObject *unusual)
+are_pairs(PyObject *pairs)
 {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(unusual); i++) {
-        PyObject *pair = PyTuple_GET_ITEM(unusual, i);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(pairs, i);
         if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
             PyErr_SetString(PyExc_TypeError, "not pairs");
             return 0;
@@ -223,21 +224,22 @@ may_be(PyObject *object, PyTypeObject *type)
 }
 
 static PyObject *
-passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"source",  "role", "receiver", "direction",    "sink",   "send",    "exchange", "writer",
-                            "writing", "kind", "unusual",  "counted", "shared", "sending", "now",      "patience",
-                            "least",   "largest", NULL};
-    Passage made;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOOO!OOOOO!OOOOdnn:Passage", names, &made.source, &made.role,
+    static char *names[] = {"source",   "role",          "receiver", "direction", "sink",    "send",
+                            "exchange", "writer",        "writing",  "kind",      "must_be_false",
+                            "counted",  "shared",        "sending",  "now",       "patience", "least",
+                            "largest",  NULL};
+    FastPath made;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOOOO!OOOOO!OOOOdnn:FastPath", names, &made.source, &made.role,
                                      &made.receiver, &made.direction, &made.sink, &SenderType, &made.send, &made.exchange,
-                                     &made.writer, &made.writing, &made.kind, &PyTuple_Type, &made.unusual,
+                                     &made.writer, &made.writing, &made.kind, &PyTuple_Type, &made.must_be_false,
                                      &made.counted, &made.shared, &made.sending, &made.now, &made.patience,
                                      &made.least, &made.largest))
         return NULL;
-    if (!are_pairs(made.unusual) || !may_be(made.writing, &WritingType))
+    if (!are_pairs(made.must_be_false) || !may_be(made.writing, &WritingType))
         return NULL;
-    Passage *self = (Passage *)type->tp_alloc(type, 0);
+    FastPath *self = (FastPath *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     for (PyObject **from = &made.source, **to = &self->source; to <= &self->now; from++, to++)
@@ -251,18 +253,18 @@ passage_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-static PyMemberDef passage_attributes[] = {
-    {"passed", T_LONGLONG, offsetof(Passage, passed), READONLY, NULL},
+static PyMemberDef fast_path_attributes[] = {
+    {"passed", T_LONGLONG, offsetof(FastPath, passed), READONLY, NULL},
     {NULL},
 };
 
-PyTypeObject PassageType = {
+PyTypeObject FastPathType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "logging_proxy.net.shortcut._compiled.Passage",
-    .tp_basicsize = sizeof(Passage),
+    .tp_name = "logging_proxy.net.shortcut._compiled.FastPath",
+    .tp_basicsize = sizeof(FastPath),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_new = passage_new,
-    .tp_members = passage_attributes,
-    .tp_traverse = (traverseproc)passage_traverse,
-    .tp_dealloc = (destructor)passage_dealloc,
+    .tp_new = fast_path_new,
+    .tp_members = fast_path_attributes,
+    .tp_traverse = (traverseproc)fast_path_traverse,
+    .tp_dealloc = (destructor)fast_path_dealloc,
 };

@@ -11,7 +11,7 @@ PyObject *connection_done, *connection_lost;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *socket, *fileno, *received, *landing, *filled, *passage;
+    PyObject *socket, *fileno, *received, *read_buffer, *filled, *fast_path;
     Py_ssize_t smallest, largest, size;
 } Reader;
 
@@ -71,8 +71,8 @@ adapt_size(Reader *self, Py_ssize_t got)
 static PyObject *
 leave_to_python(Reader *self, PyObject *data)
 {
-    if (self->passage != NULL)
-        ((Passage *)self->passage)->usual = 0;
+    if (self->fast_path != NULL)
+        ((FastPath *)self->fast_path)->checked = 0;
     PyObject *received = Py_NewRef(self->received);
     int failed = call_with(received, data);
     Py_DECREF(received);
@@ -84,14 +84,14 @@ handle_data(Reader *self, const char *data, Py_ssize_t got)
 {
     if (adapt_size(self, got) < 0)
         return NULL;
-    if (self->passage != NULL) {
-        Passage *passage = (Passage *)Py_NewRef(self->passage);
-        int done = is_current(passage);
+    if (self->fast_path != NULL) {
+        FastPath *fast_path = (FastPath *)Py_NewRef(self->fast_path);
+        int done = is_current(fast_path);
         if (done == 1)
-            done = forward(passage, data, got);
+            done = forward(fast_path, data, got);
         else if (done == 0)
-            Py_CLEAR(self->passage);
-        Py_DECREF(passage);
+            Py_CLEAR(self->fast_path);
+        Py_DECREF(fast_path);
         if (done != 0)
             return done < 0 ? NULL : Py_NewRef(Py_None);
     }
@@ -164,7 +164,7 @@ read_into(Reader *self, PyObject *buffer)
 static PyObject *
 read_large(Reader *self)
 {
-    PyObject *buffer = PyObject_CallNoArgs(self->landing);
+    PyObject *buffer = PyObject_CallNoArgs(self->read_buffer);
     if (buffer == NULL)
         return NULL;
     PyObject *result = buffer == Py_None ? read_bytes(self) : read_into(self, buffer);
@@ -172,28 +172,28 @@ read_large(Reader *self)
     return result;
 }
 
-/* Forwards what was read into `buffer`: 1 if more may be available at once, 0 if not, -1 with an exception. */
+/* Forwards the bytes in `buffer`: 1 if more may be available at once, 0 if not, -1 with an exception. */
 static int
-handle_piece(Reader *self, Passage *passage, PyObject *buffer, const char *data, Py_ssize_t got)
+handle_piece(Reader *self, FastPath *fast_path, PyObject *buffer, const char *data, Py_ssize_t got)
 {
-    if (grow_read_size(passage) < 0 || adapt_size(self, got) < 0)
+    if (grow_read_size(fast_path) < 0 || adapt_size(self, got) < 0)
         return -1;
     Py_ssize_t size = PyObject_Size(buffer);
     PyObject *piece = got == size ? Py_NewRef(buffer) : PySequence_GetSlice(buffer, 0, got);
-    int sent = piece == NULL ? -1 : forward_piece(passage, piece, data, got);
+    int sent = piece == NULL ? -1 : forward_piece(fast_path, piece, data, got);
     Py_XDECREF(piece);
     return sent == 1 ? got == size : sent;
 }
 
 /* Reads and forwards pieces of a counted body while data is available and is sent at once, up to `TURN`. */
 static PyObject *
-read_pieces(Reader *self, Passage *passage)
+read_pieces(Reader *self, FastPath *fast_path)
 {
     Py_ssize_t read = 0, got;
     int more = 1;
     while (more == 1 && read < TURN) {
-        int current = is_current(passage);
-        PyObject *result = NULL, *buffer = current == 1 ? read_buffer_of(passage) : NULL;
+        int current = is_current(fast_path);
+        PyObject *result = NULL, *buffer = current == 1 ? read_buffer_of(fast_path) : NULL;
         if (buffer == NULL) {
             if (PyErr_Occurred())
                 return NULL;
@@ -202,7 +202,7 @@ read_pieces(Reader *self, Passage *passage)
         char *data;
         got = receive_into(self, buffer, &data, &result);
         if (got > 0)
-            more = handle_piece(self, passage, buffer, data, got);
+            more = handle_piece(self, fast_path, buffer, data, got);
         Py_DECREF(buffer);
         if (got <= 0)
             return result;
@@ -216,23 +216,23 @@ reader_call(Reader *self, PyObject *args, PyObject *kwargs)
 {
     if (self->size <= self->smallest)
         return read_small(self);
-    Passage *passage = (Passage *)self->passage;
-    if (passage == NULL || passage->counted == Py_None)
+    FastPath *fast_path = (FastPath *)self->fast_path;
+    if (fast_path == NULL || fast_path->counted == Py_None)
         return read_large(self);
-    Py_INCREF(passage);
-    PyObject *result = read_pieces(self, passage);
-    Py_DECREF(passage);
+    Py_INCREF(fast_path);
+    PyObject *result = read_pieces(self, fast_path);
+    Py_DECREF(fast_path);
     return result;
 }
 
-HOLDS(reader, Reader, socket, passage)
+HOLDS(reader, Reader, socket, fast_path)
 
 static PyObject *
 reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *transport, *received, *landing, *filled;
+    PyObject *transport, *received, *read_buffer, *filled;
     Py_ssize_t largest;
-    if (!PyArg_ParseTuple(args, "OOOOn:Reader", &transport, &received, &landing, &filled, &largest))
+    if (!PyArg_ParseTuple(args, "OOOOn:Reader", &transport, &received, &read_buffer, &filled, &largest))
         return NULL;
     Reader *self = (Reader *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -251,32 +251,32 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->largest = largest;
     self->size = self->smallest;
     self->received = Py_NewRef(received);
-    self->landing = Py_NewRef(landing);
+    self->read_buffer = Py_NewRef(read_buffer);
     self->filled = Py_NewRef(filled);
     return (PyObject *)self;
 }
 
 static int
-set_passage(Reader *self, PyObject *value, void *closure)
+set_fast_path(Reader *self, PyObject *value, void *closure)
 {
     if (value == Py_None)
         value = NULL;
-    if (value != NULL && !PyObject_TypeCheck(value, &PassageType)) {
-        PyErr_SetString(PyExc_TypeError, "a Passage or None");
+    if (value != NULL && !PyObject_TypeCheck(value, &FastPathType)) {
+        PyErr_SetString(PyExc_TypeError, "a FastPath or None");
         return -1;
     }
-    Py_XSETREF(self->passage, Py_XNewRef(value));
+    Py_XSETREF(self->fast_path, Py_XNewRef(value));
     return 0;
 }
 
 static PyObject *
-get_passage(Reader *self, void *closure)
+get_fast_path(Reader *self, void *closure)
 {
-    return Py_NewRef(self->passage == NULL ? Py_None : self->passage);
+    return Py_NewRef(self->fast_path == NULL ? Py_None : self->fast_path);
 }
 
 static PyGetSetDef reader_attributes[] = {
-    {"passage", (getter)get_passage, (setter)set_passage, NULL, NULL},
+    {"fast_path", (getter)get_fast_path, (setter)set_fast_path, NULL, NULL},
     {NULL},
 };
 

@@ -13,7 +13,7 @@
  *
  *   reading.c      Reader: reads a transport's socket
  *   read_buffer.c  chooses the memory for a piece of a large body, in the ring
- *   passing.c      Passage: parses what was read, records it, and forwards it
+ *   passing.c      FastPath: parses input, records it, and forwards it
  *   sending.c      Sender: sends on a transport's socket
  *   storing.c      Writing: stores records in the ring
  *   splitting.c    splits the spool's bytes into records, for the logging server
@@ -31,8 +31,8 @@
 /* Interned names of attributes. */
 #define NAMES(each)                                                                                                    \
     each(ahead) each(bufferSize) each(capacity) each(dataBuffer) each(deadline) each(disconnecting) each(fileno) each(full)           \
-    each(pass_on) each(sink) each(socket) each(stored) each(write) each(_bytes) each(_header) each(_landing)           \
-    each(_losing) each(_mark) each(_piece) each(_stride) each(_tempDataBuffer) each(_waiting)                          \
+    each(pass_on) each(sink) each(socket) each(stored) each(write) each(_buffer_offset) each(_bytes) each(_header)     \
+    each(_losing) each(_mark) each(_piece) each(_read_size) each(_tempDataBuffer) each(_waiting)                       \
     each(_writeDisconnecting)
 
 #define DECLARE(text) *text,
@@ -117,7 +117,7 @@ extern PyTypeObject WritingType;
 /* `CaptureWriter.write`: 1 if the records were stored, 0 if the caller has to check `full`, -1 with an exception. */
 int write_records(Writing *self, PyObject *exchange, PyObject *records);
 
-/* `CaptureWriter.landing`: a view; NULL without an exception if there is no memory now, or with an exception. */
+/* `CaptureWriter.read_buffer`: a view; NULL without an exception if there is no memory now, or with an exception. */
 PyObject *read_buffer_in_ring(Writing *self, long long least, long long most);
 
 /* --- passing.c */
@@ -128,36 +128,36 @@ typedef struct {
     PyObject *direction, *sink, *send;           /* the destination of the bytes */
     PyObject *exchange, *writer, *writing;  /* the recording; None if there is none */
     PyObject *kind;                         /* the kind of its records */
-    PyObject *unusual;                      /* pairs of an object and an attribute that must not be true */
+    PyObject *must_be_false;                /* pairs of an object and the name of an attribute */
     PyObject *counted, *shared;             /* a body with a length, or None, and the read buffer if unrecorded */
     PyObject *sending, *now, *no_flags;
     double patience;
     Py_ssize_t least, largest; /* bytes of a piece of a counted body */
-    long long passed;          /* bytes of payload so far */
-    int usual; /* nothing went through Python since the last piece, so that a chunked body needs no checks */
-} Passage;
+    long long passed;          /* bytes of content so far */
+    int checked; /* no data went through Python since the last piece, so that a chunked body needs no checks */
+} FastPath;
 
-extern PyTypeObject PassageType;
+extern PyTypeObject FastPathType;
 
 /* 1 if the source's attribute is still `receiver`, 0 if not; -1 with an exception. */
-int is_current(Passage *self);
+int is_current(FastPath *self);
 
 /* 1 if the preconditions hold, 0 if not, -1 with an exception. */
-int is_usual(Passage *self);
+int preconditions_hold(FastPath *self);
 
 /* 1 if `data` was recorded and forwarded, 0 if nothing was done, -1 with an exception. */
-int forward(Passage *self, const char *data, Py_ssize_t size);
+int forward(FastPath *self, const char *data, Py_ssize_t size);
 
 /* The same for a piece of a counted body in the buffer of `read_buffer_of`: 1 if all of it was sent, 0 if not. */
-int forward_piece(Passage *self, PyObject *piece, const char *data, Py_ssize_t size);
+int forward_piece(FastPath *self, PyObject *piece, const char *data, Py_ssize_t size);
 
 /* --- read_buffer.c */
 
 /* A read buffer for the next piece; NULL without an exception if Python has to choose it, or with an exception. */
-PyObject *read_buffer_of(Passage *self);
+PyObject *read_buffer_of(FastPath *self);
 
 /* Doubles the size of the next read, after a successful one.  0, or -1 with an exception. */
-int grow_read_size(Passage *self);
+int grow_read_size(FastPath *self);
 
 /* --- reading.c */
 

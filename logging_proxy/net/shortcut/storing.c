@@ -114,7 +114,7 @@ mark(Writing *self)
     return succeeded(PyObject_CallMethodNoArgs(self->ring, name._mark));
 }
 
-/* Publishes what was copied into the ring, first in the file, for recovery after a crash; 0, or -1. */
+/* Publishes the bytes that were copied into the ring, first in the file, for recovery after a crash; 0, or -1. */
 static int
 advance(Writing *self, long long next_mark, long long stored)
 {
@@ -187,7 +187,7 @@ read_buffer_in_ring(Writing *self, long long least, long long most)
     long long room = offsets.capacity - offsets.stored + offsets.taken - HEADER;
     size = size < room ? size : room;
     size = size < most ? size : most;
-    if (size < least || set_number(self->ring, name._landing, offsets.stored) < 0)
+    if (size < least || set_number(self->ring, name._buffer_offset, offsets.stored) < 0)
         return NULL;
     return PySequence_GetSlice(self->bytes, start, start + size);
 }
@@ -200,16 +200,16 @@ size_of_piece(PyObject *records)
     return piece == NULL || !PyMemoryView_Check(piece) ? -1 : PyObject_Size(piece);
 }
 
-/* `Ring.land`: only the header has to be written.  1, 0 if Python has to do it, -1 with an exception. */
+/* `Ring.store_read`: only the header has to be written.  1, 0 if Python has to do it, -1 with an exception. */
 static int
-land(Writing *self, unsigned long long exchange, PyObject *records)
+store_read(Writing *self, unsigned long long exchange, PyObject *records)
 {
     Offsets offsets;
     Py_buffer memory;
     unsigned long long time;
-    long long landing, piece;
+    long long offset, piece;
     Py_ssize_t size = size_of_piece(records);
-    if (size < 0 || get_number(self->ring, name._landing, &landing) < 0 ||
+    if (size < 0 || get_number(self->ring, name._buffer_offset, &offset) < 0 ||
         get_number(self->ring, name._piece, &piece) < 0)
         return PyErr_Occurred() ? -1 : 0;
     if (size >= piece && mark(self) < 0)
@@ -217,8 +217,8 @@ land(Writing *self, unsigned long long exchange, PyObject *records)
     int usual = get_offsets(self, &offsets);
     if (usual != 1 || get_time(self, &time) < 0)
         return usual != 1 ? usual : -1;
-    if (landing != offsets.stored || offsets.stored % offsets.capacity + HEADER + size > offsets.capacity)
-        return 0; /* a caller's mistake, which `Ring.land` reports */
+    if (offset != offsets.stored || offsets.stored % offsets.capacity + HEADER + size > offsets.capacity)
+        return 0; /* a caller's mistake, which `Ring.store_read` reports */
     if (get_memory(self->bytes, &memory) < 0)
         return -1;
     put_header((unsigned char *)memory.buf + offsets.stored % offsets.capacity, PyTuple_GET_ITEM(records, 0),
@@ -240,7 +240,7 @@ put(Writing *self, unsigned long long exchange, PyObject *records)
         return 0;
     int done = store(self, exchange, records);
     if (done == 0)
-        done = land(self, exchange, records);
+        done = store_read(self, exchange, records);
     return done == 1 && notify_spool(self) < 0 ? -1 : done;
 }
 

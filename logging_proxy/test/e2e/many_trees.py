@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from logging_proxy.configuration import read_configuration
 from logging_proxy.demo.tether import follow_parent
+from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault
 from logging_proxy.http.heads import RequestHead
 from logging_proxy.http.interfaces import IExchangeRoot
@@ -57,17 +58,9 @@ class Chooser(Resource):
         super().__init__()
         self._trees = trees
 
-    def respond(
-        self,
-        connection: ServerConnection,
-        head: RequestHead,
-        payload: bytes,
-        wire: bytes,
-        done: bool,
-        trailers: bytes,
-    ) -> Responder | None:
+    def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Responder | None:
         (number,) = head.values(b"x-set")
-        return self._trees[int(number)].respond(connection, head, payload, wire, done, trailers)
+        return self._trees[int(number)].respond(connection, head, piece)
 
     def refuse(self, connection: ServerConnection, fault: RequestFault, kept: bytes) -> None:
         self._trees[0].refuse(connection, fault, kept)

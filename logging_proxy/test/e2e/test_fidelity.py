@@ -255,7 +255,7 @@ class FidelityTests(EndToEndCase):
 
 
 class FidelityInPythonTests(FidelityTests):
-    """The same without the part in C."""
+    """The same without the C extension."""
 
     variables = {"PURE_PYTHON": "1"}
 

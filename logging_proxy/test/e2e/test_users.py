@@ -194,7 +194,7 @@ class UnknownTests(ServerCase):
         self.assertEqual(self.statuses(user, setup), REFUSED)
         token = (setup.log_dir / ".token").read_text().strip()
         self.assertEqual(self.statuses(user, setup, token=token), ANSWERED)
-        self.assertIn(f"open http://localhost:{setup.logging_port}/, its parameter `token` as in", self.said)
+        self.assertIn(f"http://localhost:{setup.logging_port}/ with the token in {setup.log_dir}", self.said)
         self.assertNotIn(token, self.said)
 
     def test_command(self) -> None:

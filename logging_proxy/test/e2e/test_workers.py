@@ -160,7 +160,7 @@ class EndTests(WorkersCase):
         with ExitStack() as stack:
             calls = self.streams(stack, 6)
             self.proxy.process.send_signal(signal.SIGTERM)
-            self.assertTrue(wait_until(lambda: "told to stop" in self.proxy.words()))
+            self.assertTrue(wait_until(lambda: "no new connections" in self.proxy.words()))
             self.proxy.process.send_signal(signal.SIGTERM)
             self.assertEqual([call.read().whole for call in calls], [False] * 6)
         self.assertEqual(self.proxy.process.wait(PATIENCE), 0, self.proxy.last_words())

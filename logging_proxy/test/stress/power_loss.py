@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 
 from logging_proxy.configuration.options import LoggingOptions
 from logging_proxy.demo.captures import Capture, read_captures
-from logging_proxy.logserver.ingest.observer import Unobserved
 from logging_proxy.logserver.ingest.spools import Spools
 from logging_proxy.logserver.store.directory import LogDirectory
 from logging_proxy.logserver.store.file_store import FileStore
@@ -24,6 +23,7 @@ from logging_proxy.recording.events import Capture as Recorder
 from logging_proxy.recording.recorder import Recording
 from logging_proxy.recording.records import OUTCOMES, Flag, Kind, RequestHead, encode_request_head
 from logging_proxy.test.capture_stage import ThreadedClock
+from logging_proxy.test.logserver_spools import Unobserved
 from logging_proxy.test.stress.figures import Figure, at_least, exactly, told
 from logging_proxy.test.stress.filesystem_trace import Names, Note, Remains, Trace
 from logging_proxy.test.stress.stage import Stage

@@ -21,7 +21,7 @@ from logging_proxy.test.stress.figures import Figure, at_most, between, exactly
 from logging_proxy.test.stress.peers import Answer, Connection, Upstream, call
 from logging_proxy.test.stress.peers import Request as UpstreamRequest
 from logging_proxy.test.stress.stage import Stage, captures
-from logging_proxy.test.stress.upstream_dies import server_tls
+from logging_proxy.test.stress.upstreams import server_tls
 
 SECRET = "sk-very-secret"
 SLACK = 0.5

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from logging_proxy.demo.captures import Capture
-from logging_proxy.test import certificates
 from logging_proxy.test.stress.figures import Figure, exactly
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     Answer,
     Connection,
     Request,
-    Upstream,
     call,
     chunk,
     head,
 )
 from logging_proxy.test.stress.stage import Stage, captures
+from logging_proxy.test.stress.upstreams import plain_and_secure
 
 OUTCOMES = ("upstream_closed", "upstream_reset")
 WAYS = {
@@ -115,11 +112,8 @@ def _same(trial: Trial, capture: Capture | None) -> bool:
 
 async def _run(stage: Stage, scale: Scale) -> tuple[dict[str, Trial], list[Capture]]:
     dying = Dying()
-    async with Upstream(dying.answer) as plain, Upstream(dying.answer, _tls(stage.folder)) as secure:
-        authority = stage.folder / "authority.pem"
-        authority.write_bytes(certificates.AUTHORITY)
-        tls = {"destination": secure.url, "tls": {"ca_file": str(authority)}}
-        setup = stage.configure({"up": plain.url, "up-tls": tls})
+    async with plain_and_secure(stage.folder, dying.answer) as (plain, secure):
+        setup = stage.configure({"up": plain, "up-tls": secure})
         await asyncio.to_thread(stage.start, setup)
         gate = asyncio.Semaphore(scale.at_once)
 
@@ -133,16 +127,3 @@ async def _run(stage: Stage, scale: Scale) -> tuple[dict[str, Trial], list[Captu
         calls = [one(way, number) for number in range(scale.trials) for way in WAYS]
         trials = dict(await asyncio.gather(*calls))
         return trials, await asyncio.to_thread(captures, setup.log_dir, len(trials))
-
-
-def _tls(folder: Path) -> ssl.SSLContext:
-    return server_tls(folder, certificates.identity("localhost"))
-
-
-def server_tls(folder: Path, identity: certificates.Identity) -> ssl.SSLContext:
-    """The TLS context of a server with `identity`, whose files are written to `folder`."""
-    path = folder / "identity.pem"
-    path.write_bytes(identity.key + identity.certificate)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context

@@ -8,21 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from logging_proxy.demo.captures import Capture
-from logging_proxy.test import certificates
 from logging_proxy.test.e2e.case import Setup
 from logging_proxy.test.stress.figures import Figure, exactly, told
 from logging_proxy.test.stress.peers import (
     CHUNKED,
     Connection,
     Request,
-    Upstream,
     chunk,
     connect,
     head,
     read_request_head,
 )
 from logging_proxy.test.stress.stage import Stage, captures
-from logging_proxy.test.stress.upstream_dies import server_tls
+from logging_proxy.test.stress.upstreams import plain_and_secure
 
 PIECE = b"data: something of an answer\n\n" * 40
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -107,18 +105,10 @@ def figures(stage: Stage, scale: Scale) -> Iterator[Figure]:
 
 async def _run(stage: Stage, scale: Scale) -> tuple[list[Trial], list[Capture]]:
     trials: dict[str, Trial] = {}
-    identity = certificates.identity("localhost")
-    resetting = Resetting(trials)
     found: list[Capture] = []
-    async with (
-        Upstream(resetting.answer, read=read_request_head) as plain,
-        Upstream(resetting.answer, server_tls(stage.folder, identity), read_request_head) as secure,
-    ):
-        authority = stage.folder / "authority.pem"
-        authority.write_bytes(certificates.AUTHORITY)
-        tls = {"destination": secure.url, "tls": {"ca_file": str(authority)}}
+    async with plain_and_secure(stage.folder, Resetting(trials).answer, read_request_head) as (plain, secure):
         for name, variables in INTERPRETERS.items():
-            setup = stage.configure({"tcp": plain.url, "tls": tls})
+            setup = stage.configure({"tcp": plain, "tls": secure})
             await asyncio.to_thread(stage.start, setup, variables=variables)
             before = len(trials)
             await _try(setup, name, scale, trials)
