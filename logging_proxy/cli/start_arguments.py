@@ -115,8 +115,10 @@ def _add_overrides(command: argparse.ArgumentParser) -> None:
 
 def given(text: str) -> str:
     """Refuse an empty argument: usually an unset shell variable, not a wish for the default."""
-    if not text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("nothing is given")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("contains a NUL character")
     return text
 
 
