@@ -202,7 +202,8 @@ def _run(reactor: Any, options: Options) -> IService:
     """The proxy of a run, which uses the logging server that reads the spools already, if there is one."""
     chosen, run = options.chosen, Run(options["run"], options["link"])
     fcntl.fcntl(run.link, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-    configuration = settings_of_run(chosen.load(os.environ))
+    port = int(options["port"] or 0)
+    configuration = settings_of_run(chosen.load(os.environ), port)
     listeners = bind(configuration.server.host, configuration.server.port)
     output = Output(sink_for(options.parent or {"nodaemon": True}))
     atexit.register(output.close)
@@ -222,7 +223,7 @@ def _run(reactor: Any, options: Options) -> IService:
         engine,
         _child(reactor, configuration, server_listeners, spools) if own else None,
         output,
-        lambda: settings_of_run(chosen.absolute().load(os.environ)),
+        lambda: settings_of_run(chosen.absolute().load(os.environ), port),
         lambda configuration, port: None,
     )
     RunService(  # type: ignore[no-untyped-call]

@@ -105,6 +105,16 @@ class RunningProxy:
         return [safe(redact_url(line)) for line in text.splitlines()]
 
 
+def replaced(environ: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
+    """A line for each variable that led elsewhere before: keys for that place would go to another one."""
+    return [
+        f"{name} was {safe(redact_url(environ[name]), 200)}: it leads to the proxy's route now; "
+        "with --to URL it leads to that destination"
+        for name, url in variables.items()
+        if environ.get(name, url) != url and environ[name]
+    ]
+
+
 def variables_for(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
     """
     The environment of a program behind a proxy.

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import suppress
 
-from logging_proxy.cli.behind import ProxyFailed, RunningProxy, variables_for
+from logging_proxy.cli.behind import ProxyFailed, RunningProxy, replaced, variables_for
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.program import CannotStart, Program, find_program
 from logging_proxy.cli.sources import Trouble
@@ -54,6 +54,9 @@ def run_behind(context: Context, words: list[str]) -> int:
         path = find_program(words[0], context.environ)
         with program.signals():
             proxy.start()
+            if context.options.to is None:
+                for line in replaced(context.environ, proxy.variables):
+                    context.terminal.note(line)
             try:
                 status = program.run(path, words, variables_for(context.environ, proxy.variables))
             finally:

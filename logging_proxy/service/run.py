@@ -47,9 +47,9 @@ _GOOD = frozenset({"complete", "client_closed"})
 T = TypeVar("T")
 
 
-def settings_of_run(configuration: Configuration) -> Configuration:
+def settings_of_run(configuration: Configuration, port: int = 0) -> Configuration:
     """The configuration of a run's proxy: a plain listener of its own, one process, and a silent console."""
-    server = replace(configuration.server, host=HOST, port=0, workers=1, tls=None)
+    server = replace(configuration.server, host=HOST, port=port, workers=1, tls=None)
     return replace(configuration, server=server, logging=replace(configuration.logging, console=False))
 
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.captures.names import is_run_name
 from logging_proxy.cli.arguments import command_names, parse
-from logging_proxy.cli.behind import variables_for
+from logging_proxy.cli.behind import replaced, variables_for
 from logging_proxy.cli.program import CannotStart, find_program
 from logging_proxy.cli.starting import name_for, service_arguments
 from logging_proxy.configuration import load_configuration
@@ -91,6 +91,15 @@ class VariableTests(SynchronousTestCase):
             made = variables_for(environ, ours)
             self.assertEqual((made["no_proxy"], made["NO_PROXY"]), (expected, expected))
         self.assertNotIn("NO_PROXY", variables_for({"HTTP_PROXY": ""}, ours))
+
+    def test_told_where_it_led(self) -> None:
+        """A base URL that led elsewhere is named, without secrets: its keys go to another place now."""
+        ours = {"A": "http://127.0.0.1:1/v1", "B": "http://127.0.0.1:1", "C": "http://127.0.0.1:1"}
+        before = {"A": "https://user:secret@llm.example/v1", "B": "", "C": "http://127.0.0.1:1", "D": "x"}
+        (line,) = replaced(before, ours)
+        self.assertIn("A was https://", line)
+        self.assertIn("llm.example/v1", line)
+        self.assertNotIn("secret", line)
 
     def test_ours_win(self) -> None:
         """A base URL that was set before is replaced: COMMAND shall come through the proxy."""

@@ -66,6 +66,7 @@ class HelloTests(SynchronousTestCase):
         configuration = loaded()
         self.assertEqual((configuration.server.host, configuration.server.port), ("127.0.0.1", 0))
         self.assertFalse(configuration.logging.console)
+        self.assertEqual(settings_of_run(configuration, 4000).server.port, 4000)
 
 
 class TallyTests(SynchronousTestCase):

@@ -76,13 +76,12 @@ class _Probe(Protocol):
         self._succeed(_expiry(self.transport.getPeerCertificate()))
 
     def _succeed(self, expiry: datetime | None) -> None:
-        done, self.done = self.done, Deferred()
-        self.done.addErrback(lambda failure: None)
-        done.callback(expiry)
+        self.done.callback(expiry)
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.done.errback(reason)
+        if not self.done.called:
+            self.done.errback(reason)
 
 
 def _expiry(certificate: crypto.X509 | None) -> datetime | None:
