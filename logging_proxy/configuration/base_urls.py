@@ -8,7 +8,7 @@ belongs to the base: OpenAI's ends in `/v1`, Anthropic's does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,9 +68,13 @@ def base_urls(configuration: Configuration, port: int | None = None) -> list[Bas
     `port` is where the proxy listens, if the configuration leaves that open.  Where several routes name a
     variable, the first of them is the one to set it to.
     """
-    root = proxy_url(configuration.server, port)
-    openai = any(provider_of(route.destination) is _OPENAI_LIKE for route in configuration.routes)
-    return [_base_url(route, root, guess=not openai) for route in configuration.routes]
+    return base_urls_at(proxy_url(configuration.server, port), configuration.routes)
+
+
+def base_urls_at(root: str, routes: Sequence[RouteOptions]) -> list[BaseURL]:
+    """The base URLs of `routes`, where `root` is the URL of the proxy, without a path."""
+    openai = any(provider_of(route.destination) is _OPENAI_LIKE for route in routes)
+    return [_base_url(route, root, guess=not openai) for route in routes]
 
 
 def proxy_url(server: ServerOptions, port: int | None = None, *, connect: bool = True) -> str:
@@ -138,7 +142,7 @@ def _root_for(route: RouteOptions, root: str) -> str:
         return root
     scheme, _, old = root.partition("://")
     _, _, port = old.rpartition(":")
-    return f"{scheme}://{authority(host, int(port))}"
+    return f"{scheme}://{authority(host, int(port)) if port.isdecimal() else host}"
 
 
 def authority(host: str, port: int) -> str:

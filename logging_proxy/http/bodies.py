@@ -337,6 +337,13 @@ def faulty_line(body: BodyReader, kept: bytes) -> bytes:
     return kept[start:end] if end else kept[start:]
 
 
+def lacking(body: BodyReader) -> str:
+    """What a body that has not come to its end is known to lack, for an error's text."""
+    if isinstance(body, LengthReader):
+        return f"with {body.ahead} B still to come"
+    return "without the last chunk" if isinstance(body, ChunkedReader) else ""
+
+
 def chunk(content: bytes) -> bytes:
     """`content`, which must not be empty, as one chunk."""
     return b"%x\r\n%b\r\n" % (len(content), content)

@@ -333,6 +333,11 @@ class ServerConnection(ClientLink):
 
     # --- faulty requests -----------------------------------------------------------
 
+    def refuse_input(self, fault: RequestFault, data: bytes) -> None:
+        """Refuse everything that the client sends, which begins with `data`."""
+        limit = self._limits.head_limit
+        self._gather(data, self.site.clock, limit, lambda kept: self.refuse(fault, kept))
+
     def _refuse_head(self, data: bytes) -> None:
         limits = self._limits
 

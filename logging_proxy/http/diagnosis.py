@@ -34,6 +34,8 @@ def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
 
     It is that of the first faulty line, and so does not depend on how the bytes were cut.
     """
+    if begun.startswith(_TLS):
+        return RequestFault(400, "TLS on a port that speaks plain HTTP: use http:// in the URL")
     head, complete = _head_of(begun)
     first, *fields = _LINES.findall(head)
     if not first.endswith(b"\n"):
@@ -57,6 +59,9 @@ def request_fault(begun: bytes, most_fields: int, limit: int) -> RequestFault:
         return found
     return RequestFault(400, "malformed request head")
 
+
+_TLS = b"\x16\x03"
+"""How each version of TLS begins: a record of a handshake (RFC 8446 §5.1)."""
 
 _LINES = re.compile(rb"[^\n]*+\n|[^\n]++")
 

@@ -26,6 +26,7 @@ from logging_proxy.http.bodies import (
     CloseReader,
     LengthReader,
     faulty_line,
+    lacking,
     response_body,
 )
 from logging_proxy.http.deadlines import NEVER
@@ -60,7 +61,7 @@ class ProxyClient(UpstreamLink):
         self.uses = 0
         self.heard = False
         """Whether any byte of the present response has been received."""
-        self.born = self.idle_since = pool.now()
+        self.born = self.idle_since = self._began = pool.now()
         self.reuse: Reuse | None = None
         """How the connection may be used after the present response, whose last byte came at `idle_since`."""
         self._pool = pool
@@ -133,6 +134,17 @@ class ProxyClient(UpstreamLink):
         self._unasked = unasked
         self._receive = self._receive_head
         self._expect(self._pool.limits.head_timeout)
+        self._began = self.deadline - self._wait
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the present request began."""
+        return self._now() - self._began
+
+    @property
+    def lacking(self) -> str:
+        """What the present response's body is known to lack, for an error's text."""
+        return lacking(self._body)
 
     def sending(self) -> None:
         """More bytes of the request or of the tunnel were sent: restart the time for a response."""
@@ -363,17 +375,21 @@ class ProxyClient(UpstreamLink):
 
     def timedOut(self) -> None:
         if self._ready is not None:
-            self.abort(Failure(HandshakeTimeout("TLS handshake not complete in time")))
+            seconds = self._pool.limits.connect_timeout
+            self.abort(Failure(HandshakeTimeout(f"TLS handshake not complete within {seconds:g} s")))
         elif self._closing:
             self.abort()
         elif self._tunnel is not None:
-            self.give_up(Failure(UpstreamTimeout("nothing passed through the tunnel in time")))
+            self.give_up(
+                Failure(UpstreamTimeout(f"nothing passed through the tunnel within {self._wait:g} s"))
+            )
         elif self._receiver is not None:
-            part = "head" if self._receive == self._receive_head else "body"
+            part = "response head" if self._receive == self._receive_head else "more of the response"
+            text = f"no {part} within {self._wait:g} s"
             receiver, self._receiver = self._receiver, None
             kept = self._held()
             self.abort()
-            receiver.upstreamLost(Failure(UpstreamTimeout(f"no response {part} in time")), kept)
+            receiver.upstreamLost(Failure(UpstreamTimeout(text)), kept)
         else:
             self._pool.forget(self)
             self.close()

@@ -95,12 +95,13 @@ class Site(ServerFactory):
         """The same time as for a request's head."""
         return self.limits.head_timeout
 
-    def refuse_plain(self, transport: Any) -> None:
+    def refuse_plain(self, transport: Any, data: bytes) -> None:
         """Answer a client that speaks plain HTTP where TLS is spoken; the connection closes after it."""
         connection = self.buildProtocol(transport.getPeer())
         transport.protocol = connection
         connection.makeConnection(transport)  # type: ignore[no-untyped-call]
-        connection.refuse(RequestFault(400, "this port speaks HTTPS: use https:// in the URL"), b"")
+        fault = RequestFault(400, "plain HTTP on a port that speaks TLS: use https:// in the URL")
+        connection.refuse_input(fault, data)
 
     def close(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""

@@ -98,7 +98,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "q": _text,
 }
 
-PARAMETERS = frozenset(_READERS)
+PARAMETERS = frozenset({*_READERS, "since", "until"})
 """The names of all filters as parameters."""
 
 MOST_KNOWN = 20

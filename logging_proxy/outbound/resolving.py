@@ -16,6 +16,8 @@ Address = IPv4Address | IPv6Address
 
 Find = Callable[[Any, str, int], Deferred[list[Address]]]
 
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
 _KINDS: dict[int, type[Address]] = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 
 
@@ -50,5 +52,8 @@ def _not_found(failure: Failure, host: str) -> Failure:
     error = failure.value
     if isinstance(error, CancelledError):
         return failure
+    if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
+        return Failure(DNSLookupError(f"no such host: {host}"))
     why = error.strerror if isinstance(error, OSError) else None
-    return Failure(DNSLookupError(f"{host}: {why or type(error).__name__}"))
+    text = f"the name {host} cannot be resolved: {why or type(error).__name__}"
+    return Failure(DNSLookupError(text))

@@ -1,17 +1,29 @@
-"""Responses that the proxy makes itself: short plain text, recorded like any other response."""
+"""
+Responses that the proxy makes itself, recorded like any other response.
+
+An error has two forms: JSON in the shape that the SDKs of OpenAI and Anthropic print, and plain text for
+people.  `http.negotiation` decides between them.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from uuid import UUID
 
 from logging_proxy.http.heads import RequestHead
+from logging_proxy.http.negotiation import prefers_json
 from logging_proxy.http.server import ServerConnection
+from logging_proxy.proxy.error_kinds import ErrorKind
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
 
 Field = tuple[bytes, bytes]
+
+TEXT, JSON = b"text/plain; charset=utf-8", b"application/json"
 
 METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 """The `Allow` of the listener itself: a 405 for CONNECT needs one (RFC 9110 §15.5.6)."""
@@ -28,7 +40,37 @@ class Reply:
     text: bytes
     where: str
     fields: tuple[Field, ...] = ()
-    content_type: bytes = b"text/plain; charset=utf-8"
+    content_type: bytes = TEXT
+    phrase: str = ""
+    """The reason phrase; empty for that of the status."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error of the proxy, in no form yet.  Its texts hold no secrets."""
+
+    kind: ErrorKind
+    message: str
+    where: str = ""
+    """The text in the console line of a request that is not forwarded."""
+    fields: tuple[Field, ...] = ()
+    routes: tuple[str, ...] = ()
+    """A list of the routes, for a request that matches none."""
+    phrase: str = ""
+    """The reason phrase, for clients that show nothing else of a response."""
+
+    def to(self, id: bytes, request: Iterable[Field]) -> Reply:
+        """The reply in exchange `id` to a request with the fields `request`, as JSON or text."""
+        message = f"{self.message} (exchange {UUID(bytes=id)})"
+        if prefers_json(request):
+            listed = f" Routes: {', '.join(self.routes)}" if self.routes else ""
+            error = {"type": "proxy_error", "code": self.kind.code, "message": message + listed}
+            text, content_type = json.dumps({"type": "error", "error": error}), JSON
+        else:
+            listed = "".join(f"\n  {route}" for route in self.routes)
+            text, content_type = message + ("\nRoutes:" + listed if listed else ""), TEXT
+        body = (text + "\n").encode("utf-8", "backslashreplace")
+        return Reply(self.kind.status, body, self.where, self.fields, content_type, self.phrase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +112,7 @@ def refusal(now: float, reply: Reply) -> Answer:
 
 def _answer(to_head: bool, keep_alive: bool, now: float, reply: Reply) -> Answer:
     lines = [
-        b"HTTP/1.1 %d %b\r\n" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
+        b"HTTP/1.1 %d %b\r\n" % (reply.status, (reply.phrase or HTTPStatus(reply.status).phrase).encode()),
         b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n",
     ]
     lines += [name + b": " + value + b"\r\n" for name, value in reply.fields]

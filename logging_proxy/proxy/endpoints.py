@@ -78,7 +78,7 @@ def _tcp(
         return NameEndpoint(reactor, peer.host, peer.port, timeout, ourselves)
     endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
     return AddressEndpoint(
-        endpoint(reactor, peer.host, peer.port, timeout=timeout), peer.host, peer.port, ourselves
+        endpoint(reactor, peer.host, peer.port, timeout=timeout), peer.host, peer.port, timeout, ourselves
     )
 
 
@@ -86,10 +86,14 @@ def _tcp(
 class AddressEndpoint:
     """TCP to an address, unless it is our own: listeners may change after the configuration is checked."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint, host: str, port: int, ourselves: Ourselves) -> None:
+    def __init__(
+        self, endpoint: IStreamClientEndpoint, host: str, port: int, timeout: float, ourselves: Ourselves
+    ) -> None:
+        """`timeout` is the one that `endpoint` has, for the error's text."""
         self._endpoint = endpoint
         self._host = host
         self._port = port
+        self._timeout = timeout
         self._ourselves = ourselves
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -97,7 +101,15 @@ class AddressEndpoint:
             self._ourselves.check(self._host, self._port)
         except LeadsToOurselves:
             return fail()
-        return self._endpoint.connect(protocolFactory)
+        return self._endpoint.connect(protocolFactory).addErrback(self._with_time)
+
+    def _with_time(self, reason: Failure) -> Failure:
+        return timed_out(self._timeout) if reason.check(error.TimeoutError) else reason
+
+
+def timed_out(seconds: float) -> Failure:
+    """There is no connection after `seconds`."""
+    return Failure(error.TimeoutError(f"no connection within {seconds:g} s"))
 
 
 @implementer(IStreamClientEndpoint)
@@ -201,7 +213,7 @@ class _Attempts:
 
     def _timed_out(self) -> None:
         self._end()
-        self.winner.errback(Failure(error.TimeoutError(f"no connection within {self._timeout:g} seconds")))
+        self.winner.errback(timed_out(self._timeout))
 
     def _end(self) -> None:
         self._over = True

@@ -25,7 +25,7 @@ from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.failures import ProxyConnectFailed
 from logging_proxy.proxy.answers import Answer
 from logging_proxy.proxy.delayed_reset import reset_when_received
-from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.failures import Verdict, cut_short, refused_request, verdict
 from logging_proxy.proxy.headers import onward_switch
 from logging_proxy.proxy.messages import AwaitingEnd, RequestDirection, ResponseDirection
 from logging_proxy.proxy.stored import Records, end_record, refused_record
@@ -156,7 +156,13 @@ class Exchange:
         if self._may_try_again(upstream, reason):
             self._try_again(reason)
         else:
-            self._fail(verdict(reason), refused_record(Kind.RESPONSE_PIECE, kept))
+            self._fail(self._verdict(reason, upstream), refused_record(Kind.RESPONSE_PIECE, kept))
+
+    def _verdict(self, reason: Failure, upstream: ProxyClient) -> Verdict:
+        response = self.response
+        if response is None or not response.started:
+            return verdict(reason)
+        return cut_short(reason, response.size, upstream.seconds, upstream.lacking)
 
     def _may_try_again(self, upstream: ProxyClient, reason: Failure) -> bool:
         """
@@ -246,8 +252,7 @@ class Exchange:
         """The request's body is malformed or does not come."""
         if self._ended:
             return  # the response is complete, or cut, and only has to be handed over
-        wrong = Verdict("protocol_error", fault.status, fault.reason, f"client: {fault}")
-        self._fail(wrong, refused_record(Kind.REQUEST_PIECE, kept))
+        self._fail(refused_request(fault), refused_record(Kind.REQUEST_PIECE, kept))
 
     def client_left(self, error: str) -> None:
         """The client is gone before its response was complete."""

@@ -1,12 +1,13 @@
 """
-The mapping of failures to an exchange's outcome, the status, and the text for the client.
+The mapping of failures to kinds of errors, and the texts for the client and the capture.
 
-The text names the exchange and the kind of failure, and nothing from an exception, an address or a header.
-The capture has the details.
+The client's text names the destination and the reason in this software's words: nothing from a peer, and no
+secret.  The capture also has the faulty line.
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from OpenSSL import SSL
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from logging_proxy.http.faults import (
     HandshakeFailed,
     HandshakeTimeout,
+    MessageFault,
     RequestFault,
     ResponseFault,
     UpstreamTimeout,
@@ -28,7 +30,8 @@ from logging_proxy.outbound.failures import (
     ProxyUnreachable,
 )
 from logging_proxy.outbound.ourselves import LeadsToOurselves
-from logging_proxy.tls.reasons import explain
+from logging_proxy.proxy.error_kinds import KINDS, ErrorKind, kind_of_fault
+from logging_proxy.tls.reasons import explain, tls_trouble
 from logging_proxy.tls.verification import CertificateRefused
 
 
@@ -38,49 +41,115 @@ class Shutdown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`outcome` and `error` are for the capture, `status` and `text` for the client."""
+    """What is made of a failure: `reason` is for the client, `error` for the capture."""
 
-    outcome: str
-    status: int
-    text: str
+    kind: ErrorKind
+    reason: str
     error: str
 
+    @property
+    def outcome(self) -> str:
+        return self.kind.outcome
 
-_CONNECTING: tuple[tuple[type[BaseException], str, int, str], ...] = (
-    (LeadsToOurselves, "connect_failed", 508, "the destination is the proxy itself or its logging server"),
-    (ProxyTimedOut, "connect_failed", 504, "the outbound proxy did not connect in time"),
-    (ProxyAuthenticationFailed, "connect_failed", 502, "the outbound proxy requires other credentials"),
-    (ProxyUnreachable, "connect_failed", 502, "the outbound proxy could not be reached"),
-    (ProxyConnectFailed, "connect_failed", 502, "the outbound proxy did not connect to the destination"),
-    (error.TimeoutError, "connect_failed", 504, "the destination could not be reached in time"),
-    (error.TCPTimedOutError, "connect_failed", 504, "the destination could not be reached in time"),
-    (CancelledError, "connect_failed", 504, "the destination could not be reached in time"),
-    (HandshakeTimeout, "tls_failed", 504, "no secure connection to the destination in time"),
-    (HandshakeFailed, "tls_failed", 502, "no secure connection to the destination"),
-    (SSL.Error, "tls_failed", 502, "no secure connection to the destination"),
-    (CertificateRefused, "tls_failed", 502, "no secure connection to the destination"),
-    (error.DNSLookupError, "connect_failed", 502, "the destination's name could not be resolved"),
-    (error.ConnectError, "connect_failed", 502, "the destination could not be reached"),
+    @property
+    def status(self) -> int:
+        return self.kind.status
+
+    def message(self, destination: str) -> str:
+        """What a client is told whose request was for `destination`."""
+        words = _MESSAGES.get(self.kind.code) or _MESSAGES.get(self.kind.outcome, "{reason}")
+        return words.format(destination=destination, reason=self.reason)
+
+
+_MESSAGES = {
+    "connect_failed": "cannot connect to {destination}: {reason}",
+    "tls_failed": "no TLS connection with {destination}: {reason}",
+    "upstream_closed": "{destination} closed the connection without an answer",
+    "upstream_reset": "{destination} reset the connection without an answer",
+    "upstream_timeout": "no answer from {destination}: {reason}",
+    **{
+        f"outbound_proxy_{what}": "cannot connect to {destination} through the outbound proxy: {reason}"
+        for what in ("unreachable", "credentials", "timeout", "failed")
+    },
+    "shutting_down": "the proxy is shutting down",
+    "upstream_malformed": "the answer of {destination} is malformed: {reason}",
+}
+"""By codes or outcomes; all other errors are told by their reasons alone."""
+
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (LeadsToOurselves, "leads_to_proxy"),
+    (ProxyTimedOut, "outbound_proxy_timeout"),
+    (ProxyAuthenticationFailed, "outbound_proxy_credentials"),
+    (ProxyUnreachable, "outbound_proxy_unreachable"),
+    (ProxyConnectFailed, "outbound_proxy_failed"),
+    (error.TimeoutError, "connect_timeout"),
+    (error.TCPTimedOutError, "connect_timeout"),
+    (CancelledError, "connect_timeout"),
+    (HandshakeTimeout, "tls_timeout"),
+    (HandshakeFailed, "tls_failed"),
+    (SSL.Error, "tls_failed"),
+    (CertificateRefused, "certificate_refused"),
+    (error.DNSLookupError, "name_not_found"),
+    (error.ConnectionRefusedError, "connection_refused"),
+    (error.NoRouteError, "unreachable"),
+    (error.ConnectError, "connect_failed"),
+    (Shutdown, "shutting_down"),
+    (RequestFault, "bad_request"),
+    (UpstreamTimeout, "upstream_timeout"),
+    (ResponseFault, "upstream_malformed"),
+    (error.ConnectionDone, "upstream_closed"),
+    (error.ConnectionLost, "upstream_reset"),
+    (error.ConnectionAborted, "upstream_reset"),
 )
 
-_WAITING: tuple[tuple[type[BaseException], str, int, str], ...] = (
-    (Shutdown, "interrupted", 503, "the proxy is shutting down"),
-    (RequestFault, "protocol_error", 400, "the request is malformed"),
-    (UpstreamTimeout, "upstream_timeout", 504, "the destination did not answer in time"),
-    (ResponseFault, "protocol_error", 502, "the destination's answer is malformed"),
-    (error.ConnectionDone, "upstream_closed", 502, "the destination closed the connection without an answer"),
-    (error.ConnectionLost, "upstream_reset", 502, "the destination reset the connection"),
-    (error.ConnectionAborted, "upstream_reset", 502, "the destination reset the connection"),
-)
+_ERRORS = {
+    "upstream_closed": "the destination closed the connection without an answer",
+    "upstream_reset": "the destination reset the connection without an answer",
+}
 
 
 def verdict(failure: Failure) -> Verdict:
     """
-    The verdict on an exchange that `failure` has ended on the upstream's side.
+    The verdict on an exchange that `failure` has ended on the upstream's side, without a response.
 
-    A failure in neither table is a fault of the proxy: 500, and the outcome `interrupted`.
+    A failure that is not in the table is a fault of the proxy: 500, and the outcome `interrupted`.
     """
-    for kind, outcome, status, text in _CONNECTING + _WAITING:
-        if failure.check(kind):
-            return Verdict(outcome, status, text, explain(failure))
-    return Verdict("interrupted", 500, "internal error", f"internal error: {type(failure.value).__name__}")
+    code = next((code for kind, code in _KINDS if failure.check(kind)), "")
+    if not code:
+        text = f"internal error: {type(failure.value).__name__}"
+        return Verdict(KINDS["internal_error"], "internal error of the proxy", text)
+    kind, value = _refined(KINDS[code], failure.value), failure.value
+    text = _ERRORS.get(code) or explain(failure)
+    return Verdict(kind, value.reason if isinstance(value, MessageFault) else text, text)
+
+
+def _refined(kind: ErrorKind, value: BaseException | None) -> ErrorKind:
+    """The kind that says most about an exception whose class leaves it open."""
+    if isinstance(value, CertificateRefused):
+        return KINDS[f"certificate_{value.objection.value}"]
+    if isinstance(value, SSL.Error):
+        return KINDS[tls_trouble(value)[0].value]
+    if isinstance(value, RequestFault):
+        return kind_of_fault(value.status)
+    if isinstance(value, error.ConnectError) and value.osError == errno.EHOSTUNREACH:
+        return KINDS["unreachable"]
+    return kind
+
+
+def refused_request(fault: RequestFault) -> Verdict:
+    """The verdict on a request whose body is malformed, or does not come."""
+    return Verdict(kind_of_fault(fault.status), fault.reason, f"client: {fault}")
+
+
+def cut_short(failure: Failure, size: int, seconds: float, lacking: str) -> Verdict:
+    """
+    The verdict on a response that has begun and will not become complete.
+
+    It has come to `size` bytes, `seconds` after the request; `lacking` says what is known to be missing.
+    """
+    found = verdict(failure)
+    verb = {"upstream_closed": "closed", "upstream_reset": "reset the connection"}.get(found.kind.code)
+    if verb is None:
+        return found
+    text = f"the destination {verb} after {size} B and {seconds:.3f} s"
+    return Verdict(found.kind, found.reason, f"{text}, {lacking}" if lacking else text)

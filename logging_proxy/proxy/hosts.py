@@ -20,12 +20,6 @@ _NO_DOMAIN = re.compile(r"[a-z0-9_-]*")
 _ADDRESS = re.compile(r"\[.*\]|(.*\.)?([0-9]+|0x[0-9a-f]*)")
 """A host that browsers read as an address: brackets, or a number as last label (WHATWG's URL standard)."""
 
-WRONG_HOST = (
-    b"requests are taken for this machine's own names only, as nobody else can connect: "
-    b"server.allowed_hosts in the configuration adds the host that this one is for\n"
-)
-"""The response to a request for another host."""
-
 
 @dataclass(frozen=True, slots=True)
 class LocalHosts:

@@ -108,9 +108,9 @@ class ResponseDirection(Direction):
     def bodyReceived(self, piece: Piece) -> None:
         if piece.last:
             self._publish(b"", piece)
-        elif piece.content:
+        else:
             self._counted += len(piece.content)
-            if self._capture is not None:
+            if piece.content and self._capture is not None:
                 self._capture.passed((RESPONSE_PIECE, 0, piece.content))
         self.pass_on(self._frame(piece))
         if piece.last:

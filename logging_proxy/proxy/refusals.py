@@ -16,8 +16,10 @@ from logging_proxy.configuration.options import RouteOptions
 from logging_proxy.http.bodies import Piece
 from logging_proxy.http.faults import RequestFault, shown
 from logging_proxy.http.heads import RequestHead, request_line_fault
+from logging_proxy.http.negotiation import fields_of
 from logging_proxy.http.server import ServerConnection
-from logging_proxy.proxy.answers import Reply, answer, refusal
+from logging_proxy.proxy.answers import ErrorReply, Reply, answer, refusal
+from logging_proxy.proxy.error_kinds import kind_of_fault
 from logging_proxy.proxy.stored import (
     ANSWERED_EARLY,
     COMPLETE,
@@ -106,8 +108,8 @@ def refuse_request(
     """Answer `fault` in a request whose head cannot be read; `kept` is the part of it that was received."""
     line = _request_line(kept)
     method, target = (line.split(b" ")[:2]) if line else (b"-", b"-")
-    text = f"{fault.reason} (exchange {UUID(bytes=id)})\n".encode()
-    reply = Reply(fault.status, text, HTTPStatus(fault.status).name)
+    where = HTTPStatus(fault.status).name
+    reply = ErrorReply(kind_of_fault(fault.status), fault.reason, where).to(id, fields_of(kept))
     capture = _capture(surroundings.recorder if surroundings.record_unknown else None)
     error = f"client: {fault}"
     ours = refusal(surroundings.wall_ns() / 1e9, reply)

@@ -10,7 +10,8 @@ request, or one that answers requests without a route.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from twisted.web.resource import Resource
@@ -24,7 +25,8 @@ from logging_proxy.http.interfaces import IExchangeResource, IExchangeRoot
 from logging_proxy.http.pool import Pool
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.outbound.forwarding import Forwarding
-from logging_proxy.proxy.answers import METHODS, Answer, Reply, answer, last_stop
+from logging_proxy.proxy.answers import Answer, ErrorReply, Reply, answer, last_stop
+from logging_proxy.proxy.error_kinds import KINDS
 from logging_proxy.proxy.exchange import Exchange
 from logging_proxy.proxy.failures import Verdict
 from logging_proxy.proxy.headers import (
@@ -33,10 +35,17 @@ from logging_proxy.proxy.headers import (
     loops,
     onward_request,
 )
-from logging_proxy.proxy.hosts import WRONG_HOST
 from logging_proxy.proxy.refusals import Incoming, answer_request, record_unasked, refuse_request, source_url
 from logging_proxy.proxy.stored import request_records
 from logging_proxy.proxy.surroundings import Surroundings, client_address, client_field, local_address
+from logging_proxy.proxy.unrouted import (
+    bad_target,
+    connect_refused,
+    method_not_allowed,
+    no_route,
+    plain_not_found,
+    wrong_host,
+)
 from logging_proxy.proxy.upgrade import asked_protocols
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import describe, identify
@@ -48,8 +57,13 @@ from logging_proxy.routing.targets import split_target
 _MOST_PLANS = 64
 """Plans kept with one head; each client address may need a plan of its own."""
 
-_NO_UPGRADE = b"the outbound proxy takes whole requests for this destination, and so no upgrade\n"
-
+_NOT_RECORDED = ErrorReply(KINDS["not_recorded"], "captures cannot be written", "REFUSED")
+_NO_UPGRADE = ErrorReply(
+    KINDS["upgrade_not_supported"],
+    "the outbound proxy takes whole requests for this destination, and so no upgrade",
+    "NO_UPGRADE",
+)
+_LOOP = ErrorReply(KINDS["loop"], "the request has been here before", "LOOP")
 
 _FIXED_BITS = int.from_bytes(UUID(int=0, version=4).bytes * 256, "big")
 _RANDOM_BITS = int.from_bytes((b"\xff" * 6 + b"\x0f\xff\x3f" + b"\xff" * 7) * 256, "big")
@@ -86,10 +100,17 @@ class Plan:
     """The URL at the destination."""
 
 
-class Refused(Exception):
-    """The request is not forwarded; `reply` is the answer instead."""
+AnyReply = Reply | ErrorReply
+"""The reply to a request that is not forwarded."""
 
-    def __init__(self, reply: Reply) -> None:
+ReplyAt = Callable[[str], ErrorReply]
+"""Makes a reply that names URLs of the proxy, given its root URL as the client knows it."""
+
+
+class Refused(Exception):
+    """The request is not forwarded; `reply` is the response instead."""
+
+    def __init__(self, reply: AnyReply) -> None:
         super().__init__(reply.where)
         self.reply = reply
 
@@ -130,7 +151,7 @@ class RouteResource(Resource):
         recorder = self._recorder
         try:
             if recorder is not None and recorder.refuses:
-                raise Refused(Reply(503, b"captures cannot be written\n", "REFUSED"))
+                raise Refused(_NOT_RECORDED)
             plan = self._plan(connection, head, target or head.target)
         except Refused as refused:
             self._refuse(Incoming(connection, head, piece), id, refused.reply)
@@ -151,17 +172,15 @@ class RouteResource(Resource):
                 "where": plan.where,
             }
         )
-        first, size = plan.onward + piece.framed, len(piece.content)
-        exchange = Exchange(id, connection, head, capture, self, first, piece.last, size)
+        first = plan.onward + piece.framed
+        exchange = Exchange(id, connection, head, capture, self, first, piece.last, len(piece.content))
         self.exchanges.add(exchange)
         exchange.begin()
         return exchange
 
-    def _refuse(self, incoming: Incoming, id: bytes, reply: Reply) -> None:
-        if reply.text and reply.status >= 400:
-            text = reply.text[:-1] + b" (exchange %b)\n" % str(UUID(bytes=id)).encode()
-            reply = replace(reply, text=text)
-        answer_request(incoming, id, reply, self._surroundings, self._recorder, self.options)
+    def _refuse(self, incoming: Incoming, id: bytes, reply: AnyReply) -> None:
+        rendered = _reply(reply, id, incoming.head)
+        answer_request(incoming, id, rendered, self._surroundings, self._recorder, self.options)
 
     def _plan(self, connection: ServerConnection, head: RequestHead, target: bytes) -> Plan:
         """The plan for `head`, made once for equal heads.  Raises `Refused`."""
@@ -183,13 +202,13 @@ class RouteResource(Resource):
         if forwards_left(head) == 0:
             raise Refused(last_stop(head))
         if self._forwarding is not None and asked_protocols(head):
-            raise Refused(Reply(501, _NO_UPGRADE, "NO_UPGRADE"))
+            raise Refused(_NO_UPGRADE)
         if policy.via and loops(head):
-            raise Refused(Reply(508, b"the request has been here before\n", "LOOP"))
+            raise Refused(_LOOP)
         try:
             onward_target = upstream_target(options.pattern, options.destination, target)
         except EscapesDestination:
-            raise Refused(Reply(400, b"the path leaves the destination's path\n", "BAD_REQUEST")) from None
+            raise Refused(bad_target("the path leaves the destination's path")) from None
         url = destination_url(options.destination, onward_target)
         onward = onward_request(
             head, onward_target, options.destination.authority, policy, client, connection.site.scheme
@@ -204,8 +223,9 @@ class RouteResource(Resource):
     # --- called by exchanges ------------------------------------------------------------
 
     def answer_failure(self, exchange: Exchange, verdict: Verdict) -> Answer:
-        text = f"{verdict.text} (exchange {UUID(bytes=exchange.id)})\n".encode()
-        reply = Reply(verdict.status, text, "")
+        to = self.options.destination
+        message = verdict.message(f"{to.scheme}://{to.authority.decode()}")
+        reply = ErrorReply(verdict.kind, message).to(exchange.id, exchange.head.fields)
         now = self._surroundings.wall_ns() / 1e9
         return answer(exchange.head, exchange.connection.may_keep_alive, now, reply)
 
@@ -218,20 +238,40 @@ class RouteResource(Resource):
 
 @implementer(IExchangeResource)
 class ReplyResource(Resource):
-    """Answers requests without a route, each time with the same reply."""
+    """Answers requests without a route that have equal heads."""
 
-    def __init__(self, reply: Reply, ids: Ids, surroundings: Surroundings) -> None:
+    def __init__(self, reply: AnyReply | ReplyAt, ids: Ids, surroundings: Surroundings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reply = reply
+        self._made: tuple[str, ErrorReply] | None = None
+        """The latest reply of a `ReplyAt`, and the URL for which it was made."""
         self._ids = ids
         self._surroundings = surroundings
 
     def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> None:
         surroundings = self._surroundings
         recorder = surroundings.recorder if surroundings.record_unknown else None
-        answer_request(
-            Incoming(connection, head, piece), self._ids.next(), self._reply, surroundings, recorder
-        )
+        id, reply = self._ids.next(), self._reply
+        if not isinstance(reply, Reply | ErrorReply):
+            reply = self._at(reply, _root_url(connection, head))
+        incoming = Incoming(connection, head, piece)
+        answer_request(incoming, id, _reply(reply, id, head), surroundings, recorder)
+
+    def _at(self, make: ReplyAt, root: str) -> ErrorReply:
+        """The reply for a root URL, made once as long as the URL stays the same."""
+        if self._made is None or self._made[0] != root:
+            self._made = root, make(root)
+        return self._made[1]
+
+
+def _reply(reply: AnyReply, id: bytes, head: RequestHead) -> Reply:
+    return reply.to(id, head.fields) if isinstance(reply, ErrorReply) else reply
+
+
+def _root_url(connection: ServerConnection, head: RequestHead) -> str:
+    """The proxy's URL without a path; by address if the request names another host."""
+    authority = head.host if head.target.startswith(b"/") else b""
+    return (connection.site.scheme + b"://" + (authority or local_address(connection))).decode("latin-1")
 
 
 @implementer(IExchangeResource)
@@ -260,11 +300,13 @@ class RouteTree(Resource):
         self._ids = ids
         self._surroundings = surroundings
         self.routes: list[RouteResource] = []
+        self._options: list[RouteOptions] = []
 
     def mount(self, route: RouteResource) -> None:
         """Add a route.  Raises `PatternConflict`."""
         self._mux.add(route.options.pattern, route)
         self.routes.append(route)
+        self._options.append(route.options)
 
     def respond(self, connection: ServerConnection, head: RequestHead, piece: Piece) -> Exchange | None:
         child: Child | None = head.prepared.get(self)
@@ -279,14 +321,16 @@ class RouteTree(Resource):
     def getChild(self, path: bytes, request: RequestHead) -> Child:
         """The resource that answers `request`; `path` is its raw target."""
         found = self._find(path, request)
-        return ReplyResource(found, self._ids, self._surroundings) if isinstance(found, Reply) else found
+        if isinstance(found, Resource):
+            return found
+        return ReplyResource(found, self._ids, self._surroundings)
 
-    def _find(self, target: bytes, head: RequestHead) -> Child | Reply:
-        """The resource of a route, possibly through the not-found path; without one, the reply."""
+    def _find(self, target: bytes, head: RequestHead) -> Child | AnyReply | ReplyAt:
+        """The resource of a route, possibly through the not-found path; without one, the answer."""
         if head.method == b"CONNECT":
-            return Reply(405, b"Method Not Allowed\n", "NOT_FOUND", ((b"Allow", METHODS),))
+            return partial(connect_refused, head, self._options)
         if not self._takes(head):
-            return Reply(421, WRONG_HOST, "WRONG_HOST")
+            return partial(wrong_host, head, self._options)
         if target == b"*":
             return Reply(200, b"", "SERVER_OPTIONS")
         decision = self._mux.match(head.method, target, head.host)
@@ -296,18 +340,17 @@ class RouteTree(Resource):
             location = decision.location
             return Reply(307, b"", f"REDIRECT {location.decode('latin-1')}", ((b"Location", location),))
         if isinstance(decision, MethodNotAllowed):
-            return Reply(405, b"Method Not Allowed\n", "METHOD_NOT_ALLOWED", ((b"Allow", decision.allow),))
+            return method_not_allowed(head, _path(target), decision.allow)
         if isinstance(decision, BadTarget):
-            return Reply(400, b"malformed request target\n", "BAD_REQUEST")
+            return bad_target(decision.reason)
         not_found = self._not_found_target(target)
         if not_found:
             decision = self._mux.match(head.method, not_found, asked_host(head))
             if isinstance(decision, Serve):
                 return NotFoundResource(decision.value, not_found)
-        path, _, _ = not_found.partition(b"?")
-        return Reply(
-            404, b"No route found for " + path + b"\n" if path else b"404 page not found\n", "NOT_FOUND"
-        )
+        if not not_found:
+            return plain_not_found()
+        return partial(no_route, head, _path(target), self._options)
 
     def _takes(self, head: RequestHead) -> bool:
         return self._surroundings.takes_host(asked_host(head))
@@ -318,6 +361,11 @@ class RouteTree(Resource):
         if not prefix:
             return b""
         if not target.startswith(b"/"):
-            parts = split_target(target)
-            target = parts.path + (b"" if parts.query is None else b"?" + parts.query)
+            _, mark, query = target.partition(b"?")
+            target = _path(target) + mark + query
         return target if target.startswith(prefix) else prefix.rstrip(b"/") + target
+
+
+def _path(target: bytes) -> bytes:
+    """The path of `target`, which is in origin- or absolute-form."""
+    return target.partition(b"?")[0] if target.startswith(b"/") else split_target(target).path

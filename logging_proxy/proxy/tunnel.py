@@ -20,7 +20,7 @@ from logging_proxy.http.proxy_client import ProxyClient
 from logging_proxy.http.server import ServerConnection
 from logging_proxy.proxy.delayed_reset import reset_when_received
 from logging_proxy.proxy.directions import Direction
-from logging_proxy.proxy.failures import Verdict, verdict
+from logging_proxy.proxy.failures import Verdict, cut_short
 from logging_proxy.recording.events import Capture
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.recording.writer import Passed
@@ -210,7 +210,7 @@ class Tunnel:
         elif direction is self.to_upstream or self._client_gone:
             self._fail("client_closed", "" if direction is self.to_client else _text(reason))
         else:
-            ruling = verdict(reason)
+            ruling = cut_short(reason, self.to_client.size, self._upstream.seconds, "")
             self._fail(ruling.outcome, ruling.error)
 
     def _closed(self, direction: TunnelDirection) -> None:

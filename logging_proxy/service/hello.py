@@ -35,7 +35,7 @@ def starting_lines(
 
     `command` is the command line's, see `look_command`.  `port` is where the proxy listens and `page` the
     page's address, where the configuration leaves that open.  Lines of more than `columns` characters
-    leave out where a route leads.
+    leave out where a route leads, and then its name.
     """
     several = f", {workers} workers" if workers > 1 else ""
     server = configuration.server
@@ -70,9 +70,11 @@ def _capture_lines(configuration: Configuration, command: str, page: str) -> lis
 
 
 def _route_line(url: BaseURL, width: int, columns: int) -> str:
-    line = f"{_shown_name(url.route.name):{width}}  {_shown_url(url)}"
-    more = f" -> {_destination(url)}"
-    return line + more if not columns or len(line + more) <= columns else line
+    """The longest form that is not broken in `columns`; the URL is always whole."""
+    short = _shown_url(url)
+    middle = f"{_shown_name(url.route.name):{width}}  {short}"
+    long = f"{middle} -> {_destination(url)}"
+    return next((line for line in (long, middle) if not columns or len(line) <= columns), short)
 
 
 def _width(configuration: Configuration) -> int:

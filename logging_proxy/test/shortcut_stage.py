@@ -209,7 +209,7 @@ class Story:
     states: list[tuple[Any, ...]] = field(default_factory=list)
     """After each step: whether the source is read, both deadlines, which sides are there, a read's size."""
     ends: list[tuple[str, int, int]] = field(default_factory=list)
-    """Outcome and sizes of both bodies, as in the events of their ends."""
+    """Outcome and sizes of both bodies, as observers are told them."""
     short: int = 0
     """How many times the shorter way was there before a step."""
 

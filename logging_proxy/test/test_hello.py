@@ -43,6 +43,7 @@ class StartingLinesTests(SynchronousTestCase):
         lines = self.lines(SHIPPED, columns=60)
         self.assertIn("openai    OPENAI_BASE_URL=http://localhost:5601/openai/v1", lines)
         self.assertEqual([line for line in lines if len(line) > 60], [])
+        self.assertIn("OPENAI_BASE_URL=http://localhost:5601/openai/v1", self.lines(SHIPPED, columns=56))
 
     def test_what_is_known_at_the_start_only(self) -> None:
         """Ports that the system chose, the number of workers, and an address with a token are shown."""

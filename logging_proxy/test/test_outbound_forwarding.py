@@ -90,4 +90,4 @@ class AnswerTests(SynchronousTestCase):
         assert receiver.lost is not None
         given = verdict(receiver.lost)
         self.assertEqual((given.outcome, given.status), ("connect_failed", 502))
-        self.assertIn("credentials", given.text)
+        self.assertIn("credentials", given.message("http://up"))

@@ -19,6 +19,7 @@ from logging_proxy.outbound.ourselves import LeadsToOurselves, Ourselves
 from logging_proxy.outbound.resolving import Address, find_addresses
 from logging_proxy.proxy.endpoints import ATTEMPT_DELAY, NOBODY, NameEndpoint, endpoint_for
 from logging_proxy.routing.mapping import parse_destination
+from logging_proxy.tls.reasons import explain
 
 V6 = IPv6Address("TCP", "::1", 80)
 V4 = IPv4Address("TCP", "127.0.0.1", 80)
@@ -111,7 +112,8 @@ class NameEndpointTests(SynchronousTestCase):
         """Everything together has the time-out: a resolver that is silent, and addresses that are."""
         self.connect(V4)
         self.reactor.advance(10)
-        self.failureResultOf(self.connected, error.TimeoutError)
+        failure = self.failureResultOf(self.connected, error.TimeoutError)
+        self.assertEqual(explain(failure), "no connection within 10 s")
         self.resolver.complete()
         self.assertEqual(self.tried, [])
         self.connect(V6, V4)
@@ -175,6 +177,14 @@ class EndpointForTests(SynchronousTestCase):
         for url, host in (("http://127.0.0.1:1/", "127.0.0.1"), ("http://[::1]:1/", "::1")):
             reactor, _ = self.connected(url)
             self.assertEqual([attempt[:2] for attempt in reactor.tcpClients], [(host, 1)])
+
+    def test_time(self) -> None:
+        """An address that is silent is told by the time that it had."""
+        reactor, connected = self.connected("http://127.0.0.1:1/")
+        connector = reactor.connectors[0]
+        reactor.tcpClients[0][2].clientConnectionFailed(connector, Failure(error.TimeoutError()))
+        failure = self.failureResultOf(connected, error.TimeoutError)
+        self.assertEqual(explain(failure), "no connection within 1 s")
 
     def test_names(self) -> None:
         """A name does."""
@@ -256,13 +266,15 @@ class FindAddressesTests(SynchronousTestCase):
             self.assertEqual(self.asked, "localhost")
 
     def test_raises(self) -> None:
-        """Whatever the resolver raises, and also nothing, is a failure of DNS at once."""
+        """Whatever the resolver raises, and also nothing, is a failure of DNS at once; it names the host."""
+        cannot = "the name h.example cannot be resolved"
         for raised, why in (
-            (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "Temporary failure"),
-            (UnicodeError("label too long"), "UnicodeError"),
-            (RuntimeError("canary"), "RuntimeError"),
-            (OSError(24, "Too many open files"), "Too many open files"),
-            ([], "it has no address"),
+            (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such host: h.example"),
+            (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), f"{cannot}: Temporary failure"),
+            (UnicodeError("label too long"), f"{cannot}: UnicodeError"),
+            (RuntimeError("canary"), f"{cannot}: RuntimeError"),
+            (OSError(24, "Too many open files"), f"{cannot}: Too many open files"),
+            ([], "no such host: h.example"),
         ):
             failure = self.failureResultOf(self.find("h.example", raised), error.DNSLookupError)
-            self.assertIn(f"h.example: {why}", str(failure.value))
+            self.assertEqual(explain(failure), why)

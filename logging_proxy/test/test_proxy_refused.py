@@ -83,7 +83,7 @@ REQUESTS: dict[str, tuple[bytes, bytes, int, str]] = {
         b"",
         b"\x16\x03\x01\x02\x00\x01\x00",
         400,
-        r"malformed request line: \x16\x03\x01\x02\x00\x01\x00",
+        "TLS on a port that speaks plain HTTP: use http:// in the URL",
     ),
     "coding": (
         *(b"", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nx"),

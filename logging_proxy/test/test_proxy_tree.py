@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,9 @@ from logging_proxy.http.heads import parse_request_head
 from logging_proxy.proxy.tree import Ids, NotFoundResource, ReplyResource
 from logging_proxy.recording.records import Flag, Kind
 from logging_proxy.test.proxy_stage import WALL, Stage, get, ok, post
+
+FIRST = "00010203-0405-4607-8809-0a0b0c0d0e0f"
+"""The id of a stage's first exchange."""
 
 
 def answered(stage: Stage, request: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
@@ -21,29 +25,49 @@ def answered(stage: Stage, request: bytes) -> tuple[bytes, dict[bytes, bytes], b
     return line, fields, body
 
 
+def without_id(answer: tuple[bytes, dict[bytes, bytes], bytes]) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    """The answer without the exchange's id, which is another each time."""
+    line, fields, body = answer
+    return line, fields, re.sub(rb"exchange [0-9a-f-]{36}", b"exchange ID", body)
+
+
 class UnroutedTests(SynchronousTestCase):
     def test_not_found(self) -> None:
-        """The response to a request without a route names its path below `not_found`, without the query."""
+        """The response to a request without a route names method, path without query, and the routes."""
         stage = Stage()
         line, fields, body = answered(stage, get("/nope/x?key=sk-secret"))
         self.assertEqual(line, b"HTTP/1.1 404 Not Found")
-        self.assertEqual(body, b"No route found for /404/nope/x\n")
+        self.assertEqual(
+            body,
+            f"no route matches GET /nope/x (exchange {FIRST})\nRoutes:\n  /api/ at http://here/api\n".encode(),
+        )
         self.assertEqual(fields[b"Content-Type"], b"text/plain; charset=utf-8")
         self.assertEqual(fields[b"X-Content-Type-Options"], b"nosniff")
         self.assertEqual(stage.console, ["GET /nope/x?key=sk-secret -> NOT_FOUND [log]"])
 
     def test_not_found_of_absolute_form(self) -> None:
-        """An absolute-form target is told by its path alone."""
-        _, _, body = answered(Stage(), get("http://h.example/nope?q"))
-        self.assertEqual(body, b"No route found for /404/nope\n")
+        """A client that sends a whole URL is told that this is no forward proxy, and what to set instead."""
+        stage = Stage(
+            {"api": ("/openai/", "https://api.openai.com/"), "b": ("/b/", "https://api.anthropic.com/")}
+        )
+        _, _, body = answered(stage, get("http://api.openai.com/v1/models?q"))
+        self.assertTrue(body.startswith(b"no route matches GET /v1/models; this is a reverse proxy, "), body)
+        self.assertIn(b": set OPENAI_BASE_URL=http://127.0.0.1:5601/openai/v1 instead (exchange ", body)
+        _, _, body = answered(stage, get("http://h.example/nope"))
+        self.assertIn(b"/openai/v1 or ANTHROPIC_BASE_URL=http://127.0.0.1:5601/b instead", body)
+        _, _, body = answered(Stage(), get("http://h.example/nope"))
+        self.assertIn(b": set the client's base URL to that of a route instead", body)
 
     def test_not_found_twice(self) -> None:
         """A path that is below `not_found` already is not put there again."""
-        self.assertEqual(answered(Stage(), get("/404/nope"))[2], b"No route found for /404/nope\n")
+        stage = Stage({"lost": ("/404/", "http://up.example/lost/")})
+        stage.client(get("/404/nope"))
+        self.assertTrue(stage.upstream.received().startswith(b"GET /lost/nope HTTP/1.1\r\n"))
 
     def test_plain_not_found(self) -> None:
-        """An empty `not_found` gives a plain 404."""
-        self.assertEqual(answered(Stage(not_found=""), get("/nope"))[2], b"404 page not found\n")
+        """An empty `not_found` gives a plain 404, without a word about the routes."""
+        body = answered(Stage(not_found=""), get("/nope"))[2]
+        self.assertEqual(body, f"404 page not found (exchange {FIRST})\n".encode())
 
     def test_not_found_as_a_route(self) -> None:
         """A route at `not_found` gets the requests without another route, with their path appended."""
@@ -56,9 +80,9 @@ class UnroutedTests(SynchronousTestCase):
         """For equal heads there is one look-up: requests without a route are repeated as well."""
         for target in ("/nope", "/api"):
             stage = Stage()
-            first = answered(stage, get(target))
+            first = without_id(answered(stage, get(target)))
             self.patch(stage.tree, "_mux", None)
-            self.assertEqual(answered(stage, get(target)), first)
+            self.assertEqual(without_id(answered(stage, get(target))), first)
             self.assertEqual(stage.problems(), [])
 
     def test_redirect(self) -> None:
@@ -103,7 +127,7 @@ class UnroutedTests(SynchronousTestCase):
                 stage, b"CONNECT " + target + b" HTTP/1.1\r\nHost: h.example:443\r\n\r\n"
             )
             self.assertIn(b" 405 ", line)
-        self.assertEqual(line, b"HTTP/1.1 405 Method Not Allowed")
+        self.assertIn(b"this is a reverse proxy", line)  # the reason phrase is all that clients show
         self.assertIn(b"GET", fields[b"Allow"])
         self.assertNotIn(b"CONNECT", fields[b"Allow"])
         self.assertEqual(stage.endpoint.wires, [])
@@ -139,7 +163,9 @@ class UnroutedTests(SynchronousTestCase):
         client = stage.client(get("/nope").replace(b"GET", b"HEAD") + get("/nope"))
         stage.turn()
         first, second = client.received().split(b"HTTP/1.1 ")[1:]
-        self.assertEqual(second.partition(b"\r\n\r\n")[0], first.partition(b"\r\n\r\n")[0])
+        head, end, body = second.partition(b"\r\n\r\n")
+        self.assertEqual(first, head + end)
+        self.assertIn(b"Content-Length: %d\r\n" % len(body), head + b"\r\n")
         self.assertTrue(first.endswith(b"\r\n\r\n"))
 
     def test_http10(self) -> None:

@@ -421,6 +421,8 @@ class EndTests(TunnelCase):
             self.assertEqual(tunnel.client.received(), b"a")
             self.assertTrue(tunnel.client.aborted)
             self.assertOver(tunnel, "upstream_reset")
+            text = "the destination reset the connection after 1 B and 0.000 s"
+            self.assertEqual(tunnel.stage.capture.error, text)
 
     def test_client_ends_after_all(self) -> None:
         """Bytes from a client whose reset is pending have no effect."""

@@ -15,8 +15,10 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from logging_proxy.configuration import ServerTLS
+from logging_proxy.http.gathering import MOMENT
 from logging_proxy.http.server import ServerLimits, Site
 from logging_proxy.test.certificates import identity
+from logging_proxy.test.proxy_stage import Stage
 from logging_proxy.test.test_tls_listener import client
 from logging_proxy.test.tls_pair import Pair
 from logging_proxy.tls.handshakes import MOST_FAILURES, PERIOD
@@ -24,6 +26,7 @@ from logging_proxy.tls.listener import ListenerTLS
 from logging_proxy.tls.pem import PEMFile
 
 ONE = identity("one.example")
+HTTPS_INSTEAD = b"use https:// in the URL\n"
 HELLO = b"\x16\x03\x01\x02\x00\x01"
 """How a ClientHello begins."""
 
@@ -134,11 +137,12 @@ class PlainTests(HandshakeCase):
         """It is answered in clear, with what to do, and the connection ends in good order."""
         for request in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"POST", b"g", b"CONNECT a:443 HTTP/1.1\r\n"):
             wire = self.arrive(request)
+            self.clock.advance(MOMENT)
             head, _, body = wire.value().partition(b"\r\n\r\n")
             self.assertTrue(head.startswith(b"HTTP/1.1 400 Bad Request\r\n"))
             self.assertIn(b"\r\nContent-Type: text/plain; charset=utf-8\r\n", head)
             self.assertIn(b"\r\nConnection: close", head)
-            self.assertEqual(body, b"this port speaks HTTPS: use https:// in the URL\n")
+            self.assertEqual(body, b"plain HTTP on a port that speaks TLS: use https:// in the URL\n")
             self.assertTrue(wire.half_closed)
             self.assertFalse(wire.aborted)
             self.say(wire, b"more of the request")
@@ -151,7 +155,23 @@ class PlainTests(HandshakeCase):
         asked: list[object] = []
         self.site.respond = lambda *request: asked.append(request)
         self.arrive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.clock.advance(MOMENT)
         self.assertEqual(asked, [])
+
+    def test_form(self) -> None:
+        """The proxy's answer has the form that the request asks for, in how many pieces it may come."""
+        stage = Stage()
+        self.site.use(stage.tree, stage.site.limits)
+        request = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n"
+        for size in (1, 20, len(request)):
+            wire = self.arrive(request[:size])
+            for at in range(size, len(request), size):
+                self.say(wire, request[at : at + size])
+            self.clock.advance(MOMENT)
+            self.assertIn(
+                b'"code": "bad_request", "message": "plain HTTP on a port that speaks TLS', wire.value()
+            )
+        self.assertEqual(stage.console, ["POST /v1/x -> BAD_REQUEST [log]"] * 3)
 
 
 class LogTests(HandshakeCase):

@@ -27,6 +27,15 @@ TRUSTED = UpstreamTLS(ca_file=CA)
 NOT_TRUSTED = "the certificate was issued by an authority that is not trusted"
 SELF_SIGNED = "the certificate is self-signed"
 
+CODES = (
+    (NOT_TRUSTED, "certificate_not_trusted"),
+    (SELF_SIGNED, "certificate_self_signed"),
+    ("expired on", "certificate_expired"),
+    ("not valid before", "certificate_not_yet_valid"),
+    (", not for", "certificate_wrong_name"),
+)
+"""What clients are told, by words of the reason."""
+
 
 def server(who: Identity) -> CertificateOptions:
     return server_options(who.certificate, who.key, "1.2")
@@ -54,6 +63,7 @@ class UpstreamCase(SynchronousTestCase):
         given = verdict(pair.client.lost)
         self.assertEqual((given.outcome, given.status), ("tls_failed", 502))
         self.assertIn(text, given.error)
+        self.assertEqual(given.kind.code, next((code for part, code in CODES if part in text), "tls_failed"))
 
     def trust(self, authority: bytes) -> None:
         """Let the system trust an authority."""
@@ -131,6 +141,12 @@ class VerificationTests(UpstreamCase):
             "a.example", TRUSTED, identity("a.example", not_after=past), "expired on 2020-01-01"
         )
 
+    def test_not_yet_valid(self) -> None:
+        """A certificate of the future is refused."""
+        future = datetime.datetime(2120, 1, 31, tzinfo=datetime.UTC)
+        who = identity("a.example", not_after=future)
+        self.assertRefused("a.example", TRUSTED, who, "is not valid before 2120-01-01")
+
     def test_old_versions(self) -> None:
         """TLS 1.1 is not spoken, verified or not."""
         who = identity("a.example")
@@ -206,7 +222,7 @@ class ClientCertificateTests(UpstreamCase):
         for settings in (TRUSTED, self.ours(identity("proxy.example"))):
             pair = Pair(client_creator("a.example", settings), self.demanding())
             assert pair.client.lost is not None
-            self.assertEqual(verdict(pair.client.lost).outcome, "tls_failed")
+            self.assertEqual(verdict(pair.client.lost).kind.code, "client_certificate_required")
             self.assertFalse(pair.server.secure)
 
 

@@ -60,7 +60,7 @@ class HandshakePolicy:
 
     handshake_timeout = 10.0
 
-    def refuse_plain(self, transport: Any) -> None:
+    def refuse_plain(self, transport: Any, data: bytes) -> None:
         transport.write(b"in clear")
 
 

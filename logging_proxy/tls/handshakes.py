@@ -21,7 +21,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from logging_proxy.tls.reasons import reasons
+from logging_proxy.tls.reasons import trouble_with_client
 
 MOST_FAILURES, PERIOD = 10, 60.0
 """How many failed handshakes are logged, and in how many seconds: any client can cause them."""
@@ -34,8 +34,8 @@ class HandshakePolicy(Protocol):
     def handshake_timeout(self) -> float:
         """Seconds that a handshake may take, from the start of the connection."""
 
-    def refuse_plain(self, transport: Any) -> None:
-        """Answer a client that speaks plain HTTP on `transport` that TLS is expected here."""
+    def refuse_plain(self, transport: Any, data: bytes) -> None:
+        """Answer a client that has sent `data`, plain HTTP, on `transport` that TLS is expected here."""
 
 
 class HandshakeFactory(TLSMemoryBIOFactory):
@@ -76,16 +76,16 @@ class _HandshakeTransport(BufferingTLSTransport):
         self.heard = True
         del self.dataReceived
         if data[:1].isalpha():  # an HTTP method; a handshake begins with 0x16
-            self._go_on_in_clear()
+            self._go_on_in_clear(data)
         else:
             self.dataReceived(data)  # type: ignore[no-untyped-call]
 
-    def _go_on_in_clear(self) -> None:
+    def _go_on_in_clear(self, data: bytes) -> None:
         below = self.transport
         self._handshake.withdraw()
         self.factory.unregisterProtocol(self)  # type: ignore[no-untyped-call]
         self.factory.failures.log(below, "the client speaks plain HTTP")
-        self.factory.policy.refuse_plain(below)
+        self.factory.policy.refuse_plain(below, data)
 
 
 @implementer(IHandshakeListener)
@@ -138,7 +138,7 @@ class _Handshake(protocol.Protocol):
 def _why(reason: Failure) -> str:
     """Why a handshake has failed; empty if it was ended on this side."""
     if isinstance(reason.value, SSL.Error):
-        return "; ".join(reasons(reason.value)) or "no reason is given"
+        return trouble_with_client(reason.value)
     return "the client left" if reason.check(error.ConnectionDone, error.ConnectionLost) else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 
 from cryptography import x509
@@ -24,8 +25,23 @@ _UNKNOWN_AUTHORITY = frozenset(
 )
 
 
+class Objection(enum.Enum):
+    """The kinds of reasons for which a certificate is refused; the values are parts of error codes."""
+
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    SELF_SIGNED = "self_signed"
+    NOT_TRUSTED = "not_trusted"
+    WRONG_NAME = "wrong_name"
+    OTHER = "refused"
+
+
 class CertificateRefused(Exception):
     """A peer's certificate is not acceptable; the text says why, and is safe to print."""
+
+    def __init__(self, text: str, objection: Objection = Objection.OTHER) -> None:
+        super().__init__(text)
+        self.objection = objection
 
 
 class Verification:
@@ -45,7 +61,7 @@ class Verification:
     def __call__(
         self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, good: int
     ) -> bool:
-        refusal: str | None = "the certificate cannot be read"
+        refusal: CertificateRefused | None = CertificateRefused("the certificate cannot be read")
         try:
             refusal = self._refusal(certificate.to_cryptography(), error, depth, bool(good))
         except ValueError:
@@ -54,36 +70,40 @@ class Verification:
             self._log.failure("while verifying the certificate of {host}", host=self._host)
         if refusal is None:
             return True
-        connection.get_app_data().failVerification(Failure(CertificateRefused(refusal)))
+        connection.get_app_data().failVerification(Failure(refusal))
         return False
 
-    def _refusal(self, certificate: x509.Certificate, error: int, depth: int, good: bool) -> str | None:
+    def _refusal(
+        self, certificate: x509.Certificate, error: int, depth: int, good: bool
+    ) -> CertificateRefused | None:
         if not good:
             return _what_is_wrong(certificate, error, depth)
         if depth > 0 or names.is_for(certificate, self._host):
             return None
         found = names.described(certificate)
-        if not found:
-            return f"the certificate names no host, and so not {self._host}"
-        return f"the certificate is for {found}, not for {self._host}"
+        text = f"is for {found}, not for {self._host}" if found else f"names no host, and so not {self._host}"
+        return CertificateRefused(f"the certificate {text}", Objection.WRONG_NAME)
 
 
-def _what_is_wrong(certificate: x509.Certificate, error: int, depth: int) -> str:
+def _what_is_wrong(certificate: x509.Certificate, error: int, depth: int) -> CertificateRefused:
     """OpenSSL's objection to the certificate, `depth` steps above the peer's own."""
     whose = "the certificate" if depth == 0 else "the certificate of its authority"
     if error == _Codes.ERR_CERT_HAS_EXPIRED:
-        return f"{whose} expired on {_moment(certificate.not_valid_after_utc)}"
+        text = f"{whose} expired on {_moment(certificate.not_valid_after_utc)}"
+        return CertificateRefused(text, Objection.EXPIRED)
     if error == _Codes.ERR_CERT_NOT_YET_VALID:
-        return f"{whose} is not valid before {_moment(certificate.not_valid_before_utc)}"
+        text = f"{whose} is not valid before {_moment(certificate.not_valid_before_utc)}"
+        return CertificateRefused(text, Objection.NOT_YET_VALID)
     if error == _Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-        return f"{whose} is self-signed"
+        return CertificateRefused(f"{whose} is self-signed", Objection.SELF_SIGNED)
     if error in _UNKNOWN_AUTHORITY:
-        return f"the certificate was issued by an authority that is not trusted{_issuer(certificate)}"
+        text = f"the certificate was issued by an authority that is not trusted{_issuer(certificate)}"
+        return CertificateRefused(text, Objection.NOT_TRUSTED)
     if error == _Codes.ERR_INVALID_PURPOSE:
-        return f"{whose} is for another purpose than a server's"
+        return CertificateRefused(f"{whose} is for another purpose than a server's")
     if error == _Codes.ERR_INVALID_CA:
-        return f"{whose} may not issue certificates"
-    return f"{whose} is refused: {_name_of(error)}"
+        return CertificateRefused(f"{whose} may not issue certificates")
+    return CertificateRefused(f"{whose} is refused: {_name_of(error)}")
 
 
 def _moment(when: datetime) -> str:

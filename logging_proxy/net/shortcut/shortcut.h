@@ -133,7 +133,7 @@ typedef struct {
     PyObject *sending, *now, *no_flags;
     double patience;
     Py_ssize_t least, largest; /* bytes of a piece of a counted body */
-    long long passed;          /* bytes of content so far */
+    long long passed; /* bytes of payload so far */
     int checked; /* no data went through Python since the last piece, so that a chunked body needs no checks */
 } FastPath;
 
