@@ -67,7 +67,7 @@ class ListTests(ServerTestCase):
             (
                 "?rout=lmstudio",
                 "rout",
-                "cursor, limit, method, model, outcome, q, route, session, since",
+                "cursor, limit, method, model, outcome, q, route, run, session, since",
             ),
             ("?route=nope", "route", "there is no such route; known routes: configured, lmstudio, other"),
             (

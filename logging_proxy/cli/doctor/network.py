@@ -167,7 +167,7 @@ class _Destination:
     def _failed(self, failure: Failure) -> Check:
         found = verdict(failure)
         how = f" through {self._proxy}" if self._proxy is not None else ""
-        text = f"{self._url}{how}: {(found.error or found.text).rstrip('.')}"
+        text = f"{self._url}{how}: {found.error.rstrip('.')}"
         if self._proxy is None and is_loopback(self._to.host):
             return warn(self._name, text, "start the server there, if you want to use this route")
         return fail(self._name, text, _ADVICE.get(found.outcome, "check the destination"))
