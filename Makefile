@@ -43,7 +43,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 run: $(VENV)/.installed
-	$(BIN)/twistd -n --pidfile= logging-proxy --config $(CONFIG)
+	$(BIN)/logging-proxy run --config $(CONFIG)
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/python -m logging_proxy.demo --config $(CONFIG)

@@ -9,13 +9,14 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.application.service import IService
 from twisted.python import usage
 
-from logging_proxy.configuration import Configuration, ConfigurationError, load_configuration
+from logging_proxy.configuration import Configuration, ConfigurationError
 from logging_proxy.net.descriptors import raise_limit
 from logging_proxy.net.listening import CannotListen, bind
 from logging_proxy.outbound.ourselves import addresses_of
@@ -33,12 +34,23 @@ from logging_proxy.service.bootstrap import (
     worker_count,
 )
 from logging_proxy.service.child import LINK_FD, NICENESS, ChildProcess
+from logging_proxy.service.chosen import Chosen, choose
 from logging_proxy.service.engine import Serving
 from logging_proxy.service.handover import hand_over
 from logging_proxy.service.hello import look_command, starting_lines
 from logging_proxy.service.invitation import Page, page_of
 from logging_proxy.service.output import CannotLog, Output, sink_for
-from logging_proxy.service.proxy_service import Engine, ProxyService
+from logging_proxy.service.proxy_service import CHILD_PATIENCE, Engine, ProxyService
+from logging_proxy.service.run import (
+    Run,
+    RunService,
+    Tally,
+    any_is_read,
+    first_free_slot,
+    hello,
+    is_read,
+    settings_of_run,
+)
 from logging_proxy.workers.fleet import Fleet
 from logging_proxy.workers.spools import end_sessions, former_spools, spool_directories
 from logging_proxy.workers.worker import GATHER, WorkerService
@@ -52,17 +64,44 @@ T = TypeVar("T")
 class Options(usage.Options):
     """The command line of `twistd logging-proxy`."""
 
-    synopsis = "[--config FILE]"
+    synopsis = "[--config FILE] [--to URL] [--port PORT] [--log-dir DIR]"
     longdesc = "A reverse proxy that keeps every HTTP request and response byte for byte."
-    optParameters = [["config", "c", "config.yaml", "The configuration file."]]
+    optParameters = [
+        [
+            "config",
+            "c",
+            None,
+            "The configuration file; by default config.yaml, or built-in routes without it.",
+        ],
+        ["to", None, None, "Forward everything to this URL, in place of the configured routes."],
+        ["port", None, None, "Port to listen on, in place of the configured one."],
+        ["log-dir", None, None, "Directory for captures, in place of the configured one."],
+    ]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self["worker"] = None
+        self["worker"] = self["run"] = self["link"] = None
 
     def opt_worker(self, number: str) -> None:
         """(for the proxy) Run as the worker with this number."""
         self["worker"] = int(number)
+
+    def opt_run(self, name: str) -> None:
+        """(for `logging-proxy run -- COMMAND`) Record the exchanges as a run of this name."""
+        self["run"] = name
+
+    def opt_link(self, number: str) -> None:
+        """(for `logging-proxy run -- COMMAND`) The descriptor of the link to the command line."""
+        self["link"] = int(number)
+
+    def postOptions(self) -> None:
+        if self["port"] is not None and not self["port"].isascii() or not (self["port"] or "0").isdecimal():
+            raise usage.UsageError("--port: expected a number")
+
+    @property
+    def chosen(self) -> Chosen:
+        """The configuration to use."""
+        return choose(self["config"], self["to"], self["port"], self["log-dir"])
 
 
 def makeService(options: Options) -> IService:
@@ -78,7 +117,7 @@ def makeService(options: Options) -> IService:
     if options["worker"] is not None:
         return _worker(reactor, options)
     try:
-        return _proxy(reactor, options)
+        return (_proxy if options["run"] is None else _run)(reactor, options)
     except (ConfigurationError, CannotListen, SpoolBusy, CannotLog) as error:
         give_up(str(error))
     except OSError as error:
@@ -95,9 +134,9 @@ def _worker(reactor: Any, options: Options) -> IService:
 
 
 def _proxy(reactor: Any, options: Options) -> IService:
-    path = os.path.abspath(options["config"])
+    chosen = options.chosen
     parent = options.parent or {"nodaemon": True}
-    configuration = load_configuration(options["config"], os.environ)
+    configuration = chosen.load(os.environ)
     listeners = bind(configuration.server.host, configuration.server.port)
     server_listeners = _server_listeners(configuration)
     output = Output(sink_for(parent))
@@ -120,6 +159,10 @@ def _proxy(reactor: Any, options: Options) -> IService:
     page = None
     if server_listeners:
         page = page_of(configuration.logging_server, server_listeners[0].getsockname()[1])
+    if chosen.filename is None and options["to"] is None:
+        output.say(
+            "no config.yaml here: the built-in routes apply, which `logging-proxy init` writes to a file"
+        )
     command = look_command(options["config"], os.getcwd(), path=os.environ.get("PATH", ""))
     spare_the_collector()
     return ProxyService(
@@ -129,7 +172,7 @@ def _proxy(reactor: Any, options: Options) -> IService:
         engine,
         _child(reactor, configuration, server_listeners, [*spools, *former]),
         output,
-        lambda: load_configuration(path, os.environ),
+        partial(chosen.absolute().load, os.environ),
         _greeting(output, command, page, workers),
     )
 
@@ -155,19 +198,86 @@ def _greeting(
     return greet
 
 
+def _run(reactor: Any, options: Options) -> IService:
+    """The proxy of a run, which uses the logging server that reads the spools already, if there is one."""
+    chosen, run = options.chosen, Run(options["run"], options["link"])
+    fcntl.fcntl(run.link, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    port = int(options["port"] or 0)
+    configuration = settings_of_run(chosen.load(os.environ), port)
+    listeners = bind(configuration.server.host, configuration.server.port)
+    output = Output(sink_for(options.parent or {"nodaemon": True}))
+    atexit.register(output.close)
+    root = spool_root(configuration)
+    server_listeners = [] if any_is_read(root) else _listeners_if_free(configuration)
+    recording = _recording_of_run(reactor, configuration, root, run.name)
+    spools = [] if recording is None else [recording.directory]
+    tally = Tally()
+    server = addresses_of(server_listeners)
+    engine = Serving(reactor, configuration, recording, output, server=server, observers=[tally])
+    spare_the_collector()
+    own = bool(server_listeners) or not configuration.embedded
+    service = ProxyService(
+        reactor,
+        configuration,
+        listeners,
+        engine,
+        _child(reactor, configuration, server_listeners, spools) if own else None,
+        output,
+        lambda: settings_of_run(chosen.absolute().load(os.environ), port),
+        lambda configuration, port: None,
+    )
+    RunService(  # type: ignore[no-untyped-call]
+        reactor,
+        run.link,
+        hello(configuration, listeners[0].getsockname()[1], everything=options["to"] is not None),
+        tally,
+        lambda: own or not spools or is_read(spools[0]),
+        lambda: _child(reactor, configuration, _listeners_anywhere(configuration), spools),
+        CHILD_PATIENCE,
+    ).setServiceParent(service)
+    return service
+
+
+def _listeners_if_free(configuration: Configuration) -> list[socket.socket]:
+    """The embedded logging server's sockets; none if its port is taken, as by one that reads the spools."""
+    server = configuration.logging_server
+    if not configuration.embedded:
+        return []
+    try:
+        return bind(server.host, server.port)
+    except CannotListen:
+        return []
+
+
+def _listeners_anywhere(configuration: Configuration) -> list[socket.socket]:
+    """The same, on another port if the configured one is taken."""
+    return _listeners_if_free(configuration) or bind(configuration.logging_server.host, 0)
+
+
+def _recording_of_run(reactor: Any, configuration: Configuration, root: Path, name: str) -> Recording | None:
+    if not _prepare_spools(configuration, root):
+        return None
+    return first_free_slot(root, lambda slot: Recording(slot, configuration.logging, reactor, run=name))
+
+
 # --- spools -----------------------------------------------------------------------------
 
 
 def _spools(configuration: Configuration, root: Path, port: int, workers: int) -> list[Path]:
     """Prepare and return the proxy's spool directories; none if nothing is to be recorded."""
+    return spool_directories(root, port, workers) if _prepare_spools(configuration, root) else []
+
+
+def _prepare_spools(configuration: Configuration, root: Path) -> bool:
+    """Recover what dead proxies left, and make the directory of spools; False if nothing is recorded."""
     salvage_all(root)
     remove_unused(Path(configuration.logging.ring_dir))
     if not configuration.logging.default and not any(route.logging for route in configuration.routes):
-        return []
+        return False
     if configuration.embedded:
         make_directory_apart(Path(configuration.logging_server.log_dir))
     make_private_directory(root)
-    return spool_directories(root, port, workers)
+    return True
 
 
 def _recording(reactor: Any, configuration: Configuration, spools: Sequence[Path]) -> Recording | None:

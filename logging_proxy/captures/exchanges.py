@@ -183,6 +183,7 @@ class Exchange:
         "outcome",
         "request",
         "response",
+        "run",
         "uuid",
         "wall_ns",
     )
@@ -211,6 +212,8 @@ class Exchange:
         self.notes: list[Any] = []
         self.elapsed = 0
         self.outcome = self.error = self.damage = ""
+        self.run = ""
+        """The name of the run that it belongs to; empty for most."""
         self.replayed = False
         """Whether this process has read the exchange from the spool before: this is a replay."""
         text = uuid.hex()
@@ -320,6 +323,7 @@ def exchange_state(exchange: Exchange) -> dict[str, Any]:
         "notes": exchange.notes,
         "elapsed": exchange.elapsed,
         "damage": exchange.damage,
+        "run": exchange.run,
     }
 
 
@@ -341,6 +345,7 @@ def restore_exchange(state: dict[str, Any]) -> Exchange:
     )
     exchange.informational = [(time, head.encode("latin-1")) for time, head in state["informational"]]
     exchange.notes, exchange.elapsed, exchange.damage = state["notes"], state["elapsed"], state["damage"]
+    exchange.run = str(state.get("run", ""))
     return exchange
 
 

@@ -99,6 +99,8 @@ def texts(exchange: Exchange, request: StoredBody, response: StoredBody) -> tupl
         f'{opening.json},"client":{_client(exchange.client)[1]},"outcome":"{outcome}",'
         f'"error":{encode_basestring_ascii(error) if error else "null"}'
     )
+    if exchange.run:
+        common += f',"run":{encode_basestring_ascii(exchange.run)}'
     notes = _encode(exchange.notes) if exchange.notes else "[]"
     return (
         _request_text(exchange, opening.parsed, common, request, notes),

@@ -1,4 +1,4 @@
-"""The names of the files that a capture has: the one place that knows how they are built."""
+"""The names of a capture's files, and of runs: the one place that knows how they are built."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ CAPTURE_FILE = re.compile(
     re.ASCII,
 )
 """Start, first 8 digits of the id, a number where two names would be equal, half, and kind of file."""
+
+
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+RUN_NAME_FORM = "1 to 64 letters, digits, dots, dashes or underscores"
+
+
+def is_run_name(name: str) -> bool:
+    """Whether a run may have this name; it is safe in a file name, in a shell and on a terminal."""
+    return _RUN.fullmatch(name) is not None
 
 
 def binary_name(metadata_name: str) -> str:

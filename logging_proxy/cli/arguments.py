@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from logging_proxy._version import __version__
+from logging_proxy.cli.start_arguments import add_start_commands, given, split_program
 from logging_proxy.index.columns import FILTERS
 from logging_proxy.service.console import safe
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 _DESCRIPTION = """\
-Inspect captures of Logging Proxy: list, show, search, follow, export.
+Start Logging Proxy, and inspect its captures: list, show, search, follow, export.
+
+Without a command: the newest exchanges.
 
 Captures are read from a logging server, or directly from a log directory:
   --log-dir DIR        the files in a directory
@@ -25,6 +29,8 @@ The server's token is taken from LOGGING_PROXY_TOKEN or from the configuration."
 
 _EXAMPLES = """\
 examples:
+  logging-proxy run                            start the proxy
+  logging-proxy run -- python agent.py         start a program behind a proxy of its own
   logging-proxy ls --status 5xx --since 2h     recent server errors
   logging-proxy show 092d                      one exchange, by the first 4 or more digits of its id
   logging-proxy show 092d --stream             the events of its stream, with arrival times
@@ -52,6 +58,10 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The parser for the whole command line."""
+    return _parser_and_commands()[0]
+
+
+def _parser_and_commands() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     common = _common()
     top = _Parser(
         prog="logging-proxy",
@@ -62,18 +72,43 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"logging-proxy {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     _Commands(commands, common).add_all()
-    return top
+    return top, commands.choices
 
 
-def _given(text: str) -> str:
-    """Refuse an empty argument: usually an unset shell variable, not a wish for the default."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("nothing is given")
-    if "\0" in text:
-        raise argparse.ArgumentTypeError("contains a NUL character")
-    return text
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line; `program` has the words after `--` of the command `run`.  Raises SystemExit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    before, program = split_program(arguments)
+    options = parser().parse_args(before)
+    if program is not None and options.command != "run":
+        return parser().parse_args(arguments)
+    if options.command == "run":
+        _check_program(options, program)
+    return options
+
+
+def _check_program(options: argparse.Namespace, program: list[str] | None) -> None:
+    run = _parser_and_commands()[1]["run"]
+    if options.words:
+        run.error(f"-- is missing before the command: logging-proxy run -- {' '.join(options.words)}")
+    if program is not None and not program:
+        run.error("a command is missing after --")
+    if options.name is not None and program is None:
+        run.error("--name is for a command: logging-proxy run --name NAME -- COMMAND")
+    options.program = program
+
+
+def command_names() -> list[str]:
+    """The commands, in the order of the help."""
+    return list(_parser_and_commands()[1])
+
+
+def help_text(command: str | None = None) -> str:
+    """The help of a command, or of all.  Raises KeyError for an unknown one."""
+    top, commands = _parser_and_commands()
+    return (top if command is None else commands[command]).format_help()
 
 
 def _common() -> argparse.ArgumentParser:
@@ -81,13 +116,13 @@ def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("source and output")
     group.add_argument(
-        "-c", "--config", metavar="FILE", type=_given, help="configuration file (default: config.yaml)"
+        "-c", "--config", metavar="FILE", type=given, help="configuration file (default: config.yaml)"
     )
     group.add_argument(
-        "--url", metavar="URL", type=_given, help="logging server, such as http://localhost:8080"
+        "--url", metavar="URL", type=given, help="logging server, such as http://localhost:8080"
     )
     group.add_argument(
-        "--log-dir", metavar="DIR", type=_given, help="read a directory of captures, without a server"
+        "--log-dir", metavar="DIR", type=given, help="read a directory of captures, without a server"
     )
     group.add_argument("--json", action="store_true", help="print JSON lines")
     group.add_argument("--color", metavar="WHEN", choices=("auto", "always", "never"), help=_COLOUR)
@@ -103,6 +138,7 @@ class _Commands:
         self._parents = [common]
 
     def add_all(self) -> None:
+        add_start_commands(self._commands, self._parents[0])
         self._ls()
         self._show()
         self._search()
@@ -165,7 +201,7 @@ class _Commands:
             "  logging-proxy search timeout\n"
             "  logging-proxy search '\"rate limit\" -retry' --since 7d --model claude-sonnet-4-5",
         )
-        search.add_argument("text", metavar="TEXT", nargs="+", type=_given, help="text to search for")
+        search.add_argument("text", metavar="TEXT", nargs="+", type=given, help="text to search for")
         _add_filters(search, times=True)
         _add_limit(search, 20)
 
@@ -204,7 +240,7 @@ class _Commands:
         )
         export.add_argument("--direct", action="store_true", help="bypass the proxy (with --curl)")
         export.add_argument(
-            "-o", "--output", metavar="FILE", type=_given, help="output file, or file for curl's body"
+            "-o", "--output", metavar="FILE", type=given, help="output file, or file for curl's body"
         )
         _add_reveal(export)
 
@@ -235,7 +271,7 @@ def _add_id(command: argparse.ArgumentParser) -> None:
         "id",
         metavar="ID",
         nargs="?",
-        type=_given,
+        type=given,
         help="an id, or its first 4 or more digits; the newest without one, -2 for the one before it",
     )
 

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from logging_proxy.cli import commands, showing
-from logging_proxy.cli.arguments import parser
+from logging_proxy.cli import commands, overview, showing, starting
+from logging_proxy.cli.arguments import parse
 from logging_proxy.cli.commands import Context
 from logging_proxy.cli.paint import Paint, wants_colour
 from logging_proxy.cli.sources import Misused, Trouble
@@ -24,7 +24,15 @@ from logging_proxy.cli.terminal import (
 from logging_proxy.index import BadFilter, IndexTrouble, TooSlow
 from logging_proxy.service.console import safe
 
-_COMMANDS: dict[str, Callable[[Context], None]] = {
+
+def _examine(context: Context) -> int:
+    # Imported here: it needs the reactor and TLS, and would delay every command.
+    from logging_proxy.cli.doctor.command import examine
+
+    return examine(context)
+
+
+_COMMANDS: dict[str, Callable[[Context], int | None]] = {
     "ls": commands.ls,
     "show": showing.show,
     "search": commands.search,
@@ -32,6 +40,10 @@ _COMMANDS: dict[str, Callable[[Context], None]] = {
     "export": showing.export,
     "stats": commands.stats,
     "reindex": commands.reindex,
+    "run": starting.run,
+    "init": starting.init,
+    "doctor": _examine,
+    "help": overview.help_command,
 }
 
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
@@ -62,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_arguments(arguments: Sequence[str] | None) -> int:
     try:
-        options = parser().parse_args(arguments)
+        options = parse(arguments)
     except SystemExit as end:
         return int(end.code or 0)
     size = columns_of(sys.stdout)
@@ -74,7 +86,8 @@ def _run_arguments(arguments: Sequence[str] | None) -> int:
 def run(context: Context) -> int:
     """Run a command.  Errors that the user can act upon are shown as one line, without a traceback."""
     try:
-        _COMMANDS[context.options.command](context)
+        command = context.options.command
+        status = (overview.overview if command is None else _COMMANDS[command])(context)
     except BadFilter as error:
         return _end(context, f"--{error.name}: {error.reason}", USAGE)
     except Misused as error:
@@ -94,7 +107,7 @@ def run(context: Context) -> int:
         raise
     except Exception as error:
         return _end(context, f"a fault of this program: {type(error).__name__} in {_place_of(error)}", ERROR)
-    return 0
+    return status or 0
 
 
 def _place_of(error: Exception) -> str:

@@ -75,6 +75,7 @@ def _facts(exchange: Exchange, redactor: Redactor) -> Iterator[tuple[str, str]]:
     yield "ended", _ended(row)
     yield "model", _words(row.get("model"))
     yield "session", _words(row.get("session"))
+    yield "run", _words(row.get("run"))
     yield "error", _words(redactor.url(str(row.get("error") or "")))
     for side in SIDES:
         yield side, _half(exchange, side)

@@ -29,6 +29,7 @@ from logging_proxy.configuration.options import (
     is_required,
     keys_of,
 )
+from logging_proxy.configuration.overlay import Given, blamed_on_options, overlay
 from logging_proxy.configuration.problems import (
     WHOLE_FILE,
     ConfigurationError,
@@ -53,14 +54,16 @@ _OPAQUE = frozenset(
 )
 
 
-def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool = True) -> Configuration:
+def load_configuration(
+    path: str, environ: Mapping[str, str], *, tls_files: bool = True, given: tuple[Given, ...] = ()
+) -> Configuration:
     """
     Read the file at `path`; raises `ConfigurationError` with all of its mistakes.
 
     `Configuration.warnings` reports secrets in a world-readable file, a short token, captures that
     every user of the machine can read, and destinations whose certificate is not verified.  If
     `tls_files` is false, certificates and keys are neither read nor checked: the logging server
-    does not use them.
+    does not use them.  Values in `given` replace those of the file.
     """
     findings = Findings(path)
     try:
@@ -80,6 +83,7 @@ def load_configuration(path: str, environ: Mapping[str, str], *, tls_files: bool
         tls_files=tls_files,
         # What comes through a pipe, as `--config <(...)`, has no directory.
         folder=os.path.dirname(os.path.abspath(path)) if stat.S_ISREG(mode) else os.getcwd(),
+        given=given,
     )
 
 
@@ -99,6 +103,7 @@ def read_configuration(
     tls_files: bool = True,
     now: Callable[[], float] = time.time,
     folder: str = "",
+    given: tuple[Given, ...] = (),
 ) -> Configuration:
     """
     Return the configuration in `text`, with defaults filled in.
@@ -106,10 +111,11 @@ def read_configuration(
     Raises `ConfigurationError`, and nothing else, with all mistakes sorted by position.
     `read_file` reads secret files, and TLS files if `tls_files` is true; `exposed` means that
     other users can read the configuration file; certificates must be valid at the time `now`;
-    `folder` is the directory that relative paths start from.
+    `folder` is the directory that relative paths start from.  Values in `given` replace those
+    in `text`.
     """
     findings = Findings(filename)
-    root = compose(text, findings, _OPAQUE)
+    root = overlay(compose(text, findings, _OPAQUE), given)
 
     def read_in_folder(path: str) -> bytes:
         return read_file(os.path.join(folder, path))
@@ -119,7 +125,7 @@ def read_configuration(
     transport.check_tls(draft, now(), findings)
     checks.check(draft, findings)
     if findings.problems:
-        raise ConfigurationError(findings.problems)
+        raise blamed_on_options(ConfigurationError(findings.problems), given)
     warnings = tuple(sorted(_warnings(draft, exposed, findings), key=position_of))
     return _configuration(_in_folder(draft, folder), proxies, warnings)
 

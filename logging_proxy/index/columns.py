@@ -211,6 +211,14 @@ class Row(NamedTuple):
             from_bodies=True,
         ),
     ] = False
+    run: Annotated[
+        str | None,
+        Column(
+            "The run of `logging-proxy run -- COMMAND` that it belongs to.",
+            filter=Filter("Name of a run.", "this run of a command"),
+            seldom=True,
+        ),
+    ] = None
 
     def document(self) -> dict[str, Any]:
         """The row as a JSON object, with the member names of the metadata."""

@@ -65,7 +65,7 @@ def _entry(recorded: Recorded, read_body: ReadBody, known: Known) -> Entry:
 
 def _row(recorded: Recorded, understood: Understanding, text_cut: bool = False) -> Row:
     """The one place that computes the columns; those from bodies are the fields of `Understanding`."""
-    id, started, ended, asked, client, outcome, error, request, response = recorded
+    id, started, ended, asked, client, run, outcome, error, request, response = recorded
     headed = response is not None and response.status is not None
     return Row(
         id=id,
@@ -80,6 +80,7 @@ def _row(recorded: Recorded, understood: Understanding, text_cut: bool = False) 
         source_url=asked.source_url,
         destination_url=asked.destination_url,
         client=client,
+        run=run,
         # Halves uploaded one by one carry wall-clock times; the clock may have been set back in between.
         duration=max(0, ended - started),
         head_after=max(0, response.started - started) if response and headed else None,

@@ -67,6 +67,8 @@ class Recorded(NamedTuple):
     ended: int
     asked: Asked
     client: str | None
+    run: str | None
+    """The run of a command that it belongs to."""
     outcome: str
     """Empty while it is under way."""
     error: str | None
@@ -99,8 +101,8 @@ def of_exchange(
     started, ended = wall_ns // 1000, (wall_ns + elapsed) // 1000
     request = _question(half, started, request_file, request_body, asked, tunnel, response)
     outcome, error = verdict(exchange)
-    client = client_of(exchange.client)
-    return Recorded(exchange.id, started, ended, asked, client, outcome, error, request, response)
+    client, run = client_of(exchange.client), exchange.run or None
+    return Recorded(exchange.id, started, ended, asked, client, run, outcome, error, request, response)
 
 
 def _question(
@@ -212,6 +214,7 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
             _NO_HEADERS if request is None else _headers(request),
         ),
         _client(client.get("address"), client.get("port")),
+        half.get("run"),
         last.get("outcome") or "",
         last.get("error"),
         None if request is None else _half(request, None if request.get("tunnel_from") else websocket),

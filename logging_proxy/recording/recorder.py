@@ -46,9 +46,14 @@ class Recording:
         pace: Pace | None = None,
         ring_size: int = RING_SIZE,
         workers: int = 1,
+        run: str = "",
     ) -> None:
-        """`workers` is how many processes share the space for rings.  Raises `SpoolBusy` and OSError."""
+        """
+        `workers` is how many processes share the space for rings; `run` names the run that all exchanges
+        belong to, if there is one.  Raises `SpoolBusy` and OSError.
+        """
         self.directory = directory
+        self._run = run
         self._reactor = reactor
         ring_directory = Path(options.ring_dir)
         self._spool = Spool(
@@ -68,6 +73,8 @@ class Recording:
 
     def start(self) -> None:
         session = {"version": __version__, "pid": os.getpid(), "wall_ns": time.time_ns()}
+        if self._run:
+            session["run"] = self._run
         self.writer.write(NO_EXCHANGE, [(Kind.SESSION, 0, json.dumps(session).encode())])
         self._spool.start()
 

@@ -35,7 +35,11 @@ class Kind(enum.IntEnum):
     """The meaning of a record for its exchange."""
 
     SESSION = 0
-    """A proxy started: JSON `version`, `pid`, `wall_ns`.  Exchanges still open were interrupted."""
+    """
+    A proxy started: JSON `version`, `pid`, `wall_ns`, and `run` if the session's exchanges belong to one.
+
+    Exchanges still open were interrupted.
+    """
 
     REQUEST_HEAD = 1
     """An exchange starts: a `RequestHead` payload."""

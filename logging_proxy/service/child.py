@@ -41,7 +41,8 @@ NICENESS = 10
 """Niceness of the logging server: captures can wait in the spool, exchanges cannot wait."""
 
 
-_PROGRAM = (sys.executable, "-P", "-m", "logging_proxy.service.child_main")
+PROGRAM = ("-P", "-m", "logging_proxy.service.child_main")
+"""Python's arguments for a child process; title, niceness, directory and twistd's arguments follow."""
 
 
 def _input(document: bytes) -> IO[bytes]:
@@ -174,7 +175,14 @@ class ChildProcess:
                 self._process = self._reactor.spawnProcess(
                     _Child(self),
                     sys.executable,
-                    [*_PROGRAM, self._title, str(self._niceness), self._folder, *self._arguments],
+                    [
+                        sys.executable,
+                        *PROGRAM,
+                        self._title,
+                        str(self._niceness),
+                        self._folder,
+                        *self._arguments,
+                    ],
                     env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
                     childFDs=descriptors,
                 )

@@ -77,9 +77,10 @@ class Serving:
         output: Output,
         entrance: Entrance | None = None,
         server: Sequence[Where] = (),
+        observers: Sequence[ILogObserver] = (),
     ) -> None:
         """
-        `server` is where the embedded logging server listens.
+        `server` is where the embedded logging server listens; `observers` are further ones of exchanges.
 
         Raises `PEMError` for TLS settings that the configuration's checks have not seen.
         """
@@ -88,6 +89,7 @@ class Serving:
         self._recording = recording
         self._output = output
         self._entrance = OwnEntrance(reactor) if entrance is None else entrance
+        self._more_observers = observers
         self._ports: list[Any] = []
         self._hurried = False
         recorder = recording.recorder if recording is not None else None
@@ -107,6 +109,7 @@ class Serving:
         console = configuration.logging.console
         if console:
             yield ConsoleObserver(self._output, brief=console == BRIEF)
+        yield from self._more_observers
 
     # --- start ------------------------------------------------------------------------------
 

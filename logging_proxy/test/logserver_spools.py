@@ -91,8 +91,8 @@ class Script:
         ]
 
 
-def session(clock: int = MS) -> bytes:
-    payload = json.dumps({"version": "1", "pid": 1, "wall_ns": WALL_NS}).encode()
+def session(clock: int = MS, **more: Any) -> bytes:
+    payload = json.dumps({"version": "1", "pid": 1, "wall_ns": WALL_NS, **more}).encode()
     return encode(Kind.SESSION, 0, 0, clock, payload)
 
 

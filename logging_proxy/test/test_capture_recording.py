@@ -65,6 +65,17 @@ class RecordingTests(RecordingCase):
         self.assertEqual({"version", "pid", "wall_ns"}, set(json.loads(first.content)))
         self.assertEqual([record.kind for record in rest], [Kind.REQUEST_HEAD, Kind.REQUEST_PIECE, Kind.END])
 
+    def test_session_of_a_run(self) -> None:
+        """The session of a run names it."""
+        options = LoggingOptions(ring_dir=str(self.directory.parent / "none"))
+        recording = Recording(
+            self.directory, options, self.reactor, self.bad.disk, FAST, SMALL, run="nightly-1"
+        )
+        recording.start()
+        self.assertTrue(self.stop(recording))
+        (first,) = records(self.directory)
+        self.assertEqual(json.loads(first.content)["run"], "nightly-1")
+
     def test_reactor_is_left_alone(self) -> None:
         """While all goes well the spool's thread asks nothing of the reactor."""
         real = self.reactor.callFromThread

@@ -24,6 +24,7 @@ ROW = full_row(
     status=404,
     outcome="complete",
     answered_by="proxy",
+    run="nightly",
     request_file="2025-09-13_02-11-09.123_00000001_request.bin",
 )
 

@@ -107,6 +107,7 @@ def exchanges(draw: st.DrawFn) -> tuple[Exchange, bytes, bytes]:
     exchange.outcome = draw(st.sampled_from(["complete", "upstream_reset", "interrupted"]))
     exchange.error = draw(st.sampled_from(["", f"no route for sk-{SECRET}"]) | st.text(max_size=20))
     exchange.damage = draw(st.sampled_from(["", "a gap"]))
+    exchange.run = draw(st.sampled_from(["", "nightly"]))
     return exchange, request, response
 
 

@@ -47,6 +47,23 @@ def both(exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata.documents(exchange, StoredBody("q.bin", "00"), StoredBody("r.bin", "11"))
 
 
+class RunTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """A run is what its session names; a name that no command line takes is none, whatever it is."""
+        good = {"a": "a", "Agent_1.2-x": "Agent_1.2-x", "a" * 64: "a" * 64}
+        names: list[Any] = [*good, "", "a" * 65, "-x", "a b", "a\x1b", "é", 1, None, ["a"], {}]
+        for name in names:
+            exchange = ended(assemble(session(run=name), *Script(1).simple()))
+            self.assertEqual(exchange.run, good.get(name, "") if isinstance(name, str) else "", name)
+
+    def test_no_session(self) -> None:
+        """A session's record that is no JSON object names no run, and does not hide what follows."""
+        for payload in (b"", b"[]", b"{", b"[" * 100_000, b"\xff"):
+            damaged = encode(Kind.SESSION, 0, 0, MS, payload)
+            exchange = ended(assemble(session(run="before"), damaged, *Script(1).simple()))
+            self.assertEqual(exchange.run, "")
+
+
 def answer(status: int | None, *headers: tuple[str, str]) -> heads.Head:
     lines = [f"HTTP/1.1 {status or ''} OK", *(f"{name}: {value}" for name, value in headers), "", ""]
     return heads.parse_head("\r\n".join(lines).encode("latin-1"))

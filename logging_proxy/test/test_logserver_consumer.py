@@ -317,6 +317,31 @@ class StoringTests(ConsumerTestCase):
         self.assertEqual(read_directory(self.log_dir)[response["filename"]], b"")
         self.assertEqual(response["sha256"], hashlib.sha256(b"").hexdigest())
 
+    def test_run(self) -> None:
+        """Both halves of a session's exchanges are marked with its run, and those of the next are not."""
+        one, two = Script(1, other_id(1)), Script(2, other_id(2))
+        spool = SpoolWriter(self.spool)
+        spool.blocks([session(run="nightly"), *one.simple(), session(clock=10), *two.simple()])
+        self.consume()
+        found = documents(self.log_dir)
+        runs = {key: document.get("run") for key, document in found.items()}
+        expected = {}
+        for number, run in ((1, "nightly"), (2, None)):
+            for half in ("request", "response"):
+                expected[str(uuid.UUID(bytes=other_id(number))), half] = run
+        self.assertEqual(runs, expected)
+
+    def test_run_after_a_restart(self) -> None:
+        """A logging server that continues in the middle of a run's session knows the run."""
+        one, two = Script(1, other_id(1)), Script(2, other_id(2))
+        first, *rest = one.simple()
+        spool = SpoolWriter(self.spool)
+        spool.blocks([session(run="nightly"), first])
+        self.consume().close()
+        spool.blocks([*rest, *two.simple()])
+        self.consume()
+        self.assertEqual({each["run"] for each in documents(self.log_dir).values()}, {"nightly"})
+
     def test_interleaved(self) -> None:
         """Exchanges that overlap do not mix."""
         SpoolWriter(self.spool).blocks(interleaved())

@@ -132,6 +132,9 @@ class InstallTests(SynchronousTestCase):
         self.assertLessEqual({"logging-proxy", "logging-server"}, commands)
         for command in ("logging-proxy", "logging-server"):
             self.assertIn("--config", run(python, "-c", program, command, "--help", folder=self.folder))
+        written = self.folder / "written.yaml"
+        run(python, "-m", "logging_proxy", "init", "--config", str(written), "--force", folder=self.folder)
+        self.assertIn("routes:", written.read_text("utf-8"))
 
     def test_installed(self) -> None:
         """After `pip install .`, twistd has the commands, without the source tree."""

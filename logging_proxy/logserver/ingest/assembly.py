@@ -33,6 +33,7 @@ from logging_proxy.captures.exchanges import (
     open_exchange,
     restore_exchange,
 )
+from logging_proxy.captures.names import is_run_name
 from logging_proxy.recording.records import OUTCOMES, Flag, Kind, Record, SpoolDamage
 
 _REQUEST_PIECE, _RESPONSE_PIECE = Kind.REQUEST_PIECE, Kind.RESPONSE_PIECE
@@ -95,6 +96,8 @@ class Assembler:
     def __init__(self) -> None:
         self.open: dict[int, Exchange] = {}
         self.tally = Tally()
+        self.run = ""
+        """The run that the exchanges of the present session belong to; empty if they belong to none."""
         self._ids: set[bytes] = set()
         """Ids of exchanges that are open, or have ended and may not be stored yet."""
         self.last_time = 0
@@ -195,6 +198,7 @@ class Assembler:
         if kind is _REQUEST_HEAD:
             return self._request_head(record)
         if kind is _SESSION:
+            self.run = _run_of(record.content)
             return self.interrupt("the proxy stopped before the exchange ended")
         self._count_lost(record)
         return NOTHING
@@ -211,6 +215,7 @@ class Assembler:
             self.tally.malformed_records += 1
             return events
         self._ids.add(exchange.uuid)
+        exchange.run = self.run
         self.wall_offset = exchange.wall_ns - time
         if flags & _LAST:
             exchange.request.completed = 0
@@ -344,6 +349,15 @@ class Assembler:
             self.tally.lost_bytes += _count(lost.get("bytes", 0))
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             self.tally.malformed_records += 1
+
+
+def _run_of(session: bytes) -> str:
+    """The run that a SESSION record names; empty if it names none, or one that is no name."""
+    try:
+        run = json.loads(session).get("run", "")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return run if isinstance(run, str) and is_run_name(run) else ""
 
 
 def _is_shallow(value: Any, levels: int) -> bool:

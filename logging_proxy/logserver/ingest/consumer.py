@@ -132,6 +132,7 @@ class SpoolConsumer:
         self._reset(int(state["offset"]))
         self.assembler.tally = restore_tally(state.get("tally", (0, 0, 0, 0, 0)))
         self.assembler.restore(state["exchanges"])
+        self.assembler.run = str(state.get("run", ""))
         self._writer.restore(self.assembler.open, state["files"])
         for exchange in self.assembler.open.values():
             self._observer.event(Started(exchange))
@@ -206,6 +207,7 @@ class SpoolConsumer:
             "version": VERSION,
             "offset": offset,
             "tally": self.assembler.tally.state(),
+            "run": self.assembler.run,
             "exchanges": self.assembler.checkpoint(),
             "files": self._writer.checkpoint(),
         }
