@@ -39,11 +39,6 @@ def is_json(text: str) -> bool:
     return True
 
 
-def json_lines(pieces: Iterable[str], paint: Paint, most: int | None = None) -> Iterator[str]:
-    """The lines of the JSON value in `pieces`; of a line longer than `most` only the beginning."""
-    return lines_of(json_fragments(pieces, paint, most), most)
-
-
 def json_fragments(pieces: Iterable[str], paint: Paint, most: int | None = None) -> Iterator[str]:
     """
     The laid out text in fragments; line ends stand at the beginning of a fragment, and nowhere else.

@@ -43,11 +43,6 @@ class Message:
     def has_body(self) -> bool:
         return any(self.pieces())
 
-    @property
-    def raw(self) -> bytes:
-        """The body as sent, whole."""
-        return b"".join(self.pieces())
-
     def pieces(self) -> Iterator[bytes]:
         """The body as sent."""
         return self._open_body()
@@ -61,12 +56,6 @@ def open_message(open_half: OpenBytes) -> Message:
     """The message in a `.bin`."""
     head, _, _ = head_first(open_half())
     return Message(parse_head(head), lambda: head_first(open_half())[2])
-
-
-def read_message(pieces: Iterable[bytes]) -> Message:
-    """The message in the content of a `.bin`, which is held."""
-    content = list(pieces)
-    return open_message(lambda: iter(content))
 
 
 def head_first(pieces: Iterator[bytes]) -> tuple[bytes, bytes, Iterator[bytes]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from logging_proxy.cli.curl import Curl, curl_command, key_variable, quoted
-from logging_proxy.cli.messages import Message, read_message
+from logging_proxy.cli.messages import Message, open_message
 from logging_proxy.cli.redacting import redacted_half
 from logging_proxy.cli.secrets import Redactor
 from logging_proxy.redaction.values import is_reference
@@ -25,7 +25,8 @@ URL = "http://localhost:5601/openai/v1/chat"
 
 
 def request(head: bytes, body: bytes = b"") -> Message:
-    return read_message([head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body])
+    content = head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body
+    return open_message(lambda: iter([content]))
 
 
 def curl(message: Message, url: str = URL, reveal: bool = False) -> Curl:

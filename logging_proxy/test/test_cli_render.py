@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from logging_proxy.cli import render
-from logging_proxy.cli.jsontext import is_json, json_lines
+from logging_proxy.cli.jsontext import is_json, json_fragments, lines_of
 from logging_proxy.cli.matching import Search
-from logging_proxy.cli.messages import Message, read_message
+from logging_proxy.cli.messages import Message, open_message
 from logging_proxy.cli.paint import Paint
 from logging_proxy.cli.redacting import redacted_events
 from logging_proxy.cli.secrets import Redactor
@@ -31,7 +31,8 @@ JSON = st.recursive(
 
 
 def message(head: bytes, body: bytes = b"") -> Message:
-    return read_message([head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body])
+    content = head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body
+    return open_message(lambda: iter([content]))
 
 
 def body_text(message: Message, reveal: bool = True) -> str:
@@ -40,7 +41,7 @@ def body_text(message: Message, reveal: bool = True) -> str:
 
 class JSONTests(SynchronousTestCase):
     def lay_out(self, text: str, reveal: bool = False) -> list[str]:
-        return list(json_lines([Redactor(reveal).body(text, Form.JSON)], PLAIN))
+        return list(lines_of(json_fragments([Redactor(reveal).body(text, Form.JSON)], PLAIN)))
 
     def test_layout(self) -> None:
         """Members and items stand on lines of their own; what is empty stays in one."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from logging_proxy.understanding.media_types import Form, declares_stream, form_of
+from logging_proxy.understanding.media_types import Form, form_of
 
 GENERAL = (
     "",
@@ -137,11 +137,6 @@ class BytesTests(SynchronousTestCase):
         """A page without a type is markup."""
         for body in (b"<!DOCTYPE html><p>", b"<?xml version='1.0'?><a/>", b"\n<html>"):
             self.assertIs(form_of("", body), Form.MARKUP)
-
-    def test_declared_streams(self) -> None:
-        """A stream is announced by its type, before it has begun."""
-        self.assertTrue(declares_stream("text/event-stream; charset=utf-8") and declares_stream(LINES))
-        self.assertFalse(declares_stream(JSON) or declares_stream(""))
 
     @given(
         st.binary(max_size=300), st.text(max_size=40) | st.sampled_from([*GENERAL, FORM, JSON, EVENTS, LINES])

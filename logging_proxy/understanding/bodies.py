@@ -30,8 +30,6 @@ START = 64 << 10
 VIEW_LIMITS = Limits(output=1024 * MIB, seconds=60.0)
 """Limits for a person who asked for the whole body: it is not held, so it may be long."""
 
-ONLY_BEGINNING = "only its beginning was read"
-
 
 class Body:
     """
@@ -93,10 +91,6 @@ class Body:
                 head,
                 Body(pieces, head.content_type, head.content_encoding, self._limits, self._seconds),
             )
-
-    def note_cut(self) -> None:
-        """Say that there is more of the body than what is read here."""
-        self._troubles[ONLY_BEGINNING] = None
 
     def _decoded(self, pieces: Iterator[bytes], content_encoding: str) -> Iterator[bytes]:
         """The decoded bytes, or the bytes as they are if nothing of them can be decoded."""

@@ -15,6 +15,8 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Any, Protocol
 
+from logging_proxy.understanding.aws_chunked import AwsChunked
+
 STEP = 64 << 10
 """Maximum bytes that one step consumes or produces."""
 
@@ -103,8 +105,7 @@ def decode(
     """
     Decode a whole `body` within `limits`.
 
-    A body of which nothing can be decoded, because its coding is unknown or not what it says, is kept as it
-    is.
+    A body of which nothing can be decoded is kept as it is: its coding is unknown, or untrue.
     """
     if not codings_of(content_encoding):
         content_encoding = coding_by_bytes(body)
@@ -278,44 +279,6 @@ class _Gzip:
         return True
 
 
-class _AwsChunked:
-    """
-    The chunks of a signed upload: `size;chunk-signature=...`, the bytes, and at the end trailers.
-
-    It stands as a coding in Content-Encoding, although it frames the body.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self.at_end = False
-        self._line = b""
-        self._left = 0
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        while data and not self.at_end:
-            if self._left:
-                piece, data = data[: self._left], data[self._left :]
-                self._left -= len(piece)
-                yield piece
-                continue
-            line, newline, data = data.partition(b"\n")
-            self._line += line
-            if len(self._line) > _LONGEST_CHUNK_LINE or self._line[:1] not in _CHUNK_STARTS:
-                raise ValueError("no size of a chunk")
-            if newline:
-                self._begin_chunk(self._line.strip())
-                self._line = b""
-
-    def _begin_chunk(self, line: bytes) -> None:
-        """Take the line before a chunk; the line end after a chunk is an empty line."""
-        if line:
-            self._left = int(line.partition(b";")[0], 16)
-            self.at_end = self._left <= 0
-
-
-_LONGEST_CHUNK_LINE = 1024
-_CHUNK_STARTS = (b"", b"\r", *(b"%c" % digit for digit in b"0123456789abcdefABCDEF"))
-
-
 class _Deflate:
     """deflate in the zlib format (RFC 1950), or raw (RFC 1951), which many servers send instead."""
 
@@ -433,5 +396,5 @@ _CODINGS: dict[str, Callable[[Limits], _Coding]] = {
     "deflate": _Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
-    "aws-chunked": _AwsChunked,
+    "aws-chunked": lambda limits: AwsChunked(),
 }

@@ -75,11 +75,6 @@ def _declared_form(content_type: str) -> Form | None:
     return Form.BINARY if _MEDIA_TYPE.fullmatch(kind) else None
 
 
-def declares_stream(content_type: str) -> bool:
-    """Whether a type declares a body of events or lines, which is known before there is a body."""
-    return _declared_form(content_type[:LONGEST_TYPE]) in (_EVENTS, _LINES)
-
-
 def form_of(content_type: str, start: bytes) -> Form:
     """
     How to read a body of this type that begins with `start`: the whole body, or as much as there is.
