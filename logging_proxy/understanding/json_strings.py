@@ -207,24 +207,23 @@ def _words_of(value: Any) -> list[str]:
 
 
 def _without_escapes(text: str, allowance: Allowance) -> str:
-    """`text`, of which a part is JSON, with what the escapes in its strings stand for."""
+    """`text`, of which a part is JSON, with what the escapes in its strings stand for, within `allowance`."""
     judged = Strength.NONE
-
-    def plain(match: re.Match[str]) -> str:
-        nonlocal judged
+    pieces, at = [], 0
+    for match in _JSON_STRING.finditer(text.rstrip("\\")):
         string, end = match[1], match[2]
         if not allowance.spend(len(string)):
-            return " "
+            return "".join(pieces)
+        pieces.append(text[at : match.start()])
+        at = match.end()
+        is_secret = False
         if end.endswith(":"):
             judged = strength(string)
         elif judged >= Strength.WEAK:
             is_secret = is_secret_by(judged, _unescaped(string))
             judged = Strength.NONE
-            if is_secret:
-                return " "
-        return f'"{_unescaped(string)}"{end[1:]}' if "\\" in string else match[0]
-
-    return _JSON_STRING.sub(plain, text.rstrip("\\"))
+        pieces.append(" " if is_secret else f'"{_unescaped(string)}{end}' if "\\" in string else match[0])
+    return "".join([*pieces, text[at:]])
 
 
 # --- with paths --------------------------------------------------------------------
