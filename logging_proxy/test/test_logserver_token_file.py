@@ -184,5 +184,5 @@ class NotKeptTests(SynchronousTestCase):
         first, second = kept_token(log_dir), kept_token(log_dir)
         self.assertGreaterEqual(len(first), 43)
         self.assertNotEqual(first, second)
-        self.assertEqual([event["reason"] for event in said], [f"{log_dir}: File exists"] * 2)
+        self.assertEqual([event["reason"] for event in said], [f"{log_dir}: Not a directory"] * 2)
         self.assertNotIn(first, str(said))
