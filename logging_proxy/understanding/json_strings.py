@@ -285,4 +285,4 @@ def _deep_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
                 if _is_told(name, member) and name != hidden
             ]
         elif isinstance(value, list):
-            stack += [(path, item) for item in reversed(_told_items(value))]
+            stack += [(path, item) for item in _told_items(value)[::-1]]
