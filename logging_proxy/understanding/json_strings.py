@@ -208,7 +208,8 @@ def _words_of(value: Any) -> list[str]:
 def _without_escapes(text: str, allowance: Allowance) -> str:
     """`text`, of which a part is JSON, with what the escapes in its strings stand for, within `allowance`."""
     judged = Strength.NONE
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for match in _JSON_STRING.finditer(text.rstrip("\\")):
         string, end = match[1], match[2]
         if not allowance.spend(len(string)):
