@@ -200,7 +200,10 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
     if half is None:
         raise ValueError("neither request nor response")
     last, client = response or half, half.get("client") or {}
-    websocket = None if response is None else _websocket(response.get("status"), _headers(response))
+    asked = _NO_HEADERS if request is None else _headers(request)
+    answered = _NO_HEADERS if response is None else _headers(response)
+    websocket = None if response is None else _websocket(response.get("status"), answered)
+    frames = None if request is None or request.get("tunnel_from") else websocket
     return Recorded(
         half["id"],
         _time(half["started_at"]),
@@ -211,24 +214,24 @@ def of_documents(request: Document | None, response: Document | None) -> Recorde
             half.get("method"),
             half.get("source_url"),
             half.get("destination_url"),
-            _NO_HEADERS if request is None else _headers(request),
+            asked,
         ),
         _client(client.get("address"), client.get("port")),
         half.get("run"),
         last.get("outcome") or "",
         last.get("error"),
-        None if request is None else _half(request, None if request.get("tunnel_from") else websocket),
-        None if response is None else _half(response, websocket),
+        None if request is None else _half(request, asked, frames),
+        None if response is None else _half(response, answered, websocket),
     )
 
 
-def _half(document: Document, websocket: str | None) -> RecordedHalf:
+def _half(document: Document, headers: Mapping[str, str], websocket: str | None) -> RecordedHalf:
     tunnel = document.get("framing") == "tunnel"
     return RecordedHalf(
         _time(document["started_at"]),
         int(document["bytes"]),
         document["filename"],
-        _headers(document),
+        headers,
         _tunnelled(int(document["bytes"]), websocket) if tunnel else _body_size(document),
         None,
         document.get("status"),
