@@ -40,6 +40,10 @@ _AFTER_NAME = re.compile(
 )
 """What follows the telling part of a name: its rest, the quote that ends it, and a sign before the value."""
 
+_SIGNS = "=:>\"'"
+"""One of these is in every sign of `_AFTER_NAME`, or behind it; only options have blanks."""
+_OPTION_BEGIN = re.compile(r"-(?<![a-z0-9_.-]-)-?[a-z]", re.ASCII)
+
 _TYPE = re.compile(r"[ \t]*[A-Za-z_][\w.\[\]| ]{0,40}=[ \t]*", re.ASCII)
 _QUOTED = re.compile(r"""[ \t]*+[bfruBFRU]{0,2}(?P<quote>\\{0,8}["'`])""")
 _BARE = re.compile(
@@ -67,10 +71,18 @@ def assigned_spans(text: str) -> list[Span]:
     found: list[Span] = []
     for at in range(0, max(1, len(text) - OVERLAP), STEP):
         lower = _lowered(text[at : at + STEP + OVERLAP])
-        hints = [hint for hint in _HINTS if hint in lower]
+        names = _HINTS if _has_sign(lower) else _SCHEMES
+        hints = [hint for hint in names if hint in lower]
         if hints or ("@" in lower and "://" in lower) or ("-" in lower and "curl" in lower):
             found += _in_window(text, at, lower, hints)
     return found
+
+
+def _has_sign(lower: str) -> bool:
+    """Whether `lower` has something that may stand between a name and its value: most prose has nothing."""
+    if any(map(lower.__contains__, _SIGNS)) or "password" in lower:
+        return True
+    return "-" in lower and _OPTION_BEGIN.search(lower) is not None
 
 
 def _lowered(text: str) -> str:

@@ -9,7 +9,11 @@ from logging_proxy.understanding.clean_text import SHORTEST_BLOB
 from logging_proxy.understanding.json_strings import Path, expanded, parse, strings
 
 DOCUMENTS = 16
-"""How many values of a stream are kept; model and role are in the first ones."""
+"""
+How many values of a stream are kept; model and role are in the first ones.
+
+Events that differ from the one before in a piece of text only are not parsed, and not among them.
+"""
 
 DOCUMENTS_SIZE = 1 << 20
 """Characters of JSON after which no more values are kept; parsed values need many times their size."""
@@ -78,7 +82,7 @@ class JsonStream:
             if len(self.documents) < DOCUMENTS and self._documents_size < DOCUMENTS_SIZE:
                 self.documents.append(value)
                 self._documents_size += len(item)
-            elif len(grown) == 1:
+            if len(grown) == 1:
                 self._expect(item, *grown[0])
         elif item.strip() and value is None and item != "[DONE]":
             self._whole[item] = None
