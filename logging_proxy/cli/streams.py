@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from logging_proxy.understanding.bodies import START
 from logging_proxy.understanding.charsets import ESCAPED, TextDecoder, charset_of
-from logging_proxy.understanding.decoding import Decoder, coding_by_bytes, codings_of, is_kept
+from logging_proxy.understanding.decoding import decode_pieces
 from logging_proxy.understanding.media_types import Form, form_of
 from logging_proxy.understanding.websocket import WebSocketMessage, WebSocketReader
 
@@ -46,32 +46,7 @@ def arrivals(
 
     A body of which nothing can be decoded comes as it is.
     """
-    arriving = _cut([body] if isinstance(body, bytes) else body, pieces)
-    first = next(arriving, None)
-    if first is None:
-        return
-    arriving = itertools.chain([first], arriving)
-    coding = content_encoding if codings_of(content_encoding) else coding_by_bytes(first[1])
-    yield from _decoded(arriving, coding) if coding else arriving
-
-
-def _decoded(arriving: Iterator[Arrival], coding: str) -> Iterator[Arrival]:
-    decoder = Decoder(coding)
-    held: list[Arrival] = []
-    is_decoded = False
-    for at, data in arriving:
-        if not is_decoded:
-            held.append((at, data))
-        decoded = b"".join(decoder.feed(data))
-        if decoded:
-            is_decoded = True
-            held.clear()
-            yield at, decoded
-        if decoder.trouble is not None:
-            break
-    if not is_decoded and is_kept(decoder.trouble):
-        yield from held
-        yield from arriving
+    return decode_pieces(_cut([body] if isinstance(body, bytes) else body, pieces), content_encoding)
 
 
 def _cut(body: Iterable[bytes], pieces: Iterable[list[int]]) -> Iterator[Arrival]:

@@ -7,13 +7,14 @@ Input is untrusted: bad input never raises, and output, ratio, time and number o
 
 from __future__ import annotations
 
+import itertools
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from logging_proxy.understanding.aws_chunked import AwsChunked
 
@@ -183,6 +184,45 @@ class Decoder:
             self._spent += self._seconds() - began
             if self._spent > self._limits.seconds and self.trouble is None:
                 self.trouble = Trouble.TIME
+
+
+# --- pieces with their times -------------------------------------------------------
+
+At = TypeVar("At")
+
+
+def decode_pieces(pieces: Iterable[tuple[At, bytes]], content_encoding: str) -> Iterator[tuple[At, bytes]]:
+    """
+    The decoded bytes of each piece of a body, with what the piece came with, such as its time.
+
+    A body of which nothing can be decoded comes as it is.
+    """
+    pieces = iter(pieces)
+    first = next(pieces, None)
+    if first is None:
+        return
+    pieces = itertools.chain([first], pieces)
+    coding = content_encoding if codings_of(content_encoding) else coding_by_bytes(first[1])
+    yield from _decoded(pieces, coding) if coding else pieces
+
+
+def _decoded(pieces: Iterator[tuple[At, bytes]], coding: str) -> Iterator[tuple[At, bytes]]:
+    decoder = Decoder(coding)
+    held: list[tuple[At, bytes]] = []
+    is_decoded = False
+    for at, data in pieces:
+        if not is_decoded:
+            held.append((at, data))
+        decoded = b"".join(decoder.feed(data))
+        if decoded:
+            is_decoded = True
+            held.clear()
+            yield at, decoded
+        if decoder.trouble is not None:
+            break
+    if not is_decoded and is_kept(decoder.trouble):
+        yield from held
+        yield from pieces
 
 
 # --- stages: one coding each -----------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 from logging_proxy.understanding.answer_streams import AnswerStream, Taken
 from logging_proxy.understanding.dialects.recognise import FIGURES, Dialect
 from logging_proxy.understanding.dialects.sockets import PlainSocket, socket_for
-from logging_proxy.understanding.reading import Message, arrivals, decoded
+from logging_proxy.understanding.reading import Message, arrivals, arriving
 from logging_proxy.understanding.redacted import redact_body, redact_events
 from logging_proxy.understanding.socket_streams import SocketEvent, SocketStream
 
@@ -27,8 +27,7 @@ Document = dict[str, Any]
 def stream_events(dialect: Dialect | None, response: Message) -> Iterator[Taken]:
     """The events of a response; none if it is one document."""
     stream = AnswerStream(dialect or FIGURES, response.fields.get("content-type", ""), response.status)
-    pieces = arrivals(response.body, response.times)
-    for data, at in decoded(pieces, response.fields.get("content-encoding", "")):
+    for at, data in arriving(response):
         yield from stream.feed(data, at)
     yield from stream.finish()
 

@@ -6,7 +6,7 @@ Nothing here knows files or the index: bodies are handed in as they were recorde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from logging_proxy.understanding.answer_streams import AnswerStream
 from logging_proxy.understanding.asked import Asked
 from logging_proxy.understanding.charsets import charset_of, decode_text
-from logging_proxy.understanding.decoding import Decoder, coding_by_bytes, codings_of, decode, is_kept
+from logging_proxy.understanding.decoding import decode, decode_pieces
 from logging_proxy.understanding.dialects.recognise import Dialect, recognise
 from logging_proxy.understanding.dialects.sockets import socket_for
 from logging_proxy.understanding.json_top_level import top_level
@@ -32,8 +32,8 @@ _PLAN_HEADERS = ("anthropic-ratelimit-unified-status", "x-codex-primary-used-per
 _PLAN_HOST = "chatgpt.com"
 _PLAN_TOKEN = "sk-ant-oat"
 
-Arrival = tuple[bytes, int | None]
-"""Bytes, and when they arrived, in microseconds since the start of the exchange."""
+Arrival = tuple[int | None, bytes]
+"""When bytes arrived, in microseconds since the start of the exchange, and the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,8 @@ def read_exchange(request: Message, response: Message | None, course: Course) ->
     path = urlsplit(course.url).path
     if response is not None and response.status == 101:
         return _read_socket(path, request, response, course)
-    value = _request_value(request)
     answered = response or Message({})
-    dialect = recognise(path, request.fields, value)
-    if dialect is None:
-        # Only for what looks like an answer of a model is the response read twice.
-        dialect = recognise(path, request.fields, value, _first_value(answered))
+    dialect, value = _recognised(path, request, answered)
     if dialect is None:
         return None
     return Read(
@@ -84,6 +80,21 @@ def read_exchange(request: Message, response: Message | None, course: Course) ->
         course.head,
         _is_by_plan(course.url, request, answered),
     )
+
+
+def dialect_of(url: str, request: Message, response: Message) -> Dialect | None:
+    """The dialect of an exchange with the destination `url`; None if no model is called."""
+    return _recognised(urlsplit(url).path, request, response)[0] if url else None
+
+
+def _recognised(path: str, request: Message, response: Message) -> tuple[Dialect | None, Any]:
+    """The dialect, and the JSON value of the request's body."""
+    value = _request_value(request)
+    dialect = recognise(path, request.fields, value)
+    if dialect is None:
+        # The first value of the answer is read only if the request does not tell.
+        dialect = recognise(path, request.fields, value, _first_value(response))
+    return dialect, value
 
 
 def _read_socket(path: str, request: Message, response: Message, course: Course) -> Read | None:
@@ -124,9 +135,7 @@ def _asked(dialect: Dialect, value: Any, url: str) -> Asked:
 
 def _answer(dialect: Dialect, response: Message) -> AnswerStream:
     stream = AnswerStream(dialect, response.fields.get("content-type", ""), response.status)
-    for data, at in decoded(
-        arrivals(response.body, response.times), response.fields.get("content-encoding", "")
-    ):
+    for at, data in arriving(response):
         stream.feed(data, at)
     stream.finish()
     return stream
@@ -140,26 +149,12 @@ def arrivals(body: bytes, times: Sequence[tuple[int, int]]) -> Iterator[Arrival]
     ends = [offset for offset, _ in starts[1:]] + [len(body)]
     for (offset, at), end in zip(starts, ends, strict=True):
         if offset < end:
-            yield body[offset:end], at
+            yield at, body[offset:end]
 
 
-def decoded(pieces: Iterable[Arrival], content_encoding: str) -> Iterator[Arrival]:
-    """The decoded bytes of each piece; the bytes as they are if nothing of them can be decoded."""
-    decoder: Decoder | None = None
-    held: list[Arrival] = []
-    is_decoded = False
-    for data, at in pieces:
-        if decoder is None:
-            coding = content_encoding if codings_of(content_encoding) else coding_by_bytes(data)
-            decoder = Decoder(coding)
-        if not is_decoded:
-            held.append((data, at))
-        for piece in decoder.feed(data):
-            is_decoded = True
-            held = []
-            yield piece, at
-    if not is_decoded and decoder is not None and is_kept(decoder.trouble):
-        yield from held
+def arriving(message: Message) -> Iterator[Arrival]:
+    """The decoded pieces of a message's body with their times."""
+    return decode_pieces(arrivals(message.body, message.times), message.fields.get("content-encoding", ""))
 
 
 def _first_value(response: Message) -> Any:

@@ -14,7 +14,7 @@ from logging_proxy.understanding.stream_events import Event, Format
 from logging_proxy.understanding.timing import Clocks
 from logging_proxy.understanding.websocket import WebSocketMessage, WebSocketReader, agreed_deflate
 
-Arrival = tuple[bytes, int | None]
+Arrival = tuple[int | None, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _moment(told: Told) -> int:
 def _messages(pieces: Iterable[Arrival], extensions: str, from_client: bool) -> Iterator[Told]:
     reader = WebSocketReader(agreed_deflate(extensions, from_client))
     start, at = 0, None
-    for data, at in pieces:
+    for at, data in pieces:
         for message in reader.feed(data):
             yield _event(message, start, at), message, from_client
             start = message.end

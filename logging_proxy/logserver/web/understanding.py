@@ -30,6 +30,7 @@ from logging_proxy.understanding.events import (
     without_secrets,
 )
 from logging_proxy.understanding.pricing.prices import list_prices
+from logging_proxy.understanding.reading import Message, dialect_of
 
 Documents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 FindDocuments = Callable[[], Awaitable[Documents]]
@@ -100,13 +101,13 @@ class EventsResource(_Understanding):
             request, response = documents
             if response is None:
                 return json_answer({"events": [], "next": None})
+            asked = Message({}) if request is None else message_of(request, self._reader.body)
             answered = message_of(response, self._reader.body)
+            url = str((request or response).get("destination_url") or "")
             if answered.status == 101 and request is not None:
-                path = urlsplit(str(request.get("destination_url") or "")).path
-                taken: Any = socket_events(path, message_of(request, self._reader.body), answered)
+                taken: Any = socket_events(urlsplit(url).path, asked, answered)
             else:
-                read = read_captured(request, response, self._reader.body)
-                dialect = None if read is None else read.dialect
+                dialect = dialect_of(url, asked, answered)
                 taken = stream_events(dialect, answered)
                 taken = taken if reveal else without_secrets(dialect, taken)
             events, more = event_documents(taken, start, limit, reveal)

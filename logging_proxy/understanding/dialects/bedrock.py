@@ -15,7 +15,6 @@ from logging_proxy.understanding.asked import Asked, Path, flattened
 from logging_proxy.understanding.dialects.anthropic_messages import MessagesReader, messages_request
 from logging_proxy.understanding.dialects.base import (
     IN_STREAM,
-    Answer,
     AnswerReader,
     EventClass,
     Failure,
@@ -194,9 +193,6 @@ def is_exception(kind: str) -> bool:
 def exception(kind: str, value: dict[str, Any]) -> Failure:
     message = word(value.get("message")) or word(value.get("originalMessage"))
     return Failure(IN_STREAM, number(value.get("originalStatusCode")), kind, None, message)
-
-
-__all__ = ["Answer", "ConverseReader", "InvokeReader", "TextReader"]
 
 
 # --- requests ------------------------------------------------------------------------
